@@ -1,0 +1,1 @@
+"""The files of the chain: validated once at the boundary, dumped, hashed. No torch."""

@@ -1,0 +1,250 @@
+"""Trial records, `schema: mutransfer.trial/1`: one sweep header, then one line per trial."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.spec import (
+    AttentionScale,
+    OptimizerSpec,
+    ParameterizationSpec,
+    SweepSpec,
+    TrainSpec,
+)
+from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Seed, Strict, validated
+from mutransfer_cli.files.yaml_io import content_hash
+from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.rules.roles import Role
+
+TRIAL_SCHEMA = "mutransfer.trial/1"
+
+
+class ModelProtocol(Strict):
+    """The model as trained: the spec with every default resolved."""
+
+    family: str
+    depth: Count
+    head_size: Count
+    vocab: Count
+    attention_scale: AttentionScale
+
+
+class DataProtocol(Strict):
+    """What was read, not where it lay: SHA-256 and size of the text, and the eval share."""
+
+    source: str
+    sha256: str
+    bytes: Count
+    eval_fraction: Number
+
+
+class Protocol(Strict):
+    """All that a trial shares with its sweep."""
+
+    model: ModelProtocol
+    data: DataProtocol
+    parameterization: ParameterizationSpec
+    optimizer: OptimizerSpec
+    train: TrainSpec
+
+    @classmethod
+    def of(cls, spec: SweepSpec, data: DataProtocol, vocab: int) -> Protocol:
+        model = ModelProtocol(
+            family=spec.model.family,
+            depth=spec.model.depth,
+            head_size=spec.model.head_size,
+            vocab=vocab,
+            attention_scale=spec.attention_scale,
+        )
+        return cls(
+            model=model,
+            data=data,
+            parameterization=spec.parameterization,
+            optimizer=spec.optimizer,
+            train=spec.train,
+        )
+
+    @property
+    def hash(self) -> str:
+        return content_hash(self.model_dump(mode="json"))
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.train.batch * self.train.context
+
+    @property
+    def attention_scale(self) -> float:
+        head_size = self.model.head_size
+        return 1 / head_size if self.model.attention_scale == "1/d_head" else head_size**-0.5
+
+
+class BaseParameterRecord(Strict):
+    """One line of the base plan."""
+
+    name: str
+    role: Role
+    shape: tuple[Count, ...]
+    growing_axes: tuple[Annotated[int, Field(ge=0)], ...]
+    init_std: NonNegative
+
+    @classmethod
+    def of(cls, parameter: BaseParameter) -> BaseParameterRecord:
+        return cls(**vars(parameter))
+
+    def parameter(self) -> BaseParameter:
+        return BaseParameter(**dict(self))
+
+
+class SweepHeader(Strict):
+    """First record: the protocol, its hash, the base plan, and where the sweep first ran."""
+
+    schema_: Literal["mutransfer.trial/1"] = Field(alias="schema")
+    kind: Literal["sweep"]
+    protocol: Protocol
+    protocol_hash: str
+    base_plan: tuple[BaseParameterRecord, ...]
+    environment: dict[str, str]
+
+
+Status = Literal["ok", "diverged", "failed"]
+
+
+class TrialRecord(Strict):
+    """One finished trial.
+
+    Attributes:
+        trial: hash of what determines the result (protocol, width, seed, axes).
+        lr: peak base learning rate.
+        train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
+        eval_loss: nats per token on the fixed eval batches; null when diverged.
+        diverged_at: first step (from 1) whose loss was not finite.
+        steps: steps run; tokens: tokens trained on; flops: model FLOPs (forward and backward).
+        seconds: wall time of the group divided by its trials.
+        group: hash of the trials trained together; group_size: how many.
+        error: why a failed trial failed.
+    """
+
+    kind: Literal["trial"] = "trial"
+    trial: str
+    width: Count
+    seed: Seed
+    lr: Positive
+    status: Status
+    train_loss: Number | None
+    eval_loss: Number | None
+    diverged_at: Count | None = None
+    steps: Annotated[Count, Field(ge=0)]
+    tokens: Annotated[Count, Field(ge=0)]
+    flops: NonNegative
+    seconds: NonNegative
+    group: str
+    group_size: Count
+    error: str | None = None
+
+    def line(self) -> bytes:
+        return json_line(self.model_dump(mode="json", exclude_none=False))
+
+
+def json_line(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, allow_nan=False).encode() + b"\n"
+
+
+def trial_hash(protocol_hash: str, width: int, seed: int, axes: dict[str, float]) -> str:
+    return content_hash(
+        {"protocol": protocol_hash, "width": width, "seed": seed, "axes": axes}, length=12
+    )
+
+
+@dataclass(frozen=True)
+class Records:
+    """A parsed record stream. `torn` holds the bytes of a last line that has no newline."""
+
+    header: SweepHeader
+    trials: tuple[TrialRecord, ...]
+    torn: bytes = b""
+
+
+def parse_records(lines: Iterable[bytes], where: str) -> Records | None:
+    """Records of one sweep; None when there is no complete line.
+
+    Only a last line without newline is skipped (a write that was cut short). A trial that failed
+    and was run again counts with its last record.
+
+    Raises:
+        InputError: a line that is not a record, with its number; a missing header; two protocols.
+    """
+    header: SweepHeader | None = None
+    trials: dict[str, TrialRecord] = {}
+    torn = b""
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            torn = line
+            break
+        if not line.strip():
+            continue
+        data = _parse_line(line, f"{where} line {number}")
+        if data.get("kind") == "sweep":
+            found = validated(SweepHeader, data, f"{where} line {number}")
+            if header is not None and found.protocol_hash != header.protocol_hash:
+                raise InputError(
+                    f"{where} line {number}: protocol {found.protocol_hash} follows protocol "
+                    f"{header.protocol_hash}; {difference(header.protocol, found.protocol)}; "
+                    "give the records of one protocol"
+                )
+            header = header or found
+            continue
+        if header is None:
+            raise InputError(
+                f"{where} line {number}: a trial before the sweep header; the first line must be "
+                '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
+            )
+        record = validated(TrialRecord, data, f"{where} line {number}")
+        earlier = trials.get(record.trial)
+        if earlier is None or earlier.status == "failed":
+            trials[record.trial] = record
+    return Records(header, tuple(trials.values()), torn) if header else None
+
+
+def _parse_line(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not a JSON record ({error}); remove or mend the line") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON; a diverged trial has null losses")
+
+
+def difference(there: Strict, here: Strict) -> str:
+    """What differs between two protocols: `train.steps: 100 there, 200 here; ...`."""
+    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
+    changed = [
+        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    return "; ".join(changed)
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

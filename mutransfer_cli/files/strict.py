@@ -1,0 +1,103 @@
+"""What every file model shares: unknown keys refused with the nearest valid one, numbers as written.
+
+YAML 1.1 reads `3e-4` as text and nobody's YAML knows `2^-9`; both are numbers here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mutransfer_cli.errors import InputError
+
+POWER = re.compile(r"\s*([+-]?[\d.]+)\s*(?:\^|\*\*)\s*([+-]?[\d.]+)\s*")
+
+
+def parse_number(value: Any) -> Any:
+    """A float from 3e-4, "3e-4" or "2^-9"; anything else is left for the type check to refuse."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {value}")
+    if isinstance(value, int):
+        return float(value)
+    if not isinstance(value, str):
+        return value
+    power = POWER.fullmatch(value)
+    try:
+        result = float(power[1]) ** float(power[2]) if power else float(value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"expected a number such as 0.001, 3e-4 or 2^-9, found {value!r}"
+        ) from error
+    if isinstance(result, complex):
+        raise ValueError(f"expected a real number, found {value!r}")
+    return result
+
+
+def parse_count(value: Any) -> Any:
+    """An integer from 100, "1e5" or "2^16"."""
+    number = parse_number(value)
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    if isinstance(number, float):
+        raise ValueError(f"expected a whole number, found {value!r}")
+    return number
+
+
+Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
+Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """"; did you mean 'x'?" or nothing, then the valid words."""
+    valid = list(valid)
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (valid: {', '.join(valid)})"
+
+
+class Strict(BaseModel):
+    """A frozen mapping with known keys only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            valid = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in valid and key not in cls.model_fields:
+                    raise ValueError(f"unknown key {str(key)!r}{nearest(str(key), valid)}")
+        return data
+
+
+def explain(error: ValidationError) -> str:
+    """Every problem as `key: what is wrong, found ...`, one a line when there are several."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
+        found = problem["input"]
+        shown = "" if isinstance(found, dict | list) or "found" in what else f", found {found!r}"
+        lines.append(f"{where}: {what}{shown}" if where else f"{what}{shown}")
+    return lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def validated(model: type[Model], data: Any, where: str) -> Model:
+    """`data` as `model`; an InputError that names `where` (file, line) and each wrong key."""
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected a mapping of keys, found {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error

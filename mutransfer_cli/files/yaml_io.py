@@ -1,0 +1,81 @@
+"""Reading and writing YAML and hashing content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mutransfer_cli.errors import InputError, StorageError
+
+
+def read_text(source: Path | None) -> str:
+    """The text of a file, or of stdin for None."""
+    where = str(source) if source else "stdin"
+    try:
+        return source.read_text(encoding="utf-8") if source else sys.stdin.read()
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 text (byte {error.start})") from error
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """Parsed YAML (safe_load: nothing in a file ever executes)."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise InputError(f"{where}{line}: not YAML ({problem}); fix the syntax there") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values on one line, mappings in the order given."""
+
+
+def _flow_list(dumper: _Dumper, values: list[Any]) -> yaml.Node:
+    flow = not any(isinstance(value, dict | list) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+
+
+_Dumper.add_representer(list, _flow_list)
+
+
+def dump_yaml(data: Any) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_result(text: str, target: Path | None) -> None:
+    """To stdout for None, else to a file in one step: readers see the old text or the new."""
+    if target is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
+        ) as handle:
+            handle.write(text)
+        os.replace(handle.name, target)
+    except (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError) as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}); give -o a file in a folder you own"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{target}: could not be written ({error.strerror}); free space, then repeat"
+        ) from error
+
+
+def content_hash(data: Any, length: int = 16) -> str:
+    """First hex digits of the SHA-256 of the canonical JSON of `data`."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]

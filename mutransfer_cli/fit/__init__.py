@@ -1,0 +1,1 @@
+"""From losses to optima, and from optima to the exponent of width. No files, no torch."""

@@ -1,0 +1,115 @@
+"""The fit of one axis: a table of trials in, optima and exponent with interval out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from mutransfer_cli.fit.bowl import Bowl, Cells, fit_bowls
+from mutransfer_cli.fit.scaling import MIN_WIDTHS, Law, fit_law
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The exponent of one hyperparameter's optimum in width.
+
+    Attributes:
+        axis: the hyperparameter.
+        status: `ok`, or `insufficient` when fewer than three widths have a usable optimum.
+        sentence: the status for a person, with what to do.
+        level: of every interval.
+        bowls: by width, log2 units.
+        law: the line across widths; None when insufficient.
+    """
+
+    axis: str
+    status: Literal["ok", "insufficient"]
+    sentence: str
+    level: float
+    bowls: dict[int, Bowl]
+    law: Law | None
+
+
+def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss") -> Fit:
+    """Fits log2 optimum of `axis` against log2 width.
+
+    Args:
+        trials: one row a trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
+            infinite for a diverged trial). Rows that repeat (width, axis) are replicates.
+    """
+    cells = {
+        int(width): _cells(at_width, axis, loss) for width, at_width in trials.groupby("width")
+    }
+    bowls, freedom = fit_bowls(cells, LEVEL)
+    good = [(width, bowl) for width, bowl in bowls.items() if bowl.status == "ok"]
+    if len(good) < MIN_WIDTHS:
+        return Fit(axis, "insufficient", _why_insufficient(axis, bowls), LEVEL, bowls, None)
+    law = fit_law(
+        np.log2([width for width, _ in good]),
+        np.array([bowl.optimum for _, bowl in good], dtype=np.float64),
+        np.array([bowl.standard_error for _, bowl in good], dtype=np.float64),
+        freedom,
+        LEVEL,
+    )
+    sentence = (
+        f"the optimal {axis} goes as width^{law.exponent:+.3f} "
+        f"({LEVEL:.0%} interval {law.exponent - law.half_width:+.3f} to "
+        f"{law.exponent + law.half_width:+.3f}, {law.widths} widths)"
+    )
+    if law.widths == MIN_WIDTHS:
+        sentence += "; scatter between widths cannot be learned from 3 widths: add widths"
+    return Fit(axis, "ok", sentence, LEVEL, bowls, law)
+
+
+def _cells(at_width: pd.DataFrame, axis: str, loss: str) -> Cells:
+    finite = np.isfinite(at_width[loss].to_numpy(dtype=np.float64))
+    table = at_width.assign(x=np.log2(at_width[axis]), finite=finite)
+    cell = table.groupby("x", sort=True).agg(
+        loss=(loss, "mean"), n=("finite", "size"), finite=("finite", "all")
+    )
+    good = cell[cell["finite"]]
+    return Cells(
+        x=good.index.to_numpy(dtype=np.float64),
+        loss=good["loss"].to_numpy(dtype=np.float64),
+        n=good["n"].to_numpy(dtype=np.float64),
+        diverged=cell.index[~cell["finite"]].to_numpy(dtype=np.float64),
+    )
+
+
+def _why_insufficient(axis: str, bowls: dict[int, Bowl]) -> str:
+    usable = sum(bowl.status == "ok" for bowl in bowls.values())
+    reasons = [
+        f"width {width} {advice(axis, bowl)}"
+        for width, bowl in bowls.items()
+        if bowl.status != "ok"
+    ]
+    if len(bowls) < MIN_WIDTHS:
+        reasons.append(f"sweep {MIN_WIDTHS - len(bowls)} more widths or more")
+    return (
+        f"{usable} of {len(bowls)} widths have a usable optimum, {MIN_WIDTHS} are needed: "
+        + "; ".join(reasons)
+    )
+
+
+def advice(axis: str, bowl: Bowl) -> str:
+    """What a bowl that is not ok says, and what to do about it."""
+    match bowl.status:
+        case "ok":
+            return "is ok"
+        case "not_bracketed":
+            further = "lower" if bowl.side == "low" else "higher"
+            return f"is not_bracketed ({bowl.side}): add {further} values of {axis}"
+        case "too_few_points":
+            return f"has too_few_points ({bowl.n} finite): add values of {axis}"
+        case "unresolved":
+            return f"is unresolved: add values of {axis} near the optimum, or seeds"
+
+
+def natural(log2_value: float | None) -> float | None:
+    return None if log2_value is None else math.exp2(log2_value)

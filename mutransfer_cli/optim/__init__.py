@@ -1,0 +1,1 @@
+"""Update rules over stacked trials; one file per optimizer."""

@@ -1,0 +1,1 @@
+"""Which trials to run, who runs them, and where their records lie."""

@@ -1,0 +1,122 @@
+"""The folder of a sweep: trials.jsonl and curves.jsonl, append-only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.files.records import (
+    TRIAL_SCHEMA,
+    Records,
+    SweepHeader,
+    TrialRecord,
+    difference,
+    json_line,
+    parse_records,
+)
+
+HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
+TRIALS, CURVES = "trials.jsonl", "curves.jsonl"
+
+
+class RecordStore:
+    """Records of one protocol in one folder. One writer at a time.
+
+    Opening reads what is there, cuts off a torn last line, and writes the header where there is
+    none. `append` returns only when the records are on the disk.
+
+    Raises:
+        InputError: the folder cannot be written, belongs to another protocol, or is in use.
+        StorageError: the disk refused; what was recorded before stays whole.
+    """
+
+    def __init__(self, folder: Path, header: SweepHeader) -> None:
+        self.path = folder / TRIALS
+        self.curves_path = folder / CURVES
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._trials = _open_locked(self.path)
+            self._curves = self.curves_path.open("ab", buffering=0)
+        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror}); give -o a folder you own"
+            ) from error
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be created ({error.strerror})") from error
+        found = read_records(self.path)
+        if found is None:
+            self._begin(header)
+            found = Records(header, ())
+        elif found.header.protocol_hash != header.protocol_hash:
+            raise InputError(
+                f"{folder} holds another protocol; "
+                f"{difference(found.header.protocol, header.protocol)}; "
+                "give another folder with -o, or undo the change"
+            )
+        elif found.torn:
+            self._trials.truncate(self.path.stat().st_size - len(found.torn))
+        self.header = found.header
+        self.trials = {record.trial: record for record in found.trials}
+
+    def _begin(self, header: SweepHeader) -> None:
+        line = json_line(header.model_dump(mode="json", by_alias=True))
+        torn = self.path.read_bytes()
+        if torn[: len(HEADER_START)] != HEADER_START[: len(torn)]:
+            raise InputError(f"{self.path} is not a record file; give another folder with -o")
+        self._trials.truncate(0)
+        self._write(self._trials, self.path, line)
+
+    def append(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
+        """Curves first: a record on the disk means that its curve is there too."""
+        self._write(self._curves, self.curves_path, b"".join(map(json_line, curves)))
+        self._write(self._trials, self.path, b"".join(record.line() for record in records))
+        self.trials |= {record.trial: record for record in records}
+
+    def lines(self) -> list[bytes]:
+        return self.path.read_bytes().splitlines(keepends=True)
+
+    def close(self) -> None:
+        self._trials.close()
+        self._curves.close()
+
+    def _write(self, handle: BinaryIO, path: Path, data: bytes) -> None:
+        start = os.fstat(handle.fileno()).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += handle.write(data[written:])
+            os.fsync(handle.fileno())
+        except OSError as error:
+            handle.truncate(start)
+            raise StorageError(
+                f"{path}: could not be written ({error.strerror}); the {len(self.trials)} records "
+                "so far are intact; free space and run the same command again to resume"
+            ) from error
+
+
+def read_records(path: Path) -> Records | None:
+    """The records of a file; None when it holds no complete line."""
+    try:
+        with path.open("rb") as lines:
+            return parse_records(lines, str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    handle = path.open("ab", buffering=0)
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return handle  # no advisory locks on this platform: one writer is up to the user
+    except BlockingIOError as error:
+        handle.close()
+        raise InputError(
+            f"{path} is being written by another sweep; wait for it or give another -o"
+        ) from error
+    return handle

@@ -1,0 +1,104 @@
+"""The private torch names that this package uses, each with what happens without it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+HAS_FUSED_ADAMW = hasattr(torch, "_fused_adamw_")
+
+
+def fused_adamw_(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float,
+) -> None:
+    """torch's fused AdamW kernel. Callers ask HAS_FUSED_ADAMW first and else update elementwise."""
+    torch._fused_adamw_(
+        params,
+        grads,
+        exp_avgs,
+        exp_avg_sqs,
+        [],
+        steps,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+VMAP_KEY = "FuncTorchBatched"
+
+
+@cache
+def batch_cpu_attention() -> torch.library.Library | None:
+    """Teaches vmap to run CPU flash attention once on a stack instead of once per trial.
+
+    torch 2.13 has batching rules for the CUDA kernels only and would loop on a CPU. The rule folds
+    the trial axis into the batch; the backward needs none, because gradients are taken outside
+    vmap. Without the private names vmap's loop remains: slower, equally right.
+
+    Returns:
+        The registration, in force as long as it is held (the cache holds it), or None.
+    """
+    functorch = getattr(torch._C, "_functorch", None)
+    needed = ("get_unwrapped", "maybe_get_bdim", "maybe_current_level", "_add_batch_dim")
+    if functorch is None or not all(hasattr(functorch, name) for name in needed):
+        return None
+    if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{CPU_ATTENTION}", VMAP_KEY):
+        return None
+    library = torch.library.Library("aten", "IMPL")
+    library.impl(CPU_ATTENTION, _batched_cpu_attention, VMAP_KEY)
+    return library
+
+
+def _batched_cpu_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    functorch = torch._C._functorch
+    level = functorch.maybe_current_level()
+    if attn_mask is not None and functorch.maybe_get_bdim(attn_mask) >= 0:
+        raise RuntimeError("CPU attention with one mask per trial cannot be batched")
+    trials = next(
+        functorch.get_unwrapped(x).shape[functorch.maybe_get_bdim(x)]
+        for x in (query, key, value)
+        if functorch.maybe_get_bdim(x) >= 0
+    )
+
+    def fold(x: Tensor) -> Tensor:
+        axis = functorch.maybe_get_bdim(x)
+        if axis < 0:
+            return x.expand(trials, *x.shape).flatten(0, 1)
+        return functorch.get_unwrapped(x).movedim(axis, 0).flatten(0, 1)
+
+    outside = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
+    with torch._C._ExcludeDispatchKeyGuard(outside):
+        results = getattr(torch.ops.aten, CPU_ATTENTION)(
+            fold(query), fold(key), fold(value), dropout_p, is_causal,
+            attn_mask=attn_mask, scale=scale,
+        )
+    out, logsumexp = (
+        functorch._add_batch_dim(x.unflatten(0, (trials, -1)), 0, level) for x in results
+    )
+    return out, logsumexp

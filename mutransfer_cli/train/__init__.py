@@ -1,0 +1,1 @@
+"""Training many trials of one width at once."""

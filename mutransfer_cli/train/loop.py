@@ -1,0 +1,140 @@
+"""Trains one group of trials from first weights to eval losses."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mutransfer_cli.data.text import Corpus, eval_offsets, gather, train_offsets
+from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.train.ensemble import (
+    Ensemble,
+    Plan,
+    TrialState,
+    multipliers_of,
+    param_groups,
+)
+from mutransfer_cli.train.schedule import schedule_factors
+
+CURVE_POINTS = 100
+REPORTS = 20
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """What a group of T trials gave.
+
+    Attributes:
+        train_losses: float [steps run, T], nats per token; not finite from divergence on.
+        eval_losses: [T], nats per token; not finite for a diverged trial.
+        seconds: wall time.
+    """
+
+    train_losses: Tensor
+    eval_losses: Tensor
+    seconds: float
+
+    def diverged_at(self, trial: int) -> int | None:
+        """First step, from 1, whose loss was not finite; the last step if only eval was not."""
+        bad = (~self.train_losses[:, trial].isfinite()).nonzero()
+        if len(bad):
+            return int(bad[0]) + 1
+        return None if math.isfinite(self.eval_losses[trial]) else len(self.train_losses)
+
+    def final_train_loss(self, trial: int) -> float:
+        """Mean over the last tenth of the steps."""
+        tail = max(1, len(self.train_losses) // 10)
+        return float(self.train_losses[-tail:, trial].double().mean())
+
+    def curve(self, trial: int) -> tuple[list[int], list[float]]:
+        """About CURVE_POINTS (step from 1, loss) points up to divergence, the last one included."""
+        end = (self.diverged_at(trial) or len(self.train_losses) + 1) - 1
+        end = min(end, len(self.train_losses))
+        stride = max(1, math.ceil(end / CURVE_POINTS))
+        steps = sorted({*range(1, end + 1, stride), end} - {0})
+        return steps, [float(self.train_losses[step - 1, trial]) for step in steps]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a group stands: steps done and how many of its trials still have finite losses."""
+
+    step: int
+    steps: int
+    alive: int
+    trials: int
+
+
+class GroupTrainer:
+    """Trains groups of one width: the ensemble and the text stay, trials come and go."""
+
+    def __init__(self, ensemble: Ensemble, corpus: Corpus, train: TrainSpec) -> None:
+        self.ensemble, self.corpus, self.train = ensemble, corpus, train
+        device = ensemble.device
+        # the whole text as bytes: on a CPU this is the mapping itself, on CUDA one copy
+        self.train_text = torch.from_numpy(corpus.train).to(device)
+        self.eval_text = torch.from_numpy(corpus.eval).to(device)
+        self.factors = schedule_factors(train).to(device)
+
+    def run(
+        self,
+        plans: Sequence[Plan],
+        seeds: Sequence[int],
+        report: Callable[[Progress], None],
+    ) -> GroupResult:
+        """Trains T trials, one plan and one seed each; stops early when none is finite."""
+        started = time.perf_counter()
+        ensemble, train, trials = self.ensemble, self.train, len(plans)
+        state = ensemble.start(plans, seeds)
+        groups, multipliers = param_groups(plans, ensemble.device), multipliers_of(plans[0])
+        offsets = self._offsets(seeds)
+        losses = torch.full((train.steps, trials), math.nan, device=ensemble.device)
+        done = train.steps
+        for step in range(train.steps):
+            tokens = gather(self.train_text, offsets[:, step], train.context)
+            schedule = self.factors[step].expand(trials)
+            losses[step] = ensemble.step(state, groups, multipliers, tokens, schedule)
+            if (step + 1) % max(1, train.steps // REPORTS) == 0:
+                alive = int(losses[step].isfinite().sum())
+                report(Progress(step + 1, train.steps, alive, trials))
+                if not alive:
+                    done = step + 1
+                    break
+        eval_losses = self._evaluate(state, multipliers, trials)
+        return GroupResult(
+            losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started
+        )
+
+    def seconds_per_step(self, plans: Sequence[Plan], seeds: Sequence[int]) -> float:
+        """Measured on the spot: the faster of two steps after one to warm up."""
+        state = self.ensemble.start(plans, seeds)
+        groups, multipliers = param_groups(plans, self.ensemble.device), multipliers_of(plans[0])
+        offsets = self._offsets(seeds)
+        times = []
+        for step in (0, 0, 0):
+            tokens = gather(self.train_text, offsets[:, step], self.train.context)
+            schedule = self.factors[step].expand(len(plans))
+            started = time.perf_counter()
+            self.ensemble.step(state, groups, multipliers, tokens, schedule).tolist()
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+
+    def _offsets(self, seeds: Sequence[int]) -> Tensor:
+        """Starts of the sequences, [T, steps, batch]."""
+        by_seed = {seed: train_offsets(self.corpus, self.train, seed) for seed in set(seeds)}
+        return torch.stack([by_seed[seed] for seed in seeds]).to(self.ensemble.device)
+
+    def _evaluate(
+        self, state: TrialState, multipliers: dict[str, float], trials: int
+    ) -> Tensor:
+        batches = eval_offsets(self.corpus, self.train).to(self.ensemble.device)
+        total = torch.zeros(trials, device=self.ensemble.device)
+        for offsets in batches:
+            tokens = gather(self.eval_text, offsets.expand(trials, -1), self.train.context)
+            total += self.ensemble.evaluate(state, multipliers, tokens)
+        return total / len(batches)
