@@ -171,8 +171,10 @@ class Records:
     torn: bytes = b""
 
 
-def parse_records(lines: Iterable[bytes], where: str) -> Records | None:
-    """Records of one sweep; None when there is no complete line.
+def parse_records(
+    lines: Iterable[bytes], where: str, earlier: Records | None = None
+) -> Records | None:
+    """Records of one protocol, added to `earlier` ones; None when there is no complete line.
 
     Only a last line without newline is skipped (a write that was cut short). A trial that failed
     and was run again counts with its last record.
@@ -180,8 +182,8 @@ def parse_records(lines: Iterable[bytes], where: str) -> Records | None:
     Raises:
         InputError: a line that is not a record, with its number; a missing header; two protocols.
     """
-    header: SweepHeader | None = None
-    trials: dict[str, TrialRecord] = {}
+    header = earlier.header if earlier else None
+    trials = {record.trial: record for record in earlier.trials} if earlier else {}
     torn = b""
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
@@ -206,8 +208,8 @@ def parse_records(lines: Iterable[bytes], where: str) -> Records | None:
                 '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
             )
         record = validated(TrialRecord, data, f"{where} line {number}")
-        earlier = trials.get(record.trial)
-        if earlier is None or earlier.status == "failed":
+        before = trials.get(record.trial)
+        if before is None or before.status == "failed":
             trials[record.trial] = record
     return Records(header, tuple(trials.values()), torn) if header else None
 

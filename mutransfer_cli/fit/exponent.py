@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,7 +108,3 @@ def advice(axis: str, bowl: Bowl) -> str:
             return f"has too_few_points ({bowl.n} finite): add values of {axis}"
         case "unresolved":
             return f"is unresolved: add values of {axis} near the optimum, or seeds"
-
-
-def natural(log2_value: float | None) -> float | None:
-    return None if log2_value is None else math.exp2(log2_value)

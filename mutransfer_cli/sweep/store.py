@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
@@ -17,9 +18,10 @@ from mutransfer_cli.files.records import (
     json_line,
     parse_records,
 )
+from mutransfer_cli.files.sources import TRIALS
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
-TRIALS, CURVES = "trials.jsonl", "curves.jsonl"
+CURVES = "curves.jsonl"
 
 
 class RecordStore:
@@ -78,7 +80,15 @@ class RecordStore:
     def lines(self) -> list[bytes]:
         return self.path.read_bytes().splitlines(keepends=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> RecordStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._trials.close()
         self._curves.close()
 

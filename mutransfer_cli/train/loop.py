@@ -62,12 +62,14 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a group stands: steps done and how many of its trials still have finite losses."""
+    """Where a group stands: steps done, trials whose losses are still finite, tokens trained on."""
 
     step: int
     steps: int
     alive: int
     trials: int
+    tokens: int
+    seconds: float
 
 
 class GroupTrainer:
@@ -101,7 +103,16 @@ class GroupTrainer:
             losses[step] = ensemble.step(state, groups, multipliers, tokens, schedule)
             if (step + 1) % max(1, train.steps // REPORTS) == 0:
                 alive = int(losses[step].isfinite().sum())
-                report(Progress(step + 1, train.steps, alive, trials))
+                report(
+                    Progress(
+                        step=step + 1,
+                        steps=train.steps,
+                        alive=alive,
+                        trials=trials,
+                        tokens=(step + 1) * trials * train.batch * train.context,
+                        seconds=time.perf_counter() - started,
+                    )
+                )
                 if not alive:
                     done = step + 1
                     break

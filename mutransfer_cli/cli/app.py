@@ -1,0 +1,81 @@
+"""The `mutransfer` command: its subcommands, and errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mutransfer_cli import __version__
+from mutransfer_cli.cli import fit_exponents, sweep_proxy, transfer
+from mutransfer_cli.errors import MutransferError
+
+
+class _ErrorsAsSentences(TyperGroup):
+    """Ends a command with its error's sentence and exit code; `--debug` shows the traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MutransferError as error:
+            if ctx.params["debug"]:
+                raise
+            _fail(str(error), error.exit_code)
+        except BrokenPipeError:
+            # the reader of the pipe has left; python would complain again at exit
+            sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if ctx.params["debug"] or type(error).__module__.startswith("typer"):
+                raise
+            _fail(
+                f"unexpected {type(error).__name__}: {error}; run `mutransfer --debug ...` for the "
+                "traceback and report it",
+                1,
+            )
+
+
+def _fail(sentence: str, exit_code: int) -> None:
+    typer.echo(f"Error: {sentence}", err=True)
+    raise typer.Exit(exit_code)
+
+
+app = typer.Typer(
+    cls=_ErrorsAsSentences,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Find the best learning rate on small models and what to use at the target width.",
+    epilog="Exit codes: 0 done; 1 unexpected error; 2 bad input; 4 evidence insufficient; "
+    "5 some trials failed; 130 interrupted.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mutransfer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("sweep-proxy")(sweep_proxy.sweep_proxy)
+app.command("fit-exponents")(fit_exponents.fit_exponents)
+app.command("transfer")(transfer.transfer)
+
+
+def main() -> None:
+    app()

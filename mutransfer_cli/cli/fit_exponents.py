@@ -1,0 +1,47 @@
+"""`mutransfer fit-exponents`: records in, exponents out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mutransfer_cli.cli.console import note, print_fit, stdin_or
+
+
+def fit_exponents(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folder of a sweep, record files, or - for stdin. Default: stdin when piped.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+) -> None:
+    """Fit how the optimal learning rate moves with width.
+
+    Writes mutransfer.exponents/1: the optimum and its interval at every width, and the exponent of
+    width with a 95 % interval. Exit code 4, with the output written, when fewer than three widths
+    have a usable optimum.
+    """
+    sources = stdin_or(results, "a sweep's folder, record files, or - for stdin")
+
+    from mutransfer_cli.emit.exponents import exponents_of
+    from mutransfer_cli.files.dump import dump
+    from mutransfer_cli.files.frames import trial_frame
+    from mutransfer_cli.files.sources import load_records
+    from mutransfer_cli.files.yaml_io import write_result
+    from mutransfer_cli.fit.exponent import fit_exponent
+
+    records = load_records(sources, warn=note)
+    fit = fit_exponent(trial_frame(records.trials))
+    document = exponents_of(records, fit)
+    print_fit(document, records.trials)
+    write_result(dump(document, as_json), output)
+    if fit.status != "ok":
+        raise typer.Exit(4)

@@ -1,0 +1,144 @@
+"""The display of a running sweep: live on a terminal, a line a group elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+
+from mutransfer_cli.cli.console import duration, note, power_of_two, stderr
+
+if TYPE_CHECKING:
+    from mutransfer_cli.files.records import TrialRecord
+    from mutransfer_cli.train.loop import Progress
+
+
+@dataclass
+class _Width:
+    """What is known of one width: its records, and the group in training if there is one."""
+
+    trials: int
+    trial_flops: float
+    records: list[TrialRecord] = field(default_factory=list)
+    running: Progress | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def count(self, status: str) -> int:
+        return sum(record.status == status for record in self.records)
+
+    @property
+    def diverged(self) -> int:
+        now = self.running.trials - self.running.alive if self.running else 0
+        return self.count("diverged") + now
+
+    @property
+    def alive(self) -> int:
+        return self.count("ok") + (self.running.alive if self.running else 0)
+
+    @property
+    def best(self) -> str:
+        good = [(r.eval_loss, r.lr) for r in self.records if r.eval_loss is not None]
+        return f"{power_of_two(min(good)[1])} ({min(good)[0]:.4f})" if good else "-"
+
+    @property
+    def tokens_per_second(self) -> str:
+        tokens = self.tokens + (self.running.tokens if self.running else 0)
+        seconds = self.seconds + (self.running.seconds if self.running else 0.0)
+        return f"{tokens / seconds:,.0f}" if seconds else "-"
+
+    @property
+    def flops_left(self) -> float:
+        left = float(self.trials - len(self.records))
+        if self.running:
+            left -= self.running.trials * self.running.step / self.running.steps
+        return self.trial_flops * max(0.0, left)
+
+
+class SweepDisplay:
+    """Watches a sweep; a context manager that leaves one summary table behind.
+
+    Args:
+        trials, trial_flops: of each width.
+        recorded: records from before.
+    """
+
+    def __init__(
+        self,
+        trials: Mapping[int, int],
+        trial_flops: Mapping[int, float],
+        recorded: Sequence[TrialRecord],
+    ) -> None:
+        self._widths = {width: _Width(trials[width], trial_flops[width]) for width in trials}
+        for record in recorded:
+            if record.width in self._widths and record.status != "failed":
+                self._widths[record.width].records.append(record)
+        self._flops_at_start = self._flops_left()
+        self._started = time.perf_counter()
+        self._console = stderr()
+        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
+
+    def __enter__(self) -> SweepDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+        else:
+            self._console.print(self._table())
+
+    def stepped(self, width: int, progress: Progress) -> None:
+        self._widths[width].running = progress
+
+    def recorded(self, width: int, records: Sequence[TrialRecord]) -> None:
+        at = self._widths[width]
+        if at.running is not None:
+            at.tokens, at.seconds = at.tokens + at.running.tokens, at.seconds + at.running.seconds
+        at.running = None
+        at.records += records
+        if not self._console.is_terminal:
+            note(
+                f"width {width}: {len(at.records)} of {at.trials} trials, {at.diverged} diverged, "
+                f"best lr {at.best}, {at.tokens_per_second} tokens/s, {self._time_left()} left"
+            )
+
+    def _flops_left(self) -> float:
+        return sum(at.flops_left for at in self._widths.values())
+
+    def _time_left(self) -> str:
+        left = self._flops_left()
+        done = self._flops_at_start - left
+        elapsed = time.perf_counter() - self._started
+        return duration(left * elapsed / done) if done else "?"
+
+    def _table(self) -> Table:
+        table = Table(box=None, caption=f"time left: {self._time_left()}")
+        for column in (
+            "width", "trials", "done", "alive", "diverged", "failed", "best lr (eval loss)",
+            "tokens/s",
+        ):
+            table.add_column(column, justify="right")
+        for width, at in self._widths.items():
+            table.add_row(
+                str(width),
+                str(at.trials),
+                str(len(at.records)),
+                str(at.alive),
+                str(at.diverged),
+                str(at.count("failed")),
+                at.best,
+                at.tokens_per_second,
+            )
+        return table

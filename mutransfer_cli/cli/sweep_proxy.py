@@ -1,0 +1,133 @@
+"""`mutransfer sweep-proxy`: a spec in, trial records out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mutransfer_cli.cli.console import note, print_prices
+from mutransfer_cli.cli.progress import SweepDisplay
+from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
+
+if TYPE_CHECKING:
+    import torch
+
+    from mutransfer_cli.files.records import TrialRecord
+    from mutransfer_cli.sweep.prepare import Sweep
+    from mutransfer_cli.sweep.store import RecordStore
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Compile(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+def sweep_proxy(
+    spec: Annotated[
+        str, typer.Argument(help="Sweep spec: a YAML file, or the name of a shipped one.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the records. Default: runs/SPEC."
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    compile: Annotated[
+        Compile, typer.Option(help="torch.compile; auto is on for CUDA, off for a CPU.")
+    ] = Compile.auto,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")
+    ] = False,
+) -> None:
+    """Train the proxies of a sweep, many at a time.
+
+    Writes DIR/trials.jsonl (mutransfer.trial/1) and, when stdout is piped, the same records there.
+    Run the same command again to resume; more widths, rates or seeds are simply added.
+    """
+    from mutransfer_cli.files.sources import load_spec
+    from mutransfer_cli.sweep.prepare import Sweep, choose_device
+
+    loaded, path = load_spec(spec)
+    chosen = choose_device(device.value, loaded.train.precision)
+    sweep = Sweep.prepare(loaded, path.parent)
+    folder = output or Path("runs") / path.stem
+    if dry_run:
+        _print_price(sweep, folder, chosen)
+        return
+
+    from mutransfer_cli.sweep.store import RecordStore
+
+    with RecordStore(folder, sweep.header(chosen)) as store:
+        _run(sweep, store, chosen, compile)
+
+
+def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compile) -> None:
+    from mutransfer_cli.sweep.local import run
+    from mutransfer_cli.train.cost import trial_cost
+
+    echo = _Echo(enabled=not sys.stdout.isatty())
+    echo.write(b"".join(store.lines()))
+    display = SweepDisplay(
+        {width: len(trials) for width, trials in sweep.trials.items()},
+        {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
+        [store.trials[t.id] for ts in sweep.trials.values() for t in ts if t.id in store.trials],
+    )
+    try:
+        with display:
+            run(sweep, store, device, compile.value, display, echo.records)
+    except KeyboardInterrupt:
+        raise SweepInterrupted(
+            f"interrupted; {len(store.trials)} records are in {store.path}; "
+            "run the same command again to resume"
+        ) from None
+    failed = [r for r in store.trials.values() if r.status == "failed"]
+    note(f"records: {store.path}")
+    if failed:
+        raise SweepIncomplete(
+            f"{len(failed)} trials failed, the first with: {failed[0].error}; "
+            "run the same command again to retry them"
+        )
+
+
+class _Echo:
+    """Copies records to stdout; a reader that leaves early does not stop the sweep."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def records(self, records: Sequence[TrialRecord]) -> None:
+        self.write(b"".join(record.line() for record in records))
+
+    def write(self, data: bytes) -> None:
+        if not self._enabled:
+            return
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            self._enabled = False
+            note("warning: the reader of stdout has left; the records go on into the folder")
+
+
+def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
+    from mutransfer_cli.files.sources import TRIALS
+    from mutransfer_cli.sweep.price import price
+    from mutransfer_cli.sweep.store import read_records
+
+    path = folder / TRIALS
+    records = read_records(path) if path.exists() else None
+    recorded = {record.trial: record for record in records.trials} if records else {}
+    print_prices(price(sweep, recorded, device), str(device))

@@ -1,0 +1,66 @@
+"""`mutransfer transfer`: exponents in, the recipe of a target width out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mutransfer_cli.cli.console import note, stdin_or
+from mutransfer_cli.errors import InputError
+
+
+def transfer(
+    exponents: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Exponents file, or - for stdin. Default: stdin when piped.", show_default=False
+        ),
+    ] = None,
+    width: Annotated[
+        int, typer.Option("--width", min=1, help="Width of the target model.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="KEY=VALUE",
+            help="What the target run has, by key of holds_for (depth=24, steps=100000, ...): "
+            "each difference becomes a warning. Repeatable.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
+    ] = None,
+) -> None:
+    """Write the recipe for a target width.
+
+    Writes mutransfer.recipe/1: per role the absolute learning rate, weight decay, eps, betas, init
+    std and multiplier with name patterns, each number with its status, and what the fit holds for.
+    Exit code 4 when the exponents hold no usable fit.
+    """
+    source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
+
+    from mutransfer_cli.emit.recipe import build_recipe
+    from mutransfer_cli.files.dump import dump
+    from mutransfer_cli.files.exponents import Exponents
+    from mutransfer_cli.files.strict import validated
+    from mutransfer_cli.files.yaml_io import load_yaml, read_text, write_result
+
+    where = str(source or "stdin")
+    document = validated(Exponents, load_yaml(read_text(source), where), where)
+    recipe = build_recipe(document, width, _pairs(target or []))
+    for warning in recipe.warnings:
+        note(f"warning: {warning}")
+    write_result(dump(recipe), output)
+
+
+def _pairs(target: list[str]) -> dict[str, str]:
+    pairs = {}
+    for item in target:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--target {item}: expected KEY=VALUE, such as depth=24")
+        pairs[key] = value
+    return pairs

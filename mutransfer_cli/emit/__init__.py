@@ -1,0 +1,1 @@
+"""What goes out: the exponents file and the recipe."""

@@ -1,0 +1,115 @@
+"""The recipe, `schema: mutransfer.recipe/1`: what to use at the target width, and how sure it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from mutransfer_cli.files.spec import AttentionScale
+from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Strict
+from mutransfer_cli.rules.exponents import ParameterizationName
+from mutransfer_cli.rules.roles import Role
+
+RECIPE_SCHEMA = "mutransfer.recipe/1"
+
+NumberStatus = Literal["derived", "fitted", "assumed"]
+Level = Annotated[Number, Field(gt=0, lt=1)]
+
+
+class Quantity(Strict):
+    """A number and what stands behind it.
+
+    Attributes:
+        status: derived from the rule, fitted with interval, or assumed.
+        low, high, level: the interval of a fitted number.
+        source: where the number comes from, in a few words.
+    """
+
+    value: Number
+    status: NumberStatus
+    low: Number | None = None
+    high: Number | None = None
+    level: Level | None = None
+    source: str
+
+    @model_serializer(mode="wrap")
+    def without_absent_interval(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class WeightDecay(Quantity):
+    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW."""
+
+    convention: Literal["lr_coupled"]
+
+
+class Betas(Strict):
+    value: tuple[NonNegative, NonNegative]
+    status: NumberStatus
+    source: str
+
+
+class ParameterPattern(Strict):
+    """Parameters whose whole name matches `pattern` (Python regex), and their init std."""
+
+    pattern: str
+    init_std: Quantity
+
+
+class RoleRecipe(Strict):
+    """Absolute values for every parameter of a role at the target width."""
+
+    lr: Quantity
+    weight_decay: WeightDecay
+    eps: Quantity
+    betas: Betas
+    multiplier: Quantity
+    parameters: tuple[ParameterPattern, ...]
+
+
+class AttentionScaleValue(Strict):
+    formula: AttentionScale
+    head_size: Count
+    value: Positive
+    status: NumberStatus
+
+
+class HoldsFor(Strict):
+    """What the fit was made under; elsewhere the numbers are not claimed."""
+
+    depth: Count
+    head_size: Count
+    context: Count
+    batch: Count
+    batch_tokens: Count
+    steps: Count
+    tokens: Count
+    warmup: Annotated[Count, Field(ge=0)]
+    schedule: str
+    clip: Positive | None
+    precision: str
+    optimizer: str
+    vocab: Count
+
+
+class Provenance(Strict):
+    tool_version: str
+    protocol_hash: str
+    data_sha256: str
+    widths: tuple[Count, ...]
+    trials: int
+
+
+class Recipe(Strict):
+    schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
+    width: Count
+    base_width: Count
+    parameterization: ParameterizationName
+    values: Literal["absolute"]
+    base_lr: Quantity
+    attention_scale: AttentionScaleValue
+    roles: dict[Role, RoleRecipe]
+    holds_for: HoldsFor
+    warnings: tuple[str, ...]
+    provenance: Provenance

@@ -1,0 +1,74 @@
+"""Where commands read from: folders, files, stdin; specs by path or shipped name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.records import Records, parse_records
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import nearest, validated
+from mutransfer_cli.files.yaml_io import load_yaml, read_text
+
+PACKAGE = Path(__file__).parent.parent
+TRIALS = "trials.jsonl"
+
+
+def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) -> Records:
+    """All records of several sources (None is stdin) of one protocol.
+
+    Raises:
+        InputError: nothing there, a malformed line, or protocols that differ.
+    """
+    found: Records | None = None
+    for source in sources:
+        where = "stdin" if source is None else str(source)
+        records = parse_records(_lines(source), where, earlier=found)
+        if records is None:
+            raise InputError(f"{where}: holds no records; run `mutransfer sweep-proxy` first")
+        if records.torn:
+            warn(f"warning: {where}: the last line is cut short and was skipped")
+        found = records
+    assert found is not None, "there is at least one source"
+    return found
+
+
+def _lines(source: Path | None) -> Iterator[bytes]:
+    if source is None:
+        yield from sys.stdin.buffer
+        return
+    path = source / TRIALS if source.is_dir() else source
+    try:
+        with path.open("rb") as lines:
+            yield from lines
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def load_spec(name: str) -> tuple[SweepSpec, Path]:
+    """A spec by path, or by the name of a shipped one, and the file it came from."""
+    path = _find_spec(name)
+    return validated(SweepSpec, load_yaml(read_text(path), str(path)), str(path)), path
+
+
+def _find_spec(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = _shipped_recipes()
+    if name in shipped:
+        return shipped[name]
+    if path.exists():
+        raise InputError(f"{name}: is not a file; give a spec in YAML")
+    raise InputError(
+        f"{name}: no such spec; give a YAML file or a shipped name{nearest(name, shipped)}"
+    )
+
+
+def _shipped_recipes() -> dict[str, Path]:
+    # an installed wheel holds recipes/ inside the package, a checkout beside it
+    folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}

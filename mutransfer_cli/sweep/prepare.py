@@ -1,0 +1,92 @@
+"""A spec made concrete: text, protocol, base plan, trials, device."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mutransfer_cli import __version__
+from mutransfer_cli.data.text import BYTE_VOCAB, Corpus, check_size, load_corpus
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.records import (
+    TRIAL_SCHEMA,
+    BaseParameterRecord,
+    Protocol,
+    SweepHeader,
+)
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.proxies.build import base_plan, build_proxy
+from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
+from mutransfer_cli.sweep.trials import Trial, expand
+from mutransfer_cli.train.ensemble import Ensemble, Plan
+from mutransfer_cli.train.loop import GroupTrainer
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A spec made concrete: its text read, its model's base plan known, its trials named."""
+
+    protocol: Protocol
+    corpus: Corpus
+    base_plan: tuple[BaseParameter, ...]
+    trials: dict[int, list[Trial]]
+
+    @classmethod
+    def prepare(cls, spec: SweepSpec, spec_folder: Path) -> Sweep:
+        corpus = load_corpus(spec.data, spec_folder)
+        check_size(corpus, spec.train)
+        protocol = Protocol.of(spec, corpus.protocol, BYTE_VOCAB)
+        trials = expand(spec.sweep, protocol.hash)
+        return cls(protocol, corpus, base_plan(protocol), trials)
+
+    def header(self, device: torch.device) -> SweepHeader:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        return SweepHeader(
+            schema_=TRIAL_SCHEMA,
+            kind="sweep",
+            protocol=self.protocol,
+            protocol_hash=self.protocol.hash,
+            base_plan=tuple(BaseParameterRecord.of(p) for p in self.base_plan),
+            environment={
+                "mutransfer": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "device": f"{device.type} {name}",
+            },
+        )
+
+    def trial_plan(self, trial: Trial) -> Plan:
+        optimizer, rule = self.protocol.optimizer, self.protocol.parameterization
+        values = BaseValues(trial.lr, optimizer.weight_decay, optimizer.eps)
+        return plan(self.base_plan, rule.name, rule.base_width, trial.width, values)
+
+    def trainer(self, width: int, device: torch.device, compiled: bool) -> GroupTrainer:
+        train, betas = self.protocol.train, self.protocol.optimizer.betas
+        model = build_proxy(self.protocol, width)
+        return GroupTrainer(Ensemble(model, train, betas, device, compiled), self.corpus, train)
+
+
+def choose_device(name: DeviceName, precision: str) -> torch.device:
+    """The device of a run, with its matrix precision set.
+
+    Raises:
+        InputError: CUDA asked for and absent, or a precision that the device does not have.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError(
+            "--device cuda: torch sees no CUDA device; use --device cpu, or install a CUDA build "
+            "of torch and check nvidia-smi"
+        )
+    device = torch.device("cuda" if available and name != "cpu" else "cpu")
+    if precision == "tf32" and device.type == "cpu":
+        raise InputError("train.precision: tf32 exists on CUDA only; use fp32 on a CPU")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    return device
