@@ -1,3 +1,3 @@
-"""mutransfer: tune small proxies, fit how the optimum moves with width, emit the target's recipe."""
+"""Tune small proxies, fit how the optimum moves with width, emit the target's recipe."""
 
 __version__ = "0.1.0"

@@ -61,8 +61,8 @@ def batch_cpu_attention() -> torch.library.Library | None:
         return None
     if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{CPU_ATTENTION}", VMAP_KEY):
         return None
-    library = torch.library.Library("aten", "IMPL")
-    library.impl(CPU_ATTENTION, _batched_cpu_attention, VMAP_KEY)
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library.impl(CPU_ATTENTION, _batched_cpu_attention, VMAP_KEY)  # type: ignore[no-untyped-call]
     return library
 
 
@@ -78,6 +78,7 @@ def _batched_cpu_attention(
 ) -> tuple[Tensor, Tensor]:
     functorch = torch._C._functorch
     level = functorch.maybe_current_level()
+    assert level is not None, "called by vmap only"
     if attn_mask is not None and functorch.maybe_get_bdim(attn_mask) >= 0:
         raise RuntimeError("CPU attention with one mask per trial cannot be batched")
     trials = next(
@@ -95,8 +96,13 @@ def _batched_cpu_attention(
     outside = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
     with torch._C._ExcludeDispatchKeyGuard(outside):
         results = getattr(torch.ops.aten, CPU_ATTENTION)(
-            fold(query), fold(key), fold(value), dropout_p, is_causal,
-            attn_mask=attn_mask, scale=scale,
+            fold(query),
+            fold(key),
+            fold(value),
+            dropout_p,
+            is_causal,
+            attn_mask=attn_mask,
+            scale=scale,
         )
     out, logsumexp = (
         functorch._add_batch_dim(x.unflatten(0, (trials, -1)), 0, level) for x in results

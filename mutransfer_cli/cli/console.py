@@ -116,7 +116,14 @@ def print_prices(prices: Iterable[WidthPrice], device: str) -> None:
     """The dry run: what each width will cost."""
     table = Table(title=f"what the sweep will cost ({device})", box=None)
     for column in (
-        "width", "trials", "to run", "parameters", "trials a group", "FLOPs", "memory", "time",
+        "width",
+        "trials",
+        "to run",
+        "parameters",
+        "trials a group",
+        "FLOPs",
+        "memory",
+        "time",
     ):
         table.add_column(column, justify="right")
     total_flops, total_seconds, extrapolated = 0.0, 0.0, False

@@ -126,7 +126,13 @@ class SweepDisplay:
     def _table(self) -> Table:
         table = Table(box=None, caption=f"time left: {self._time_left()}")
         for column in (
-            "width", "trials", "done", "alive", "diverged", "failed", "best lr (eval loss)",
+            "width",
+            "trials",
+            "done",
+            "alive",
+            "diverged",
+            "failed",
+            "best lr (eval loss)",
             "tokens/s",
         ):
             table.add_column(column, justify="right")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 from mutransfer_cli import __version__
-from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Axis, Exponents, Interval, Line, Optimum
+from mutransfer_cli.files.exponents import (
+    EXPONENTS_SCHEMA,
+    Axis,
+    Exponents,
+    Interval,
+    Line,
+    Optimum,
+)
 from mutransfer_cli.files.records import Records
 from mutransfer_cli.fit.bowl import Bowl
 from mutransfer_cli.fit.exponent import Fit

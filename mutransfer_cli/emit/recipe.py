@@ -79,8 +79,9 @@ def build_recipe(exponents: Exponents, width: int, target: Mapping[str, str]) ->
             for role, parameters in by_role.items()
         },
         holds_for=holds_for,
-        warnings=tuple(
-            [*_fit_warnings(axis, swept, width), *_target_warnings(holds_for, width, target)]
+        warnings=(
+            *_fit_warnings(axis, swept, width),
+            *_target_warnings(holds_for, width, target),
         ),
         provenance=Provenance(
             tool_version=__version__,
@@ -95,7 +96,8 @@ def build_recipe(exponents: Exponents, width: int, target: Mapping[str, str]) ->
 def base_lr_at(axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
     line, exponent = axis.line, axis.exponent
-    assert line is not None and exponent is not None, "callers refuse an insufficient fit"
+    assert line is not None, "callers refuse an insufficient fit"
+    assert exponent is not None
     octaves = math.log2(width / line.width)
     at_centre = math.log2(line.high / line.low) / 2
     by_exponent = (exponent.high - exponent.low) / 2 * octaves
@@ -116,7 +118,8 @@ def _role_recipe(
 ) -> RoleRecipe:
     optimizer, first = protocol.optimizer, planned[0]
     lr_mult = first.lr / base_lr.value
-    assert base_lr.low is not None and base_lr.high is not None
+    assert base_lr.low is not None
+    assert base_lr.high is not None
     patterns = {
         name_pattern(parameter.name): Quantity(
             value=parameter.init_std,
@@ -137,7 +140,9 @@ def _role_recipe(
         weight_decay=WeightDecay(
             value=first.weight_decay,
             status="assumed",
-            source="none for this role" if x.weight_decay is None else f"the proxies'; {DECAY_RULE}",
+            source="none for this role"
+            if x.weight_decay is None
+            else f"the proxies'; {DECAY_RULE}",
             convention="lr_coupled",
         ),
         eps=Quantity(value=first.eps, status="assumed", source="the proxies'"),

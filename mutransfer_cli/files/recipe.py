@@ -1,4 +1,4 @@
-"""The recipe, `schema: mutransfer.recipe/1`: what to use at the target width, and how sure it is."""
+"""The recipe, `schema: mutransfer.recipe/1`: what to use at the target, and how sure it is."""
 
 from __future__ import annotations
 

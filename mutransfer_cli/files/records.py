@@ -18,7 +18,15 @@ from mutransfer_cli.files.spec import (
     SweepSpec,
     TrainSpec,
 )
-from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Seed, Strict, validated
+from mutransfer_cli.files.strict import (
+    Count,
+    NonNegative,
+    Number,
+    Positive,
+    Seed,
+    Strict,
+    validated,
+)
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.rules.roles import Role
@@ -218,7 +226,9 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not a JSON record ({error}); remove or mend the line") from error
+        raise InputError(
+            f"{where}: not a JSON record ({error}); remove or mend the line"
+        ) from error
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
     return data

@@ -1,4 +1,4 @@
-"""What every file model shares: unknown keys refused with the nearest valid one, numbers as written.
+"""What every file model shares: unknown keys are refused, numbers may be written as people do.
 
 YAML 1.1 reads `3e-4` as text and nobody's YAML knows `2^-9`; both are numbers here.
 """
@@ -55,7 +55,7 @@ Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """"; did you mean 'x'?" or nothing, then the valid words."""
+    """ "; did you mean 'x'?" or nothing, then the valid words."""
     valid = list(valid)
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -152,12 +152,10 @@ def fit_parabola(cells: Cells) -> Parabola | None:
     return parabola
 
 
-def _weighted_parabola(
-    distance: Array, cells: Cells, weight: Array, centre: float
-) -> Parabola:
+def _weighted_parabola(distance: Array, cells: Cells, weight: Array, centre: float) -> Parabola:
     design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
     precision = design.T @ (weight[:, None] * design)
-    coefficients = np.linalg.solve(precision, design.T @ (weight * cells.loss))
+    coefficients = np.linalg.solve(precision, design.T @ (weight * cells.loss)).astype(np.float64)
     residual = cells.loss - design @ coefficients
     return Parabola(
         centre=centre,
@@ -178,7 +176,7 @@ def _judge(
         return Bowl("not_bracketed", side=side, n=int(cells.x.size))
     if parabola is None or not np.isfinite(variance):
         return Bowl("unresolved", n=int(cells.x.size))
-    covariance = np.linalg.inv(parabola.precision)[1:, 1:] * variance
+    covariance = (np.linalg.inv(parabola.precision)[1:, 1:] * variance).astype(np.float64)
     _, slope, curvature = parabola.coefficients
     quantile = float(stats.t.ppf(0.5 + level / 2, freedom))
     interval = fieller(float(slope), float(curvature), covariance, quantile)

@@ -43,7 +43,8 @@ def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss"
             infinite for a diverged trial). Rows that repeat (width, axis) are replicates.
     """
     cells = {
-        int(width): _cells(at_width, axis, loss) for width, at_width in trials.groupby("width")
+        width: _cells(trials[trials["width"] == width], axis, loss)
+        for width in sorted(int(width) for width in trials["width"].unique())
     }
     bowls, freedom = fit_bowls(cells, LEVEL)
     good = [(width, bowl) for width, bowl in bowls.items() if bowl.status == "ok"]

@@ -49,9 +49,7 @@ def read_base_plan(
     found = []
     for name, parameter in base.named_parameters():
         shape = tuple(parameter.shape)
-        growing = tuple(
-            axis for axis, size in enumerate(shape) if size != wide_shapes[name][axis]
-        )
+        growing = tuple(axis for axis, size in enumerate(shape) if size != wide_shapes[name][axis])
         owner = base.get_submodule(name.rpartition(".")[0])
         if len(shape) > 1 and type(owner) not in FAN_IN_AXIS:
             raise ValueError(f"{name}: {type(owner).__name__} has no known orientation")

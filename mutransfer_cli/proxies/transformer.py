@@ -6,8 +6,6 @@ Shape suffixes: B batch, S context, D width, H heads, K head size, V vocabulary.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,9 +30,7 @@ def rotary_tables(context: int, head_size: int) -> tuple[Tensor, Tensor]:
 def rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
     first, second = x_BHSK.chunk(2, dim=-1)
     cos_SK, sin_SK = cos_SK.to(x_BHSK.dtype), sin_SK.to(x_BHSK.dtype)
-    return torch.cat(
-        (first * cos_SK - second * sin_SK, first * sin_SK + second * cos_SK), dim=-1
-    )
+    return torch.cat((first * cos_SK - second * sin_SK, first * sin_SK + second * cos_SK), dim=-1)
 
 
 class Attention(nn.Module):
@@ -52,7 +48,8 @@ class Attention(nn.Module):
         mixed_BHSK = F.scaled_dot_product_attention(
             q_BHSK, k_BHSK, v_BHSK, is_causal=True, scale=self.scale
         )
-        return self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
+        out: Tensor = self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
+        return out
 
 
 class Block(nn.Module):
@@ -64,7 +61,8 @@ class Block(nn.Module):
 
     def forward(self, x_BSD: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
         x_BSD = x_BSD + self.attention(rms_norm(x_BSD), cos_SK, sin_SK)
-        return x_BSD + self.down(F.gelu(self.up(rms_norm(x_BSD))))
+        mlp_BSD: Tensor = self.down(F.gelu(self.up(rms_norm(x_BSD))))
+        return x_BSD + mlp_BSD
 
 
 class Transformer(nn.Module):
@@ -112,4 +110,5 @@ class Transformer(nn.Module):
         x_BSD = self.embedding(tokens_BS)
         for block in self.blocks:
             x_BSD = block(x_BSD, self.cos_SK[:S], self.sin_SK[:S])
-        return self.readout(rms_norm(x_BSD))
+        logits_BSV: Tensor = self.readout(rms_norm(x_BSD))
+        return logits_BSV

@@ -51,7 +51,7 @@ GLOBAL_RATE: frozenset[ParameterizationName] = frozenset({"standard"})
 
 @dataclass(frozen=True)
 class RoleExponents:
-    """Each quantity of a role goes as (n / base_width)^x; None where the quantity does not exist."""
+    """Each quantity of a role goes as (n / base_width)^x; None where there is no such quantity."""
 
     init_std: Fraction
     multiplier: Fraction

@@ -70,9 +70,7 @@ def plan(
     for parameter in base_plan:
         x = role_exponents(parameterization, parameter.role)
         decay = (
-            0.0
-            if x.weight_decay is None
-            else scaled(base.weight_decay, width_mult, x.weight_decay)
+            0.0 if x.weight_decay is None else scaled(base.weight_decay, width_mult, x.weight_decay)
         )
         planned.append(
             PlannedParameter(

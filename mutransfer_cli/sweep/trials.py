@@ -62,7 +62,7 @@ def pending_groups(
     depend on the shape in the last digits, its trials end as they would have; only the missing
     records are new. If it cannot be formed again (another size or grid), only the rest is run.
     """
-    done = {id: record for id, record in recorded.items() if record.status != "failed"}
+    done = {key: record for key, record in recorded.items() if record.status != "failed"}
     counts = Counter(record.group for record in done.values())
     half = {r.group for r in done.values() if counts[r.group] < r.group_size}
     while True:

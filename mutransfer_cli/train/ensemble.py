@@ -53,7 +53,10 @@ class Ensemble:
         self.model = model.to(device)
         self.buffers = dict(self.model.named_buffers())
         self.clip, self.precision, self.betas, self.device = (
-            train.clip, train.precision, betas, device,
+            train.clip,
+            train.precision,
+            betas,
+            device,
         )
         self.losses: Callable[[Stack, dict[str, float], Tensor], Tensor] = self._losses
         self.update: Callable[[TrialState, Stack, Sequence[ParamGroup], Tensor], None]
@@ -74,7 +77,10 @@ class Ensemble:
                 for seed, generator in drawn.items()
             }
             stack = torch.stack(
-                [plan[index].init_std * noise[seed] for plan, seed in zip(plans, seeds, strict=True)]
+                [
+                    plan[index].init_std * noise[seed]
+                    for plan, seed in zip(plans, seeds, strict=True)
+                ]
             )
             params[planned.name] = stack.to(self.device).requires_grad_()
         return TrialState(params, AdamWState.zeros(params))
@@ -95,9 +101,7 @@ class Ensemble:
         return losses.detach()
 
     @torch.no_grad()
-    def evaluate(
-        self, state: TrialState, multipliers: dict[str, float], tokens: Tensor
-    ) -> Tensor:
+    def evaluate(self, state: TrialState, multipliers: dict[str, float], tokens: Tensor) -> Tensor:
         """Losses [T] on tokens [T, B, S + 1]."""
         return self.losses(state.params, multipliers, tokens)
 
@@ -154,9 +158,7 @@ def param_groups(plans: Sequence[Plan], device: torch.device) -> list[ParamGroup
     for values, names in merged.items():
         lr, weight_decay, eps = torch.tensor(values, dtype=torch.float64).unbind(1)
         groups.append(
-            ParamGroup(
-                tuple(names), *(x.float().to(device) for x in (lr, weight_decay, eps))
-            )
+            ParamGroup(tuple(names), *(x.float().to(device) for x in (lr, weight_decay, eps)))
         )
     return groups
 

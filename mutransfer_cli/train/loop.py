@@ -117,9 +117,7 @@ class GroupTrainer:
                     done = step + 1
                     break
         eval_losses = self._evaluate(state, multipliers, trials)
-        return GroupResult(
-            losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started
-        )
+        return GroupResult(losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started)
 
     def seconds_per_step(self, plans: Sequence[Plan], seeds: Sequence[int]) -> float:
         """Measured on the spot: the faster of two steps after one to warm up."""
@@ -140,9 +138,7 @@ class GroupTrainer:
         by_seed = {seed: train_offsets(self.corpus, self.train, seed) for seed in set(seeds)}
         return torch.stack([by_seed[seed] for seed in seeds]).to(self.ensemble.device)
 
-    def _evaluate(
-        self, state: TrialState, multipliers: dict[str, float], trials: int
-    ) -> Tensor:
+    def _evaluate(self, state: TrialState, multipliers: dict[str, float], trials: int) -> Tensor:
         batches = eval_offsets(self.corpus, self.train).to(self.ensemble.device)
         total = torch.zeros(trials, device=self.ensemble.device)
         for offsets in batches:

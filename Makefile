@@ -1,0 +1,38 @@
+# Two commands do all the set-up: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/quickstart
+
+.PHONY: install quickstart test lint test-slow bench clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+quickstart: install
+	$(BIN)/mutransfer sweep-proxy quickstart -o $(RUN) > /dev/null
+	$(BIN)/mutransfer fit-exponents $(RUN) -o $(RUN)/exponents.yaml
+	$(BIN)/mutransfer transfer $(RUN)/exponents.yaml --width 4096 -o $(RUN)/recipe.yaml
+	@echo "recipe for width 4096: $(RUN)/recipe.yaml"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+bench: install
+	$(BIN)/python tests/benchmarks/fused_against_solo.py
+
+clean:
+	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache
