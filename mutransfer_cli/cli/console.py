@@ -1,29 +1,12 @@
-"""What people read: notes, tables and bowls on stderr. stdout carries results only."""
+"""How commands talk to people: stderr for notes, stdin when it is piped. stdout carries results."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
 
 from mutransfer_cli.errors import InputError
-
-if TYPE_CHECKING:
-    from mutransfer_cli.files.exponents import Exponents, Optimum
-    from mutransfer_cli.files.records import TrialRecord
-    from mutransfer_cli.sweep.price import WidthPrice
-
-BARS = " ▁▂▃▄▅▆▇█"
-FULL_BAR = 0.4  # nats above the best of the width
-
-
-def stderr() -> Console:
-    """Bound to stderr at the time of the call; as wide as needed when it is not a terminal."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 110)
 
 
 def note(sentence: str) -> None:
@@ -37,121 +20,3 @@ def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
     if sys.stdin.isatty():
         raise InputError(f"nothing to read: give {what}")
     return [None]
-
-
-def print_fit(document: Exponents, trials: Iterable[TrialRecord]) -> None:
-    """The bowls, the optima and the exponent."""
-    console = stderr()
-    axis = document.axes["lr"]
-    console.print(_bowls(axis.optimum, trials))
-    console.print(_optima(axis.optimum))
-    if axis.exponent is None:
-        console.print(f"exponent of lr: insufficient. {axis.sentence}")
-        return
-    console.print(
-        f"exponent of lr: {axis.exponent.value:+.3f}  95 % interval {axis.exponent.low:+.3f} to "
-        f"{axis.exponent.high:+.3f}  (the rule expects {axis.expected_exponent:g}; "
-        f"{document.protocol.parameterization.name})"
-    )
-
-
-def _bowls(optimum: Mapping[int, Optimum], trials: Iterable[TrialRecord]) -> Table:
-    """Eval loss above the best of its width, as a number and a bar; x is a diverged trial."""
-    cells: dict[int, dict[float, list[float | None]]] = {}
-    for trial in trials:
-        if trial.status != "failed":
-            cells.setdefault(trial.width, {}).setdefault(trial.lr, []).append(trial.eval_loss)
-    rates = sorted({lr for row in cells.values() for lr in row})
-    table = Table(title="eval loss above the best of its width (nats)", box=None)
-    table.add_column("width", justify="right")
-    for lr in rates:
-        table.add_column(power_of_two(lr), justify="right")
-    for width in sorted(optimum):
-        means = {lr: _mean(losses) for lr, losses in cells[width].items()}
-        best = min((loss for loss in means.values() if loss is not None), default=0.0)
-        row = [_bar(means[lr], best) if lr in means else "" for lr in rates]
-        table.add_row(str(width), *row)
-    return table
-
-
-def _mean(losses: Sequence[float | None]) -> float | None:
-    finite = [loss for loss in losses if loss is not None]
-    return sum(finite) / len(finite) if len(finite) == len(losses) else None
-
-
-def _bar(loss: float | None, best: float) -> str:
-    if loss is None:
-        return "x"
-    excess = loss - best
-    bar = BARS[min(len(BARS) - 1, round(excess / FULL_BAR * (len(BARS) - 1)))]
-    return f"{excess:.3f} {bar}" if excess else "best  "
-
-
-def _optima(optimum: Mapping[int, Optimum]) -> Table:
-    table = Table(title="optimal lr by width", box=None)
-    for column in ("width", "optimum", "95 % interval", "curvature (nats/octave²)", "status"):
-        table.add_column(column, justify="right")
-    for width, at_width in sorted(optimum.items()):
-        interval = ""
-        if at_width.low is not None and at_width.high is not None:
-            interval = f"{power_of_two(at_width.low)} to {power_of_two(at_width.high)}"
-        table.add_row(
-            str(width),
-            power_of_two(at_width.value) if at_width.value is not None else "-",
-            interval,
-            f"{at_width.curvature:.4f}" if at_width.curvature is not None else "-",
-            at_width.status + (f" ({at_width.side})" if at_width.side else ""),
-        )
-    return table
-
-
-def power_of_two(value: float) -> str:
-    """0.0078125 as 2^-7, 0.01 as 2^-6.64."""
-    import math
-
-    return f"2^{round(math.log2(value), 2):g}"
-
-
-def print_prices(prices: Iterable[WidthPrice], device: str) -> None:
-    """The dry run: what each width will cost."""
-    table = Table(title=f"what the sweep will cost ({device})", box=None)
-    for column in (
-        "width",
-        "trials",
-        "to run",
-        "parameters",
-        "trials a group",
-        "FLOPs",
-        "memory",
-        "time",
-    ):
-        table.add_column(column, justify="right")
-    total_flops, total_seconds, extrapolated = 0.0, 0.0, False
-    for price in prices:
-        total_flops, total_seconds = total_flops + price.flops, total_seconds + price.seconds
-        extrapolated |= not price.measured
-        table.add_row(
-            str(price.width),
-            str(price.trials),
-            str(price.pending),
-            f"{price.parameters:,}",
-            str(price.group_size),
-            f"{price.flops:.2e}",
-            f"{price.memory / 1e9:.2f} GB",
-            duration(price.seconds) + ("" if price.measured else " *"),
-        )
-    table.add_row("all", "", "", "", "", f"{total_flops:.2e}", "", duration(total_seconds))
-    stderr().print(table)
-    note("time: a few steps of each width timed on this machine, without compilation")
-    if extrapolated:
-        note("* extrapolated from the throughput of a smaller width")
-
-
-def duration(seconds: float) -> str:
-    """3 s, 2 min 05 s, 4 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

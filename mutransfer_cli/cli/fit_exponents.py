@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, print_fit, stdin_or
+from mutransfer_cli.cli.console import note, stdin_or
 
 
 def fit_exponents(
@@ -31,6 +31,7 @@ def fit_exponents(
     """
     sources = stdin_or(results, "a sweep's folder, record files, or - for stdin")
 
+    from mutransfer_cli.cli.tables import print_fit
     from mutransfer_cli.emit.exponents import exponents_of
     from mutransfer_cli.files.dump import dump
     from mutransfer_cli.files.frames import trial_frame

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from mutransfer_cli.cli.console import duration, note, power_of_two, stderr
+from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.tables import console, duration, power_of_two
 
 if TYPE_CHECKING:
     from mutransfer_cli.files.records import TrialRecord
@@ -80,7 +81,7 @@ class SweepDisplay:
                 self._widths[record.width].records.append(record)
         self._flops_at_start = self._flops_left()
         self._started = time.perf_counter()
-        self._console = stderr()
+        self._console = console(to_stderr=True)
         self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
 
     def __enter__(self) -> SweepDisplay:
@@ -124,7 +125,8 @@ class SweepDisplay:
         return duration(left * elapsed / done) if done else "?"
 
     def _table(self) -> Table:
-        table = Table(box=None, caption=f"time left: {self._time_left()}")
+        left = self._flops_left()
+        table = Table(box=None, caption=f"time left: {self._time_left()}" if left else None)
         for column in (
             "width",
             "trials",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, print_prices
-from mutransfer_cli.cli.progress import SweepDisplay
+from mutransfer_cli.cli.console import note
 from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ def sweep_proxy(
 
 
 def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compile) -> None:
+    from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.local import run
     from mutransfer_cli.train.cost import trial_cost
 
@@ -123,6 +123,7 @@ class _Echo:
 
 
 def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
+    from mutransfer_cli.cli.tables import print_prices
     from mutransfer_cli.files.sources import TRIALS
     from mutransfer_cli.sweep.price import price
     from mutransfer_cli.sweep.store import read_records

@@ -12,15 +12,15 @@ from mutransfer_cli.errors import InputError
 
 
 def transfer(
+    width: Annotated[
+        int, typer.Option("--width", min=1, help="Width of the target model.", show_default=False)
+    ],
     exponents: Annotated[
         Path | None,
         typer.Argument(
             help="Exponents file, or - for stdin. Default: stdin when piped.", show_default=False
         ),
     ] = None,
-    width: Annotated[
-        int, typer.Option("--width", min=1, help="Width of the target model.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
     target: Annotated[
         list[str] | None,
         typer.Option(

@@ -71,8 +71,9 @@ def stdlib_files() -> list[Path]:
 def text_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(found for found in path.rglob("*") if found.is_file())
-    if not path.exists():
-        raise InputError(f"data.path: {path} does not exist; give a text file or a folder of them")
+    if not path.is_file():
+        what = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise InputError(f"data.path: {path} {what}; give a text file or a folder of them")
     return [path]
 
 

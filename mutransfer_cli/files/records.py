@@ -133,7 +133,9 @@ class TrialRecord(Strict):
         train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
         eval_loss: nats per token on the fixed eval batches; null when diverged.
         diverged_at: first step (from 1) whose loss was not finite.
-        steps: steps run; tokens: tokens trained on; flops: model FLOPs (forward and backward).
+        steps: steps run, up to divergence.
+        tokens: tokens trained on.
+        flops: model FLOPs, forward and backward.
         seconds: wall time of the group divided by its trials.
         group: hash of the trials trained together; group_size: how many.
         error: why a failed trial failed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -97,6 +97,12 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
     """`data` as `model`; an InputError that names `where` (file, line) and each wrong key."""
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a mapping of keys, found {type(data).__name__}")
+    field = model.model_fields.get("schema_")
+    if field is not None:
+        (expected,) = get_args(field.annotation)
+        if data.get("schema") != expected:
+            found = data.get("schema", "none")
+            raise InputError(f"{where}: expected `schema: {expected}`, found {found}")
     try:
         return model.model_validate(data)
     except ValidationError as error:

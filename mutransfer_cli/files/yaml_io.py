@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.errors import InputError, MutransferError, StorageError
 
 
 def read_text(source: Path | None) -> str:
@@ -28,6 +28,8 @@ def read_text(source: Path | None) -> str:
 
 def load_yaml(text: str, where: str) -> Any:
     """Parsed YAML (safe_load: nothing in a file ever executes)."""
+    if not text.strip():
+        raise InputError(f"{where}: is empty; nothing reached it")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -59,20 +61,22 @@ def write_result(text: str, target: Path | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    # a device or a pipe is written into, never replaced
+    in_place = target.exists() and not target.is_file()
+    temporary = target if in_place else target.with_name(f".{target.name}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as handle:
-            handle.write(text)
-        os.replace(handle.name, target)
-    except (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError) as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror}); give -o a file in a folder you own"
-        ) from error
+        temporary.write_text(text, encoding="utf-8")
+        if not in_place:
+            os.replace(temporary, target)
     except OSError as error:
-        raise StorageError(
-            f"{target}: could not be written ({error.strerror}); free space, then repeat"
-        ) from error
+        raise cannot_write(target, error) from error
+
+
+def cannot_write(target: Path, error: OSError) -> MutransferError:
+    """A full disk is the machine's fault (exit 1), a wrong path the user's (exit 2)."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return StorageError(f"{target}: could not be written ({error.strerror}); free space")
+    return InputError(f"{target}: cannot be written ({error.strerror}); give -o a place you own")
 
 
 def content_hash(data: Any, length: int = 16) -> str:

@@ -85,8 +85,8 @@ def _record(
     protocol: Protocol, trial: Trial, index: int, group: Group, result: GroupResult, cost: Cost
 ) -> TrialRecord:
     diverged_at = result.diverged_at(index)
-    steps = len(result.train_losses)
     finite = diverged_at is None
+    steps = diverged_at or len(result.train_losses)
     return TrialRecord(
         trial=trial.id,
         width=trial.width,

@@ -19,6 +19,7 @@ from mutransfer_cli.files.records import (
     parse_records,
 )
 from mutransfer_cli.files.sources import TRIALS
+from mutransfer_cli.files.yaml_io import cannot_write
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 CURVES = "curves.jsonl"
@@ -42,12 +43,8 @@ class RecordStore:
             folder.mkdir(parents=True, exist_ok=True)
             self._trials = _open_locked(self.path)
             self._curves = self.curves_path.open("ab", buffering=0)
-        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise InputError(
-                f"{folder}: cannot be written ({error.strerror}); give -o a folder you own"
-            ) from error
         except OSError as error:
-            raise StorageError(f"{folder}: cannot be created ({error.strerror})") from error
+            raise cannot_write(folder, error) from error
         found = read_records(self.path)
         if found is None:
             self._begin(header)
@@ -58,8 +55,9 @@ class RecordStore:
                 f"{difference(found.header.protocol, header.protocol)}; "
                 "give another folder with -o, or undo the change"
             )
-        elif found.torn:
-            self._trials.truncate(self.path.stat().st_size - len(found.torn))
+        else:
+            _cut_torn_line(self._trials, self.path)
+        _cut_torn_line(self._curves, self.curves_path)
         self.header = found.header
         self.trials = {record.trial: record for record in found.trials}
 
@@ -105,6 +103,19 @@ class RecordStore:
                 f"{path}: could not be written ({error.strerror}); the {len(self.trials)} records "
                 "so far are intact; free space and run the same command again to resume"
             ) from error
+
+
+def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
+    """Removes what follows the last newline: a write that was cut short."""
+    whole = end = path.stat().st_size
+    with path.open("rb") as content:
+        while whole:
+            content.seek(whole - 1)
+            if content.read(1) == b"\n":
+                break
+            whole -= 1
+    if whole < end:
+        handle.truncate(whole)
 
 
 def read_records(path: Path) -> Records | None:
