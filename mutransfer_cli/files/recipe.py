@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mutransfer_cli.files.spec import AttentionScale
-from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Strict
+from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.exponents import ParameterizationName
 from mutransfer_cli.rules.roles import Role
 
@@ -85,7 +85,7 @@ class HoldsFor(Strict):
     batch_tokens: Count
     steps: Count
     tokens: Count
-    warmup: Annotated[Count, Field(ge=0)]
+    warmup: Natural
     schedule: str
     clip: Positive | None
     precision: str

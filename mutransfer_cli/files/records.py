@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,10 +20,10 @@ from mutransfer_cli.files.spec import (
 )
 from mutransfer_cli.files.strict import (
     Count,
+    Natural,
     NonNegative,
     Number,
     Positive,
-    Seed,
     Strict,
     validated,
 )
@@ -99,7 +99,7 @@ class BaseParameterRecord(Strict):
     name: str
     role: Role
     shape: tuple[Count, ...]
-    growing_axes: tuple[Annotated[int, Field(ge=0)], ...]
+    growing_axes: tuple[Natural, ...]
     init_std: NonNegative
 
     @classmethod
@@ -144,14 +144,14 @@ class TrialRecord(Strict):
     kind: Literal["trial"] = "trial"
     trial: str
     width: Count
-    seed: Seed
+    seed: Natural
     lr: Positive
     status: Status
     train_loss: Number | None
     eval_loss: Number | None
     diverged_at: Count | None = None
-    steps: Annotated[Count, Field(ge=0)]
-    tokens: Annotated[Count, Field(ge=0)]
+    steps: Natural
+    tokens: Natural
     flops: NonNegative
     seconds: NonNegative
     group: str

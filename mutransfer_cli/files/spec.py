@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Seed, Strict
+from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.exponents import ParameterizationName
 
 SWEEP_SCHEMA = "mutransfer.sweep/1"
@@ -55,17 +55,7 @@ class TextData(Strict):
     eval_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
 
 
-def _source_of(data: Any) -> str:
-    source = data.get("source") if isinstance(data, dict) else data.source
-    if source not in ("stdlib", "text"):
-        raise ValueError(f"data.source must be stdlib or text, found {source!r}")
-    return str(source)
-
-
-DataSpec = Annotated[
-    Annotated[StdlibData, Tag("stdlib")] | Annotated[TextData, Tag("text")],
-    Discriminator(_source_of),
-]
+DataSpec = Annotated[StdlibData | TextData, Field(discriminator="source")]
 
 
 class ParameterizationSpec(Strict):
@@ -108,7 +98,7 @@ class TrainSpec(Strict):
     steps: Count
     batch: Count = 8
     context: Count = 64
-    warmup: Annotated[Count, Field(ge=0)] = 0
+    warmup: Natural = 0
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip: Positive | None = 1.0
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -167,7 +157,7 @@ class SweepGrid(Strict):
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)]
     axes: Axes
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
 
     @field_validator("widths", "seeds")
     @classmethod

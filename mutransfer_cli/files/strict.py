@@ -51,7 +51,7 @@ Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=Fal
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
-Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+Natural = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -52,13 +52,23 @@ class AdamWState:
         )
 
 
-def clip_(grads: Mapping[str, Tensor], max_norm: float) -> None:
+def clip_(grads: Mapping[str, Tensor], max_norm: float, sliced: bool) -> None:
     """Scales each trial's gradient in place to a global norm of at most `max_norm`."""
-    squares = [grad.square().flatten(1).sum(1) for grad in grads.values()]
-    norm = torch.stack(squares).sum(0).sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    norms = slice_norms(grads) if sliced else stack_norms(grads)
+    factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     for grad in grads.values():
         grad.mul_(over(factor, grad))
+
+
+def stack_norms(grads: Mapping[str, Tensor]) -> Tensor:
+    """Global gradient norm of each trial, [T]."""
+    return torch.stack([grad.square().flatten(1).sum(1) for grad in grads.values()]).sum(0).sqrt()
+
+
+def slice_norms(grads: Mapping[str, Tensor]) -> Tensor:
+    """The same, trial by trial: the order of its additions does not depend on T."""
+    slices = zip(*(grad.unbind() for grad in grads.values()), strict=True)
+    return torch.stack([torch.nn.utils.get_total_norm(trial) for trial in slices])
 
 
 def adamw_(
@@ -72,7 +82,9 @@ def adamw_(
     """One update in place, elementwise over the stack. `schedule` is the factor on lr, [T]."""
     beta1, beta2 = betas
     state.step.add_(1)
-    correction1, correction2 = 1 - beta1**state.step, 1 - beta2**state.step
+    # in float32 the correction of the first steps would lose a digit
+    steps = state.step.double()
+    correction1, correction2 = 1 - beta1**steps, 1 - beta2**steps
     for group in groups:
         lr = group.lr * schedule
         for name in group.names:
@@ -122,5 +134,5 @@ def adamw_slices_(
 
 
 def over(per_trial: Tensor, stack: Tensor) -> Tensor:
-    """[T] shaped to broadcast over a stack [T, ...]."""
-    return per_trial.view(-1, *[1] * (stack.dim() - 1))
+    """[T] in the type and shape that broadcast over a stack [T, ...]."""
+    return per_trial.to(stack.dtype).view(-1, *[1] * (stack.dim() - 1))

@@ -61,6 +61,7 @@ class Ensemble:
         self.losses: Callable[[Stack, dict[str, float], Tensor], Tensor] = self._losses
         self.update: Callable[[TrialState, Stack, Sequence[ParamGroup], Tensor], None]
         self.update = self._update
+        self.sliced = device.type == "cpu" and not compiled and HAS_FUSED_ADAMW
         if device.type == "cpu":
             batch_cpu_attention()
         if compiled:
@@ -127,9 +128,8 @@ class Ensemble:
         schedule: Tensor,
     ) -> None:
         if self.clip is not None:
-            clip_(gradients, self.clip)
-        on_cpu = self.device.type == "cpu" and HAS_FUSED_ADAMW
-        update = adamw_slices_ if on_cpu else adamw_
+            clip_(gradients, self.clip, self.sliced)
+        update = adamw_slices_ if self.sliced else adamw_
         update(state.params, gradients, state.optimizer, groups, schedule, self.betas)
 
     def _autocast(self) -> AbstractContextManager[object]:

@@ -1,0 +1,71 @@
+"""A sweep so small that it trains in a second, and the command line as a function."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from mutransfer_cli.cli.app import app
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.sweep.prepare import Sweep
+
+CPU = torch.device("cpu")
+
+TINY: dict[str, Any] = {
+    "schema": "mutransfer.sweep/1",
+    "model": {"depth": 1, "head_size": 8},
+    "data": {"source": "text", "path": "text.txt"},
+    "parameterization": {"name": "mup", "base_width": 16},
+    "train": {"steps": 10, "batch": 2, "context": 16, "warmup": 2, "eval_batches": 2},
+    "sweep": {"widths": [16, 24, 32], "axes": {"lr": {"from": "2^-9", "to": "2^-3"}}},
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, Any]:
+    """The raw spec, with its text beside where `write_spec` puts it; change it at will."""
+    words = "".join(f"the {n} of {n * n % 97} and\n" for n in range(800))
+    (tmp_path / "text.txt").write_text(words)
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[[Any], Path]:
+    def write(spec: Any) -> Path:
+        path = tmp_path / "spec.yaml"
+        path.write_text(spec if isinstance(spec, str) else yaml.safe_dump(spec))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable[[dict[str, Any]], Sweep]:
+    """A raw spec as a prepared sweep."""
+    return lambda raw: Sweep.prepare(validated(SweepSpec, raw, "spec"), tmp_path)
+
+
+class Result:
+    """Exit code and both streams of one command."""
+
+    def __init__(self, exit_code: int, stdout: str, stderr: str) -> None:
+        self.exit_code, self.stdout, self.stderr = exit_code, stdout, stderr
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """`mutransfer ARGS` in this process, stdin from `stdin`."""
+
+    def invoke(*args: object, stdin: str | bytes = "") -> Result:
+        result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+        return Result(result.exit_code, result.stdout, result.stderr)
+
+    return invoke

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.records import (
+    Protocol,
+    SweepHeader,
+    TrialRecord,
+    difference,
+    json_line,
+    parse_records,
+    trial_hash,
+)
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.conftest import CPU
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+
+
+@pytest.fixture
+def header(tiny: dict[str, Any], prepare: Prepare) -> SweepHeader:
+    return prepare(tiny).header(CPU)
+
+
+def line_of(header: SweepHeader) -> bytes:
+    return json_line(header.model_dump(mode="json", by_alias=True))
+
+
+def record(trial: str, **changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "trial": trial,
+        "width": 16,
+        "seed": 0,
+        "lr": 0.01,
+        "status": "ok",
+        "train_loss": 3.0,
+        "eval_loss": 3.1,
+        "steps": 10,
+        "tokens": 320,
+        "flops": 1e9,
+        "seconds": 0.1,
+        "group": "g",
+        "group_size": 1,
+    }
+    return TrialRecord(**(values | changes))
+
+
+def test_a_stream_is_read_back_as_written(header: SweepHeader) -> None:
+    diverged = record("b", status="diverged", train_loss=None, eval_loss=None, diverged_at=3)
+    found = parse_records([line_of(header), record("a").line(), diverged.line()], "x")
+    assert found is not None
+    assert found.header == header
+    assert found.trials == (record("a"), diverged)
+    assert found.torn == b""
+
+
+def test_only_a_last_line_without_newline_is_skipped(header: SweepHeader) -> None:
+    whole, cut = record("a").line(), record("b").line()[:40]
+    found = parse_records([line_of(header), whole, cut], "x")
+    assert found is not None
+    assert (len(found.trials), found.torn) == (1, cut)
+    with pytest.raises(InputError, match="x line 2: not a JSON record"):
+        parse_records([line_of(header), cut + b"\n", whole], "x")
+
+
+def test_nothing_complete_is_no_records(header: SweepHeader) -> None:
+    assert parse_records([], "x") is None
+    assert parse_records([line_of(header)[:50]], "x") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"not json\n", r"x line 2: not a JSON record"),
+        (b"[1, 2]\n", r"x line 2: expected a JSON object, found list"),
+        (b'{"kind": "trial", "eval_loss": NaN}\n', r"x line 2: .*NaN is not JSON"),
+        (b'{"kind": "trial", "trial": "a"}\n', r"x line 2: (.|\n)*width"),
+        (b"\xff\xfe\n", r"x line 2: not a JSON record"),
+    ],
+)
+def test_a_malformed_line_is_named(header: SweepHeader, line: bytes, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        parse_records([line_of(header), line], "x")
+
+
+def test_a_trial_before_the_header_is_refused() -> None:
+    with pytest.raises(InputError, match="x line 1: a trial before the sweep header"):
+        parse_records([record("a").line()], "x")
+
+
+def test_two_protocols_are_refused_with_the_difference(
+    tiny: dict[str, Any], prepare: Prepare, header: SweepHeader
+) -> None:
+    tiny["train"]["steps"] = 20
+    other = prepare(tiny).header(CPU)
+    with pytest.raises(InputError, match=r"x line 2: .*train.steps: 10 there, 20 here"):
+        parse_records([line_of(header), line_of(other)], "x")
+
+
+def test_a_failed_trial_that_was_run_again_counts_once(header: SweepHeader) -> None:
+    failed = record("a", status="failed", train_loss=None, eval_loss=None, error="no memory")
+    found = parse_records([line_of(header), failed.line(), record("a").line()], "x")
+    assert found is not None
+    assert found.trials == (record("a"),)
+
+
+def test_records_are_plain_json() -> None:
+    assert json.loads(record("a").line())["lr"] == 0.01
+
+
+def test_a_trial_is_what_determines_its_result(
+    tiny: dict[str, Any], prepare: Prepare, header: SweepHeader
+) -> None:
+    tiny["sweep"]["widths"] = [16]
+    assert prepare(tiny).protocol.hash == header.protocol_hash
+    tiny["train"]["clip"] = None
+    changed = prepare(tiny).protocol
+    assert changed.hash != header.protocol_hash
+    assert difference(header.protocol, changed) == "train.clip: 1.0 there, None here"
+    hashes = {
+        trial_hash("p", 16, 0, {"lr": 0.1}),
+        trial_hash("q", 16, 0, {"lr": 0.1}),
+        trial_hash("p", 32, 0, {"lr": 0.1}),
+        trial_hash("p", 16, 1, {"lr": 0.1}),
+        trial_hash("p", 16, 0, {"lr": 0.2}),
+    }
+    assert len(hashes) == 5
+
+
+def test_the_same_text_elsewhere_is_the_same_protocol(
+    tiny: dict[str, Any], prepare: Prepare, header: SweepHeader, tmp_path: Any
+) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "other.txt").write_bytes((tmp_path / "text.txt").read_bytes())
+    tiny["data"]["path"] = "copy"
+    assert prepare(tiny).protocol.hash == header.protocol_hash
+    assert isinstance(header.protocol, Protocol)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+
+
+def load(raw: dict[str, Any]) -> SweepSpec:
+    return validated(SweepSpec, raw, "spec.yaml")
+
+
+def test_an_lr_axis_is_a_list_or_a_range(tiny: dict[str, Any]) -> None:
+    tiny["sweep"]["axes"]["lr"] = ["3e-4", 0.01, "2^-5"]
+    assert load(tiny).sweep.axes.lr == (3e-4, 0.01, 2**-5)
+    tiny["sweep"]["axes"]["lr"] = {"from": "2^-9", "to": "2^-3", "per_octave": 1}
+    assert load(tiny).sweep.axes.lr == tuple(2.0**k for k in range(-9, -2))
+    tiny["sweep"]["axes"]["lr"] = {"from": "2^-4", "to": "2^-3", "per_octave": 2}
+    assert load(tiny).sweep.axes.lr == (2**-4, 2**-3.5, 2**-3)
+
+
+def test_the_attention_scale_follows_the_parameterization_unless_given(
+    tiny: dict[str, Any],
+) -> None:
+    assert load(tiny).attention_scale == "1/d_head"
+    tiny["parameterization"]["name"] = "standard"
+    assert load(tiny).attention_scale == "1/sqrt(d_head)"
+    tiny["model"]["attention_scale"] = "1/d_head"
+    assert load(tiny).attention_scale == "1/d_head"
+
+
+def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
+    tiny["train"]["clip"] = None
+    assert load(tiny).train.clip is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("train.stepz", 5, r"train: unknown key 'stepz'; did you mean 'steps'\?"),
+        ("widths", [1], r"unknown key 'widths'"),
+        ("sweep.axes.lr", [0.1, -0.1], r"sweep.axes.lr.1: .*greater than 0, found -0.1"),
+        ("sweep.axes.lr", [0], r"sweep.axes.lr.0: .*greater than 0, found 0"),
+        ("sweep.axes.lr", [], r"sweep.axes.lr: .*at least 1"),
+        ("sweep.axes.lr", ["nan"], r"sweep.axes.lr.0: .*finite"),
+        ("sweep.axes.lr", [0.1, 0.1], r"sweep.axes.lr: 0.1 is listed twice"),
+        ("sweep.axes.lr", {"from": 1, "to": 0.1}, r"`to` must be above `from`, found 1 to 0.1"),
+        ("sweep.axes.lr", {"from": 1, "too": 2}, r"unknown key 'too'; did you mean 'to'\?"),
+        ("sweep.axes.lr", 0.1, r"sweep.axes.lr: expected a list or"),
+        (
+            "sweep.widths",
+            [16, 20],
+            r"sweep.widths: found 20, which .* 8 does not divide; .*16 or 24",
+        ),
+        ("parameterization.base_width", 4, r"base_width: found 4, .*use 8"),
+        ("parameterization.name", "muP", r"parameterization.name: .*'standard' or 'mup'"),
+        ("model.head_size", 7, r"model.head_size: must be even"),
+        ("data.source", "tex", r"data: .*'tex' .* expected tags: 'stdlib', 'text'"),
+        ("data.source", "stdlib", r"data.stdlib: unknown key 'path'"),
+        ("train.warmup", 10, r"train: warmup must be below steps, found 10 of 10"),
+        ("train.steps", "ten", r"train.steps: expected a number such as .*found 'ten'"),
+        ("optimizer.betas", [0.9, 1], r"optimizer.betas: each must be below 1"),
+        ("schema", "mutransfer.sweep/9", r"expected `schema: mutransfer.sweep/1`, found .*/9"),
+    ],
+)
+def test_a_wrong_value_is_named(tiny: dict[str, Any], path: str, value: Any, sentence: str) -> None:
+    node = tiny
+    *parents, last = path.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = value
+    with pytest.raises(InputError, match=sentence):
+        load(tiny)
+
+
+def test_every_wrong_key_is_reported_at_once(tiny: dict[str, Any]) -> None:
+    tiny["train"]["batch"] = 0
+    tiny["train"]["context"] = -1
+    with pytest.raises(InputError, match=r"train.batch(.|\n)*train.context"):
+        load(tiny)

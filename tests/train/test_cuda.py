@@ -1,0 +1,62 @@
+"""What only a CUDA device can show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mutransfer_cli.sweep.prepare import Sweep, choose_device
+
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device", allow_module_level=True)
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+CPU = torch.device("cpu")
+
+
+def losses(sweep: Sweep, device: torch.device, compiled: bool) -> torch.Tensor:
+    trials = sweep.trials[32]
+    trainer = sweep.trainer(32, device, compiled)
+    plans = [sweep.trial_plan(trial) for trial in trials]
+    return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None).train_losses
+
+
+@pytest.fixture
+def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
+    tiny["sweep"] = {"widths": [32], "axes": {"lr": {"from": "2^-9", "to": "2^-6"}}}
+    return prepare(tiny)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
+    cuda = choose_device("cuda", "fp32")
+    torch.testing.assert_close(
+        losses(sweep, cuda, compiled), losses(sweep, CPU, compiled=False), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
+    trainer = sweep.trainer(32, choose_device("cuda", "fp32"), compiled=True)
+    trials = sweep.trials[32]
+    plans = [sweep.trial_plan(trial) for trial in trials]
+    trainer.run(plans, [0] * len(trials), lambda progress: None)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        trainer.run(plans[::-1], [1] * len(trials), lambda progress: None)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_lower_precisions_stay_near_fp32(
+    tiny: dict[str, Any], prepare: Prepare, sweep: Sweep, precision: str
+) -> None:
+    tiny["train"]["precision"] = precision
+    lower = prepare(tiny)
+    device = choose_device("cuda", precision)
+    torch.testing.assert_close(
+        losses(lower, device, compiled=True),
+        losses(sweep, CPU, compiled=False),
+        rtol=3e-2,
+        atol=0,
+    )

@@ -1,0 +1,184 @@
+"""A trial in a group is the trial alone; a group is many plain training runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mutransfer_cli.data.text import gather, train_offsets
+from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.proxies.build import build_proxy
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.train.ensemble import Ensemble, token_loss
+from mutransfer_cli.train.loop import GroupResult, GroupTrainer
+from mutransfer_cli.train.schedule import schedule_factors
+from tests.conftest import CPU
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+STEPS, WIDTH = 50, 32
+RATES = [2.0**k for k in range(-10, -2)]
+
+
+@pytest.fixture
+def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
+    """Eight rates at width 32 under muP with base width 16, two layers, 50 steps."""
+    tiny["model"]["depth"] = 2
+    tiny["train"] |= {"steps": STEPS, "batch": 4, "context": 64, "warmup": 5}
+    tiny["optimizer"] = {"weight_decay": 0.1}
+    tiny["sweep"] = {"widths": [WIDTH], "axes": {"lr": RATES}, "seeds": [0, 1]}
+    return prepare(tiny)
+
+
+def train(sweep: Sweep, trials: Sequence[Trial], compiled: bool = False) -> GroupResult:
+    trainer = sweep.trainer(trials[0].width, CPU, compiled)
+    plans = [sweep.trial_plan(trial) for trial in trials]
+    return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None)
+
+
+def of_seed(sweep: Sweep, seed: int) -> list[Trial]:
+    return [trial for trial in sweep.trials[WIDTH] if trial.seed == seed]
+
+
+def test_a_trial_in_a_group_of_eight_equals_the_trial_alone_bit_for_bit(sweep: Sweep) -> None:
+    trials = of_seed(sweep, 0)
+    group = train(sweep, trials)
+    assert group.train_losses.shape == (STEPS, 8)
+    for index, trial in enumerate(trials):
+        alone = train(sweep, [trial])
+        assert torch.equal(group.train_losses[:, index], alone.train_losses[:, 0])
+        assert torch.equal(group.eval_losses[index], alone.eval_losses[0])
+
+
+def test_order_and_seeds_within_a_group_do_not_matter(sweep: Sweep) -> None:
+    trials = of_seed(sweep, 0)[2:5] + of_seed(sweep, 1)[2:5]
+    there, back = train(sweep, trials), train(sweep, trials[::-1])
+    assert torch.equal(there.train_losses, back.train_losses.flip(1))
+    assert not torch.equal(there.train_losses[:, :3], there.train_losses[:, 3:])
+
+
+def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
+    """The same trial as anybody would write it: a module, torch.optim.AdamW, a scheduler.
+
+    The plan's multipliers are folded into the forward pass by scaling the weights in place.
+    """
+    protocol: Protocol = sweep.protocol
+    model, plan = build_proxy(protocol, trial.width), sweep.trial_plan(trial)
+    state = Ensemble(model, protocol.train, (0.9, 0.95), CPU, compiled=False).start(
+        [plan], [trial.seed]
+    )
+    weights = {n: stack[0].detach().clone().requires_grad_() for n, stack in state.params.items()}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [weights[p.name]], "lr": p.lr, "weight_decay": p.weight_decay, "eps": p.eps}
+            for p in plan
+        ],
+        betas=protocol.optimizer.betas,
+    )
+    factors = schedule_factors(protocol.train).double().tolist()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: ([*factors, 0.0])[step])
+    offsets, text = (
+        train_offsets(sweep.corpus, protocol.train, trial.seed),
+        torch.from_numpy(sweep.corpus.train),
+    )
+    losses = []
+    for step in range(protocol.train.steps):
+        tokens = gather(text, offsets[step], protocol.train.context)
+        values = {p.name: weights[p.name] * p.multiplier for p in plan}
+        logits = torch.func.functional_call(model, values, (tokens[:, :-1],))
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if protocol.train.clip is not None:
+            torch.nn.utils.clip_grad_norm_(weights.values(), protocol.train.clip)
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_group_equals_plain_modules_with_torch_adamw(
+    sweep: Sweep, tiny: dict[str, Any], prepare: Prepare, clip: float | None
+) -> None:
+    """To 1e-5 up to the optimal rate; beyond it training amplifies rounding."""
+    tiny["train"]["clip"] = clip
+    sweep = prepare(tiny)
+    trials = of_seed(sweep, 0)
+    group = train(sweep, trials)
+    best = int(group.eval_losses.argmin())
+    assert best >= 3, "the comparison needs rates below the optimum"
+    for index, trial in enumerate(trials[: best + 1]):
+        plain = plain_losses(sweep, trial)
+        torch.testing.assert_close(group.train_losses[:, index], plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_diverging_trial_leaves_its_neighbours_bit_for_bit(
+    tiny: dict[str, Any], sweep: Sweep, prepare: Prepare
+) -> None:
+    calm = of_seed(sweep, 0)[:3]
+    tiny["sweep"]["axes"]["lr"] = [*RATES[:3], 1e30]
+    wild = of_seed(prepare(tiny), 0)
+    with_wild, without = train(sweep, wild), train(sweep, calm)
+    assert torch.equal(with_wild.train_losses[:, :3], without.train_losses)
+    assert torch.equal(with_wild.eval_losses[:3], without.eval_losses)
+    assert with_wild.diverged_at(3) is not None
+    assert [with_wild.diverged_at(index) for index in range(3)] == [None] * 3
+
+
+def test_no_operation_loops_over_trials(sweep: Sweep) -> None:
+    """vmap's fallback runs an operation once per trial; here it would be an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        functorch: Any = torch._C._functorch
+        functorch._set_vmap_fallback_enabled(False)
+        try:
+            train(sweep, of_seed(sweep, 0)[:2])
+        finally:
+            functorch._set_vmap_fallback_enabled(True)
+
+
+def test_compiled_equals_eager(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by torch.compile; its backend here is the quick one that generates no code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    trials = of_seed(sweep, 0)[2:4]
+    eager, compiled = train(sweep, trials), train(sweep, trials, compiled=True)
+    torch.testing.assert_close(compiled.train_losses, eager.train_losses, rtol=1e-4, atol=1e-4)
+
+
+def test_bf16_autocast_trains_close_to_fp32(
+    tiny: dict[str, Any], sweep: Sweep, prepare: Prepare
+) -> None:
+    tiny["train"] |= {"precision": "bf16", "steps": 8}
+    half = train(prepare(tiny), of_seed(prepare(tiny), 0)[2:4])
+    tiny["train"]["precision"] = "fp32"
+    full = train(prepare(tiny), of_seed(prepare(tiny), 0)[2:4])
+    assert not torch.equal(half.train_losses, full.train_losses)
+    torch.testing.assert_close(half.train_losses, full.train_losses, rtol=2e-2, atol=0)
+
+
+def test_the_loss_is_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 5 * torch.randn(2, 3, 7, generator=generator, dtype=torch.float64)
+    targets = torch.randint(7, (2, 3), generator=generator)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(token_loss(logits, targets), expected)
+
+
+def test_same_seed_same_first_weights_at_every_rate(sweep: Sweep) -> None:
+    trials = [*of_seed(sweep, 0)[:2], of_seed(sweep, 1)[0]]
+    trainer: GroupTrainer = sweep.trainer(WIDTH, CPU, compiled=False)
+    plans = [sweep.trial_plan(trial) for trial in trials]
+    state = trainer.ensemble.start(plans, [trial.seed for trial in trials])
+    for planned in plans[0]:
+        stack = state.params[planned.name].detach()
+        assert torch.equal(stack[0], stack[1])
+        assert not torch.equal(stack[0], stack[2])
+        assert float(stack.std()) == pytest.approx(planned.init_std, rel=0.1)
