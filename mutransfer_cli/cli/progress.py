@@ -112,22 +112,22 @@ class SweepDisplay:
         if not self._console.is_terminal:
             note(
                 f"width {width}: {len(at.records)} of {at.trials} trials, {at.diverged} diverged, "
-                f"best lr {at.best}, {at.tokens_per_second} tokens/s, at most {self._time_left()} left"
+                f"best lr {at.best}, {at.tokens_per_second} tokens/s, {self._time_left()} left"
             )
 
     def _flops_left(self) -> float:
         return sum(at.flops_left for at in self._widths.values())
 
     def _time_left(self) -> str:
-        """At the FLOP/s so far; small widths reach fewer than wide ones, so it is an upper bound."""
+        """At the FLOP/s so far; wide models reach more of them, so it is an upper bound."""
         left = self._flops_left()
         done = self._flops_at_start - left
         elapsed = time.perf_counter() - self._started
-        return duration(left * elapsed / done) if done else "?"
+        return f"at most {duration(left * elapsed / done)}" if done else "?"
 
     def _table(self) -> Table:
         left = self._flops_left()
-        table = Table(box=None, caption=f"time left: at most {self._time_left()}" if left else None)
+        table = Table(box=None, caption=f"{self._time_left()} left" if left else None)
         for column in (
             "width",
             "trials",

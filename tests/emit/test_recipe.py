@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mutransfer_cli.emit.exponents import exponents_of
+from mutransfer_cli.emit.recipe import base_lr_at, build_recipe, name_pattern
+from mutransfer_cli.errors import InputError, InsufficientEvidence
+from mutransfer_cli.files.dump import dump
+from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.frames import trial_frame
+from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.records import Records
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.files.yaml_io import load_yaml
+from mutransfer_cli.fit.exponent import fit_exponent
+from mutransfer_cli.proxies.build import build_proxy
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.conftest import CPU
+from tests.files.test_records import record
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+WIDTHS = (16, 24, 32, 48)
+
+
+def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS) -> Exponents:
+    """The fit of made-up losses whose best lr is 2^-6 * (width / 16)^drift."""
+    random = np.random.default_rng(0)
+    trials = [
+        record(
+            f"{width}-{x}",
+            width=width,
+            lr=2.0**x,
+            eval_loss=2.0
+            + 0.04 * (x + 6 - drift * np.log2(width / 16)) ** 2
+            + random.normal(0, 0.001),
+        )
+        for width in widths
+        for x in np.arange(-10.0, -2.0)
+    ]
+    records = Records(sweep.header(CPU), tuple(trials))
+    return exponents_of(records, fit_exponent(trial_frame(records.trials)))
+
+
+@pytest.fixture
+def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
+    tiny["optimizer"] = {"weight_decay": 0.1}
+    return prepare(tiny)
+
+
+def test_the_recipe_is_the_plan_at_the_target(sweep: Sweep) -> None:
+    recipe = build_recipe(exponents(sweep), 256, {})
+    base = recipe.base_lr.value
+    assert base == pytest.approx(2**-6, rel=0.05)
+    lr = {role: recipe.roles[role].lr.value for role in recipe.roles}
+    # base width 16: sixteen times the width
+    assert lr == pytest.approx({"embedding": base / 4, "hidden": base / 16, "readout": base / 4})
+    assert recipe.roles["readout"].multiplier.value == pytest.approx(1 / 4)
+    assert recipe.roles["hidden"].weight_decay.value == pytest.approx(0.1 * 16)
+    assert recipe.roles["hidden"].weight_decay.convention == "lr_coupled"
+    assert recipe.roles["embedding"].weight_decay.value == 0
+    (up, down) = (p for p in recipe.roles["hidden"].parameters if re.search("up|down", p.pattern))
+    assert (up.init_std.value, down.init_std.value) == pytest.approx((1 / 16, 1 / 32))
+
+
+def test_every_parameter_of_the_target_matches_one_pattern(
+    sweep: Sweep, tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    recipe = build_recipe(exponents(sweep), 64, {})
+    patterns = [p.pattern for role in recipe.roles.values() for p in role.parameters]
+    tiny["model"]["depth"] = 12
+    names = [name for name, _ in build_proxy(prepare(tiny).protocol, 64).named_parameters()]
+    for name in names:
+        assert sum(re.match(pattern, name) is not None for pattern in patterns) == 1
+    for pattern in patterns:
+        assert any(re.match(pattern, name) for name in names)
+
+
+def test_patterns_are_anchored_and_take_any_block() -> None:
+    pattern = name_pattern("blocks.0.up.weight")
+    assert pattern == r"^blocks\.\d+\.up\.weight$"
+    assert re.match(pattern, "blocks.11.up.weight")
+    assert not re.match(pattern, "blocks.11.up.weight_scale")
+
+
+def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
+    axis = exponents(sweep).axes["lr"]
+    widths = []
+    for width in (24, 64, 512, 4096):
+        lr = base_lr_at(axis, width)
+        assert lr.low is not None
+        assert lr.high is not None
+        assert lr.low < lr.value < lr.high
+        widths.append(lr.high / lr.low)
+    assert widths == sorted(widths)
+
+
+def test_a_drift_is_carried_to_the_target_and_named(sweep: Sweep) -> None:
+    recipe = build_recipe(exponents(sweep, drift=-0.5), 64, {})
+    assert recipe.base_lr.value == pytest.approx(2**-6 * 4**-0.5, rel=0.05)
+    assert any("the rule expects exponent 0" in warning for warning in recipe.warnings)
+
+
+def test_far_targets_are_labelled(sweep: Sweep) -> None:
+    assert not build_recipe(exponents(sweep), 8 * 48, {}).warnings
+    (warning,) = build_recipe(exponents(sweep), 4096, {}).warnings
+    assert warning.startswith("width 4096 is 85x the largest swept width 48")
+
+
+def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep) -> None:
+    plain = build_recipe(exponents(sweep), 64, {})
+    said = build_recipe(exponents(sweep), 64, {"depth": "24", "steps": "10", "schedule": "cosine"})
+    assert [warning.split(":")[0] for warning in said.warnings] == ["depth", "schedule"]
+    assert said.warnings[0].startswith("depth: the fit was made under 1 and the target has 24")
+    assert said.roles == plain.roles
+    with pytest.raises(InputError, match="--target depht: unknown; did you mean 'depth'"):
+        build_recipe(exponents(sweep), 64, {"depht": "24"})
+
+
+def test_a_head_size_that_does_not_divide_is_a_warning(sweep: Sweep) -> None:
+    assert (
+        "no multiple of the proxies' head_size 8"
+        in build_recipe(exponents(sweep), 100, {}).warnings[0]
+    )
+
+
+def test_every_number_has_a_status_and_fitted_ones_an_interval(sweep: Sweep) -> None:
+    quantities = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "value" in node:
+                quantities.append(node)
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    text = dump(build_recipe(exponents(sweep), 64, {}))
+    walk(load_yaml(text, "recipe"))
+    assert len(quantities) > 20
+    for quantity in quantities:
+        assert quantity["status"] in ("derived", "fitted", "assumed")
+        assert ("low" in quantity) == (quantity["status"] == "fitted")
+
+
+def test_a_recipe_and_exponents_are_read_back_as_written(sweep: Sweep) -> None:
+    found = exponents(sweep)
+    assert validated(Exponents, load_yaml(dump(found), "x"), "x") == found
+    assert validated(Exponents, load_yaml(dump(found, as_json=True), "x"), "x") == found
+    recipe = build_recipe(found, 64, {})
+    assert validated(Recipe, load_yaml(dump(recipe), "x"), "x") == recipe
+
+
+def test_without_a_fit_there_is_no_recipe(sweep: Sweep) -> None:
+    refused = exponents(sweep, widths=(16, 24))
+    assert refused.axes["lr"].exponent is None
+    with pytest.raises(InsufficientEvidence, match="hold no usable fit of lr: 2 of 2 widths"):
+        build_recipe(refused, 64, {})

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mutransfer_cli.fit.exponent import fit_exponent
+
+
+def sweep(
+    exponent: float, widths: tuple[int, ...] = (32, 64, 128), top: float = -2.0
+) -> pd.DataFrame:
+    """Bowls whose optimum is 2^-5 at width 32 and goes as width^exponent; a little noise."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "width": width,
+            "lr": 2.0**x,
+            "eval_loss": 2.5
+            + 0.04 * (x + 5 - exponent * np.log2(width / 32)) ** 2
+            + random.normal(0, 0.001),
+        }
+        for width in widths
+        for x in np.arange(-9.0, top, 0.5)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0, -0.5])
+def test_the_exponent_is_recovered(exponent: float) -> None:
+    fit = fit_exponent(sweep(exponent, (32, 64, 128, 256)))
+    assert fit.status == "ok"
+    assert fit.law is not None
+    assert fit.law.exponent == pytest.approx(exponent, abs=0.05)
+    assert abs(fit.law.exponent - exponent) <= fit.law.half_width
+    assert fit.sentence.startswith("the optimal lr goes as width^")
+
+
+def test_three_widths_carry_a_warning() -> None:
+    assert "scatter between widths cannot be learned" in fit_exponent(sweep(0.0)).sentence
+
+
+def test_one_width_is_insufficient() -> None:
+    fit = fit_exponent(sweep(0.0, (32,)))
+    assert (fit.status, fit.law) == ("insufficient", None)
+    assert fit.bowls[32].status in ("ok", "unresolved")
+    assert "sweep 2 more widths or more" in fit.sentence
+
+
+def test_a_width_at_the_edge_is_named_and_not_used() -> None:
+    fit = fit_exponent(sweep(0.5, (32, 64, 128, 4096), top=-3.0))
+    assert fit.bowls[4096].status == "not_bracketed"
+    assert fit.law is not None
+    assert fit.law.widths == 3
+    refused = fit_exponent(sweep(0.5, (32, 64, 4096), top=-3.0))
+    assert refused.status == "insufficient"
+    assert "width 4096 is not_bracketed (high): add higher values of lr" in refused.sentence
+
+
+def test_a_diverged_trial_is_a_bound_not_a_point() -> None:
+    table = sweep(0.0)
+    table.loc[table["lr"] > 2**-3.25, "eval_loss"] = np.nan
+    fit = fit_exponent(table)
+    assert fit.status == "ok"
+    assert all(bowl.n == 12 for bowl in fit.bowls.values())
+
+
+def test_replicates_are_averaged() -> None:
+    """Two seeds whose levels differ have the optimum of one."""
+    table = sweep(0.0)
+    both = pd.concat([table, table.assign(eval_loss=table["eval_loss"] + 0.2)])
+    single, double = fit_exponent(table), fit_exponent(both)
+    for width, bowl in single.bowls.items():
+        assert double.bowls[width].optimum == pytest.approx(bowl.optimum)

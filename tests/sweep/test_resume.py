@@ -1,0 +1,199 @@
+"""A sweep that is stopped in any way ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KILLS = 10
+
+WriteSpec = Callable[[Any], Path]
+Key = tuple[int, float, int]
+Outcome = tuple[str, float | None]
+Losses = dict[Key, Outcome]
+
+
+def command(spec: Path, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(spec), "-o", str(folder)]
+
+
+def sweep(spec: Path, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(spec, folder), capture_output=True, text=True, **options)
+
+
+def whole_records(folder: Path) -> Losses:
+    """Status and eval loss by (width, lr, seed); fails when a trial is there twice."""
+    path = folder / "trials.jsonl"
+    lines = path.read_bytes().splitlines(True)[1:] if path.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    found = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in records}
+    assert len(found) == len(records)
+    return found
+
+
+def losses(folder: Path) -> Losses:
+    """The same for a file that must be whole."""
+    assert (folder / "trials.jsonl").read_bytes().endswith(b"\n")
+    return whole_records(folder)
+
+
+@pytest.fixture
+def spec(tiny: dict[str, Any], write_spec: WriteSpec) -> Path:
+    """Three groups of about half a second each, with one diverging trial in each."""
+    tiny["train"] |= {"steps": 60, "batch": 8, "eval_batches": 1}
+    tiny["sweep"]["axes"]["lr"] = [*(2.0**k for k in range(-9, -3)), 1e30]
+    return write_spec(tiny)
+
+
+@pytest.fixture
+def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
+    assert run("sweep-proxy", spec, "-o", tmp_path / "undisturbed").exit_code == 0
+    return losses(tmp_path / "undisturbed")
+
+
+def test_killed_at_random_moments(
+    spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    tiny["train"] |= {"steps": 60, "batch": 32}
+    tiny["sweep"]["seeds"] = [0, 1, 2, 3]
+    spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
+    assert run("sweep-proxy", spec, "-o", reference).exit_code == 0
+    started = time.monotonic()
+    assert sweep(spec, reference).returncode == 0  # nothing to train: what starting up takes
+    start_up = time.monotonic() - started
+    chance, recorded, killed_while_training = random.Random(0), dict[Key, Outcome](), 0
+    for _ in range(KILLS):
+        with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-3) as process:
+            time.sleep(start_up + chance.uniform(-0.5, 1.0))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        before, recorded = recorded, whole_records(folder)
+        assert before.items() <= recorded.items(), "a finished trial was lost"
+        killed_while_training += len(before) < len(recorded) < len(losses(reference))
+    assert killed_while_training >= 1
+    assert sweep(spec, folder).returncode == 0
+    assert losses(folder) == losses(reference)
+
+
+def test_only_what_is_missing_from_a_group_is_appended(
+    spec: Path, tmp_path: Path, undisturbed: Losses
+) -> None:
+    folder = tmp_path / "undisturbed"
+    path = folder / "trials.jsonl"
+    whole = path.read_bytes().splitlines(True)
+    path.write_bytes(b"".join(whole[:-2]) + whole[-2][:30])
+    assert sweep(spec, folder).returncode == 0
+    kept = path.read_bytes().splitlines(True)
+    assert kept[: len(whole) - 2] == whole[:-2]
+    for old, new in zip(whole[-2:], kept[-2:], strict=True):
+        again, before = json.loads(new), json.loads(old)
+        for key in ("trial", "eval_loss", "train_loss", "group", "group_size"):
+            assert again[key] == before[key]
+
+
+def test_ctrl_c_keeps_the_records_and_says_how_to_resume(
+    spec: Path, tmp_path: Path, undisturbed: Losses
+) -> None:
+    folder = tmp_path / "interrupted"
+    with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # the line after the first finished group
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        exit_code = process.wait()
+    assert first.startswith("width 16: ")
+    assert exit_code == 130
+    assert "run the same command again to resume" in rest
+    assert "Traceback" not in rest
+    assert 0 < len(losses(folder)) < len(undisturbed)
+    assert sweep(spec, folder).returncode == 0
+    assert losses(folder) == undisturbed
+
+
+def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: Losses) -> None:
+    """The kernel refuses writes beyond a file size, as it does on a full disk."""
+    folder = tmp_path / "full"
+    # room for what one width writes and 100 bytes more
+    files = [(tmp_path / "undisturbed" / name) for name in ("trials.jsonl", "curves.jsonl")]
+    trials, curves = (path.read_bytes().splitlines(True) for path in files)
+    limit = max(len(b"".join(trials[:8])), len(b"".join(curves[:7]))) + 100
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = sweep(spec, folder, preexec_fn=small_disk)
+    assert result.returncode == 1
+    assert "could not be written (File too large); the 7 records so far" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(losses(folder)) == 7
+    assert sweep(spec, folder).returncode == 0
+    assert losses(folder) == undisturbed
+
+
+def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
+    spec: Path, tmp_path: Path, undisturbed: Losses
+) -> None:
+    """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
+    folder = tmp_path / "small-memory"
+    program = f"""
+import resource, sys, torch
+import mutransfer_cli.sweep.local as local
+from mutransfer_cli.cli.app import main
+train = local.GroupTrainer.run
+def run(self, plans, seeds, report):
+    if plans[0][0].shape[1] == 32:
+        torch.empty(1 << 50)  # a real refusal of the allocator
+    return train(self, plans, seeds, report)
+local.GroupTrainer.run = run
+sys.argv = ["mutransfer", "sweep-proxy", {str(spec)!r}, "-o", {str(folder)!r}]
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 5, result.stderr
+    assert "7 trials failed, the first with: " in result.stderr
+    assert "can't allocate memory" in result.stderr
+    statuses = [status for status, _ in losses(folder).values()]
+    assert statuses.count("failed") == 7
+    assert sweep(spec, folder).returncode == 0
+    final = [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()[1:]]
+    kept = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in final}
+    assert kept == undisturbed
+
+
+def test_more_widths_rates_and_seeds_are_added(
+    spec: Path, tiny: dict[str, Any], tmp_path: Path, write_spec: WriteSpec, undisturbed: Losses
+) -> None:
+    folder = tmp_path / "undisturbed"
+    before = (folder / "trials.jsonl").read_bytes()
+    tiny["sweep"]["widths"] = [16, 24, 32, 40]
+    tiny["sweep"]["axes"]["lr"] = [*tiny["sweep"]["axes"]["lr"], 2**-3]
+    assert sweep(write_spec(tiny), folder).returncode == 0
+    after = (folder / "trials.jsonl").read_bytes()
+    assert after.startswith(before)
+    found = losses(folder)
+    assert len(found) == 4 * 8
+    assert {key: found[key] for key in undisturbed} == undisturbed
+
+
+def test_a_reader_that_leaves_does_not_stop_the_sweep(
+    spec: Path, tmp_path: Path, undisturbed: Losses
+) -> None:
+    folder = tmp_path / "piped"
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(command(spec, folder), stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert "the reader of stdout has left" in result.stderr
+    assert result.returncode == 0
+    assert losses(folder) == undisturbed

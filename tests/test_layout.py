@@ -1,0 +1,89 @@
+"""Arrows between the rooms of the package point one way; every shipped recipe loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mutransfer_cli.files.sources import load_spec
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mutransfer_cli"
+
+# what each room may import from: rules <- files <- fit, emit; rules <- proxies, optim <- train
+# <- sweep; the command line on top
+MAY_IMPORT = {
+    "rules": set[str](),
+    "files": {"rules"},
+    "fit": set[str](),
+    "emit": {"rules", "files", "fit"},
+    "data": {"files"},
+    "proxies": {"rules", "files"},
+    "optim": {"torch_private"},
+    "train": {"rules", "files", "data", "optim", "torch_private"},
+    "sweep": {"rules", "files", "data", "proxies", "train"},
+    "cli": {"files", "fit", "emit", "sweep", "train"},
+}
+TORCH_FREE = {"rules", "files", "fit", "emit"}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all imported modules, those inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room: str) -> None:
+    for path in (PACKAGE / room).glob("*.py"):
+        modules = imports(path)
+        inner = {name.split(".")[1] for name in modules if name.startswith("mutransfer_cli.")}
+        assert inner <= MAY_IMPORT[room] | {room, "errors"}, path
+        if room in TORCH_FREE:
+            assert not any(name.split(".")[0] == "torch" for name in modules), path
+
+
+def test_every_room_is_listed() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(MAY_IMPORT)
+
+
+def test_files_stay_readable() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_loads(path: Path) -> None:
+    spec, found = load_spec(path.stem)
+    assert found == path
+    assert spec.sweep.widths
+
+
+@pytest.mark.slow
+def test_the_wheel_ships_the_recipes(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", tmp_path, ROOT], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "mutransfer_cli/recipes/quickstart.yaml" in names
+    assert "mutransfer_cli/py.typed" in names
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    program = (
+        "from mutransfer_cli.files.sources import load_spec; print(load_spec('quickstart')[1])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=site
+    ).stdout
+    assert out.strip() == str(site / "mutransfer_cli" / "recipes" / "quickstart.yaml")
