@@ -40,6 +40,7 @@ def transfer(
     std and multiplier with name patterns, each number with its status, and what the fit holds for.
     Exit code 4 when the exponents hold no usable fit.
     """
+    said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
     from mutransfer_cli.emit.recipe import build_recipe
@@ -50,7 +51,7 @@ def transfer(
 
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
-    recipe = build_recipe(document, width, _pairs(target or []))
+    recipe = build_recipe(document, width, said)
     for warning in recipe.warnings:
         note(f"warning: {warning}")
     write_result(dump(recipe), output)

@@ -9,6 +9,7 @@ from mutransfer_cli.files.yaml_io import dump_yaml
 
 
 def dump(document: Strict, as_json: bool = False) -> str:
-    """YAML, or JSON; optional keys that say nothing are left out."""
-    data = document.model_dump(mode="json", by_alias=True)
-    return json.dumps(data, indent=2) + "\n" if as_json else dump_yaml(data)
+    """YAML, whose keys may be numbers, or JSON."""
+    if as_json:
+        return json.dumps(document.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+    return dump_yaml(document.model_dump(by_alias=True))

@@ -24,8 +24,9 @@ def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) ->
     """
     found: Records | None = None
     for source in sources:
-        where = "stdin" if source is None else str(source)
-        records = parse_records(_lines(source), where, earlier=found)
+        path = source / TRIALS if source is not None and source.is_dir() else source
+        where = "stdin" if path is None else str(path)
+        records = parse_records(_lines(path), where, earlier=found)
         if records is None:
             raise InputError(f"{where}: holds no records; run `mutransfer sweep-proxy` first")
         if records.torn:
@@ -35,11 +36,10 @@ def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) ->
     return found
 
 
-def _lines(source: Path | None) -> Iterator[bytes]:
-    if source is None:
+def _lines(path: Path | None) -> Iterator[bytes]:
+    if path is None:
         yield from sys.stdin.buffer
         return
-    path = source / TRIALS if source.is_dir() else source
     try:
         with path.open("rb") as lines:
             yield from lines

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,13 @@ class _Dumper(yaml.SafeDumper):
     """Lists of plain values on one line, mappings in the order given."""
 
 
-def _flow_list(dumper: _Dumper, values: list[Any]) -> yaml.Node:
-    flow = not any(isinstance(value, dict | list) for value in values)
+def _sequence(dumper: _Dumper, values: Sequence[Any]) -> yaml.Node:
+    flow = not any(isinstance(value, dict | list | tuple) for value in values)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
 
 
-_Dumper.add_representer(list, _flow_list)
+_Dumper.add_representer(list, _sequence)
+_Dumper.add_representer(tuple, _sequence)
 
 
 def dump_yaml(data: Any) -> str:

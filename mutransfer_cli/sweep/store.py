@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -39,27 +40,35 @@ class RecordStore:
     def __init__(self, folder: Path, header: SweepHeader) -> None:
         self.path = folder / TRIALS
         self.curves_path = folder / CURVES
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._trials = _open_locked(self.path)
-            self._curves = self.curves_path.open("ab", buffering=0)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        self.trials: dict[str, TrialRecord] = {}
+        with ExitStack() as opened:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._trials = opened.enter_context(self.path.open("ab", buffering=0))
+                self._curves = opened.enter_context(self.curves_path.open("ab", buffering=0))
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+            _lock(self._trials, self.path)
+            found = self._read(folder, header)
+            _cut_torn_line(self._curves, self.curves_path)
+            self._opened = opened.pop_all()
+        self.header = found.header
+        self.trials |= {record.trial: record for record in found.trials}
+
+    def _read(self, folder: Path, header: SweepHeader) -> Records:
+        """What is there, made whole; the header where there is nothing."""
         found = read_records(self.path)
         if found is None:
             self._begin(header)
-            found = Records(header, ())
-        elif found.header.protocol_hash != header.protocol_hash:
+            return Records(header, ())
+        if found.header.protocol_hash != header.protocol_hash:
             raise InputError(
                 f"{folder} holds another protocol; "
                 f"{difference(found.header.protocol, header.protocol)}; "
                 "give another folder with -o, or undo the change"
             )
-        else:
-            _cut_torn_line(self._trials, self.path)
-        _cut_torn_line(self._curves, self.curves_path)
-        self.header = found.header
-        self.trials = {record.trial: record for record in found.trials}
+        _cut_torn_line(self._trials, self.path)
+        return found
 
     def _begin(self, header: SweepHeader) -> None:
         line = json_line(header.model_dump(mode="json", by_alias=True))
@@ -87,8 +96,7 @@ class RecordStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._trials.close()
-        self._curves.close()
+        self._opened.close()
 
     def _write(self, handle: BinaryIO, path: Path, data: bytes) -> None:
         start = os.fstat(handle.fileno()).st_size
@@ -127,17 +135,14 @@ def read_records(path: Path) -> Records | None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _open_locked(path: Path) -> BinaryIO:
-    handle = path.open("ab", buffering=0)
+def _lock(handle: BinaryIO, path: Path) -> None:
     try:
         import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
-        return handle  # no advisory locks on this platform: one writer is up to the user
+        return  # no advisory locks on this platform: one writer is up to the user
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        handle.close()
         raise InputError(
             f"{path} is being written by another sweep; wait for it or give another -o"
         ) from error
-    return handle

@@ -65,7 +65,7 @@ def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
 def test_killed_at_random_moments(
     spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    tiny["train"] |= {"steps": 60, "batch": 32}
+    tiny["train"] |= {"steps": 15, "batch": 32}
     tiny["sweep"]["seeds"] = [0, 1, 2, 3]
     spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
     assert run("sweep-proxy", spec, "-o", reference).exit_code == 0
@@ -75,7 +75,7 @@ def test_killed_at_random_moments(
     chance, recorded, killed_while_training = random.Random(0), dict[Key, Outcome](), 0
     for _ in range(KILLS):
         with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-3) as process:
-            time.sleep(start_up + chance.uniform(-0.5, 1.0))
+            time.sleep(start_up + chance.uniform(-0.5, 2.0))
             process.send_signal(signal.SIGKILL)
             process.wait()
         before, recorded = recorded, whole_records(folder)
