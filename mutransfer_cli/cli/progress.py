@@ -123,6 +123,8 @@ class SweepDisplay:
         left = self._flops_left()
         done = self._flops_at_start - left
         elapsed = time.perf_counter() - self._started
+        if not left:
+            return "nothing"
         return f"at most {duration(left * elapsed / done)}" if done else "?"
 
     def _table(self) -> Table:

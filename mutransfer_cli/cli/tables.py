@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDE = 110  # columns where there is no terminal
-FULL_BAR = 0.4  # nats above the best of the width
+FULL_BAR = 0.25  # nats above the best of the width
 
 
 def console(to_stderr: bool) -> Console:

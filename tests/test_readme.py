@@ -1,0 +1,97 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mutransfer_cli.files.sources import load_spec
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.files.yaml_io import load_yaml
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = ("sweep-proxy", "fit-exponents", "transfer")
+EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
+
+Run = Callable[..., Any]
+
+
+def block_after(marker: str) -> str:
+    """The fenced block after `<!-- marker -->`."""
+    found = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, marker
+    return found[1]
+
+
+def shell_lines() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_shown_exists_with_its_options(run: Run) -> None:
+    shown = [part for line in shell_lines() for part in line.split("|") if "mutransfer" in part]
+    assert {shlex.split(part)[1] for part in shown} == set(COMMANDS)
+    for part in shown:
+        _, command, *args = shlex.split(part, comments=True)
+        help_text = run(command, "--help").stdout
+        for option in (arg for arg in args if re.match(r"--?\w", arg)):
+            assert re.search(rf"(^|\s|, ){re.escape(option)}\b", help_text), (command, option)
+
+
+def test_every_option_is_documented(run: Run) -> None:
+    for command in COMMANDS:
+        for option in set(re.findall(r"--[a-z][\w-]*", run(command, "--help").stdout)):
+            if option not in ("--help", "--output", "--version"):
+                assert option in README, (command, option)
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {match for line in shell_lines() for match in re.findall(r"make (\w+)", line)}
+    assert targets == {"quickstart", "test"}
+    for target in targets | {"bench"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_spec_shown_is_the_quickstart() -> None:
+    shown = validated(SweepSpec, load_yaml(block_after("spec"), "README"), "README")
+    assert shown == load_spec("quickstart")[0]
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def check_quickstart(run: Run, folder: Path, name: str, expected: float, within: float) -> None:
+    """Runs a quickstart and holds it against its promise and against the README's picture."""
+    assert run("sweep-proxy", name, "-o", folder).exit_code == 0
+    fitted = run("fit-exponents", folder)
+    assert fitted.exit_code == 0, fitted.stderr
+    value, low, high = (float(x) for x in EXPONENT.findall(fitted.stderr)[0])
+    assert abs(value - expected) <= within
+    assert low < value < high
+    assert high - low <= 0.6
+    shown, _, _ = (float(x) for x in EXPONENT.findall(block_after(name))[0])
+    assert abs(value - shown) <= 0.15
+    bowls = [line.split()[0] for line in block_after(name).splitlines()[2:8]]
+    assert bowls == [str(width) for width in load_spec(name)[0].sweep.widths]
+
+
+def test_mup_transfers_on_real_text(run: Run, tmp_path: Path) -> None:
+    check_quickstart(run, tmp_path, "quickstart", expected=0.0, within=0.15)
+    recipe = run("transfer", "--width", 4096, stdin=run("fit-exponents", tmp_path).stdout)
+    assert recipe.exit_code == 0
+    assert "warning: width 4096 is 32x the largest swept width 128" in recipe.stderr
+
+
+@pytest.mark.slow
+def test_a_global_rate_falls_as_one_over_width(run: Run, tmp_path: Path) -> None:
+    check_quickstart(run, tmp_path, "quickstart-standard", expected=-1.0, within=0.25)
