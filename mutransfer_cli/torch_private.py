@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -55,9 +56,20 @@ def batch_cpu_attention() -> torch.library.Library | None:
     Returns:
         The registration, in force as long as it is held (the cache holds it), or None.
     """
-    functorch = getattr(torch._C, "_functorch", None)
-    needed = ("get_unwrapped", "maybe_get_bdim", "maybe_current_level", "_add_batch_dim")
-    if functorch is None or not all(hasattr(functorch, name) for name in needed):
+    needed = (
+        "_functorch.get_unwrapped",
+        "_functorch.maybe_get_bdim",
+        "_functorch.maybe_current_level",
+        "_functorch._add_batch_dim",
+        "_dispatch_has_kernel_for_dispatch_key",
+        "_ExcludeDispatchKeyGuard",
+        "DispatchKeySet",
+        "DispatchKey.FuncTorchBatched",
+    )
+    try:
+        for name in needed:
+            attrgetter(name)(torch._C)
+    except AttributeError:
         return None
     if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{CPU_ATTENTION}", VMAP_KEY):
         return None

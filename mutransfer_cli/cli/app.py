@@ -30,6 +30,7 @@ class _ErrorsAsSentences(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except Exception as error:
+            # usage errors, Exit and Abort are Typer's own and have no public base class
             if ctx.params["debug"] or type(error).__module__.startswith("typer"):
                 raise
             _fail(

@@ -13,6 +13,11 @@ def note(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
+def stdout_or(output: Path | None) -> Path | None:
+    """The file to write, None for stdout (`-`, or nothing given)."""
+    return None if output is None or str(output) == "-" else output
+
+
 def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
     """The sources given, with None for stdin (`-`, or nothing given and stdin piped)."""
     if sources:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or
+from mutransfer_cli.cli.console import note, stdin_or, stdout_or
 
 
 def fit_exponents(
@@ -43,6 +43,6 @@ def fit_exponents(
     fit = fit_exponent(trial_frame(records.trials))
     document = exponents_of(records, fit)
     print_fit(document, records.trials)
-    write_result(dump(document, as_json), output)
+    write_result(dump(document, as_json), stdout_or(output))
     if fit.status != "ok":
         raise typer.Exit(4)

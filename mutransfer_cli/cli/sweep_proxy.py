@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.console import note
-from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
+from mutransfer_cli.errors import InputError, SweepIncomplete, SweepInterrupted
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,8 @@ def sweep_proxy(
     from mutransfer_cli.files.sources import load_spec
     from mutransfer_cli.sweep.prepare import Sweep, choose_device
 
+    if str(output) == "-":
+        raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
     loaded, path = load_spec(spec)
     chosen = choose_device(device.value, loaded.train.precision)
     sweep = Sweep.prepare(loaded, path.parent)
@@ -80,10 +82,11 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compil
 
     echo = _Echo(enabled=not sys.stdout.isatty())
     echo.write(b"".join(store.lines()))
+    wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     display = SweepDisplay(
         {width: len(trials) for width, trials in sweep.trials.items()},
         {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
-        [store.trials[t.id] for ts in sweep.trials.values() for t in ts if t.id in store.trials],
+        [store.trials[trial] for trial in wanted if trial in store.trials],
     )
     try:
         with display:
@@ -93,7 +96,7 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compil
             f"interrupted; {len(store.trials)} records are in {store.path}; "
             "run the same command again to resume"
         ) from None
-    failed = [r for r in store.trials.values() if r.status == "failed"]
+    failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
     note(f"records: {store.path}")
     if failed:
         raise SweepIncomplete(
@@ -126,9 +129,11 @@ def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     from mutransfer_cli.cli.tables import print_prices
     from mutransfer_cli.files.sources import TRIALS
     from mutransfer_cli.sweep.price import price
-    from mutransfer_cli.sweep.store import read_records
+    from mutransfer_cli.sweep.store import read_records, refuse_other_protocol
 
     path = folder / TRIALS
     records = read_records(path) if path.exists() else None
+    if records:
+        refuse_other_protocol(folder, records.header.protocol, sweep.protocol)
     recorded = {record.trial: record for record in records.trials} if records else {}
     print_prices(price(sweep, recorded, device), str(device))

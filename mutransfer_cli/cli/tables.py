@@ -29,14 +29,15 @@ def console(to_stderr: bool) -> Console:
 def print_fit(document: Exponents, trials: Iterable[TrialRecord]) -> None:
     """The bowls, the optima and the exponent."""
     out = console(to_stderr=True)
-    axis = document.axes["lr"]
+    axis = document.axes.lr
     out.print(_bowls(axis.optimum, trials))
     out.print(_optima(axis.optimum))
     if axis.exponent is None:
         out.print(f"exponent of lr: insufficient. {axis.sentence}")
         return
     out.print(
-        f"exponent of lr: {axis.exponent.value:+.3f}  95 % interval {axis.exponent.low:+.3f} to "
+        f"exponent of lr: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % interval "
+        f"{axis.exponent.low:+.3f} to "
         f"{axis.exponent.high:+.3f}  (the rule expects {axis.expected_exponent:g}; "
         f"{document.protocol.parameterization.name})"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or
+from mutransfer_cli.cli.console import note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
 
 
@@ -33,6 +33,7 @@ def transfer(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
 ) -> None:
     """Write the recipe for a target width.
 
@@ -54,7 +55,7 @@ def transfer(
     recipe = build_recipe(document, width, said)
     for warning in recipe.warnings:
         note(f"warning: {warning}")
-    write_result(dump(recipe), output)
+    write_result(dump(recipe, as_json), stdout_or(output))
 
 
 def _pairs(target: list[str]) -> dict[str, str]:

@@ -38,6 +38,24 @@ class Corpus:
     protocol: DataProtocol
 
 
+@dataclass(frozen=True)
+class DeviceText:
+    """A corpus where it is trained on: on a CPU the mapping itself, on CUDA one copy of its bytes.
+
+    Attributes:
+        train, eval: uint8 tensors of both parts.
+    """
+
+    corpus: Corpus
+    train: Tensor
+    eval: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
+        parts = (torch.from_numpy(part).to(device) for part in (corpus.train, corpus.eval))
+        return cls(corpus, *parts)
+
+
 def load_corpus(spec: DataSpec, folder: Path) -> Corpus:
     """The corpus of a spec; a relative path counts from `folder`, the spec's own.
 
@@ -70,7 +88,11 @@ def stdlib_files() -> list[Path]:
 
 def text_files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.is_file())
+        return sorted(
+            found
+            for found in path.rglob("*")
+            if found.is_file() and not any(p.startswith(".") for p in found.relative_to(path).parts)
+        )
     if not path.is_file():
         what = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise InputError(f"data.path: {path} {what}; give a text file or a folder of them")

@@ -22,7 +22,7 @@ from mutransfer_cli.files.recipe import (
     WeightDecay,
 )
 from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.files.strict import nearest
+from mutransfer_cli.files.strict import nearest, validated
 from mutransfer_cli.rules.exponents import RoleExponents, role_exponents
 from mutransfer_cli.rules.plan import BaseValues, PlannedParameter, plan
 from mutransfer_cli.rules.roles import Role
@@ -43,7 +43,7 @@ def build_recipe(exponents: Exponents, width: int, target: Mapping[str, str]) ->
         InsufficientEvidence: the exponents hold no usable fit.
         InputError: a target key that is not one of `holds_for`.
     """
-    axis = exponents.axes["lr"]
+    axis = exponents.axes.lr
     if axis.line is None or axis.exponent is None:
         raise InsufficientEvidence(f"the exponents hold no usable fit of lr: {axis.sentence}")
     protocol = exponents.protocol
@@ -205,7 +205,8 @@ def _target_warnings(holds_for: HoldsFor, width: int, target: Mapping[str, str])
     for key, said in target.items():
         if key not in held:
             raise InputError(f"--target {key}: unknown{nearest(key, held)}")
-        if said != str(held[key]):
+        value = None if said == "null" else said
+        if getattr(validated(HoldsFor, held | {key: value}, "--target"), key) != held[key]:
             warnings.append(
                 f"{key}: the fit was made under {held[key]} and the target has {said}; nothing was "
                 "rescaled for it"

@@ -59,7 +59,13 @@ class Axis(Strict):
     exponent: Interval | None
     expected_exponent: Number
     line: Line | None
-    optimum: dict[Count, Optimum]
+    optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
+
+
+class FittedAxes(Strict):
+    """The fit of each swept hyperparameter."""
+
+    lr: Axis
 
 
 class Exponents(Strict):
@@ -68,7 +74,7 @@ class Exponents(Strict):
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     tool_version: str
     metric: Literal["eval_loss"]
-    axes: dict[Literal["lr"], Axis]
+    axes: FittedAxes
     trials: dict[Status, int]
     protocol_hash: str
     protocol: Protocol

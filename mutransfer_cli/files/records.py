@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.spec import (
@@ -120,6 +119,15 @@ class SweepHeader(Strict):
     base_plan: tuple[BaseParameterRecord, ...]
     environment: dict[str, str]
 
+    @model_validator(mode="after")
+    def hash_fits(self) -> SweepHeader:
+        if self.protocol_hash != self.protocol.hash:
+            raise ValueError(
+                f"protocol_hash {self.protocol_hash} is not that of the protocol, "
+                f"{self.protocol.hash}: the header was changed by hand"
+            )
+        return self
+
 
 Status = Literal["ok", "diverged", "failed"]
 
@@ -132,12 +140,13 @@ class TrialRecord(Strict):
         lr: peak base learning rate.
         train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
         eval_loss: nats per token on the fixed eval batches; null when diverged.
-        diverged_at: first step (from 1) whose loss was not finite.
+        diverged_at: first step (from 1) whose loss was not finite; the last if only eval was not.
         steps: steps run, up to divergence.
         tokens: tokens trained on.
         flops: model FLOPs, forward and backward.
         seconds: wall time of the group divided by its trials.
         group: hash of the trials trained together; group_size: how many.
+        device, compiled: how the trial was run; no part of its identity.
         error: why a failed trial failed.
     """
 
@@ -156,7 +165,16 @@ class TrialRecord(Strict):
     seconds: NonNegative
     group: str
     group_size: Count
+    device: str
+    compiled: bool
     error: str | None = None
+
+    @model_validator(mode="after")
+    def losses_fit_status(self) -> TrialRecord:
+        has_losses = self.train_loss is not None and self.eval_loss is not None
+        if has_losses != (self.status == "ok"):
+            raise ValueError(f"status {self.status} with eval_loss {self.eval_loss}")
+        return self
 
     def line(self) -> bytes:
         return json_line(self.model_dump(mode="json", exclude_none=False))
@@ -167,8 +185,10 @@ def json_line(data: dict[str, Any]) -> bytes:
 
 
 def trial_hash(protocol_hash: str, width: int, seed: int, axes: dict[str, float]) -> str:
+    """Identity of a trial; axis values count to nine digits, so that rounding makes no new ones."""
+    written = {axis: f"{value:.9g}" for axis, value in axes.items()}
     return content_hash(
-        {"protocol": protocol_hash, "width": width, "seed": seed, "axes": axes}, length=12
+        {"protocol": protocol_hash, "width": width, "seed": seed, "axes": written}, length=12
     )
 
 
@@ -258,7 +278,3 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in data.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-def finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

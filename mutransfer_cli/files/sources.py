@@ -54,13 +54,16 @@ def load_spec(name: str) -> tuple[SweepSpec, Path]:
 
 
 def _find_spec(name: str) -> Path:
-    path = Path(name)
-    if path.is_file():
+    path, shipped = Path(name), _shipped_recipes()
+    try:
+        is_file, exists = path.is_file(), path.exists()
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+    if is_file:
         return path
-    shipped = _shipped_recipes()
     if name in shipped:
         return shipped[name]
-    if path.exists():
+    if exists:
         raise InputError(f"{name}: is not a file; give a spec in YAML")
     raise InputError(
         f"{name}: no such spec; give a YAML file or a shipped name{nearest(name, shipped)}"

@@ -10,8 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.exponents import ParameterizationName
 
-SWEEP_SCHEMA = "mutransfer.sweep/1"
-
 Value = TypeVar("Value", int, float)
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
 
@@ -48,7 +46,7 @@ class StdlibData(Strict):
 
 
 class TextData(Strict):
-    """A file, or all files of a folder sorted by path, read as bytes."""
+    """A file, or all files of a folder sorted by path (hidden ones left out), read as bytes."""
 
     source: Literal["text"]
     path: str
@@ -127,7 +125,9 @@ class LrRange(Strict):
     def values(self) -> tuple[float, ...]:
         octaves = math.log2(self.to / self.start)
         count = math.floor(octaves * self.per_octave + 1e-9) + 1
-        return tuple(self.start * 2 ** (k / self.per_octave) for k in range(count))
+        # rounded exponents: a range that begins lower holds the same rates, to the last bit
+        first = math.log2(self.start)
+        return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
 
 
 class Axes(Strict):

@@ -21,11 +21,9 @@ def parse_number(value: Any) -> Any:
     """A float from 3e-4, "3e-4" or "2^-9"; anything else is left for the type check to refuse."""
     if isinstance(value, bool):
         raise ValueError(f"expected a number, found {value}")
-    if isinstance(value, int):
-        return float(value)
-    if not isinstance(value, str):
+    if not isinstance(value, int | str):
         return value
-    power = POWER.fullmatch(value)
+    power = POWER.fullmatch(value) if isinstance(value, str) else None
     try:
         result = float(power[1]) ** float(power[2]) if power else float(value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
@@ -39,6 +37,8 @@ def parse_number(value: Any) -> Any:
 
 def parse_count(value: Any) -> Any:
     """An integer from 100, "1e5" or "2^16"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     number = parse_number(value)
     if isinstance(number, float) and number.is_integer():
         return int(number)

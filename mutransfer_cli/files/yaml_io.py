@@ -32,12 +32,25 @@ def load_yaml(text: str, where: str) -> Any:
     if not text.strip():
         raise InputError(f"{where}: is empty; nothing reached it")
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
+        problem = getattr(error, "problem", None) or error
         raise InputError(f"{where}{line}: not YAML ({problem}); fix the syntax there") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """safe_load that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):

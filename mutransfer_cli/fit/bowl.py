@@ -86,7 +86,7 @@ class Bowl:
         optimum, low, high: vertex and its 95 % Fieller interval; None unless ok.
         standard_error: of the optimum (delta method), octaves.
         curvature: nats per octave^2.
-        n: cells in the window.
+        n: cells with finite losses.
     """
 
     status: BowlStatus

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mutransfer_cli.fit.bowl import Bowl, Cells, fit_bowls
 from mutransfer_cli.fit.scaling import MIN_WIDTHS, Law, fit_law
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 LEVEL = 0.95
 
@@ -40,7 +44,8 @@ def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss"
 
     Args:
         trials: one row a trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
-            infinite for a diverged trial). Rows that repeat (width, axis) are replicates.
+            infinite for a diverged trial), and `seed` where there are several. Rows that repeat
+            all of these are replicates.
     """
     cells = {
         width: _cells(trials[trials["width"] == width], axis, loss)
@@ -68,18 +73,33 @@ def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss"
 
 
 def _cells(at_width: pd.DataFrame, axis: str, loss: str) -> Cells:
-    finite = np.isfinite(at_width[loss].to_numpy(dtype=np.float64))
-    table = at_width.assign(x=np.log2(at_width[axis]), finite=finite)
-    cell = table.groupby("x", sort=True).agg(
-        loss=(loss, "mean"), n=("finite", "size"), finite=("finite", "all")
-    )
-    good = cell[cell["finite"]]
+    x = np.log2(at_width[axis].to_numpy(dtype=np.float64)).round(6)
+    seed = at_width["seed"].to_numpy() if "seed" in at_width else np.zeros(len(x), dtype=int)
+    value = at_width[loss].to_numpy(dtype=np.float64)
+    diverged = np.unique(x[~np.isfinite(value)])
+    good = ~np.isin(x, diverged)
+    cells, index, count = np.unique(x[good], return_inverse=True, return_counts=True)
     return Cells(
-        x=good.index.to_numpy(dtype=np.float64),
-        loss=good["loss"].to_numpy(dtype=np.float64),
-        n=good["n"].to_numpy(dtype=np.float64),
-        diverged=cell.index[~cell["finite"]].to_numpy(dtype=np.float64),
+        x=cells,
+        loss=cell_means(value[good], index, np.unique(seed[good], return_inverse=True)[1]),
+        n=count.astype(np.float64),
+        diverged=diverged,
     )
+
+
+def cell_means(value: Array, cell: Indices, seed: Indices) -> Array:
+    """Mean loss of each cell over all seeds, by the additive model loss = cell + seed.
+
+    Where every cell has every seed these are the plain means. Where a seed is missing from some
+    cells, its level would otherwise look like a slope.
+    """
+    if not value.size:
+        return np.empty(0)
+    cells, seeds = int(cell.max()) + 1, int(seed.max()) + 1
+    design = np.concatenate([np.eye(cells)[cell], np.eye(seeds)[seed]], axis=1)
+    effects = np.linalg.lstsq(design, value, rcond=None)[0]
+    means: Array = effects[:cells] + effects[cells:].mean()
+    return means
 
 
 def _why_insufficient(axis: str, bowls: dict[int, Bowl]) -> str:

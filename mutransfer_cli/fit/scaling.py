@@ -11,6 +11,7 @@ from scipy import optimize, stats
 Array = npt.NDArray[np.float64]
 
 MIN_WIDTHS = 3
+EXACT = 1e-6  # octaves; losses without noise would weigh infinitely
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def fit_law(
     """
     k = log2_width.size
     assert k >= MIN_WIDTHS, "callers refuse fewer widths"
-    variance = standard_error**2
+    variance = np.maximum(standard_error, EXACT) ** 2
     scatter = _paule_mandel(log2_width, optimum, variance)
     line = _weighted_line(log2_width, optimum, 1 / (variance + scatter**2))
     exact = _weighted_line(log2_width, optimum, 1 / variance)

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 from typing import Protocol as Interface
 
 import torch
 
-from mutransfer_cli.files.records import Protocol, TrialRecord, finite_or_none
-from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.files.records import Protocol, TrialRecord
+from mutransfer_cli.sweep.prepare import Sweep, device_name
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.trials import Group, Trial, pending_groups
 from mutransfer_cli.train.cost import Cost, group_size, trial_cost
@@ -40,12 +41,14 @@ def run(
 ) -> None:
     """Trains every trial that has no finished record; `emit` gets each group's new records."""
     compiled = compile_mode == "on" or (compile_mode == "auto" and device.type == "cuda")
+    # what does not fit is refused before anything is trained
+    sizes = {width: group_size(sweep.protocol, width, device) for width in sweep.trials}
+    text = DeviceText.on(device, sweep.corpus)
     for width, trials in sweep.trials.items():
-        size = group_size(sweep.protocol, width, device)
-        groups = pending_groups(trials, store.trials, size)
+        groups = pending_groups(trials, store.trials, sizes[width])
         if not groups:
             continue
-        trainer = sweep.trainer(width, device, compiled)
+        trainer = sweep.trainer(width, text, compiled)
         for group in groups:
             records, curves = _train(sweep, trainer, group, observer)
             with uninterrupted():
@@ -69,59 +72,56 @@ def _train(
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
+        reason = str(error).splitlines()[0]
         missing = [trial for trial in group.trials if trial.id in group.missing]
-        return [_failed(trial, group, error) for trial in missing], []
+        return [_record(trial, group, trainer, _failure(reason)) for trial in missing], []
     records: list[TrialRecord] = []
     curves: list[dict[str, object]] = []
     for index, trial in enumerate(group.trials):
         if trial.id in group.missing:
-            records.append(_record(sweep.protocol, trial, index, group, result, cost))
+            outcome = _outcome(sweep.protocol, result, index, cost)
+            records.append(_record(trial, group, trainer, outcome))
             steps, losses = result.curve(index)
             curves.append({"trial": trial.id, "step": steps, "train_loss": losses})
     return records, curves
 
 
 def _record(
-    protocol: Protocol, trial: Trial, index: int, group: Group, result: GroupResult, cost: Cost
+    trial: Trial, group: Group, trainer: GroupTrainer, outcome: dict[str, Any]
 ) -> TrialRecord:
+    return TrialRecord(
+        trial=trial.id,
+        width=trial.width,
+        seed=trial.seed,
+        lr=trial.lr,
+        group=group.id,
+        group_size=len(group.trials),
+        device=device_name(trainer.ensemble.device),
+        compiled=trainer.ensemble.compiled,
+        **outcome,
+    )
+
+
+def _outcome(protocol: Protocol, result: GroupResult, index: int, cost: Cost) -> dict[str, Any]:
+    """What became of the trial at `index` of a group."""
     diverged_at = result.diverged_at(index)
     finite = diverged_at is None
     steps = diverged_at or len(result.train_losses)
-    return TrialRecord(
-        trial=trial.id,
-        width=trial.width,
-        seed=trial.seed,
-        lr=trial.lr,
-        status="ok" if finite else "diverged",
-        train_loss=finite_or_none(result.final_train_loss(index)) if finite else None,
-        eval_loss=finite_or_none(float(result.eval_losses[index])) if finite else None,
-        diverged_at=diverged_at,
-        steps=steps,
-        tokens=steps * protocol.batch_tokens,
-        flops=cost.flops * steps / protocol.train.steps,
-        seconds=round(result.seconds / len(group.trials), 4),
-        group=group.id,
-        group_size=len(group.trials),
-    )
+    return {
+        "status": "ok" if finite else "diverged",
+        "train_loss": result.final_train_loss(index) if finite else None,
+        "eval_loss": float(result.eval_losses[index]) if finite else None,
+        "diverged_at": diverged_at,
+        "steps": steps,
+        "tokens": steps * protocol.batch_tokens,
+        "flops": cost.flops * steps / protocol.train.steps,
+        "seconds": round(result.seconds / result.train_losses.shape[1], 4),
+    }
 
 
-def _failed(trial: Trial, group: Group, error: RuntimeError) -> TrialRecord:
-    return TrialRecord(
-        trial=trial.id,
-        width=trial.width,
-        seed=trial.seed,
-        lr=trial.lr,
-        status="failed",
-        train_loss=None,
-        eval_loss=None,
-        steps=0,
-        tokens=0,
-        flops=0.0,
-        seconds=0.0,
-        group=group.id,
-        group_size=len(group.trials),
-        error=str(error).splitlines()[0],
-    )
+def _failure(reason: str) -> dict[str, Any]:
+    nothing = {"train_loss": None, "eval_loss": None, "steps": 0, "tokens": 0, "flops": 0.0}
+    return {"status": "failed", "seconds": 0.0, "error": reason, **nothing}
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from mutransfer_cli import __version__
-from mutransfer_cli.data.text import BYTE_VOCAB, Corpus, check_size, load_corpus
+from mutransfer_cli.data.text import BYTE_VOCAB, Corpus, DeviceText, check_size, load_corpus
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
@@ -46,7 +46,6 @@ class Sweep:
         return cls(protocol, corpus, base_plan(protocol), trials)
 
     def header(self, device: torch.device) -> SweepHeader:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
         return SweepHeader(
             schema_=TRIAL_SCHEMA,
             kind="sweep",
@@ -57,7 +56,7 @@ class Sweep:
                 "mutransfer": __version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "device": f"{device.type} {name}",
+                "device": device_name(device),
             },
         )
 
@@ -66,17 +65,23 @@ class Sweep:
         values = BaseValues(trial.lr, optimizer.weight_decay, optimizer.eps)
         return plan(self.base_plan, rule.name, rule.base_width, trial.width, values)
 
-    def trainer(self, width: int, device: torch.device, compiled: bool) -> GroupTrainer:
+    def trainer(self, width: int, text: DeviceText, compiled: bool) -> GroupTrainer:
         train, betas = self.protocol.train, self.protocol.optimizer.betas
         model = build_proxy(self.protocol, width)
-        return GroupTrainer(Ensemble(model, train, betas, device, compiled), self.corpus, train)
+        ensemble = Ensemble(model, train, betas, text.train.device, compiled)
+        return GroupTrainer(ensemble, text, train)
+
+
+def device_name(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device.type} {name}"
 
 
 def choose_device(name: DeviceName, precision: str) -> torch.device:
     """The device of a run, with its matrix precision set.
 
     Raises:
-        InputError: CUDA asked for and absent, or a precision that the device does not have.
+        InputError: CUDA asked for and absent, or tf32 asked for without CUDA.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:

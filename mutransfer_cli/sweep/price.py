@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import pending_groups
@@ -43,6 +44,7 @@ def price(
 ) -> Iterator[WidthPrice]:
     """Prices each width by timing a few uncompiled steps of one group on the device."""
     throughput = 0.0
+    text = DeviceText.on(device, sweep.corpus)
     for width, trials in sweep.trials.items():
         cost, size = trial_cost(sweep.protocol, width), group_size(sweep.protocol, width, device)
         pending = sum(len(g.missing) for g in pending_groups(trials, recorded, size))
@@ -51,7 +53,7 @@ def price(
         flops_step = cost.flops / steps * len(group)
         measured = not throughput or flops_step / throughput < LONGEST_TIMED_STEP
         if measured:
-            trainer = sweep.trainer(width, device, compiled=False)
+            trainer = sweep.trainer(width, text, compiled=False)
             seconds = trainer.seconds_per_step(
                 [sweep.trial_plan(trial) for trial in group], [trial.seed for trial in group]
             )

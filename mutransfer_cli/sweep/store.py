@@ -12,6 +12,7 @@ from typing import BinaryIO
 from mutransfer_cli.errors import InputError, StorageError
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
+    Protocol,
     Records,
     SweepHeader,
     TrialRecord,
@@ -24,10 +25,13 @@ from mutransfer_cli.files.yaml_io import cannot_write
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 CURVES = "curves.jsonl"
+BLOCK = 1 << 16
 
 
 class RecordStore:
     """Records of one protocol in one folder. One writer at a time.
+
+    curves.jsonl may hold a trial twice (after a kill between the two files): the last counts.
 
     Opening reads what is there, cuts off a torn last line, and writes the header where there is
     none. `append` returns only when the records are on the disk.
@@ -61,12 +65,7 @@ class RecordStore:
         if found is None:
             self._begin(header)
             return Records(header, ())
-        if found.header.protocol_hash != header.protocol_hash:
-            raise InputError(
-                f"{folder} holds another protocol; "
-                f"{difference(found.header.protocol, header.protocol)}; "
-                "give another folder with -o, or undo the change"
-            )
+        refuse_other_protocol(folder, found.header.protocol, header.protocol)
         _cut_torn_line(self._trials, self.path)
         return found
 
@@ -118,12 +117,23 @@ def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
     whole = end = path.stat().st_size
     with path.open("rb") as content:
         while whole:
-            content.seek(whole - 1)
-            if content.read(1) == b"\n":
+            start = max(0, whole - BLOCK)
+            content.seek(start)
+            newline = content.read(whole - start).rfind(b"\n")
+            whole = start + newline + 1
+            if newline >= 0:
                 break
-            whole -= 1
     if whole < end:
         handle.truncate(whole)
+
+
+def refuse_other_protocol(folder: Path, there: Protocol, here: Protocol) -> None:
+    """Raises InputError with what differs."""
+    if there.hash != here.hash:
+        raise InputError(
+            f"{folder} holds another protocol; {difference(there, here)}; "
+            "give another folder with -o, or undo the change"
+        )
 
 
 def read_records(path: Path) -> Records | None:

@@ -64,14 +64,17 @@ def pending_groups(
     """
     done = {key: record for key, record in recorded.items() if record.status != "failed"}
     counts = Counter(record.group for record in done.values())
-    half = {r.group for r in done.values() if counts[r.group] < r.group_size}
-    while True:
-        candidates = [t for t in trials if t.id not in done or done[t.id].group in half]
-        chunks = [Group.of(chunk, done) for chunk in _even_chunks(candidates, size)]
-        lost = half - {group.id for group in chunks}
-        if not lost:
-            return [group for group in chunks if group.missing]
-        half -= lost
+    half = {r.group: r.group_size for r in done.values() if counts[r.group] < r.group_size}
+    candidates = [t for t in trials if t.id not in done or done[t.id].group in half]
+    restored = [
+        group
+        for half_id, count in half.items()
+        for start in range(len(candidates) - count + 1)
+        if (group := Group.of(candidates[start : start + count], done)).id == half_id
+    ]
+    taken = set(done).union(*(group.missing for group in restored))
+    rest = [trial for trial in trials if trial.id not in taken]
+    return restored + [Group.of(chunk, done) for chunk in _even_chunks(rest, size)]
 
 
 def _even_chunks(trials: Sequence[Trial], size: int) -> list[Sequence[Trial]]:

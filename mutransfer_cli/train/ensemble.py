@@ -61,10 +61,13 @@ class Ensemble:
         self.losses: Callable[[Stack, dict[str, float], Tensor], Tensor] = self._losses
         self.update: Callable[[TrialState, Stack, Sequence[ParamGroup], Tensor], None]
         self.update = self._update
+        self.compiled = compiled
         self.sliced = device.type == "cpu" and not compiled and HAS_FUSED_ADAMW
         if device.type == "cpu":
             batch_cpu_attention()
         if compiled:
+            # dynamo keeps the graphs of all widths under one code object and gives up at eight
+            torch.compiler.reset()
             self.losses = torch.compile(self._losses, dynamic=False)
             self.update = torch.compile(self._update, dynamic=False)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import Corpus, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.ensemble import (
     Ensemble,
@@ -54,7 +54,6 @@ class GroupResult:
     def curve(self, trial: int) -> tuple[list[int], list[float]]:
         """About CURVE_POINTS (step from 1, loss) points up to divergence, the last one included."""
         end = (self.diverged_at(trial) or len(self.train_losses) + 1) - 1
-        end = min(end, len(self.train_losses))
         stride = max(1, math.ceil(end / CURVE_POINTS))
         steps = sorted({*range(1, end + 1, stride), end} - {0})
         return steps, [float(self.train_losses[step - 1, trial]) for step in steps]
@@ -75,13 +74,9 @@ class Progress:
 class GroupTrainer:
     """Trains groups of one width: the ensemble and the text stay, trials come and go."""
 
-    def __init__(self, ensemble: Ensemble, corpus: Corpus, train: TrainSpec) -> None:
-        self.ensemble, self.corpus, self.train = ensemble, corpus, train
-        device = ensemble.device
-        # the whole text as bytes: on a CPU this is the mapping itself, on CUDA one copy
-        self.train_text = torch.from_numpy(corpus.train).to(device)
-        self.eval_text = torch.from_numpy(corpus.eval).to(device)
-        self.factors = schedule_factors(train).to(device)
+    def __init__(self, ensemble: Ensemble, text: DeviceText, train: TrainSpec) -> None:
+        self.ensemble, self.text, self.train = ensemble, text, train
+        self.factors = schedule_factors(train).to(ensemble.device)
 
     def run(
         self,
@@ -98,7 +93,7 @@ class GroupTrainer:
         losses = torch.full((train.steps, trials), math.nan, device=ensemble.device)
         done = train.steps
         for step in range(train.steps):
-            tokens = gather(self.train_text, offsets[:, step], train.context)
+            tokens = gather(self.text.train, offsets[:, step], train.context)
             schedule = self.factors[step].expand(trials)
             losses[step] = ensemble.step(state, groups, multipliers, tokens, schedule)
             if (step + 1) % max(1, train.steps // REPORTS) == 0:
@@ -126,7 +121,7 @@ class GroupTrainer:
         offsets = self._offsets(seeds)
         times = []
         for step in (0, 0, 0):
-            tokens = gather(self.train_text, offsets[:, step], self.train.context)
+            tokens = gather(self.text.train, offsets[:, step], self.train.context)
             schedule = self.factors[step].expand(len(plans))
             started = time.perf_counter()
             self.ensemble.step(state, groups, multipliers, tokens, schedule).tolist()
@@ -135,13 +130,13 @@ class GroupTrainer:
 
     def _offsets(self, seeds: Sequence[int]) -> Tensor:
         """Starts of the sequences, [T, steps, batch]."""
-        by_seed = {seed: train_offsets(self.corpus, self.train, seed) for seed in set(seeds)}
+        by_seed = {seed: train_offsets(self.text.corpus, self.train, seed) for seed in set(seeds)}
         return torch.stack([by_seed[seed] for seed in seeds]).to(self.ensemble.device)
 
     def _evaluate(self, state: TrialState, multipliers: dict[str, float], trials: int) -> Tensor:
-        batches = eval_offsets(self.corpus, self.train).to(self.ensemble.device)
+        batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
         total = torch.zeros(trials, device=self.ensemble.device)
         for offsets in batches:
-            tokens = gather(self.eval_text, offsets.expand(trials, -1), self.train.context)
+            tokens = gather(self.text.eval, offsets.expand(trials, -1), self.train.context)
             total += self.ensemble.evaluate(state, multipliers, tokens)
         return total / len(batches)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mutransfer_cli.data.text import gather, train_offsets
+from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.proxies.build import build_proxy
@@ -80,7 +80,7 @@ class Fused:
     def __init__(self, sweep: Sweep, width: int) -> None:
         trials = sweep.trials[width]
         self.train, self.count = sweep.protocol.train, len(trials)
-        self.trainer = sweep.trainer(width, CPU, compiled=False)
+        self.trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus), compiled=False)
         plans = [sweep.trial_plan(trial) for trial in trials]
         self.state = self.trainer.ensemble.start(plans, [0] * self.count)
         self.groups, self.multipliers = param_groups(plans, CPU), multipliers_of(plans[0])
@@ -89,7 +89,7 @@ class Fused:
     def run(self, first: int, steps: int) -> None:
         for step in range(first, first + steps):
             offsets = self.offsets[step].expand(self.count, -1)
-            tokens = gather(self.trainer.train_text, offsets, self.train.context)
+            tokens = gather(self.trainer.text.train, offsets, self.train.context)
             schedule = torch.ones(self.count)
             self.trainer.ensemble.step(self.state, self.groups, self.multipliers, tokens, schedule)
 

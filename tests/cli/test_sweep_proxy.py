@@ -138,6 +138,8 @@ def test_a_bad_spec_is_one_sentence_and_exit_code_2(
     ("text", "sentence"),
     [
         ("a: [1", "spec.yaml line 1: not YAML"),
+        ("a: 2020-13-45", "spec.yaml: not YAML"),
+        ("a: 1\nb: 2\na: 3", "not YAML (key 'a' is written twice)"),
         ("- 1\n- 2", "spec.yaml: expected a mapping of keys, found list"),
         ("", "spec.yaml: is empty"),
         ("schema: mutransfer.recipe/1", "expected `schema: mutransfer.sweep/1`, found mutransf"),
@@ -155,6 +157,8 @@ def test_specs_that_are_missing_or_unreadable(run: Run, tmp_path: Path) -> None:
     assert "no such spec" in result.stderr
     assert "did you mean 'quickstart'?" in result.stderr
     assert "is not a file" in run("sweep-proxy", tmp_path).stderr
+    assert run("sweep-proxy", "x" * 5000).exit_code == 2
+    assert run("sweep-proxy", "quickstart", "-o", "-").exit_code == 2
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert "binary.yaml: is not UTF-8 text" in run("sweep-proxy", tmp_path / "binary.yaml").stderr
 

@@ -88,7 +88,7 @@ def test_patterns_are_anchored_and_take_any_block() -> None:
 
 
 def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
-    axis = exponents(sweep).axes["lr"]
+    axis = exponents(sweep).axes.lr
     widths = []
     for width in (24, 64, 512, 4096):
         lr = base_lr_at(axis, width)
@@ -113,10 +113,13 @@ def test_far_targets_are_labelled(sweep: Sweep) -> None:
 
 def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep) -> None:
     plain = build_recipe(exponents(sweep), 64, {})
-    said = build_recipe(exponents(sweep), 64, {"depth": "24", "steps": "10", "schedule": "cosine"})
+    target = {"depth": "24", "steps": "1e1", "schedule": "cosine", "clip": "1"}
+    said = build_recipe(exponents(sweep), 64, target)
     assert [warning.split(":")[0] for warning in said.warnings] == ["depth", "schedule"]
     assert said.warnings[0].startswith("depth: the fit was made under 1 and the target has 24")
     assert said.roles == plain.roles
+    with pytest.raises(InputError, match="--target: depth: expected a number"):
+        build_recipe(exponents(sweep), 64, {"depth": "deep"})
     with pytest.raises(InputError, match="--target depht: unknown; did you mean 'depth'"):
         build_recipe(exponents(sweep), 64, {"depht": "24"})
 
@@ -159,6 +162,6 @@ def test_a_recipe_and_exponents_are_read_back_as_written(sweep: Sweep) -> None:
 
 def test_without_a_fit_there_is_no_recipe(sweep: Sweep) -> None:
     refused = exponents(sweep, widths=(16, 24))
-    assert refused.axes["lr"].exponent is None
+    assert refused.axes.lr.exponent is None
     with pytest.raises(InsufficientEvidence, match="hold no usable fit of lr: 2 of 2 widths"):
         build_recipe(refused, 64, {})

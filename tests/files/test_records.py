@@ -46,12 +46,16 @@ def record(trial: str, **changes: Any) -> TrialRecord:
         "seconds": 0.1,
         "group": "g",
         "group_size": 1,
+        "device": "cpu",
+        "compiled": False,
     }
+    if changes.get("status", "ok") != "ok":
+        values |= {"train_loss": None, "eval_loss": None}
     return TrialRecord(**(values | changes))
 
 
 def test_a_stream_is_read_back_as_written(header: SweepHeader) -> None:
-    diverged = record("b", status="diverged", train_loss=None, eval_loss=None, diverged_at=3)
+    diverged = record("b", status="diverged", diverged_at=3)
     found = parse_records([line_of(header), record("a").line(), diverged.line()], "x")
     assert found is not None
     assert found.header == header
@@ -103,10 +107,24 @@ def test_two_protocols_are_refused_with_the_difference(
 
 
 def test_a_failed_trial_that_was_run_again_counts_once(header: SweepHeader) -> None:
-    failed = record("a", status="failed", train_loss=None, eval_loss=None, error="no memory")
+    failed = record("a", status="failed", error="no memory")
     found = parse_records([line_of(header), failed.line(), record("a").line()], "x")
     assert found is not None
     assert found.trials == (record("a"),)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"eval_loss": None}, {"status": "diverged", "train_loss": 3.0, "eval_loss": 3.0}]
+)
+def test_a_status_that_its_losses_contradict_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="with eval_loss"):
+        record("a", **changes)
+
+
+def test_a_header_changed_by_hand_is_refused(header: SweepHeader) -> None:
+    edited = line_of(header).replace(b'"clip": 1.0', b'"clip": 2.0')
+    with pytest.raises(InputError, match=r"x line 1: .*the header was changed by hand"):
+        parse_records([edited], "x")
 
 
 def test_records_are_plain_json() -> None:

@@ -22,6 +22,14 @@ def test_an_lr_axis_is_a_list_or_a_range(tiny: dict[str, Any]) -> None:
     assert load(tiny).sweep.axes.lr == (2**-4, 2**-3.5, 2**-3)
 
 
+def test_a_range_that_begins_lower_holds_the_same_rates(tiny: dict[str, Any]) -> None:
+    def rates(start: str) -> tuple[float, ...]:
+        tiny["sweep"]["axes"]["lr"] = {"from": start, "to": "2^-3.2", "per_octave": 1.25}
+        return load(tiny).sweep.axes.lr
+
+    assert rates("2^-8.8")[1:] == rates("2^-8")
+
+
 def test_the_attention_scale_follows_the_parameterization_unless_given(
     tiny: dict[str, Any],
 ) -> None:

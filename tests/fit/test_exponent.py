@@ -65,6 +65,24 @@ def test_a_diverged_trial_is_a_bound_not_a_point() -> None:
     assert all(bowl.n == 12 for bowl in fit.bowls.values())
 
 
+def test_a_seed_that_is_missing_from_some_cells_bends_nothing() -> None:
+    """A second seed of another level, stopped half way up the grid."""
+    table = sweep(0.0).assign(seed=0)
+    second = table.assign(eval_loss=table["eval_loss"] + 0.2, seed=1)
+    both = pd.concat([table, second[second["lr"] < 2**-5]])
+    single, double = fit_exponent(table), fit_exponent(both)
+    for width, bowl in single.bowls.items():
+        assert double.bowls[width].optimum == pytest.approx(bowl.optimum, abs=0.02)
+
+
+def test_losses_without_noise_are_fitted_too() -> None:
+    table = sweep(0.0)
+    x = np.log2(table["lr"])
+    fit = fit_exponent(table.assign(eval_loss=(x + 6) ** 2))
+    assert fit.law is not None
+    assert fit.law.exponent == pytest.approx(0.0, abs=1e-6)
+
+
 def test_replicates_are_averaged() -> None:
     """Two seeds whose levels differ have the optimum of one."""
     table = sweep(0.0)

@@ -51,6 +51,15 @@ def test_finishing_the_first_group_leaves_the_others_as_they_were(count: int, si
     assert pending_groups(trials(count), finished(first), size) == rest
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_a_half_recorded_group_keeps_its_shape_when_the_group_size_changes(size: int) -> None:
+    (group,) = pending_groups(trials(6), {}, 8)
+    again, *new = pending_groups(trials(9), finished(group, 4), size)
+    assert again.trials == group.trials
+    assert again.missing == {"t4", "t5"}
+    assert [trial.id for g in new for trial in g.trials] == ["t6", "t7", "t8"]
+
+
 @pytest.mark.parametrize("kept", [1, 4, 6])
 def test_a_half_recorded_group_reruns_in_its_shape_for_what_is_missing(kept: int) -> None:
     first, second, third = pending_groups(trials(20), {}, 8)
@@ -63,14 +72,13 @@ def test_a_half_recorded_group_reruns_in_its_shape_for_what_is_missing(kept: int
 
 def test_a_half_recorded_group_that_cannot_be_formed_again_runs_only_the_rest() -> None:
     (group,) = pending_groups(trials(6), {}, 8)
-    groups = pending_groups(trials(6), finished(group, 4), size=2)
-    assert ids(groups) == [["t4", "t5"]]
-    more = pending_groups(trials(9), finished(group, 4), size=8)
-    assert ids(more) == [["t4", "t5", "t6", "t7", "t8"]]
+    between = [*trials(3), Trial("new", 16, 0, 0.1), *trials(6)[3:]]
+    groups = pending_groups(between, finished(group, 4), size=8)
+    assert ids(groups) == [["new", "t4", "t5"]]
 
 
 def test_a_failed_trial_runs_again() -> None:
-    failed = {"t0": record("t0", status="failed", error="no memory", train_loss=None)}
+    failed = {"t0": record("t0", status="failed", error="no memory")}
     assert ids(pending_groups(trials(2), failed, 8)) == [["t0", "t1"]]
 
 

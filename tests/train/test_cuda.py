@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep, choose_device
 
 if not torch.cuda.is_available():
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 
 def losses(sweep: Sweep, device: torch.device, compiled: bool) -> torch.Tensor:
     trials = sweep.trials[32]
-    trainer = sweep.trainer(32, device, compiled)
+    trainer = sweep.trainer(32, DeviceText.on(device, sweep.corpus), compiled)
     plans = [sweep.trial_plan(trial) for trial in trials]
     return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None).train_losses
 
@@ -39,7 +40,8 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
 
 
 def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
-    trainer = sweep.trainer(32, choose_device("cuda", "fp32"), compiled=True)
+    text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
+    trainer = sweep.trainer(32, text, compiled=True)
     trials = sweep.trials[32]
     plans = [sweep.trial_plan(trial) for trial in trials]
     trainer.run(plans, [0] * len(trials), lambda progress: None)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.data.text import gather, train_offsets
+from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.sweep.prepare import Sweep
@@ -38,7 +38,7 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
 
 
 def train(sweep: Sweep, trials: Sequence[Trial], compiled: bool = False) -> GroupResult:
-    trainer = sweep.trainer(trials[0].width, CPU, compiled)
+    trainer = sweep.trainer(trials[0].width, DeviceText.on(CPU, sweep.corpus), compiled)
     plans = [sweep.trial_plan(trial) for trial in trials]
     return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None)
 
@@ -153,6 +153,19 @@ def test_compiled_equals_eager(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(compiled.train_losses, eager.train_losses, rtol=1e-4, atol=1e-4)
 
 
+def test_many_widths_are_all_compiled(
+    tiny: dict[str, Any], prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.compile gives up in silence after eight graphs of one function; here it would fail."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    tiny["train"] |= {"steps": 2, "warmup": 1}
+    tiny["sweep"] = {"widths": [16, 24, 32, 40, 48], "axes": {"lr": [0.01]}}
+    many = prepare(tiny)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # type: ignore[attr-defined]
+        for trials in many.trials.values():
+            assert train(many, trials, compiled=True).eval_losses.isfinite().all()
+
+
 def test_bf16_autocast_trains_close_to_fp32(
     tiny: dict[str, Any], sweep: Sweep, prepare: Prepare
 ) -> None:
@@ -174,7 +187,7 @@ def test_the_loss_is_cross_entropy() -> None:
 
 def test_same_seed_same_first_weights_at_every_rate(sweep: Sweep) -> None:
     trials = [*of_seed(sweep, 0)[:2], of_seed(sweep, 1)[0]]
-    trainer: GroupTrainer = sweep.trainer(WIDTH, CPU, compiled=False)
+    trainer: GroupTrainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
     plans = [sweep.trial_plan(trial) for trial in trials]
     state = trainer.ensemble.start(plans, [trial.seed for trial in trials])
     for planned in plans[0]:
