@@ -161,7 +161,7 @@ def test_many_widths_are_all_compiled(
     tiny["train"] |= {"steps": 2, "warmup": 1}
     tiny["sweep"] = {"widths": [16, 24, 32, 40, 48], "axes": {"lr": [0.01]}}
     many = prepare(tiny)
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # type: ignore[attr-defined]
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         for trials in many.trials.values():
             assert train(many, trials, compiled=True).eval_losses.isfinite().all()
 
