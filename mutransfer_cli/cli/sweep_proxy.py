@@ -77,6 +77,7 @@ def sweep_proxy(
 
 def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compile) -> None:
     from mutransfer_cli.cli.progress import SweepDisplay
+    from mutransfer_cli.sweep.interrupt import Interrupt
     from mutransfer_cli.sweep.local import run
     from mutransfer_cli.train.cost import trial_cost
 
@@ -89,8 +90,8 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compil
         [store.trials[trial] for trial in wanted if trial in store.trials],
     )
     try:
-        with display:
-            run(sweep, store, device, compile.value, display, echo.records)
+        with display, Interrupt() as interrupt:
+            run(sweep, store, device, compile.value, display, echo.records, interrupt.check)
     except KeyboardInterrupt:
         raise SweepInterrupted(
             f"interrupted; {len(store.trials)} records are in {store.path}; "

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from typing import Protocol as Interface
 
@@ -38,8 +34,14 @@ def run(
     compile_mode: CompileMode,
     observer: Observer,
     emit: Callable[[Sequence[TrialRecord]], None],
+    check: Callable[[], None],
 ) -> None:
-    """Trains every trial that has no finished record; `emit` gets each group's new records."""
+    """Trains every trial that has no finished record.
+
+    Args:
+        emit: gets each group's new records.
+        check: called at every step and after every group; raises to stop the sweep there.
+    """
     compiled = compile_mode == "on" or (compile_mode == "auto" and device.type == "cuda")
     # what does not fit is refused before anything is trained
     sizes = {width: group_size(sweep.protocol, width, device) for width in sweep.trials}
@@ -50,15 +52,19 @@ def run(
             continue
         trainer = sweep.trainer(width, text, compiled)
         for group in groups:
-            records, curves = _train(sweep, trainer, group, observer)
-            with uninterrupted():
-                store.append(records, curves)
-                emit(records)
+            records, curves = _train(sweep, trainer, group, observer, check)
+            store.append(records, curves)
+            emit(records)
             observer.recorded(width, records)
+            check()
 
 
 def _train(
-    sweep: Sweep, trainer: GroupTrainer, group: Group, observer: Observer
+    sweep: Sweep,
+    trainer: GroupTrainer,
+    group: Group,
+    observer: Observer,
+    check: Callable[[], None],
 ) -> tuple[list[TrialRecord], list[dict[str, object]]]:
     """The new records and curves of a group."""
     cost = trial_cost(sweep.protocol, group.width)
@@ -68,6 +74,7 @@ def _train(
             plans,
             [trial.seed for trial in group.trials],
             lambda progress: observer.stepped(group.width, progress),
+            check,
         )
     except RuntimeError as error:
         if not _is_out_of_memory(error):
@@ -127,23 +134,3 @@ def _failure(reason: str) -> dict[str, Any]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     # the CPU allocator raises a plain RuntimeError
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done, so that no record is cut in two."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        held.append(number)
-
-    previous = signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if held:
-        raise KeyboardInterrupt

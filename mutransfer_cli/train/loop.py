@@ -83,8 +83,14 @@ class GroupTrainer:
         plans: Sequence[Plan],
         seeds: Sequence[int],
         report: Callable[[Progress], None],
+        check: Callable[[], None] = lambda: None,
     ) -> GroupResult:
-        """Trains T trials, one plan and one seed each; stops early when none is finite."""
+        """Trains T trials, one plan and one seed each; stops early when none is finite.
+
+        Args:
+            report: called about REPORTS times.
+            check: called before every step; what it raises ends the training.
+        """
         started = time.perf_counter()
         ensemble, train, trials = self.ensemble, self.train, len(plans)
         state = ensemble.start(plans, seeds)
@@ -93,6 +99,7 @@ class GroupTrainer:
         losses = torch.full((train.steps, trials), math.nan, device=ensemble.device)
         done = train.steps
         for step in range(train.steps):
+            check()
             tokens = gather(self.text.train, offsets[:, step], train.context)
             schedule = self.factors[step].expand(trials)
             losses[step] = ensemble.step(state, groups, multipliers, tokens, schedule)

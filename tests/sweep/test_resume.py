@@ -147,14 +147,14 @@ def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
     """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
     folder = tmp_path / "small-memory"
     program = f"""
-import resource, sys, torch
+import sys, torch
 import mutransfer_cli.sweep.local as local
 from mutransfer_cli.cli.app import main
 train = local.GroupTrainer.run
-def run(self, plans, seeds, report):
+def run(self, plans, *rest):
     if plans[0][0].shape[1] == 32:
         torch.empty(1 << 50)  # a real refusal of the allocator
-    return train(self, plans, seeds, report)
+    return train(self, plans, *rest)
 local.GroupTrainer.run = run
 sys.argv = ["mutransfer", "sweep-proxy", {str(spec)!r}, "-o", {str(folder)!r}]
 main()
