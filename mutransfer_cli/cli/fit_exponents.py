@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mutransfer_cli.cli.console import note, stdin_or, stdout_or
+from mutransfer_cli.cli.options import AsJson, OutputFile
 
 
 def fit_exponents(
@@ -18,10 +19,8 @@ def fit_exponents(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+    output: OutputFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fit how the optimal learning rate moves with width.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mutransfer_cli.cli.console import note, stdin_or, stdout_or
+from mutransfer_cli.cli.options import AsJson, OutputFile
 from mutransfer_cli.errors import InputError
 
 
@@ -30,10 +31,8 @@ def transfer(
             "each difference becomes a warning. Repeatable.",
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+    output: OutputFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the recipe for a target width.
 

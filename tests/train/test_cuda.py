@@ -46,7 +46,8 @@ def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
     plans = [sweep.trial_plan(trial) for trial in trials]
     trainer.run(plans, [0] * len(trials), lambda progress: None)
     with torch.compiler.set_stance("fail_on_recompile"):
-        trainer.run(plans[::-1], [1] * len(trials), lambda progress: None)
+        again = trainer.run(plans[::-1], [1] * len(trials), lambda progress: None)
+    assert again.eval_losses.isfinite().all()
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

@@ -1,0 +1,13 @@
+"""Options that several commands share, so that each means one thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
