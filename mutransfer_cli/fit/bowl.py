@@ -48,8 +48,12 @@ class Cells:
 
     @property
     def upper_bound(self) -> float:
-        """x above which the optimum cannot lie: the highest cell, or the diverged one after it."""
-        above = self.diverged[self.diverged > self.x[-1]]
+        """x above which the optimum cannot lie: the highest cell, or the diverged one after it.
+
+        A diverged cell more than two cells further up leaves a gap and bounds nothing.
+        """
+        beyond = self.diverged - self.x[-1]
+        above = self.diverged[(beyond > 0) & (beyond <= 2 * self.spacing)]
         return float(above.min()) if above.size else float(self.x[-1])
 
 

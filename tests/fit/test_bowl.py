@@ -80,6 +80,7 @@ def test_a_diverged_cell_above_brackets() -> None:
     loss = parabola(x, -4.2)
     assert status_of(cells(x, loss)) == ("not_bracketed", "high")
     assert status_of(cells(x, loss, diverged=(-3.0,))) == ("ok", None)
+    assert status_of(cells(x, loss, diverged=(5.0,))) == ("not_bracketed", "high")
 
 
 def test_four_cells_are_too_few() -> None:
