@@ -21,7 +21,7 @@ class ModelSpec(Strict):
         family: the built-in decoder transformer.
         depth: number of blocks.
         head_size: d_head; fixed, so that width grows by heads.
-        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, section 3),
+        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728),
             1/sqrt(d_head) under standard.
     """
 

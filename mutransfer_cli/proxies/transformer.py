@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         head_size: K, even; the number of heads is width / head_size.
         vocab: V, number of tokens.
         context: longest sequence.
-        attention_scale: factor on q.k, 1/K under muP (Lingle 2024, section 3).
+        attention_scale: factor on q.k, 1/K under muP (Lingle 2024, arXiv 2404.05728).
     """
 
     cos_SK: Tensor

@@ -78,7 +78,7 @@ def expected_base_lr_exponent(parameterization: ParameterizationName) -> Fractio
     """Exponent of width that the optimal base learning rate should show under the rule.
 
     0 where the rule scales every role; under one global rate the largest stable rate goes as
-    n^-max(c) (derived from Everett et al. 2024, section 3).
+    n^-max(c), derived from the stability constraints of Everett et al. 2024.
     """
     if parameterization not in GLOBAL_RATE:
         return ZERO
