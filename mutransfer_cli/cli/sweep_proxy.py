@@ -128,9 +128,9 @@ class _Echo:
 
 def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     from mutransfer_cli.cli.tables import print_prices
-    from mutransfer_cli.files.sources import TRIALS
+    from mutransfer_cli.files.sources import TRIALS, read_records
     from mutransfer_cli.sweep.price import price
-    from mutransfer_cli.sweep.store import read_records, refuse_other_protocol
+    from mutransfer_cli.sweep.store import refuse_other_protocol
 
     path = folder / TRIALS
     records = read_records(path) if path.exists() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mutransfer_cli.errors import InputError
@@ -26,7 +26,7 @@ def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) ->
     for source in sources:
         path = source / TRIALS if source is not None and source.is_dir() else source
         where = "stdin" if path is None else str(path)
-        records = parse_records(_lines(path), where, earlier=found)
+        records = read_records(path, earlier=found)
         if records is None:
             raise InputError(f"{where}: holds no records; run `mutransfer sweep-proxy` first")
         if records.torn:
@@ -36,13 +36,13 @@ def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) ->
     return found
 
 
-def _lines(path: Path | None) -> Iterator[bytes]:
+def read_records(path: Path | None, earlier: Records | None = None) -> Records | None:
+    """The records of a file (None is stdin), added to earlier ones; None without a whole line."""
     if path is None:
-        yield from sys.stdin.buffer
-        return
+        return parse_records(sys.stdin.buffer, "stdin", earlier)
     try:
         with path.open("rb") as lines:
-            yield from lines
+            return parse_records(lines, str(path), earlier)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

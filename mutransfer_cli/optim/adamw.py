@@ -105,10 +105,7 @@ def adamw_slices_(
     schedule: Tensor,
     betas: tuple[float, float],
 ) -> None:
-    """The same update trial by trial through torch's fused CPU kernel: one pass over memory.
-
-    At width 256 it takes a third of the time of the elementwise form on a CPU.
-    """
+    """The same update trial by trial through torch's fused CPU kernel: one pass over memory."""
     state.step.add_(1)
     for group in groups:
         for trial, (peak, factor, weight_decay, eps) in enumerate(

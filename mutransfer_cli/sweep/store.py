@@ -17,9 +17,8 @@ from mutransfer_cli.files.records import (
     TrialRecord,
     difference,
     json_line,
-    parse_records,
 )
-from mutransfer_cli.files.sources import TRIALS
+from mutransfer_cli.files.sources import TRIALS, read_records
 from mutransfer_cli.files.yaml_io import cannot_write
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
@@ -128,15 +127,6 @@ def refuse_other_protocol(folder: Path, there: Protocol, here: Protocol) -> None
             f"{folder} holds another protocol; {difference(there, here)}; "
             "give another folder with -o, or undo the change"
         )
-
-
-def read_records(path: Path) -> Records | None:
-    """The records of a file; None when it holds no complete line."""
-    try:
-        with path.open("rb") as lines:
-            return parse_records(lines, str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _lock(handle: BinaryIO, path: Path) -> None:

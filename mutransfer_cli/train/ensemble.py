@@ -52,12 +52,7 @@ class Ensemble:
     ) -> None:
         self.model = model.to(device)
         self.buffers = dict(self.model.named_buffers())
-        self.clip, self.precision, self.betas, self.device = (
-            train.clip,
-            train.precision,
-            betas,
-            device,
-        )
+        self.train, self.betas, self.device = train, betas, device
         self.losses: Callable[[Stack, dict[str, float], Tensor], Tensor] = self._losses
         self.update: Callable[[TrialState, Stack, Sequence[ParamGroup], Tensor], None]
         self.update = self._update
@@ -130,13 +125,13 @@ class Ensemble:
         groups: Sequence[ParamGroup],
         schedule: Tensor,
     ) -> None:
-        if self.clip is not None:
-            clip_(gradients, self.clip, self.sliced)
+        if self.train.clip is not None:
+            clip_(gradients, self.train.clip, self.sliced)
         update = adamw_slices_ if self.sliced else adamw_
         update(state.params, gradients, state.optimizer, groups, schedule, self.betas)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision != "bf16":
+        if self.train.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 

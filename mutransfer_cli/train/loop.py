@@ -92,17 +92,13 @@ class GroupTrainer:
             check: called before every step; what it raises ends the training.
         """
         started = time.perf_counter()
-        ensemble, train, trials = self.ensemble, self.train, len(plans)
-        state = ensemble.start(plans, seeds)
-        groups, multipliers = param_groups(plans, ensemble.device), multipliers_of(plans[0])
-        offsets = self._offsets(seeds)
-        losses = torch.full((train.steps, trials), math.nan, device=ensemble.device)
+        train, trials = self.train, len(plans)
+        state, train_step = self._begin(plans, seeds)
+        losses = torch.full((train.steps, trials), math.nan, device=self.ensemble.device)
         done = train.steps
         for step in range(train.steps):
             check()
-            tokens = gather(self.text.train, offsets[:, step], train.context)
-            schedule = self.factors[step].expand(trials)
-            losses[step] = ensemble.step(state, groups, multipliers, tokens, schedule)
+            losses[step] = train_step(step)
             if (step + 1) % max(1, train.steps // REPORTS) == 0:
                 alive = int(losses[step].isfinite().sum())
                 report(
@@ -118,22 +114,34 @@ class GroupTrainer:
                 if not alive:
                     done = step + 1
                     break
-        eval_losses = self._evaluate(state, multipliers, trials)
+        eval_losses = self._evaluate(state, multipliers_of(plans[0]), trials)
         return GroupResult(losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started)
 
     def seconds_per_step(self, plans: Sequence[Plan], seeds: Sequence[int]) -> float:
         """Measured on the spot: the faster of two steps after one to warm up."""
-        state = self.ensemble.start(plans, seeds)
-        groups, multipliers = param_groups(plans, self.ensemble.device), multipliers_of(plans[0])
-        offsets = self._offsets(seeds)
+        _, train_step = self._begin(plans, seeds)
         times = []
-        for step in (0, 0, 0):
-            tokens = gather(self.text.train, offsets[:, step], self.train.context)
-            schedule = self.factors[step].expand(len(plans))
+        for _ in range(3):
             started = time.perf_counter()
-            self.ensemble.step(state, groups, multipliers, tokens, schedule).tolist()
+            train_step(0).tolist()
             times.append(time.perf_counter() - started)
         return min(times[1:])
+
+    def _begin(
+        self, plans: Sequence[Plan], seeds: Sequence[int]
+    ) -> tuple[TrialState, Callable[[int], Tensor]]:
+        """First weights, and the function that trains them for step s (from 0): losses [T]."""
+        ensemble, trials = self.ensemble, len(plans)
+        state = ensemble.start(plans, seeds)
+        groups, multipliers = param_groups(plans, ensemble.device), multipliers_of(plans[0])
+        offsets = self._offsets(seeds)
+
+        def train_step(step: int) -> Tensor:
+            tokens = gather(self.text.train, offsets[:, step], self.train.context)
+            schedule = self.factors[step].expand(trials)
+            return ensemble.step(state, groups, multipliers, tokens, schedule)
+
+        return state, train_step
 
     def _offsets(self, seeds: Sequence[int]) -> Tensor:
         """Starts of the sequences, [T, steps, batch]."""
