@@ -24,10 +24,10 @@ MAY_IMPORT = {
     "emit": {"rules", "files", "fit"},
     "data": {"files"},
     "proxies": {"rules", "files"},
-    "optim": {"torch_private"},
+    "optim": {"rules", "torch_private"},
     "train": {"rules", "files", "data", "optim", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "train"},
-    "cli": {"files", "fit", "emit", "sweep", "train"},
+    "cli": {"rules", "files", "fit", "emit", "sweep", "train"},
 }
 TORCH_FREE = {"rules", "files", "fit", "emit"}
 

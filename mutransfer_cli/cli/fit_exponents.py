@@ -24,24 +24,26 @@ def fit_exponents(
 ) -> None:
     """Fit how the optimal learning rate moves with width.
 
-    Writes mutransfer.exponents/1: the optimum and its interval at every width, and the exponent of
-    width with a 95 % interval. Exit code 4, with the output written, when fewer than three widths
-    have a usable optimum.
+    Writes mutransfer.exponents/1: for each swept axis the optimum and its interval at every width,
+    and the exponent of width with a 95 % interval. Exit code 4, with the output written, when fewer
+    than three widths have a usable optimum.
     """
     sources = stdin_or(results, "a sweep's folder, record files, or - for stdin")
 
     from mutransfer_cli.cli.tables import print_fit
     from mutransfer_cli.emit.exponents import exponents_of
     from mutransfer_cli.files.dump import dump
-    from mutransfer_cli.files.frames import trial_frame
+    from mutransfer_cli.files.frames import swept_axes, trial_frame
     from mutransfer_cli.files.sources import load_records
     from mutransfer_cli.files.yaml_io import write_result
     from mutransfer_cli.fit.exponent import fit_exponent
 
     records = load_records(sources, warn=note)
-    fit = fit_exponent(trial_frame(records.trials))
-    document = exponents_of(records, fit)
+    frame = trial_frame(records.trials)
+    axes = swept_axes(frame)
+    fits = {axis: fit_exponent(frame, axis, [a for a in axes if a != axis]) for axis in axes}
+    document = exponents_of(records, fits)
     print_fit(document, records.trials)
     write_result(dump(document, as_json), stdout_or(output))
-    if fit.status != "ok":
+    if any(fit.status != "ok" for fit in fits.values()):
         raise typer.Exit(4)

@@ -13,10 +13,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from mutransfer_cli.files.exponents import Exponents, Optimum
     from mutransfer_cli.files.records import TrialRecord
+    from mutransfer_cli.rules.plan import AxisName
     from mutransfer_cli.sweep.price import WidthPrice
 
 BARS = " ▁▂▃▄▅▆▇█"
-WIDE = 110  # columns where there is no terminal
+WIDE = 140  # columns where there is no terminal
 FULL_BAR = 0.25  # nats above the best of the width
 
 
@@ -27,56 +28,61 @@ def console(to_stderr: bool) -> Console:
 
 
 def print_fit(document: Exponents, trials: Iterable[TrialRecord]) -> None:
-    """The bowls, the optima and the exponent."""
-    out = console(to_stderr=True)
-    axis = document.axes.lr
-    out.print(_bowls(axis.optimum, trials))
-    out.print(_optima(axis.optimum))
-    if axis.exponent is None:
-        out.print(f"exponent of lr: insufficient. {axis.sentence}")
-        return
-    out.print(
-        f"exponent of lr: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % interval "
-        f"{axis.exponent.low:+.3f} to "
-        f"{axis.exponent.high:+.3f}  (the rule expects {axis.expected_exponent:g}; "
-        f"{document.protocol.parameterization.name})"
-    )
+    """The bowls, the optima and the exponent of each axis."""
+    out, run = console(to_stderr=True), [trial for trial in trials if trial.status != "failed"]
+    for name, axis in document.axes.items():
+        out.print(_bowls(name, run))
+        out.print(_optima(name, axis.optimum))
+        if axis.exponent is None:
+            out.print(f"exponent of {name}: insufficient. {axis.sentence}")
+            continue
+        expected = "nothing" if axis.expected_exponent is None else f"{axis.expected_exponent:g}"
+        out.print(
+            f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % "
+            f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}  "
+            f"(the rule expects {expected}; {document.protocol.parameterization.name})"
+        )
 
 
-def _bowls(optimum: Mapping[int, Optimum], trials: Iterable[TrialRecord]) -> Table:
-    """Eval loss above the best of its width, as a number and a bar; x is a diverged trial."""
-    cells: dict[int, dict[float, list[float | None]]] = {}
-    for trial in trials:
-        if trial.status != "failed":
-            cells.setdefault(trial.width, {}).setdefault(trial.lr, []).append(trial.eval_loss)
-    rates = sorted({lr for row in cells.values() for lr in row})
+def _bowls(axis: AxisName, trials: Sequence[TrialRecord]) -> Table:
+    """Eval loss above the best of its width, at the best of the other axes; x is diverged."""
+    cells: dict[int, dict[float, float]] = {}
+    for (width, axes), losses in _losses_by_cell(trials).items():
+        row, value, loss = cells.setdefault(width, {}), dict(axes)[axis], sum(losses) / len(losses)
+        row[value] = min(loss, row.get(value, math.inf))
+    values = sorted({value for row in cells.values() for value in row})
     table = Table(title="eval loss above the best of its width (nats)", box=None)
     table.add_column("width", justify="right")
-    for lr in rates:
-        table.add_column(power_of_two(lr), justify="right")
-    for width in sorted(optimum):
-        means = {lr: _mean(losses) for lr, losses in cells[width].items()}
-        best = min((loss for loss in means.values() if loss is not None), default=0.0)
-        row = [_bar(means[lr], best) if lr in means else "" for lr in rates]
-        table.add_row(str(width), *row)
+    for value in values:
+        table.add_column(power_of_two(value), justify="right")
+    for width, row in sorted(cells.items()):
+        best = min(row.values())
+        shown = [_bar(row[value], best) if value in row else "" for value in values]
+        table.add_row(str(width), *shown)
     return table
 
 
-def _mean(losses: Sequence[float | None]) -> float | None:
-    finite = [loss for loss in losses if loss is not None]
-    return sum(finite) / len(finite) if len(finite) == len(losses) else None
+def _losses_by_cell(
+    trials: Iterable[TrialRecord],
+) -> dict[tuple[int, frozenset[tuple[AxisName, float]]], list[float]]:
+    """Eval losses by width and axis values; infinite for a diverged trial."""
+    cells: dict[tuple[int, frozenset[tuple[AxisName, float]]], list[float]] = {}
+    for trial in trials:
+        loss = math.inf if trial.eval_loss is None else trial.eval_loss
+        cells.setdefault((trial.width, frozenset(trial.axes.items())), []).append(loss)
+    return cells
 
 
-def _bar(loss: float | None, best: float) -> str:
-    if loss is None:
+def _bar(loss: float, best: float) -> str:
+    if math.isinf(loss):
         return "x"
     excess = loss - best
     bar = BARS[min(len(BARS) - 1, round(excess / FULL_BAR * (len(BARS) - 1)))]
     return f"{excess:.3f} {bar}" if excess else "best  "
 
 
-def _optima(optimum: Mapping[int, Optimum]) -> Table:
-    table = Table(title="optimal lr by width", box=None)
+def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:
+    table = Table(title=f"optimal {axis} by width", box=None)
     for column in ("width", "optimum", "95 % interval", "curvature (nats/octave²)", "status"):
         table.add_column(column, justify="right")
     for width, at_width in sorted(optimum.items()):

@@ -31,6 +31,12 @@ def transfer(
             "each difference becomes a warning. Repeatable.",
         ),
     ] = None,
+    folded: Annotated[
+        bool,
+        typer.Option(
+            "--fold", help="Move multipliers into init, lr, decay and eps: no change of the model."
+        ),
+    ] = False,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +57,7 @@ def transfer(
 
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
-    recipe = build_recipe(document, width, said)
+    recipe = build_recipe(document, width, said, folded)
     for warning in recipe.warnings:
         note(f"warning: {warning}")
     write_result(dump(recipe, as_json), stdout_or(output))

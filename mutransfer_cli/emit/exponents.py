@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from mutransfer_cli import __version__
 from mutransfer_cli.files.exponents import (
@@ -16,19 +17,20 @@ from mutransfer_cli.files.exponents import (
 from mutransfer_cli.files.records import Records
 from mutransfer_cli.fit.bowl import Bowl
 from mutransfer_cli.fit.exponent import Fit
-from mutransfer_cli.rules.exponents import expected_base_lr_exponent
+from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.rule import Rule
 
 
-def exponents_of(records: Records, fit: Fit) -> Exponents:
+def exponents_of(records: Records, fits: Mapping[AxisName, Fit]) -> Exponents:
     header = records.header
-    name = header.protocol.parameterization.name
+    rule = header.protocol.rule
     counts = Counter(record.status for record in records.trials)
     return Exponents.model_validate(
         {
             "schema": EXPONENTS_SCHEMA,
             "tool_version": __version__,
             "metric": "eval_loss",
-            "axes": {fit.axis: _axis(fit, float(expected_base_lr_exponent(name)))},
+            "axes": {axis: _axis(fit, _expected(axis, rule)) for axis, fit in fits.items()},
             "trials": {status: counts[status] for status in ("ok", "diverged", "failed")},
             "protocol_hash": header.protocol_hash,
             "protocol": header.protocol,
@@ -37,7 +39,14 @@ def exponents_of(records: Records, fit: Fit) -> Exponents:
     )
 
 
-def _axis(fit: Fit, expected: float) -> Axis:
+def _expected(axis: AxisName, rule: Rule) -> float | None:
+    """Under one global rate the roles drift apart, and how their factors move is not derived."""
+    if axis == "lr":
+        return float(rule.expected_base_lr_exponent)
+    return 0.0 if rule.lr_rule == "per_layer" else None
+
+
+def _axis(fit: Fit, expected: float | None) -> Axis:
     exponent, line = None, None
     if fit.law is not None:
         law = fit.law

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mutransfer_cli import __version__
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents
+from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
     RECIPE_SCHEMA,
     AttentionScaleValue,
@@ -23,65 +25,83 @@ from mutransfer_cli.files.recipe import (
 )
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.strict import nearest, validated
-from mutransfer_cli.rules.exponents import RoleExponents, role_exponents
-from mutransfer_cli.rules.plan import BaseValues, PlannedParameter, plan
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.folding import folding_limits
+from mutransfer_cli.rules.optimizers import family_of
+from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
+from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
 FAR = 8  # times the largest swept width
-RULE = "Everett et al. 2024, Table 1, Adam, full alignment"
-DECAY_RULE = "lr * weight_decay constant in width (Kosson et al., arXiv 2510.19093)"
+RULE_SOURCE = "Everett et al. 2024 (arXiv 2407.05872)"
+PER_RUN = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, given by role
 
 
-def build_recipe(exponents: Exponents, width: int, target: Mapping[str, str]) -> Recipe:
+def build_recipe(
+    exponents: Exponents, width: int, target: Mapping[str, str], folded: bool = False
+) -> Recipe:
     """The recipe at `width`.
 
     Args:
         target: what the user says of the target run, by key of `holds_for`; a difference is a
             warning, never a silent rescaling.
+        folded: move multipliers into the other values, with a warning where that is not exact.
 
     Raises:
-        InsufficientEvidence: the exponents hold no usable fit.
+        InsufficientEvidence: an axis without a usable fit.
         InputError: a target key that is not one of `holds_for`.
     """
-    axis = exponents.axes.lr
-    if axis.line is None or axis.exponent is None:
-        raise InsufficientEvidence(f"the exponents hold no usable fit of lr: {axis.sentence}")
+    for name, axis in exponents.axes.items():
+        if axis.line is None or axis.exponent is None:
+            raise InsufficientEvidence(
+                f"the exponents hold no usable fit of {name}: {axis.sentence}"
+            )
+    if "lr" not in exponents.axes:
+        raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
     protocol = exponents.protocol
-    base_lr = base_lr_at(axis, width)
-    rule = protocol.parameterization
-    planned = plan(
+    section = protocol.parameterization
+    fitted = {name: fitted_at(axis, width) for name, axis in exponents.axes.items()}
+    planned = section.plan(
+        protocol.optimizer,
         [record.parameter() for record in exponents.base_plan],
-        rule.name,
-        rule.base_width,
         width,
-        BaseValues(base_lr.value, protocol.optimizer.weight_decay, protocol.optimizer.eps),
+        {name: quantity.value for name, quantity in fitted.items()},
+        folded,
     )
-    holds_for = holds_for_protocol(protocol)
+    rule = replace(protocol.rule, folded=folded)
     by_role: dict[Role, list[PlannedParameter]] = {}
     for parameter in planned:
         by_role.setdefault(parameter.role, []).append(parameter)
-    swept = tuple(sorted(axis.optimum))
+    holds_for = holds_for_protocol(protocol)
+    swept = tuple(sorted(exponents.axes["lr"].optimum))
+    clip = protocol.train.clip is not None
+    limits = folding_limits(rule, width / section.base_width, clip) if folded else ()
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
-        base_width=rule.base_width,
-        parameterization=rule.name,
+        base_width=section.base_width,
+        parameterization=section.name,
         values="absolute",
-        base_lr=base_lr,
+        optimizer=protocol.optimizer.model_dump(exclude=PER_RUN),
+        base_lr=fitted["lr"],
+        lr_mult=_lr_mult(protocol.optimizer, fitted),
         attention_scale=AttentionScaleValue(
             formula=protocol.model.attention_scale,
             head_size=protocol.model.head_size,
-            value=protocol.attention_scale,
+            value=protocol.model.attention_factor,
             status="assumed",
         ),
         roles={
-            role: _role_recipe(protocol, role_exponents(rule.name, role), parameters, base_lr)
+            role: role_recipe(protocol, rule, parameters, fitted)
             for role, parameters in by_role.items()
         },
         holds_for=holds_for,
         warnings=(
-            *_fit_warnings(axis, swept, width),
+            *(w for name, axis in exponents.axes.items() for w in _fit_warnings(name, axis)),
+            *_distance_warnings(swept, width),
             *_target_warnings(holds_for, width, target),
+            *(f"folded: {limit}" for limit in limits),
         ),
         provenance=Provenance(
             tool_version=__version__,
@@ -93,7 +113,7 @@ def build_recipe(exponents: Exponents, width: int, target: Mapping[str, str]) ->
     )
 
 
-def base_lr_at(axis: Axis, width: int) -> Quantity:
+def fitted_at(axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
     line, exponent = axis.line, axis.exponent
     assert line is not None, "callers refuse an insufficient fit"
@@ -113,47 +133,93 @@ def base_lr_at(axis: Axis, width: int) -> Quantity:
     )
 
 
-def _role_recipe(
-    protocol: Protocol, x: RoleExponents, planned: Sequence[PlannedParameter], base_lr: Quantity
+def _lr_mult(
+    optimizer: OptimizerSpec, fitted: Mapping[AxisName, Quantity]
+) -> dict[MatrixRole, Quantity]:
+    """The factors on the rates of roles that are not 1 by default."""
+    fixed = {
+        role: Quantity(value=value, status="assumed", source="the proxies'")
+        for role, value in optimizer.lr_mult.items()
+    }
+    swept = {role: fitted[axis] for role, axis in MULT_AXES.items() if axis in fitted}
+    return fixed | swept
+
+
+def role_recipe(
+    protocol: Protocol,
+    rule: Rule,
+    planned: Sequence[PlannedParameter],
+    fitted: Mapping[AxisName, Quantity],
 ) -> RoleRecipe:
     optimizer, first = protocol.optimizer, planned[0]
-    lr_mult = first.lr / base_lr.value
-    assert base_lr.low is not None
-    assert base_lr.high is not None
+    role, x = first.role, role_exponents(rule, first.role)
+    derived = f"{RULE_SOURCE}, {rule.parameterization}" + (", folded" if rule.folded else "")
     patterns = {
         name_pattern(parameter.name): Quantity(
             value=parameter.init_std,
             status="derived",
-            source=f"base init std * width_mult^{x.init_std}; {RULE}",
+            source=f"base init std * width_mult^{x.init_std}; {derived}",
         )
         for parameter in planned
     }
+    # hidden matrices under muon have neither; everything else under muon is adamw's
+    adam = x.eps is not None or family_of(optimizer.name, role) == "adam"
+    betas, eps = getattr(optimizer, "betas", None), first.eps
     return RoleRecipe(
-        lr=Quantity(
-            value=first.lr,
-            status="fitted",
-            low=base_lr.low * lr_mult,
-            high=base_lr.high * lr_mult,
-            level=base_lr.level,
-            source=f"base_lr * width_mult^{x.lr}",
-        ),
-        weight_decay=WeightDecay(
-            value=first.weight_decay,
-            status="assumed",
-            source="none for this role"
-            if x.weight_decay is None
-            else f"the proxies'; {DECAY_RULE}",
-            convention="lr_coupled",
-        ),
-        eps=Quantity(value=first.eps, status="assumed", source="the proxies'"),
-        betas=Betas(value=optimizer.betas, status="assumed", source="the proxies'"),
+        optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
+        lr=_role_lr(first, rule, fitted),
+        weight_decay=_weight_decay(first, rule),
+        eps=None
+        if eps is None
+        else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
+        betas=Betas(value=betas, status="assumed", source="the proxies'")
+        if adam and betas is not None
+        else None,
         multiplier=Quantity(
-            value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {RULE}"
+            value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
         ),
         parameters=tuple(
             ParameterPattern(pattern=pattern, init_std=init_std)
             for pattern, init_std in patterns.items()
         ),
+    )
+
+
+def _role_lr(
+    planned: PlannedParameter, rule: Rule, fitted: Mapping[AxisName, Quantity]
+) -> Quantity:
+    """Its interval takes the errors of the base rate and of the role's factor as independent."""
+    mult = [axis for role, axis in MULT_AXES.items() if role == planned.role and axis in fitted]
+    names: list[AxisName] = ["lr", *mult]
+    sources = [fitted[name] for name in names]
+    half_widths = [math.log2(q.high / q.low) / 2 for q in sources if q.low and q.high]
+    factor = 2 ** math.hypot(*half_widths)
+    return Quantity(
+        value=planned.lr,
+        status="fitted",
+        low=planned.lr / factor,
+        high=planned.lr * factor,
+        level=fitted["lr"].level,
+        source=" * ".join(
+            ["base_lr", *mult, f"width_mult^{role_exponents(rule, planned.role).lr}"]
+        ),
+    )
+
+
+def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
+    """Back in the rule's convention; the plan speaks lr_coupled."""
+    x = role_exponents(rule, planned.role).weight_decay
+    value = planned.weight_decay
+    if rule.decay_convention == "independent":
+        value = to_independent(value, "lr_coupled", planned.lr)
+    if x is None:
+        source = "none for this role"
+    else:
+        source = f"the proxies' * width_mult^{x}; {decay_source(rule.weight_decay)}"
+    if x is not None and planned.role == "readout":
+        source += "; that the readout decays as hidden does is assumed"
+    return WeightDecay(
+        value=value, status="assumed", source=source, convention=rule.decay_convention
     )
 
 
@@ -182,21 +248,25 @@ def holds_for_protocol(protocol: Protocol) -> HoldsFor:
     )
 
 
-def _fit_warnings(axis: Axis, swept: Sequence[int], width: int) -> list[str]:
-    assert axis.exponent is not None
-    warnings = []
+def _fit_warnings(name: AxisName, axis: Axis) -> list[str]:
+    exponent, expected = axis.exponent, axis.expected_exponent
+    assert exponent is not None
+    if expected is None or exponent.low <= expected <= exponent.high:
+        return []
+    return [
+        f"the rule expects exponent {expected:g} of the base {name} and the fit says "
+        f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived"
+    ]
+
+
+def _distance_warnings(swept: Sequence[int], width: int) -> list[str]:
     largest = max(swept)
-    if width > FAR * largest:
-        warnings.append(
-            f"width {width} is {width / largest:.0f}x the largest swept width {largest}: "
-            f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
-        )
-    if not axis.exponent.low <= axis.expected_exponent <= axis.exponent.high:
-        warnings.append(
-            f"the rule expects exponent {axis.expected_exponent:g} of the base lr and the fit says "
-            f"{axis.exponent.low:.3f} to {axis.exponent.high:.3f}: transfer is not as derived"
-        )
-    return warnings
+    if width <= FAR * largest:
+        return []
+    return [
+        f"width {width} is {width / largest:.0f}x the largest swept width {largest}: "
+        f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
+    ]
 
 
 def _target_warnings(holds_for: HoldsFor, width: int, target: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Status
 from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Strict
+from mutransfer_cli.rules.plan import AxisName
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 
@@ -52,20 +53,17 @@ class Line(Strict):
 
 
 class Axis(Strict):
-    """One hyperparameter: `exponent` is d log(optimum) / d log(width), null when refused."""
+    """One hyperparameter: `exponent` is d log(optimum) / d log(width), null when refused.
+
+    `expected_exponent` is the rule's; null where the rule says nothing of the axis.
+    """
 
     status: Literal["ok", "insufficient"]
     sentence: str
     exponent: Interval | None
-    expected_exponent: Number
+    expected_exponent: Number | None
     line: Line | None
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
-
-
-class FittedAxes(Strict):
-    """The fit of each swept hyperparameter."""
-
-    lr: Axis
 
 
 class Exponents(Strict):
@@ -74,7 +72,7 @@ class Exponents(Strict):
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     tool_version: str
     metric: Literal["eval_loss"]
-    axes: FittedAxes
+    axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
     trials: dict[Status, int]
     protocol_hash: str
     protocol: Protocol

@@ -7,16 +7,28 @@ from collections.abc import Iterable
 import pandas as pd
 
 from mutransfer_cli.files.records import TrialRecord
+from mutransfer_cli.rules.plan import AXES, AxisName
 
-COLUMNS = ["width", "seed", "lr", "train_loss", "eval_loss"]
+NUMBERS = [*AXES, "train_loss", "eval_loss"]
 
 
 def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
-    """One row a trial that ran: width, seed, lr, and losses that are NaN for a diverged trial."""
+    """One row a trial that ran: width, seed, axes, and losses that are NaN for a diverged trial."""
     rows = [
-        {column: getattr(trial, column) for column in COLUMNS}
+        {
+            "width": trial.width,
+            "seed": trial.seed,
+            **trial.axes,
+            "train_loss": trial.train_loss,
+            "eval_loss": trial.eval_loss,
+        }
         for trial in trials
         if trial.status != "failed"
     ]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.astype({"lr": float, "train_loss": float, "eval_loss": float})
+    frame = pd.DataFrame(rows, columns=["width", "seed", *NUMBERS])
+    return frame.astype(dict.fromkeys(NUMBERS, float))
+
+
+def swept_axes(frame: pd.DataFrame) -> list[AxisName]:
+    """The axes with more than one value; lr where there is none."""
+    return [axis for axis in AXES if frame[axis].nunique() > 1] or ["lr"]

@@ -8,8 +8,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mutransfer_cli.files.spec import AttentionScale
 from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
-from mutransfer_cli.rules.exponents import ParameterizationName
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.optimizers import OptimizerName
+from mutransfer_cli.rules.parameterizations import ParameterizationName
+from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.weight_decay import DecayConvention
 
 RECIPE_SCHEMA = "mutransfer.recipe/1"
 
@@ -39,9 +41,9 @@ class Quantity(Strict):
 
 
 class WeightDecay(Quantity):
-    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW."""
+    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW. independent: without the lr."""
 
-    convention: Literal["lr_coupled"]
+    convention: DecayConvention
 
 
 class Betas(Strict):
@@ -58,12 +60,18 @@ class ParameterPattern(Strict):
 
 
 class RoleRecipe(Strict):
-    """Absolute values for every parameter of a role at the target width."""
+    """Absolute values for every parameter of a role at the target width.
 
+    Attributes:
+        optimizer: what updates the role; under muon all but hidden is adamw's.
+        eps, betas: null where this optimizer has none.
+    """
+
+    optimizer: OptimizerName
     lr: Quantity
     weight_decay: WeightDecay
-    eps: Quantity
-    betas: Betas
+    eps: Quantity | None
+    betas: Betas | None
     multiplier: Quantity
     parameters: tuple[ParameterPattern, ...]
 
@@ -102,12 +110,20 @@ class Provenance(Strict):
 
 
 class Recipe(Strict):
+    """
+    Attributes:
+        optimizer: its settings that do not depend on width, as in a sweep spec.
+        lr_mult: factors on the rates of roles; contained in `roles` already.
+    """
+
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
     width: Count
     base_width: Count
     parameterization: ParameterizationName
     values: Literal["absolute"]
+    optimizer: dict[str, Any]
     base_lr: Quantity
+    lr_mult: dict[MatrixRole, Quantity]
     attention_scale: AttentionScaleValue
     roles: dict[Role, RoleRecipe]
     holds_for: HoldsFor

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.spec import (
-    AttentionScale,
-    OptimizerSpec,
-    ParameterizationSpec,
-    SweepSpec,
-    TrainSpec,
-)
+from mutransfer_cli.files.optimizers import OptimizerSpec
+from mutransfer_cli.files.parameterization import ParameterizationSpec
+from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec
 from mutransfer_cli.files.strict import (
     Count,
     Natural,
@@ -27,8 +23,9 @@ from mutransfer_cli.files.strict import (
     validated,
 )
 from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.rules.plan import AXES, AxisName, BaseParameter, PlannedParameter
 from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.rule import Rule
 
 TRIAL_SCHEMA = "mutransfer.trial/1"
 
@@ -41,6 +38,20 @@ class ModelProtocol(Strict):
     head_size: Count
     vocab: Count
     attention_scale: AttentionScale
+
+    @classmethod
+    def of(cls, spec: SweepSpec, vocab: int) -> ModelProtocol:
+        return cls(
+            family=spec.model.family,
+            depth=spec.model.depth,
+            head_size=spec.model.head_size,
+            vocab=vocab,
+            attention_scale=spec.attention_scale,
+        )
+
+    @property
+    def attention_factor(self) -> float:
+        return 1 / self.head_size if self.attention_scale == "1/d_head" else self.head_size**-0.5
 
 
 class DataProtocol(Strict):
@@ -63,15 +74,8 @@ class Protocol(Strict):
 
     @classmethod
     def of(cls, spec: SweepSpec, data: DataProtocol, vocab: int) -> Protocol:
-        model = ModelProtocol(
-            family=spec.model.family,
-            depth=spec.model.depth,
-            head_size=spec.model.head_size,
-            vocab=vocab,
-            attention_scale=spec.attention_scale,
-        )
         return cls(
-            model=model,
+            model=ModelProtocol.of(spec, vocab),
             data=data,
             parameterization=spec.parameterization,
             optimizer=spec.optimizer,
@@ -83,13 +87,18 @@ class Protocol(Strict):
         return content_hash(self.model_dump(mode="json"))
 
     @property
-    def batch_tokens(self) -> int:
-        return self.train.batch * self.train.context
+    def rule(self) -> Rule:
+        return self.parameterization.rule(self.optimizer)
+
+    def plan(
+        self, base_plan: Sequence[BaseParameter], width: int, axes: Mapping[AxisName, float]
+    ) -> tuple[PlannedParameter, ...]:
+        """The rule applied to the model: the only way from a protocol to hyperparameters."""
+        return self.parameterization.plan(self.optimizer, base_plan, width, axes)
 
     @property
-    def attention_scale(self) -> float:
-        head_size = self.model.head_size
-        return 1 / head_size if self.model.attention_scale == "1/d_head" else head_size**-0.5
+    def batch_tokens(self) -> int:
+        return self.train.batch * self.train.context
 
 
 class BaseParameterRecord(Strict):
@@ -137,7 +146,7 @@ class TrialRecord(Strict):
 
     Attributes:
         trial: hash of what determines the result (protocol, width, seed, axes).
-        lr: peak base learning rate.
+        lr: peak base learning rate; lr_mult.ROLE: the factor on it for a role.
         train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
         eval_loss: nats per token on the fixed eval batches; null when diverged.
         diverged_at: first step (from 1) whose loss was not finite; the last if only eval was not.
@@ -155,6 +164,9 @@ class TrialRecord(Strict):
     width: Count
     seed: Natural
     lr: Positive
+    lr_mult_embedding: Positive = Field(1.0, alias="lr_mult.embedding")
+    lr_mult_hidden: Positive = Field(1.0, alias="lr_mult.hidden")
+    lr_mult_readout: Positive = Field(1.0, alias="lr_mult.readout")
     status: Status
     train_loss: Number | None
     eval_loss: Number | None
@@ -176,17 +188,25 @@ class TrialRecord(Strict):
             raise ValueError(f"status {self.status} with eval_loss {self.eval_loss}")
         return self
 
+    @property
+    def axes(self) -> dict[AxisName, float]:
+        values = self.model_dump(by_alias=True)
+        return {axis: values[axis] for axis in AXES}
+
     def line(self) -> bytes:
-        return json_line(self.model_dump(mode="json", exclude_none=False))
+        return json_line(self.model_dump(mode="json", by_alias=True))
 
 
 def json_line(data: dict[str, Any]) -> bytes:
     return json.dumps(data, allow_nan=False).encode() + b"\n"
 
 
-def trial_hash(protocol_hash: str, width: int, seed: int, axes: dict[str, float]) -> str:
-    """Identity of a trial; axis values count to nine digits, so that rounding makes no new ones."""
-    written = {axis: f"{value:.9g}" for axis, value in axes.items()}
+def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName, float]) -> str:
+    """Identity of a trial; axis values count to nine digits, so that rounding makes no new ones.
+
+    A factor of 1 is as good as none: a sweep that adds an axis keeps the trials it has.
+    """
+    written = {axis: f"{value:.9g}" for axis, value in axes.items() if axis == "lr" or value != 1}
     return content_hash(
         {"protocol": protocol_hash, "width": width, "seed": seed, "axes": written}, length=12
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
-from mutransfer_cli.rules.exponents import ParameterizationName
+from mutransfer_cli.files.optimizers import AdamWSpec, OptimizerSpec
+from mutransfer_cli.files.parameterization import ParameterizationSpec
+from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
+from mutransfer_cli.rules.plan import AXES, AxisName
 
 Value = TypeVar("Value", int, float)
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
@@ -21,8 +23,8 @@ class ModelSpec(Strict):
         family: the built-in decoder transformer.
         depth: number of blocks.
         head_size: d_head; fixed, so that width grows by heads.
-        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728),
-            1/sqrt(d_head) under standard.
+        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728)
+            and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
     """
 
     family: Literal["transformer"] = "transformer"
@@ -56,29 +58,6 @@ class TextData(Strict):
 DataSpec = Annotated[StdlibData | TextData, Field(discriminator="source")]
 
 
-class ParameterizationSpec(Strict):
-    """Attributes: base_width is the width at which every parameterization is the plain model."""
-
-    name: ParameterizationName
-    base_width: Count
-
-
-class OptimizerSpec(Strict):
-    """AdamW. `weight_decay` is lr-coupled as in torch (w -= lr * weight_decay * w)."""
-
-    name: Literal["adamw"] = "adamw"
-    betas: tuple[NonNegative, NonNegative] = (0.9, 0.95)
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-
-    @field_validator("betas")
-    @classmethod
-    def below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if max(betas) >= 1:
-            raise ValueError(f"each must be below 1, found {list(betas)}")
-        return betas
-
-
 class TrainSpec(Strict):
     """One training run.
 
@@ -89,7 +68,7 @@ class TrainSpec(Strict):
         warmup: steps of linear warm-up.
         schedule: what follows: linear or cosine to zero, or constant.
         clip: global gradient norm of a trial above which its gradient is scaled down; null is off.
-        precision: fp32, tf32 (CUDA), or bf16 autocast with fp32 weights.
+        precision: fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons.
         eval_batches: batches of the eval part, the same for every trial.
     """
 
@@ -99,7 +78,7 @@ class TrainSpec(Strict):
     warmup: Natural = 0
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip: Positive | None = 1.0
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     eval_batches: Count = 8
 
     @model_validator(mode="after")
@@ -109,7 +88,7 @@ class TrainSpec(Strict):
         return self
 
 
-class LrRange(Strict):
+class Range(Strict):
     """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`."""
 
     start: Positive = Field(alias="from")
@@ -117,7 +96,7 @@ class LrRange(Strict):
     per_octave: Positive = 1.0
 
     @model_validator(mode="after")
-    def ascending(self) -> LrRange:
+    def ascending(self) -> Range:
         if self.to <= self.start:
             raise ValueError(f"`to` must be above `from`, found {self.start:g} to {self.to:g}")
         return self
@@ -125,35 +104,47 @@ class LrRange(Strict):
     def values(self) -> tuple[float, ...]:
         octaves = math.log2(self.to / self.start)
         count = math.floor(octaves * self.per_octave + 1e-9) + 1
-        # rounded exponents: a range that begins lower holds the same rates, to the last bit
+        # rounded exponents: a range that begins lower holds the same values, to the last bit
         first = math.log2(self.start)
         return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
 
 
-class Axes(Strict):
-    """The swept base hyperparameters."""
+def known_axes(axes: Any) -> Any:
+    if isinstance(axes, dict):
+        for name in axes:
+            if name not in AXES:
+                raise ValueError(f"unknown axis {str(name)!r}{nearest(str(name), AXES)}")
+        if "lr" not in axes:
+            raise ValueError("lr is missing; give its values (a list of one keeps it fixed)")
+    return axes
 
-    lr: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
-    @field_validator("lr", mode="before")
-    @classmethod
-    def expand_range(cls, lr: Any) -> Any:
-        if isinstance(lr, dict):
-            return LrRange.model_validate(lr).values()
-        if not isinstance(lr, list | tuple):
-            raise ValueError(
-                f"expected a list or {{from, to, per_octave}}, found {lr!r}",
-            )
-        return lr
+def expand_range(values: Any) -> Any:
+    if isinstance(values, dict):
+        return Range.model_validate(values).values()
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"expected a list or {{from, to, per_octave}}, found {values!r}")
+    return values
 
-    @field_validator("lr")
-    @classmethod
-    def distinct(cls, lr: tuple[float, ...]) -> tuple[float, ...]:
-        return refuse_repeats(lr)
+
+def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value:g} is listed twice, found {list(values)}")
+    return values
+
+
+AxisValues = Annotated[
+    tuple[Positive, ...],
+    Field(min_length=1),
+    BeforeValidator(expand_range),
+    AfterValidator(refuse_repeats),
+]
+Axes = Annotated[dict[AxisName, AxisValues], BeforeValidator(known_axes)]
 
 
 class SweepGrid(Strict):
-    """Which trials to run: every width with every axis value and every seed."""
+    """Which trials to run: every width with every combination of axis values and every seed."""
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)]
     axes: Axes
@@ -164,12 +155,17 @@ class SweepGrid(Strict):
     def distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
         return refuse_repeats(values)
 
-
-def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value:g} is listed twice, found {list(values)}")
-    return values
+    @field_validator("axes")
+    @classmethod
+    def identified(
+        cls, axes: dict[AxisName, tuple[float, ...]]
+    ) -> dict[AxisName, tuple[float, ...]]:
+        if all(len(axes.get(name, ())) > 1 for name in AXES):
+            raise ValueError(
+                "lr with all three lr_mult is unidentified: a common factor of the three is lr "
+                "again; sweep at most two of them"
+            )
+        return axes
 
 
 class SweepSpec(Strict):
@@ -179,28 +175,51 @@ class SweepSpec(Strict):
     model: ModelSpec = ModelSpec()
     data: DataSpec
     parameterization: ParameterizationSpec
-    optimizer: OptimizerSpec = OptimizerSpec()
+    optimizer: OptimizerSpec = AdamWSpec()
     train: TrainSpec
     sweep: SweepGrid
 
     @model_validator(mode="after")
     def heads_divide_widths(self) -> SweepSpec:
+        self.refuse_width("parameterization.base_width", self.parameterization.base_width)
+        for width in self.sweep.widths:
+            self.refuse_width("sweep.widths", width)
+        return self
+
+    def refuse_width(self, key: str, width: int) -> None:
+        """
+        Raises:
+            ValueError: a width that the head size does not divide.
+        """
         head_size = self.model.head_size
-        for key, width in [
-            ("parameterization.base_width", self.parameterization.base_width),
-            *(("sweep.widths", width) for width in self.sweep.widths),
-        ]:
-            if width % head_size:
-                below, above = width // head_size * head_size, -(-width // head_size) * head_size
-                choice = f"{below} or {above}" if below else f"{above}"
+        if width % head_size:
+            below, above = width // head_size * head_size, -(-width // head_size) * head_size
+            choice = f"{below} or {above}" if below else f"{above}"
+            raise ValueError(
+                f"{key}: found {width}, which model.head_size {head_size} does not divide; "
+                f"use {choice}"
+            )
+
+    @model_validator(mode="after")
+    def rule_is_consistent(self) -> SweepSpec:
+        self.parameterization.rule(self.optimizer)
+        for axis in self.sweep.axes:
+            role = axis.removeprefix("lr_mult.")
+            if role in self.optimizer.lr_mult:
                 raise ValueError(
-                    f"{key}: found {width}, which model.head_size {head_size} does not divide; "
-                    f"use {choice}"
+                    f"sweep.axes.{axis}: is also fixed in optimizer.lr_mult.{role}; "
+                    "leave one of them out"
                 )
         return self
+
+    @property
+    def middle_axes(self) -> dict[AxisName, float]:
+        """Each axis at the middle of its values."""
+        return {axis: sorted(values)[len(values) // 2] for axis, values in self.sweep.axes.items()}
 
     @property
     def attention_scale(self) -> AttentionScale:
         if self.model.attention_scale is not None:
             return self.model.attention_scale
-        return "1/d_head" if self.parameterization.name == "mup" else "1/sqrt(d_head)"
+        by_width = self.parameterization.name in ("mup", "mean_field")
+        return "1/d_head" if by_width else "1/sqrt(d_head)"

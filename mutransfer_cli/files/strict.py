@@ -78,11 +78,29 @@ class Strict(BaseModel):
         return data
 
 
-def explain(error: ValidationError) -> str:
+def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> str:
+    """Where a problem lies, as keys of `data`: pydantic also names the branches of its unions."""
+    keys = []
+    for part in location:
+        if _holds(data, part):
+            data = data[part]
+        elif not (missing and part == location[-1]):
+            continue
+        keys.append(str(part))
+    return ".".join(keys)
+
+
+def _holds(data: Any, key: int | str) -> bool:
+    if isinstance(data, dict):
+        return key in data
+    return isinstance(data, list | tuple) and isinstance(key, int) and key < len(data)
+
+
+def explain(error: ValidationError, data: Any) -> str:
     """Every problem as `key: what is wrong, found ...`, one a line when there are several."""
     lines = []
     for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"])
+        where = key_path(problem["loc"], data, missing=problem["type"] == "missing")
         what = problem["msg"].removeprefix("Value error, ")
         found = problem["input"]
         shown = "" if isinstance(found, dict | list) or "found" in what else f", found {found!r}"
@@ -106,4 +124,6 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error)}") from error
+        raise InputError(f"{where}: {explain(error, data)}") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

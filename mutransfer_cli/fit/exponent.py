@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,14 +40,21 @@ class Fit:
     law: Law | None
 
 
-def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss") -> Fit:
+def fit_exponent(
+    trials: pd.DataFrame,
+    axis: str = "lr",
+    others: Sequence[str] = (),
+    loss: str = "eval_loss",
+) -> Fit:
     """Fits log2 optimum of `axis` against log2 width.
 
     Args:
         trials: one row a trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
             infinite for a diverged trial), and `seed` where there are several. Rows that repeat
             all of these are replicates.
+        others: columns of further axes; at each value of `axis` the best of them counts.
     """
+    trials = profile(trials, axis, others, loss)
     cells = {
         width: _cells(trials[trials["width"] == width], axis, loss)
         for width in sorted(int(width) for width in trials["width"].unique())
@@ -70,6 +78,20 @@ def fit_exponent(trials: pd.DataFrame, axis: str = "lr", loss: str = "eval_loss"
     if law.widths == MIN_WIDTHS:
         sentence += "; scatter between widths cannot be learned from 3 widths: add widths"
     return Fit(axis, "ok", sentence, LEVEL, bowls, law)
+
+
+def profile(trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str) -> pd.DataFrame:
+    """The rows of the best combination of `others` at each width and value of `axis`.
+
+    Best is the least mean loss over seeds; a combination in which a trial diverged comes last.
+    """
+    if not others:
+        return trials
+    cell = ["width", axis]
+    ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
+    means = ranked.groupby([trials[key] for key in [*cell, *others]]).mean()
+    best = means.groupby(level=cell).idxmin()
+    return trials.set_index([*cell, *others]).loc[list(best)].reset_index()
 
 
 def _cells(at_width: pd.DataFrame, axis: str, loss: str) -> Cells:

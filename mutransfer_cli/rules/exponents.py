@@ -1,85 +1,96 @@
-"""Width exponents of each parameterization under Adam, relative to the base width.
-
-A layer has a multiplier n^-a, an init std n^-b and a learning rate n^-c (abc-parameterization).
-Values: Everett et al. 2024 (arXiv 2407.05872), Table 1, Adam with full alignment.
-"""
+"""The exponents of width that a rule gives to every hyperparameter of a role."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from functools import cache
 
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.optimizers import family_of, rescalings
+from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS, gradient_exponents
+from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.weight_decay import decay_exponent
 
-ParameterizationName = Literal["standard", "mup"]
-
-HALF = Fraction(1, 2)
-ZERO, ONE = Fraction(0), Fraction(1)
-
-
-@dataclass(frozen=True)
-class Abc:
-    """Exponents of one role: multiplier n^-a, init std n^-b, Adam learning rate n^-c."""
-
-    a: Fraction
-    b: Fraction
-    c: Fraction
-
-
-UNSCALED = Abc(ZERO, ZERO, ZERO)
-
-ADAM_FULL_ALIGNMENT: dict[ParameterizationName, dict[Role, Abc]] = {
-    "standard": {
-        "embedding": Abc(ZERO, ZERO, ZERO),
-        "hidden": Abc(ZERO, HALF, ONE),
-        "readout": Abc(ZERO, HALF, ONE),
-        "vector": UNSCALED,
-        "scalar": UNSCALED,
-    },
-    "mup": {
-        "embedding": Abc(-HALF, HALF, HALF),
-        "hidden": Abc(ZERO, HALF, ONE),
-        "readout": Abc(HALF, HALF, HALF),
-        "vector": UNSCALED,
-        "scalar": UNSCALED,
-    },
-}
-
-GLOBAL_RATE: frozenset[ParameterizationName] = frozenset({"standard"})
+ZERO = Fraction(0)
 
 
 @dataclass(frozen=True)
 class RoleExponents:
-    """Each quantity of a role goes as (n / base_width)^x; None where there is no such quantity."""
+    """Each quantity of a role goes as (n / base_width)^x; None where there is no such quantity.
+
+    Attributes:
+        weight_decay: in the rule's convention.
+        eps: of Adam's epsilon.
+        gradient: size of the gradient's entries at init; None for a scalar, where it depends on
+            what the scalar multiplies.
+    """
 
     init_std: Fraction
     multiplier: Fraction
     lr: Fraction
     weight_decay: Fraction | None
+    eps: Fraction | None
+    gradient: Fraction | None
 
 
-def role_exponents(parameterization: ParameterizationName, role: Role) -> RoleExponents:
-    """The exponents that are applied to a role.
-
-    `standard` is the common practice of one global learning rate: the lr exponent applied is 0.
-    Weight decay (lr-coupled) keeps lr * weight_decay constant in width for matrices with a growing
-    fan-in, the "independent" rule (Kosson et al., arXiv 2510.19093), and is absent elsewhere.
-    """
-    abc = ADAM_FULL_ALIGNMENT[parameterization][role]
-    lr = ZERO if parameterization in GLOBAL_RATE else -abc.c
-    decayed = role in ("hidden", "readout")
-    return RoleExponents(
-        init_std=-abc.b, multiplier=-abc.a, lr=lr, weight_decay=-lr if decayed else None
+@cache
+def role_exponents(rule: Rule, role: Role) -> RoleExponents:
+    """The exponents that the rule applies to a role."""
+    if role == "vector" or role == "scalar":
+        return _of_vector(rule, role)
+    layer = PARAMETERIZATIONS[rule.parameterization][role]
+    c = -rule.expected_base_lr_exponent if rule.lr_rule == "global" else rule.rates.c[role]
+    gradient = -gradient_exponents(PARAMETERIZATIONS[rule.parameterization])[role]
+    plain = RoleExponents(
+        init_std=-layer.b,
+        multiplier=-layer.a,
+        lr=ZERO if rule.lr_rule == "global" else -c,
+        weight_decay=decay_exponent(
+            rule.weight_decay, rule.decay_convention, role, c, layer.a, rule.readout_decay
+        ),
+        eps=_eps_exponent(rule, role, gradient),
+        gradient=gradient,
     )
+    return fold(plain, rule, role, layer.a) if rule.folded else plain
 
 
-def expected_base_lr_exponent(parameterization: ParameterizationName) -> Fraction:
-    """Exponent of width that the optimal base learning rate should show under the rule.
+def _of_vector(rule: Rule, role: Role) -> RoleExponents:
+    """A vector is an embedding written without multiplier; a scalar does not know of width."""
+    lr, gradient = ZERO, None
+    if role == "vector":
+        layers = PARAMETERIZATIONS[rule.parameterization]
+        gradient = layers["embedding"].a - gradient_exponents(layers)["embedding"]
+        if rule.lr_rule == "per_layer":
+            t = layers["embedding"].a
+            lr = -rule.rates.c["embedding"] - rescalings(rule.optimizer, "embedding") * t
+    eps = _eps_exponent(rule, role, gradient or ZERO)
+    return RoleExponents(ZERO, ZERO, lr, None, eps, gradient)
 
-    0 where the rule scales every role; under one global rate the largest stable rate goes as
-    n^-max(c), derived from the stability constraints of Everett et al. 2024.
+
+def _eps_exponent(rule: Rule, role: Role, gradient: Fraction) -> Fraction | None:
+    """eps_r = eps * (n / base_width)^-g under `per_layer`; orthogonalised matrices have none."""
+    if rule.effective_epsilon == "none" or family_of(rule.optimizer, role) == "muon":
+        return None
+    return gradient if rule.effective_epsilon == "per_layer" else ZERO
+
+
+def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExponents:
+    """The same training with n^t less multiplier: (a, b, c) becomes (a - t, b + t, c + t).
+
+    The weight is held as n^-t of what it was, its gradient is n^t as large. SGD's c moves by 2t,
+    Adafactor's not at all, and each lr-coupled decay against its rate, so that lr * wd stays;
+    independent decay stays. t = a removes the multiplier.
     """
-    if parameterization not in GLOBAL_RATE:
-        return ZERO
-    return -max(abc.c for abc in ADAM_FULL_ALIGNMENT[parameterization].values())
+    shift = rescalings(rule.optimizer, role) * t
+    decay = x.weight_decay
+    if decay is not None and rule.decay_convention == "lr_coupled":
+        decay += shift
+    return RoleExponents(
+        init_std=x.init_std - t,
+        multiplier=x.multiplier + t,
+        lr=x.lr - shift,
+        weight_decay=decay,
+        eps=None if x.eps is None else x.eps + t,
+        gradient=None if x.gradient is None else x.gradient + t,
+    )

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal, get_args
 
-from mutransfer_cli.rules.exponents import ParameterizationName, role_exponents
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.weight_decay import to_lr_coupled
+
+AxisName = Literal["lr", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
+AXES: tuple[AxisName, ...] = get_args(AxisName)
+MULT_AXES: dict[MatrixRole, AxisName] = {
+    "embedding": "lr_mult.embedding",
+    "hidden": "lr_mult.hidden",
+    "readout": "lr_mult.readout",
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +43,19 @@ class BaseParameter:
 
 @dataclass(frozen=True)
 class BaseValues:
-    """Base hyperparameters: peak lr per step, lr-coupled weight decay, Adam's eps."""
+    """Base hyperparameters, those of the base width.
+
+    Attributes:
+        lr: peak rate per step.
+        weight_decay: in the rule's convention.
+        eps: Adam's; None for an optimizer without.
+        lr_mult: the constants gamma, factors on the rate of a role; 1 where not given.
+    """
 
     lr: float
     weight_decay: float
-    eps: float
+    eps: float | None
+    lr_mult: Mapping[MatrixRole, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,7 @@ class PlannedParameter:
     multiplier: float
     lr: float
     weight_decay: float
-    eps: float
+    eps: float | None
 
 
 def scaled(base: float, width_mult: float, exponent: Fraction) -> float:
@@ -58,33 +78,58 @@ def scaled(base: float, width_mult: float, exponent: Fraction) -> float:
 
 
 def plan(
-    base_plan: Sequence[BaseParameter],
-    parameterization: ParameterizationName,
-    base_width: int,
-    width: int,
-    base: BaseValues,
+    base_plan: Sequence[BaseParameter], rule: Rule, base_width: int, width: int, base: BaseValues
 ) -> tuple[PlannedParameter, ...]:
-    """Every parameter's hyperparameters at `width`, in the order of `base_plan`."""
+    """Every parameter's hyperparameters at `width`, in the order of `base_plan`.
+
+    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and the others alike.
+
+    Raises:
+        InputError: a parameter listed twice, or a gamma for a role that the model lacks.
+    """
+    refuse_unplannable(base_plan, base.lr_mult)
     width_mult = width / base_width
     planned = []
     for parameter in base_plan:
-        x = role_exponents(parameterization, parameter.role)
-        decay = (
-            0.0 if x.weight_decay is None else scaled(base.weight_decay, width_mult, x.weight_decay)
-        )
+        role, x = parameter.role, role_exponents(rule, parameter.role)
+        gamma = next((value for key, value in base.lr_mult.items() if key == role), 1.0)
+        lr = scaled(base.lr * gamma, width_mult, x.lr)
+        decay = 0.0
+        if x.weight_decay is not None and base.weight_decay:
+            value = scaled(base.weight_decay, width_mult, x.weight_decay)
+            decay = to_lr_coupled(value, rule.decay_convention, lr)
+        eps = None
+        if x.eps is not None and base.eps is not None:
+            eps = scaled(base.eps, width_mult, x.eps)
         planned.append(
             PlannedParameter(
                 name=parameter.name,
-                role=parameter.role,
+                role=role,
                 shape=tuple(
                     size * width // base_width if axis in parameter.growing_axes else size
                     for axis, size in enumerate(parameter.shape)
                 ),
                 init_std=scaled(parameter.init_std, width_mult, x.init_std),
                 multiplier=scaled(1.0, width_mult, x.multiplier),
-                lr=scaled(base.lr, width_mult, x.lr),
+                lr=lr,
                 weight_decay=decay,
-                eps=base.eps,
+                eps=eps,
             )
         )
     return tuple(planned)
+
+
+def refuse_unplannable(
+    base_plan: Sequence[BaseParameter], lr_mult: Mapping[MatrixRole, float]
+) -> None:
+    names = [parameter.name for parameter in base_plan]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name}: is in the plan twice; every parameter has one place")
+    roles = {parameter.role for parameter in base_plan}
+    for role in lr_mult:
+        if role not in roles:
+            raise InputError(
+                f"lr_mult.{role}: the model has no {role} parameter; its roles are "
+                f"{', '.join(sorted(roles))}"
+            )

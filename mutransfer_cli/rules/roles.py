@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
-Role = Literal["embedding", "hidden", "readout", "vector", "scalar"]
+from mutransfer_cli.errors import InputError
+
+MatrixRole = Literal["embedding", "hidden", "readout"]
+Role = Literal[MatrixRole, "vector", "scalar"]
+
+MATRIX_ROLES: tuple[MatrixRole, ...] = get_args(MatrixRole)
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def role_of(
@@ -23,11 +29,11 @@ def role_of(
         is_readout: whether this matrix produces the model's output.
 
     Raises:
-        ValueError: the readout's fan-in does not grow, so width cannot scale the output.
+        InputError: the readout's fan-in does not grow, so width cannot scale the output.
     """
     if is_readout:
         if fan_in_axis not in growing_axes:
-            raise ValueError(f"readout {name}: its fan-in does not grow with width")
+            raise InputError(f"readout {name}: its fan-in does not grow with width")
         return "readout"
     if not growing_axes:
         return "scalar"

@@ -96,16 +96,18 @@ def _train(
 def _record(
     trial: Trial, group: Group, trainer: GroupTrainer, outcome: dict[str, Any]
 ) -> TrialRecord:
-    return TrialRecord(
-        trial=trial.id,
-        width=trial.width,
-        seed=trial.seed,
-        lr=trial.lr,
-        group=group.id,
-        group_size=len(group.trials),
-        device=device_name(trainer.ensemble.device),
-        compiled=trainer.ensemble.compiled,
-        **outcome,
+    return TrialRecord.model_validate(
+        {
+            "trial": trial.id,
+            "width": trial.width,
+            "seed": trial.seed,
+            **trial.axes,
+            "group": group.id,
+            "group_size": len(group.trials),
+            "device": device_name(trainer.ensemble.device),
+            "compiled": trainer.ensemble.compiled,
+            **outcome,
+        }
     )
 
 

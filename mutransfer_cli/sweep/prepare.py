@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,14 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
     BaseParameterRecord,
+    ModelProtocol,
     Protocol,
     SweepHeader,
 )
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.proxies.build import base_plan, build_proxy
-from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
+from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.rules.plan import AxisName, BaseParameter
 from mutransfer_cli.sweep.trials import Trial, expand
 from mutransfer_cli.train.ensemble import Ensemble, Plan
 from mutransfer_cli.train.loop import GroupTrainer
@@ -43,7 +46,8 @@ class Sweep:
         check_size(corpus, spec.train)
         protocol = Protocol.of(spec, corpus.protocol, BYTE_VOCAB)
         trials = expand(spec.sweep, protocol.hash)
-        return cls(protocol, corpus, base_plan(protocol), trials)
+        found = base_plan(protocol.model, spec.train.context, spec.parameterization.base_width)
+        return cls(protocol, corpus, found, trials)
 
     def header(self, device: torch.device) -> SweepHeader:
         return SweepHeader(
@@ -60,16 +64,25 @@ class Sweep:
             },
         )
 
+    def model(self, width: int) -> Transformer:
+        return build_proxy(self.protocol.model, self.protocol.train.context, width)
+
     def trial_plan(self, trial: Trial) -> Plan:
-        optimizer, rule = self.protocol.optimizer, self.protocol.parameterization
-        values = BaseValues(trial.lr, optimizer.weight_decay, optimizer.eps)
-        return plan(self.base_plan, rule.name, rule.base_width, trial.width, values)
+        return self.protocol.plan(self.base_plan, trial.width, trial.axes)
 
     def trainer(self, width: int, text: DeviceText, compiled: bool) -> GroupTrainer:
-        train, betas = self.protocol.train, self.protocol.optimizer.betas
-        model = build_proxy(self.protocol, width)
-        ensemble = Ensemble(model, train, betas, text.train.device, compiled)
+        train, optimizer = self.protocol.train, self.protocol.optimizer
+        ensemble = Ensemble(self.model(width), train, optimizer, text.train.device, compiled)
         return GroupTrainer(ensemble, text, train)
+
+
+def spec_plan(
+    spec: SweepSpec, width: int, axes: Mapping[AxisName, float], folded: bool = False
+) -> Plan:
+    """The plan of a spec's model at a width; its data is not read."""
+    rule, model = spec.parameterization, ModelProtocol.of(spec, BYTE_VOCAB)
+    found = base_plan(model, spec.train.context, rule.base_width)
+    return rule.plan(spec.optimizer, found, width, axes, folded)
 
 
 def device_name(device: torch.device) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from mutransfer_cli.files.records import TrialRecord, trial_hash
 from mutransfer_cli.files.spec import SweepGrid
 from mutransfer_cli.files.yaml_io import content_hash
+from mutransfer_cli.rules.plan import AxisName
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Trial:
     id: str
     width: int
     seed: int
-    lr: float
+    axes: Mapping[AxisName, float]
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,17 @@ class Group:
 
 
 def expand(grid: SweepGrid, protocol_hash: str) -> dict[int, list[Trial]]:
-    """All trials by width, ascending; within a width by seed, then lr."""
+    """All trials by width, ascending; within a width by seed, then the axes, lr fastest."""
+    names = sorted(grid.axes, reverse=True)
+    combinations = [
+        dict(zip(names, values, strict=True))
+        for values in product(*(sorted(grid.axes[name]) for name in names))
+    ]
     return {
         width: [
-            Trial(trial_hash(protocol_hash, width, seed, {"lr": lr}), width, seed, lr)
+            Trial(trial_hash(protocol_hash, width, seed, axes), width, seed, axes)
             for seed in sorted(grid.seeds)
-            for lr in sorted(grid.axes.lr)
+            for axes in combinations
         ]
         for width in sorted(grid.widths)
     }

@@ -16,20 +16,35 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from mutransfer_cli.data.text import stream_generator
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.spec import TrainSpec
-from mutransfer_cli.optim.adamw import AdamWState, ParamGroup, Stack, adamw_, adamw_slices_, clip_
+from mutransfer_cli.optim.clip import clip_
+from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.rules.plan import PlannedParameter
-from mutransfer_cli.torch_private import HAS_FUSED_ADAMW, batch_cpu_attention
+from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.torch_private import batch_cpu_attention
+from mutransfer_cli.train.optimizer import build_optimizer
 
 Plan = tuple[PlannedParameter, ...]
+Multipliers = dict[str, float]
 
 
 @dataclass(frozen=True)
-class TrialState:
-    """What training changes: weights (stacked leaves that require grad) and AdamW's state."""
+class Trials:
+    """T trials in training, all that they are told by their plans included.
+
+    Attributes:
+        params: weights, stacked leaves that require grad; changed by training.
+        state: the optimizer's; changed by training.
+        groups: hyperparameters of the update.
+        multipliers: factor on each weight in the forward pass, the same for all trials.
+    """
 
     params: Stack
-    optimizer: AdamWState
+    state: OptimizerState
+    groups: list[ParamGroup]
+    multipliers: Multipliers
 
 
 class Ensemble:
@@ -38,7 +53,6 @@ class Ensemble:
     Args:
         model: the proxy at this width; its own values are never used.
         train: clip and precision.
-        betas: AdamW's.
         compiled: torch.compile the losses and the update.
     """
 
@@ -46,18 +60,18 @@ class Ensemble:
         self,
         model: nn.Module,
         train: TrainSpec,
-        betas: tuple[float, float],
+        optimizer: OptimizerSpec,
         device: torch.device,
         compiled: bool,
     ) -> None:
-        self.model = model.to(device)
+        self.dtype = torch.float64 if train.precision == "fp64" else torch.float32
+        self.model = model.to(device, self.dtype)
         self.buffers = dict(self.model.named_buffers())
-        self.train, self.betas, self.device = train, betas, device
-        self.losses: Callable[[Stack, dict[str, float], Tensor], Tensor] = self._losses
-        self.update: Callable[[TrialState, Stack, Sequence[ParamGroup], Tensor], None]
-        self.update = self._update
-        self.compiled = compiled
-        self.sliced = device.type == "cpu" and not compiled and HAS_FUSED_ADAMW
+        self.train, self.device, self.compiled = train, device, compiled
+        self.by_trial = device.type == "cpu" and not compiled
+        self.optimizer = build_optimizer(optimizer, self.by_trial)
+        self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
+        self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
             batch_cpu_attention()
         if compiled:
@@ -66,13 +80,19 @@ class Ensemble:
             self.losses = torch.compile(self._losses, dynamic=False)
             self.update = torch.compile(self._update, dynamic=False)
 
-    def start(self, plans: Sequence[Plan], seeds: Sequence[int]) -> TrialState:
-        """Initial weights of T trials, drawn from each plan with the trial's own seed."""
+    def start(self, plans: Sequence[Plan], seeds: Sequence[int]) -> Trials:
+        """T trials with first weights drawn from each plan with the trial's own seed.
+
+        Raises:
+            InputError: a plan that does not hold every trainable parameter of the model once.
+        """
+        for plan in plans:
+            refuse_other_parameters(plan, self.model)
         params: Stack = {}
         drawn = {seed: stream_generator(seed, "init") for seed in seeds}
         for index, planned in enumerate(plans[0]):
             noise = {
-                seed: torch.randn(planned.shape, generator=generator)
+                seed: torch.randn(planned.shape, generator=generator).to(self.dtype)
                 for seed, generator in drawn.items()
             }
             stack = torch.stack(
@@ -82,29 +102,23 @@ class Ensemble:
                 ]
             )
             params[planned.name] = stack.to(self.device).requires_grad_()
-        return TrialState(params, AdamWState.zeros(params))
+        groups = param_groups(plans, self.device, self.dtype)
+        return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
 
-    def step(
-        self,
-        state: TrialState,
-        groups: Sequence[ParamGroup],
-        multipliers: dict[str, float],
-        tokens: Tensor,
-        schedule: Tensor,
-    ) -> Tensor:
+    def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> Tensor:
         """One training step in place. tokens [T, B, S + 1], schedule [T]; returns losses [T]."""
-        losses = self.losses(state.params, multipliers, tokens)
-        gradients = torch.autograd.grad(losses.sum(), list(state.params.values()))
+        losses = self.losses(trials.params, trials.multipliers, tokens)
+        gradients = torch.autograd.grad(losses.sum(), list(trials.params.values()))
         with torch.no_grad():
-            self.update(state, dict(zip(state.params, gradients, strict=True)), groups, schedule)
+            self.update(trials, dict(zip(trials.params, gradients, strict=True)), schedule)
         return losses.detach()
 
     @torch.no_grad()
-    def evaluate(self, state: TrialState, multipliers: dict[str, float], tokens: Tensor) -> Tensor:
+    def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
         """Losses [T] on tokens [T, B, S + 1]."""
-        return self.losses(state.params, multipliers, tokens)
+        return self.losses(trials.params, trials.multipliers, tokens)
 
-    def _losses(self, params: Stack, multipliers: dict[str, float], tokens: Tensor) -> Tensor:
+    def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
         effective = {
             name: stack if multipliers[name] == 1 else multipliers[name] * stack
             for name, stack in params.items()
@@ -116,19 +130,13 @@ class Ensemble:
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
         values = {**params, **self.buffers}
         logits = functional_call(self.model, values, (tokens[:, :-1],), strict=True)
-        return token_loss(logits.float(), tokens[:, 1:])
+        return token_loss(logits.to(self.dtype), tokens[:, 1:])
 
-    def _update(
-        self,
-        state: TrialState,
-        gradients: Stack,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
+    def _update(self, trials: Trials, gradients: Stack, schedule: Tensor) -> None:
         if self.train.clip is not None:
-            clip_(gradients, self.train.clip, self.sliced)
-        update = adamw_slices_ if self.sliced else adamw_
-        update(state.params, gradients, state.optimizer, groups, schedule, self.betas)
+            clip_(gradients, self.train.clip, self.by_trial)
+        trials.state.step.add_(1)
+        self.optimizer.update_(trials.params, gradients, trials.state, trials.groups, schedule)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.train.precision != "bf16":
@@ -146,21 +154,30 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.logsumexp(-1) - picked).mean()
 
 
-def param_groups(plans: Sequence[Plan], device: torch.device) -> list[ParamGroup]:
-    """Merges the parameters whose hyperparameters are equal in every trial."""
-    merged: dict[tuple[tuple[float, float, float], ...], list[str]] = {}
+def refuse_other_parameters(plan: Plan, model: nn.Module) -> None:
+    planned = [parameter.name for parameter in plan]
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    wrong = set(planned) ^ set(trained)
+    if wrong or len(planned) != len(set(planned)):
+        names = ", ".join(sorted(wrong)) or "a parameter is planned twice"
+        raise InputError(f"the plan and the model hold different parameters: {names}")
+
+
+def param_groups(
+    plans: Sequence[Plan], device: torch.device, dtype: torch.dtype
+) -> list[ParamGroup]:
+    """Merges the parameters of a role whose hyperparameters are equal in every trial."""
+    merged: dict[tuple[Role, tuple[tuple[float, float, float], ...]], list[str]] = {}
     for parameter in zip(*plans, strict=True):
-        values = tuple((trial.lr, trial.weight_decay, trial.eps) for trial in parameter)
-        merged.setdefault(values, []).append(parameter[0].name)
+        values = tuple((trial.lr, trial.weight_decay, trial.eps or 0.0) for trial in parameter)
+        merged.setdefault((parameter[0].role, values), []).append(parameter[0].name)
     groups = []
-    for values, names in merged.items():
-        lr, weight_decay, eps = torch.tensor(values, dtype=torch.float64).unbind(1)
-        groups.append(
-            ParamGroup(tuple(names), *(x.float().to(device) for x in (lr, weight_decay, eps)))
-        )
+    for (role, values), names in merged.items():
+        per_trial = torch.tensor(values, dtype=torch.float64).unbind(1)
+        lr, weight_decay, eps = (x.to(device, dtype) for x in per_trial)
+        groups.append(ParamGroup(tuple(names), role, lr, weight_decay, eps))
     return groups
 
 
-def multipliers_of(plan: Plan) -> dict[str, float]:
-    """Factor on each weight in the forward pass; the same for all trials of a width."""
+def multipliers(plan: Plan) -> Multipliers:
     return {parameter.name: parameter.multiplier for parameter in plan}

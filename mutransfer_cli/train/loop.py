@@ -15,9 +15,7 @@ from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.ensemble import (
     Ensemble,
     Plan,
-    TrialState,
-    multipliers_of,
-    param_groups,
+    Trials,
 )
 from mutransfer_cli.train.schedule import schedule_factors
 
@@ -92,9 +90,9 @@ class GroupTrainer:
             check: called before every step; what it raises ends the training.
         """
         started = time.perf_counter()
-        train, trials = self.train, len(plans)
-        state, train_step = self._begin(plans, seeds)
-        losses = torch.full((train.steps, trials), math.nan, device=self.ensemble.device)
+        train = self.train
+        trials, train_step = self._begin(plans, seeds)
+        losses = torch.full((train.steps, len(plans)), math.nan, device=self.ensemble.device)
         done = train.steps
         for step in range(train.steps):
             check()
@@ -106,15 +104,15 @@ class GroupTrainer:
                         step=step + 1,
                         steps=train.steps,
                         alive=alive,
-                        trials=trials,
-                        tokens=(step + 1) * trials * train.batch * train.context,
+                        trials=len(plans),
+                        tokens=(step + 1) * len(plans) * train.batch * train.context,
                         seconds=time.perf_counter() - started,
                     )
                 )
                 if not alive:
                     done = step + 1
                     break
-        eval_losses = self._evaluate(state, multipliers_of(plans[0]), trials)
+        eval_losses = self._evaluate(trials, len(plans))
         return GroupResult(losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started)
 
     def seconds_per_step(self, plans: Sequence[Plan], seeds: Sequence[int]) -> float:
@@ -129,29 +127,26 @@ class GroupTrainer:
 
     def _begin(
         self, plans: Sequence[Plan], seeds: Sequence[int]
-    ) -> tuple[TrialState, Callable[[int], Tensor]]:
-        """First weights, and the function that trains them for step s (from 0): losses [T]."""
-        ensemble, trials = self.ensemble, len(plans)
-        state = ensemble.start(plans, seeds)
-        groups, multipliers = param_groups(plans, ensemble.device), multipliers_of(plans[0])
+    ) -> tuple[Trials, Callable[[int], Tensor]]:
+        """The trials, and the function that trains them for step s (from 0): losses [T]."""
+        trials = self.ensemble.start(plans, seeds)
         offsets = self._offsets(seeds)
 
         def train_step(step: int) -> Tensor:
             tokens = gather(self.text.train, offsets[:, step], self.train.context)
-            schedule = self.factors[step].expand(trials)
-            return ensemble.step(state, groups, multipliers, tokens, schedule)
+            return self.ensemble.step(trials, tokens, self.factors[step].expand(len(plans)))
 
-        return state, train_step
+        return trials, train_step
 
     def _offsets(self, seeds: Sequence[int]) -> Tensor:
         """Starts of the sequences, [T, steps, batch]."""
         by_seed = {seed: train_offsets(self.text.corpus, self.train, seed) for seed in set(seeds)}
         return torch.stack([by_seed[seed] for seed in seeds]).to(self.ensemble.device)
 
-    def _evaluate(self, state: TrialState, multipliers: dict[str, float], trials: int) -> Tensor:
+    def _evaluate(self, trials: Trials, count: int) -> Tensor:
         batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
-        total = torch.zeros(trials, device=self.ensemble.device)
+        total = torch.zeros(count, device=self.ensemble.device)
         for offsets in batches:
-            tokens = gather(self.text.eval, offsets.expand(trials, -1), self.train.context)
-            total += self.ensemble.evaluate(state, multipliers, tokens)
+            tokens = gather(self.text.eval, offsets.expand(count, -1), self.train.context)
+            total += self.ensemble.evaluate(trials, tokens)
         return total / len(batches)

@@ -22,9 +22,7 @@ import torch.nn.functional as F
 from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
-from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.ensemble import multipliers_of, param_groups
 
 CPU = torch.device("cpu")
 
@@ -58,7 +56,7 @@ class Solo:
 
     def __init__(self, sweep: Sweep, width: int) -> None:
         self.train = sweep.protocol.train
-        self.model = build_proxy(sweep.protocol, width)
+        self.model = sweep.model(width)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         self.text = torch.from_numpy(sweep.corpus.train)
         self.offsets = train_offsets(sweep.corpus, self.train, seed=0)
@@ -82,16 +80,14 @@ class Fused:
         self.train, self.count = sweep.protocol.train, len(trials)
         self.trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus), compiled=False)
         plans = [sweep.trial_plan(trial) for trial in trials]
-        self.state = self.trainer.ensemble.start(plans, [0] * self.count)
-        self.groups, self.multipliers = param_groups(plans, CPU), multipliers_of(plans[0])
+        self.trials = self.trainer.ensemble.start(plans, [0] * self.count)
         self.offsets = train_offsets(sweep.corpus, self.train, seed=0)
 
     def run(self, first: int, steps: int) -> None:
         for step in range(first, first + steps):
             offsets = self.offsets[step].expand(self.count, -1)
             tokens = gather(self.trainer.text.train, offsets, self.train.context)
-            schedule = torch.ones(self.count)
-            self.trainer.ensemble.step(self.state, self.groups, self.multipliers, tokens, schedule)
+            self.trainer.ensemble.step(self.trials, tokens, torch.ones(self.count))
 
 
 def measure(width: int, batch: int, context: int, trials: int, steps: int, pairs: int) -> Row:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of
-from mutransfer_cli.emit.recipe import base_lr_at, build_recipe, name_pattern
+from mutransfer_cli.emit.recipe import build_recipe, fitted_at, name_pattern
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
@@ -18,7 +18,6 @@ from mutransfer_cli.files.records import Records
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.files.yaml_io import load_yaml
 from mutransfer_cli.fit.exponent import fit_exponent
-from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
 from tests.files.test_records import record
@@ -43,7 +42,7 @@ def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS
         for x in np.arange(-10.0, -2.0)
     ]
     records = Records(sweep.header(CPU), tuple(trials))
-    return exponents_of(records, fit_exponent(trial_frame(records.trials)))
+    return exponents_of(records, {"lr": fit_exponent(trial_frame(records.trials))})
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_every_parameter_of_the_target_matches_one_pattern(
     recipe = build_recipe(exponents(sweep), 64, {})
     patterns = [p.pattern for role in recipe.roles.values() for p in role.parameters]
     tiny["model"]["depth"] = 12
-    names = [name for name, _ in build_proxy(prepare(tiny).protocol, 64).named_parameters()]
+    names = [name for name, _ in prepare(tiny).model(64).named_parameters()]
     for name in names:
         assert sum(re.match(pattern, name) is not None for pattern in patterns) == 1
     for pattern in patterns:
@@ -88,10 +87,10 @@ def test_patterns_are_anchored_and_take_any_block() -> None:
 
 
 def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
-    axis = exponents(sweep).axes.lr
+    axis = exponents(sweep).axes["lr"]
     widths = []
     for width in (24, 64, 512, 4096):
-        lr = base_lr_at(axis, width)
+        lr = fitted_at(axis, width)
         assert lr.low is not None
         assert lr.high is not None
         assert lr.low < lr.value < lr.high
@@ -162,6 +161,6 @@ def test_a_recipe_and_exponents_are_read_back_as_written(sweep: Sweep) -> None:
 
 def test_without_a_fit_there_is_no_recipe(sweep: Sweep) -> None:
     refused = exponents(sweep, widths=(16, 24))
-    assert refused.axes.lr.exponent is None
+    assert refused.axes["lr"].exponent is None
     with pytest.raises(InsufficientEvidence, match="hold no usable fit of lr: 2 of 2 widths"):
         build_recipe(refused, 64, {})

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.build import base_plan, build_proxy, read_base_plan
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.build import read_base_plan
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.prepare import Sweep
 
@@ -38,9 +39,9 @@ def test_init_stds_keep_activations_at_unit_size() -> None:
 
 
 def test_every_parameter_is_planned_once(tiny: dict[str, Any], prepare: Prepare) -> None:
-    protocol = prepare(tiny).protocol
-    names = [p.name for p in base_plan(protocol)]
-    assert names == [name for name, _ in build_proxy(protocol, 24).named_parameters()]
+    sweep = prepare(tiny)
+    names = [p.name for p in sweep.base_plan]
+    assert names == [name for name, _ in sweep.model(24).named_parameters()]
 
 
 def test_a_matrix_of_unknown_orientation_is_named() -> None:
@@ -52,7 +53,7 @@ def test_a_matrix_of_unknown_orientation_is_named() -> None:
         def init_stds(self) -> dict[str, float]:
             return dict.fromkeys((name for name, _ in self.named_parameters()), 1.0)
 
-    with pytest.raises(ValueError, match=r"mix\.weight: Bilinear has no known orientation"):
+    with pytest.raises(InputError, match=r"mix\.weight: Bilinear has no known orientation"):
         read_base_plan(Odd, base_width=16)
 
 

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS, ParameterizationName
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
+from mutransfer_cli.rules.rule import Rule
 
 BASE = (
     BaseParameter("embedding.weight", "embedding", (256, 32), (1,), 1.0),
@@ -12,16 +15,20 @@ BASE = (
 VALUES = BaseValues(lr=0.01, weight_decay=0.1, eps=1e-8)
 
 
-def test_at_the_base_width_every_parameterization_is_the_plain_model() -> None:
-    for planned in (plan(BASE, "standard", 32, 32, VALUES), plan(BASE, "mup", 32, 32, VALUES)):
-        for base, here in zip(BASE, planned, strict=True):
-            assert (here.name, here.shape) == (base.name, base.shape)
-            assert (here.init_std, here.multiplier) == (base.init_std, 1.0)
-            assert (here.lr, here.eps) == (0.01, 1e-8)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_at_the_base_width_every_parameterization_is_the_plain_model(
+    parameterization: ParameterizationName,
+) -> None:
+    rule = Rule(parameterization, weight_decay="sqrt_width", epsilon="per_layer")
+    for base, here in zip(BASE, plan(BASE, rule, 32, 32, VALUES), strict=True):
+        assert (here.name, here.shape) == (base.name, base.shape)
+        assert (here.init_std, here.multiplier) == (base.init_std, 1.0)
+        assert (here.lr, here.eps) == (0.01, 1e-8)
+        assert here.weight_decay == (0.0 if base.role == "embedding" else 0.1)
 
 
 def test_mup_at_four_times_the_width() -> None:
-    embedding, hidden, readout = plan(BASE, "mup", 32, 128, VALUES)
+    embedding, hidden, readout = plan(BASE, Rule("mup"), 32, 128, VALUES)
     assert (embedding.shape, hidden.shape, readout.shape) == ((256, 128), (512, 128), (256, 128))
     assert (embedding.multiplier, hidden.multiplier, readout.multiplier) == (2.0, 1.0, 0.5)
     assert (embedding.lr, hidden.lr, readout.lr) == pytest.approx((0.005, 0.0025, 0.005))
@@ -29,7 +36,44 @@ def test_mup_at_four_times_the_width() -> None:
     assert (embedding.weight_decay, hidden.weight_decay) == pytest.approx((0.0, 0.4))
 
 
-def test_standard_changes_only_the_init() -> None:
-    for base, here in zip(BASE, plan(BASE, "standard", 32, 128, VALUES), strict=True):
+def test_a_global_rate_changes_only_the_init_of_standard() -> None:
+    rule = Rule("standard", lr_rule="global")
+    for base, here in zip(BASE, plan(BASE, rule, 32, 128, VALUES), strict=True):
         assert (here.lr, here.multiplier) == (0.01, 1.0)
         assert here.init_std == (base.init_std if base.role == "embedding" else 128**-0.5)
+
+
+def test_gamma_multiplies_the_rate_of_its_role_at_every_width() -> None:
+    values = BaseValues(0.01, 0.1, 1e-8, lr_mult={"hidden": 4.0})
+    for width in (32, 128):
+        plain, tuned = (plan(BASE, Rule("mup"), 32, width, v) for v in (VALUES, values))
+        ratios = [t.lr / p.lr for t, p in zip(tuned, plain, strict=True)]
+        assert ratios == pytest.approx([1, 4, 1])
+
+
+def test_independent_decay_does_not_know_of_rates() -> None:
+    """The plan speaks lr_coupled: a higher rate comes with a smaller number."""
+    rule = Rule("mup", decay_convention="independent")
+    for lr in (0.01, 0.04):
+        values = BaseValues(lr, 1e-3, 1e-8, lr_mult={"hidden": 2.0})
+        for planned in plan(BASE, rule, 32, 128, values)[1:]:
+            assert planned.lr * planned.weight_decay == pytest.approx(1e-3)
+
+
+def test_epsilon_shrinks_with_the_gradient() -> None:
+    rule = Rule("ntk", epsilon="per_layer")
+    eps = [planned.eps for planned in plan(BASE, rule, 32, 128, VALUES)]
+    assert eps == pytest.approx([1e-8 / 2, 1e-8 / 4, 1e-8 / 2])
+    values = BaseValues(0.01, 0.1, None)
+    assert {p.eps for p in plan(BASE, Rule("ntk", "adam_atan2"), 32, 128, values)} == {None}
+
+
+def test_gamma_for_a_role_that_the_model_lacks_is_refused() -> None:
+    values = BaseValues(0.01, 0.1, 1e-8, lr_mult={"embedding": 2.0})
+    with pytest.raises(InputError, match=r"lr_mult\.embedding: the model has no embedding"):
+        plan(BASE[1:], Rule("mup"), 32, 128, values)
+
+
+def test_a_parameter_in_two_places_is_refused() -> None:
+    with pytest.raises(InputError, match=r"up\.weight: is in the plan twice"):
+        plan([*BASE, BASE[1]], Rule("mup"), 32, 128, VALUES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.roles import Role, role_of
 
 
@@ -25,5 +26,5 @@ def test_roles(
 
 
 def test_a_readout_whose_fan_in_does_not_grow_is_named() -> None:
-    with pytest.raises(ValueError, match=r"readout head\.weight: its fan-in does not grow"):
+    with pytest.raises(InputError, match=r"readout head\.weight: its fan-in does not grow"):
         role_of("head.weight", (0,), 1, is_readout=True)

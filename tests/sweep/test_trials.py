@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from mutransfer_cli.files.records import TrialRecord
-from mutransfer_cli.files.spec import Axes, SweepGrid
+from mutransfer_cli.files.spec import SweepGrid
 from mutransfer_cli.sweep.trials import Group, Trial, expand, pending_groups
 from tests.files.test_records import record
 
 
 def trials(count: int) -> list[Trial]:
-    return [Trial(f"t{n}", 16, 0, 2.0 ** (n - 20)) for n in range(count)]
+    return [Trial(f"t{n}", 16, 0, {"lr": 2.0 ** (n - 20)}) for n in range(count)]
 
 
 def finished(group: Group, count: int | None = None) -> dict[str, TrialRecord]:
@@ -27,10 +27,10 @@ def ids(groups: Sequence[Group]) -> list[list[str]]:
 
 
 def test_the_grid_is_every_width_with_every_rate_and_seed() -> None:
-    grid = SweepGrid(widths=(32, 16), axes=Axes(lr=(0.2, 0.1)), seeds=(1, 0))
+    grid = SweepGrid(widths=(32, 16), axes={"lr": (0.2, 0.1)}, seeds=(1, 0))
     found = expand(grid, "protocol")
     assert list(found) == [16, 32]
-    assert [(t.seed, t.lr) for t in found[16]] == [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)]
+    assert [(t.seed, t.axes["lr"]) for t in found[16]] == [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)]
     assert len({t.id for at_width in found.values() for t in at_width}) == 8
 
 
@@ -72,7 +72,7 @@ def test_a_half_recorded_group_reruns_in_its_shape_for_what_is_missing(kept: int
 
 def test_a_half_recorded_group_that_cannot_be_formed_again_runs_only_the_rest() -> None:
     (group,) = pending_groups(trials(6), {}, 8)
-    between = [*trials(3), Trial("new", 16, 0, 0.1), *trials(6)[3:]]
+    between = [*trials(3), Trial("new", 16, 0, {"lr": 0.1}), *trials(6)[3:]]
     groups = pending_groups(between, finished(group, 4), size=8)
     assert ids(groups) == [["new", "t4", "t5"]]
 

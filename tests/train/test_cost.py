@@ -8,7 +8,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import available_memory, group_size, trial_cost
 from tests.conftest import CPU
@@ -21,8 +20,8 @@ def test_parameters_and_flops_are_those_of_the_module(
 ) -> None:
     """torch counts the whole attention square where the formula counts its causal half."""
     tiny["model"]["depth"] = 2
-    protocol = prepare(tiny).protocol
-    model = build_proxy(protocol, 32)
+    sweep = prepare(tiny)
+    protocol, model = sweep.protocol, sweep.model(32)
     cost = trial_cost(protocol, 32)
     assert cost.parameters == sum(p.numel() for p in model.parameters())
     tokens = torch.zeros(protocol.train.batch, protocol.train.context, dtype=torch.long)

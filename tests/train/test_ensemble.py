@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.ensemble import Ensemble, token_loss
@@ -70,17 +69,16 @@ def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
     The plan's multipliers are folded into the forward pass by scaling the weights in place.
     """
     protocol: Protocol = sweep.protocol
-    model, plan = build_proxy(protocol, trial.width), sweep.trial_plan(trial)
-    state = Ensemble(model, protocol.train, (0.9, 0.95), CPU, compiled=False).start(
-        [plan], [trial.seed]
-    )
+    model, plan = sweep.model(trial.width), sweep.trial_plan(trial)
+    ensemble = Ensemble(model, protocol.train, protocol.optimizer, CPU, compiled=False)
+    state = ensemble.start([plan], [trial.seed])
     weights = {n: stack[0].detach().clone().requires_grad_() for n, stack in state.params.items()}
     optimizer = torch.optim.AdamW(
         [
             {"params": [weights[p.name]], "lr": p.lr, "weight_decay": p.weight_decay, "eps": p.eps}
             for p in plan
         ],
-        betas=protocol.optimizer.betas,
+        betas=(0.9, 0.95),
     )
     factors = schedule_factors(protocol.train).double().tolist()
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: ([*factors, 0.0])[step])

@@ -1,0 +1,103 @@
+"""How weight decay moves with width, and its two conventions.
+
+`lr_coupled` (torch.optim.AdamW): w -= lr * wd * w. `independent`: w -= schedule * wd * w, with the
+schedule's factor of at most 1 in place of the rate. Hence wd_independent = lr * wd_lr_coupled.
+
+All exponents here are of the lr-coupled form, for a role whose learning rate goes as n^-c behind a
+multiplier n^-a:
+
+- `constant`: 0 in the convention in which it is stated; an independent constant is `linear_width`.
+- `linear_width`: c, so that lr * wd, and with it the memory of 1 / (lr * wd) steps, is the same at
+  all widths: the independent rule. Kosson et al. 2025 (arXiv 2510.19093) find that muP needs it;
+  most evidence is for it, which makes it the default.
+- `sqrt_width`: 3/2 - c - 2a. Fan et al. 2025 (arXiv 2510.15262) observe that in the steady state of
+  AdamW the top singular value of a matrix goes as sqrt(lr / wd) * d^0.75. To hold it still asks for
+  lr / wd ~ d^-3/2; with lr ~ 1/d that is wd ~ sqrt(d), their rule. The 0.75 is measured, not
+  derived. Renderings of the abstract that read `eta/lambda` and `lambda ~ d` have lost their
+  square roots in conversion to text: only sqrt(eta/lambda) * d^0.75 gives lambda ~ sqrt(d) at
+  eta ~ 1/d. The general form follows with the effective weight n^-a W.
+
+The paper gives vectors no decay. Embeddings (one growing axis) count as vectors here; what the
+paper gives to the readout could not be checked, so that this is a setting.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, cast, get_args
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.roles import Role
+
+DecayRuleName = Literal["none", "constant", "sqrt_width", "linear_width"]
+DecayRule = DecayRuleName | Fraction
+DecayConvention = Literal["lr_coupled", "independent"]
+ReadoutDecay = Literal["as_hidden", "none"]
+
+DECAY_SOURCES: dict[DecayRuleName, str] = {
+    "none": "no weight decay",
+    "constant": "weight decay the same at all widths",
+    "sqrt_width": "Fan et al. 2025 (arXiv 2510.15262), general form wd ~ n^(3/2 - c - 2a)",
+    "linear_width": "lr * wd the same at all widths (Kosson et al. 2025, arXiv 2510.19093)",
+}
+
+
+def decay_source(rule: DecayRule) -> str:
+    """Where a rule comes from, in a few words."""
+    if isinstance(rule, Fraction):
+        return f"weight decay ~ width^{rule}, chosen by the user"
+    return DECAY_SOURCES[rule]
+
+
+def parse_decay_rule(text: str) -> DecayRule:
+    """A rule by name, or its exponent as `0.5` or `1/2`.
+
+    Raises:
+        InputError: neither.
+    """
+    for name in get_args(DecayRuleName):
+        if text == name:
+            return cast(DecayRuleName, name)
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            f"weight decay rule {text}: unknown; give {', '.join(get_args(DecayRuleName))}, or an "
+            "exponent of width such as 0.5 or 1/2"
+        ) from None
+
+
+def decay_exponent(
+    rule: DecayRule,
+    convention: DecayConvention,
+    role: Role,
+    c: Fraction,
+    a: Fraction,
+    readout_decay: ReadoutDecay,
+) -> Fraction | None:
+    """x in weight decay ~ n^x, in the convention; None for a role without decay.
+
+    Args:
+        c: the role's learning rate goes as n^-c, the drift of the base rate included.
+        a: its multiplier goes as n^-a.
+    """
+    decayed = role == "hidden" or (role == "readout" and readout_decay == "as_hidden")
+    if rule == "none" or not decayed:
+        return None
+    if rule == "sqrt_width":
+        coupled = Fraction(3, 2) - c - 2 * a
+    elif rule == "linear_width":
+        coupled = c
+    else:
+        return Fraction(0) if rule == "constant" else rule
+    return coupled if convention == "lr_coupled" else coupled - c
+
+
+def to_lr_coupled(value: float, convention: DecayConvention, lr: float) -> float:
+    """A weight decay of the convention in the lr-coupled form, for a peak rate of `lr`."""
+    return value if convention == "lr_coupled" else value / lr
+
+
+def to_independent(value: float, convention: DecayConvention, lr: float) -> float:
+    """A weight decay of the convention in the independent form, for a peak rate of `lr`."""
+    return value if convention == "independent" else value * lr

@@ -1,0 +1,80 @@
+"""Three trials of two parameters with their own rates, and twenty steps of made-up gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mutransfer_cli.optim.stack import Optimizer, ParamGroup, Stack, begin
+
+TRIALS, STEPS = 3, 20
+SHAPES = {"matrix": (6, 4), "vector": (11,)}
+LR, WEIGHT_DECAY = (1e-3, 1e-2, 1e-1), (0.0, 0.1, 0.5)
+BETAS = (0.9, 0.95)
+
+
+def stack_of(seed: int, dtype: torch.dtype = torch.float64) -> Stack:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(TRIALS, *shape, generator=generator, dtype=dtype)
+        for name, shape in SHAPES.items()
+    }
+
+
+def groups(decay: float = 1.0) -> list[ParamGroup]:
+    """Two groups whose rates differ, as roles do; `decay` scales the weight decay."""
+    lr, weight_decay = torch.tensor(LR).double(), decay * torch.tensor(WEIGHT_DECAY).double()
+    eps = torch.full((TRIALS,), 1e-8).double()
+    return [
+        ParamGroup(("matrix",), "hidden", lr, weight_decay, eps),
+        ParamGroup(("vector",), "vector", lr / 4, 0 * weight_decay, eps),
+    ]
+
+
+def factor(step: int) -> float:
+    return 1 - step / STEPS
+
+
+def run(
+    optimizer: Optimizer,
+    decay: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+    gradient_scale: float = 1.0,
+) -> Stack:
+    """The parameters after STEPS updates under a falling schedule."""
+    params, in_groups = stack_of(0, dtype), groups(decay)
+    state = begin(optimizer, params, in_groups)
+    for step in range(STEPS):
+        schedule = torch.full((TRIALS,), factor(step), dtype=torch.float64)
+        grads = {name: gradient_scale * g for name, g in stack_of(step + 1, dtype).items()}
+        state.step.add_(1)
+        optimizer.update_(params, grads, state, in_groups, schedule)
+    return params
+
+
+def reference(
+    optimizer_class: type[torch.optim.Optimizer], trial: int, decay: bool, **settings: object
+) -> dict[str, Tensor]:
+    """The same trial under a torch optimizer and scheduler."""
+    params = {name: stack[trial].clone() for name, stack in stack_of(0).items()}
+    matrix = {"weight_decay": WEIGHT_DECAY[trial]} if decay else {}
+    vector = {"weight_decay": 0.0} if decay else {}
+    optimizer = optimizer_class(
+        [
+            {"params": [params["matrix"]], "lr": LR[trial], **matrix},
+            {"params": [params["vector"]], "lr": LR[trial] / 4, **vector},
+        ],
+        **settings,  # type: ignore[arg-type]
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for step in range(STEPS):
+        for name, stack in stack_of(step + 1).items():
+            params[name].grad = stack[trial].clone()
+        optimizer.step()
+        schedule.step()
+    return params
+
+
+def assert_same(stack: Stack, trial: int, expected: dict[str, Tensor]) -> None:
+    for name, values in expected.items():
+        torch.testing.assert_close(stack[name][trial], values, rtol=1e-6, atol=1e-9)
