@@ -28,7 +28,7 @@ class GroupResult:
     """What a group of T trials gave.
 
     Attributes:
-        train_losses: float [steps run, T], nats per token; not finite from divergence on.
+        train_losses: [steps run, T], nats per token; not finite from divergence on.
         eval_losses: [T], nats per token; not finite for a diverged trial.
         seconds: wall time.
     """
@@ -92,7 +92,8 @@ class GroupTrainer:
         started = time.perf_counter()
         train = self.train
         trials, train_step = self._begin(plans, seeds)
-        losses = torch.full((train.steps, len(plans)), math.nan, device=self.ensemble.device)
+        device, dtype = self.ensemble.device, self.ensemble.dtype
+        losses = torch.full((train.steps, len(plans)), math.nan, device=device, dtype=dtype)
         done = train.steps
         for step in range(train.steps):
             check()
@@ -145,7 +146,7 @@ class GroupTrainer:
 
     def _evaluate(self, trials: Trials, count: int) -> Tensor:
         batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
-        total = torch.zeros(count, device=self.ensemble.device)
+        total = torch.zeros(count, device=self.ensemble.device, dtype=self.ensemble.dtype)
         for offsets in batches:
             tokens = gather(self.text.eval, offsets.expand(count, -1), self.train.context)
             total += self.ensemble.evaluate(trials, tokens)
