@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow bench clean
+.PHONY: install quickstart test lint test-slow bench bench-rules clean
 
 install: $(VENV)/installed
 
@@ -33,6 +33,9 @@ test-slow: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/fused_against_solo.py
+
+bench-rules: install
+	$(BIN)/python tests/benchmarks/parameterizations.py
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

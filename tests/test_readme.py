@@ -17,7 +17,7 @@ from mutransfer_cli.files.yaml_io import load_yaml
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("sweep-proxy", "fit-exponents", "transfer")
+COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "rules")
 EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 
 Run = Callable[..., Any]
@@ -56,13 +56,20 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = {match for line in shell_lines() for match in re.findall(r"make (\w+)", line)}
     assert targets == {"quickstart", "test"}
-    for target in targets | {"bench"}:
+    for target in targets | {"bench", "bench-rules"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
 def test_the_spec_shown_is_the_quickstart() -> None:
     shown = validated(SweepSpec, load_yaml(block_after("spec"), "README"), "README")
     assert shown == load_spec("quickstart")[0]
+
+
+def test_the_exponents_shown_are_those_of_the_first_command(run: Run) -> None:
+    (command,) = (line for line in shell_lines() if "rules --parameterization mup" in line)
+    printed = [line.split() for line in run(*shlex.split(command)[1:]).stdout.splitlines()]
+    for line in block_after("rules").splitlines():
+        assert line.split() in printed
 
 
 def test_links_lead_somewhere() -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from mutransfer_cli.cli.tables import console
 from mutransfer_cli.emit.rules import rule_settings, rule_sources
 from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.folding import folding_limits
 from mutransfer_cli.rules.roles import ROLES
 from mutransfer_cli.rules.rule import Rule
 
@@ -44,6 +45,8 @@ def print_rule(rule: Rule) -> None:
         )
     for quantity, source in rule_sources(rule).items():
         out.print(f"{quantity}: {source}")
+    for limit in folding_limits(rule, clip=True) if rule.folded else ():
+        out.print(f"not exact: {limit}")
 
 
 def _signed(x: Fraction | None) -> str:

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from mutransfer_cli import __version__
+from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
     RECIPE_SCHEMA,
     AttentionScaleValue,
-    Betas,
     HoldsFor,
-    ParameterPattern,
     Provenance,
     Quantity,
     Recipe,
-    RoleRecipe,
-    WeightDecay,
 )
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.strict import nearest, validated
-from mutransfer_cli.rules.exponents import role_exponents
 from mutransfer_cli.rules.folding import folding_limits
-from mutransfer_cli.rules.optimizers import family_of
 from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
 from mutransfer_cli.rules.roles import MatrixRole, Role
-from mutransfer_cli.rules.rule import Rule
-from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
 FAR = 8  # times the largest swept width
-RULE_SOURCE = "Everett et al. 2024 (arXiv 2407.05872)"
-PER_RUN = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, given by role
+PER_ROLE = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, given by role
 
 
 def build_recipe(
@@ -73,17 +64,14 @@ def build_recipe(
     by_role: dict[Role, list[PlannedParameter]] = {}
     for parameter in planned:
         by_role.setdefault(parameter.role, []).append(parameter)
-    holds_for = holds_for_protocol(protocol)
-    swept = tuple(sorted(exponents.axes["lr"].optimum))
-    clip = protocol.train.clip is not None
-    limits = folding_limits(rule, width / section.base_width, clip) if folded else ()
+    rule = replace(protocol.rule, folded=folded)
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
         base_width=section.base_width,
         parameterization=section.name,
         values="absolute",
-        optimizer=protocol.optimizer.model_dump(exclude=PER_RUN),
+        optimizer=protocol.optimizer.model_dump(exclude=PER_ROLE),
         base_lr=fitted["lr"],
         lr_mult=_lr_mult(protocol.optimizer, fitted),
         attention_scale=AttentionScaleValue(
@@ -96,21 +84,30 @@ def build_recipe(
             role: role_recipe(protocol, rule, parameters, fitted)
             for role, parameters in by_role.items()
         },
-        holds_for=holds_for,
-        warnings=(
-            *(w for name, axis in exponents.axes.items() for w in _fit_warnings(name, axis)),
-            *_distance_warnings(swept, width),
-            *_target_warnings(holds_for, width, target),
-            *(f"folded: {limit}" for limit in limits),
-        ),
+        holds_for=holds_for_protocol(protocol),
+        warnings=tuple(_warnings(exponents, width, target, folded)),
         provenance=Provenance(
             tool_version=__version__,
             protocol_hash=exponents.protocol_hash,
             data_sha256=protocol.data.sha256,
-            widths=swept,
+            widths=tuple(sorted(exponents.axes["lr"].optimum)),
             trials=sum(exponents.trials.values()),
         ),
     )
+
+
+def _warnings(
+    exponents: Exponents, width: int, target: Mapping[str, str], folded: bool
+) -> Iterator[str]:
+    protocol = exponents.protocol
+    for name, axis in exponents.axes.items():
+        yield from _fit_warnings(name, axis)
+    yield from _distance_warnings(max(exponents.axes["lr"].optimum), width)
+    yield from _target_warnings(holds_for_protocol(protocol), width, target)
+    if folded:
+        width_mult = width / protocol.parameterization.base_width
+        for limit in folding_limits(protocol.rule, protocol.train.clip is not None, width_mult):
+            yield f"folded: {limit}"
 
 
 def fitted_at(axis: Axis, width: int) -> Quantity:
@@ -145,90 +142,6 @@ def _lr_mult(
     return fixed | swept
 
 
-def role_recipe(
-    protocol: Protocol,
-    rule: Rule,
-    planned: Sequence[PlannedParameter],
-    fitted: Mapping[AxisName, Quantity],
-) -> RoleRecipe:
-    optimizer, first = protocol.optimizer, planned[0]
-    role, x = first.role, role_exponents(rule, first.role)
-    derived = f"{RULE_SOURCE}, {rule.parameterization}" + (", folded" if rule.folded else "")
-    patterns = {
-        name_pattern(parameter.name): Quantity(
-            value=parameter.init_std,
-            status="derived",
-            source=f"base init std * width_mult^{x.init_std}; {derived}",
-        )
-        for parameter in planned
-    }
-    # hidden matrices under muon have neither; everything else under muon is adamw's
-    adam = x.eps is not None or family_of(optimizer.name, role) == "adam"
-    betas, eps = getattr(optimizer, "betas", None), first.eps
-    return RoleRecipe(
-        optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
-        lr=_role_lr(first, rule, fitted),
-        weight_decay=_weight_decay(first, rule),
-        eps=None
-        if eps is None
-        else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
-        betas=Betas(value=betas, status="assumed", source="the proxies'")
-        if adam and betas is not None
-        else None,
-        multiplier=Quantity(
-            value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
-        ),
-        parameters=tuple(
-            ParameterPattern(pattern=pattern, init_std=init_std)
-            for pattern, init_std in patterns.items()
-        ),
-    )
-
-
-def _role_lr(
-    planned: PlannedParameter, rule: Rule, fitted: Mapping[AxisName, Quantity]
-) -> Quantity:
-    """Its interval takes the errors of the base rate and of the role's factor as independent."""
-    mult = [axis for role, axis in MULT_AXES.items() if role == planned.role and axis in fitted]
-    names: list[AxisName] = ["lr", *mult]
-    sources = [fitted[name] for name in names]
-    half_widths = [math.log2(q.high / q.low) / 2 for q in sources if q.low and q.high]
-    factor = 2 ** math.hypot(*half_widths)
-    return Quantity(
-        value=planned.lr,
-        status="fitted",
-        low=planned.lr / factor,
-        high=planned.lr * factor,
-        level=fitted["lr"].level,
-        source=" * ".join(
-            ["base_lr", *mult, f"width_mult^{role_exponents(rule, planned.role).lr}"]
-        ),
-    )
-
-
-def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
-    """Back in the rule's convention; the plan speaks lr_coupled."""
-    x = role_exponents(rule, planned.role).weight_decay
-    value = planned.weight_decay
-    if rule.decay_convention == "independent":
-        value = to_independent(value, "lr_coupled", planned.lr)
-    if x is None:
-        source = "none for this role"
-    else:
-        source = f"the proxies' * width_mult^{x}; {decay_source(rule.weight_decay)}"
-    if x is not None and planned.role == "readout":
-        source += "; that the readout decays as hidden does is assumed"
-    return WeightDecay(
-        value=value, status="assumed", source=source, convention=rule.decay_convention
-    )
-
-
-def name_pattern(name: str) -> str:
-    r"""An anchored regex for a parameter in any block: blocks.0.up.weight -> ^blocks\.\d+\.up..."""
-    parts = (r"\d+" if part.isdigit() else re.escape(part) for part in name.split("."))
-    return "^" + r"\.".join(parts) + "$"
-
-
 def holds_for_protocol(protocol: Protocol) -> HoldsFor:
     train, model = protocol.train, protocol.model
     return HoldsFor(
@@ -259,8 +172,7 @@ def _fit_warnings(name: AxisName, axis: Axis) -> list[str]:
     ]
 
 
-def _distance_warnings(swept: Sequence[int], width: int) -> list[str]:
-    largest = max(swept)
+def _distance_warnings(largest: int, width: int) -> list[str]:
     if width <= FAR * largest:
         return []
     return [

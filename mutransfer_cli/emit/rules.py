@@ -9,6 +9,7 @@ from typing import Any
 
 from mutransfer_cli.rules.alignment import ALIGNMENTS
 from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.folding import folding_limits
 from mutransfer_cli.rules.plan import AxisName, PlannedParameter
 from mutransfer_cli.rules.roles import ROLES
 from mutransfer_cli.rules.rule import Rule
@@ -19,6 +20,7 @@ EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
 
 def rule_document(rule: Rule) -> dict[str, Any]:
     """Settings, exponents of width by role (null where a quantity does not exist), sources."""
+    limits = folding_limits(rule, clip=True) if rule.folded else ()
     return {
         "settings": rule_settings(rule),
         "roles": {
@@ -28,6 +30,7 @@ def rule_document(rule: Rule) -> dict[str, Any]:
         "expected_base_exponent": number(rule.expected_base_lr_exponent),
         "features_exponent": number(-rule.rates.features),
         "sources": rule_sources(rule),
+        "folding_limits": list(limits),
     }
 
 

@@ -20,7 +20,6 @@ class _Common(Strict):
     Attributes:
         weight_decay: decoupled, in the convention of `parameterization.decay_convention`.
         lr_mult: constants gamma, factors on the rate of a role (Everett et al. 2024); 1 if absent.
-        eps, betas: None for an optimizer without.
     """
 
     weight_decay: NonNegative = 0.0

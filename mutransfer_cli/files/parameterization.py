@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import MuonSpec, OptimizerSpec
 from mutransfer_cli.files.strict import Count, Number, Strict
 from mutransfer_cli.rules.alignment import ALIGNMENTS, FULL, Alignment, AlignmentName
@@ -52,11 +53,15 @@ class CustomAlignment(Strict):
         )
 
 
-DecayRuleText = Annotated[str, BeforeValidator(lambda rule: str(parse_decay_rule(str(rule))))]
+def _decay_rule(rule: Any) -> str:
+    try:
+        return str(parse_decay_rule(str(rule)))
+    except InputError as error:
+        raise ValueError(str(error)) from error
 
 
 def _by_name_or_mapping(alignment: Any) -> Any:
-    if isinstance(alignment, dict | Strict) or alignment in ALIGNMENTS:
+    if isinstance(alignment, dict | Strict) or alignment in list(ALIGNMENTS):
         return alignment
     raise ValueError(
         f"unknown alignment {alignment!r} (valid: {', '.join(ALIGNMENTS)}, or a mapping such as "
@@ -83,7 +88,7 @@ class ParameterizationSpec(Strict):
         "full"
     )
     lr_rule: LrRule = "per_layer"
-    weight_decay: DecayRuleText = "linear_width"
+    weight_decay: Annotated[str, BeforeValidator(_decay_rule)] = "linear_width"
     decay_convention: DecayConvention = "lr_coupled"
     readout_decay: ReadoutDecay = "as_hidden"
     epsilon: EpsilonRule | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, decay_, over
+from mutransfer_cli.optim.stack import Member, ParamGroup, over
+from mutransfer_cli.rules.roles import Role
 
 EPS = 1e-30  # floor under the root of the second moment
 
@@ -30,45 +31,33 @@ class Adafactor:
     beta2_decay: float
     scale_floor: float
 
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        stacks = {name: params[name] for group in groups for name in group.names}
-        matrices = {name: stack for name, stack in stacks.items() if stack.dim() > 2}
-        return {
-            "row": {name: torch.zeros_like(x[..., :1]) for name, x in matrices.items()},
-            "column": {name: torch.zeros_like(x[..., :1, :]) for name, x in matrices.items()},
-            "whole": {
-                name: torch.zeros_like(x) for name, x in stacks.items() if name not in matrices
-            },
-        }
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        if param.dim() > 2:
+            rows, columns = param[..., :1], param[..., :1, :]
+            return {"row": torch.zeros_like(rows), "column": torch.zeros_like(columns)}
+        return {"whole": torch.zeros_like(param)}
 
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        newest = state.step.double() ** self.beta2_decay
-        for group in groups:
-            lr = group.lr * schedule
-            for name in group.names:
-                param, grad = params[name], grads[name]
-                second = second_moment_(name, grad, state, over(newest, grad))
-                update = second.clamp_(min=EPS**2).rsqrt_().mul_(grad)
-                scale = rms(param).clamp(min=self.scale_floor)
-                decay_(param, lr, group)
-                param.sub_(over(lr, param) * scale / rms(update).clamp(min=1) * update)
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> list[Tensor]:
+        newest = step.double() ** self.beta2_decay
+        directions = []
+        for member in members:
+            second = second_moment_(member, over(newest, member.grad))
+            update = second.clamp_(min=EPS**2).rsqrt_().mul_(member.grad)
+            scale = rms(member.param).clamp(min=self.scale_floor)
+            directions.append(scale / rms(update).clamp(min=1) * update)
+        return directions
 
 
-def second_moment_(name: str, grad: Tensor, state: OptimizerState, newest: Tensor) -> Tensor:
-    """Takes the squares of a gradient into the mean square; returns it in the gradient's shape."""
-    whole = state.slots["whole"].get(name)
-    if whole is not None:
-        return whole.lerp_(grad.square(), newest).clone()
-    row, column = state.slots["row"][name], state.slots["column"][name]
-    row.lerp_(grad.square().mean(-1, keepdim=True), newest)
-    column.lerp_(grad.square().mean(-2, keepdim=True), newest)
+def second_moment_(member: Member, newest: Tensor) -> Tensor:
+    """Takes the gradient's squares into their mean; returns it in the gradient's shape."""
+    square = member.grad.square()
+    if "whole" in member.slots:
+        return member.slots["whole"].lerp_(square, newest).clone()
+    row, column = member.slots["row"], member.slots["column"]
+    row.lerp_(square.mean(-1, keepdim=True), newest)
+    column.lerp_(square.mean(-2, keepdim=True), newest)
     return row * column / row.mean(-2, keepdim=True).clamp(min=EPS)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mutransfer_cli.optim.adamw import moments_
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, decay_, over, zeros
+from mutransfer_cli.optim.stack import Member, ParamGroup
+from mutransfer_cli.rules.roles import Role
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,14 @@ class AdamAtan2:
     a: float
     b: float
 
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        return {"exp_avg": zeros(params, groups), "exp_avg_sq": zeros(params, groups)}
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
 
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        for group in groups:
-            lr = group.lr * schedule
-            for name in group.names:
-                param = params[name]
-                first, second = moments_(name, grads[name], state, self.betas)
-                decay_(param, lr, group)
-                angle = torch.atan2(first, second.sqrt_().mul_(self.b))
-                param.sub_(over(self.a * lr, param) * angle)
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> list[Tensor]:
+        directions = []
+        for member in members:
+            first, second = moments_(member, step, self.betas)
+            directions.append(self.a * torch.atan2(first, self.b * second.sqrt_()))
+        return directions

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, decay_, over, zeros
+from mutransfer_cli.optim.stack import Member, ParamGroup
+from mutransfer_cli.rules.roles import Role
 
 
 @dataclass(frozen=True)
@@ -16,21 +18,15 @@ class Lion:
 
     betas: tuple[float, float]
 
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        return {"exp_avg": zeros(params, groups)}
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        return {"exp_avg": torch.zeros_like(param)}
 
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        for group in groups:
-            lr = group.lr * schedule
-            for name in group.names:
-                param, grad, momentum = params[name], grads[name], state.slots["exp_avg"][name]
-                decay_(param, lr, group)
-                param.sub_(over(lr, param) * momentum.lerp(grad, 1 - self.betas[0]).sign_())
-                momentum.lerp_(grad, 1 - self.betas[1])
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> list[Tensor]:
+        directions = []
+        for member in members:
+            momentum = member.slots["exp_avg"]
+            directions.append(momentum.lerp(member.grad, 1 - self.betas[0]).sign_())
+            momentum.lerp_(member.grad, 1 - self.betas[1])
+        return directions

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mutransfer_cli.optim.adamw import AdamW
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, decay_, over, zeros
+from mutransfer_cli.optim.stack import Member, ParamGroup
 from mutransfer_cli.rules.optimizers import LrAdjustment
+from mutransfer_cli.rules.roles import Role
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic iteration
 ITERATIONS = 5
@@ -31,52 +32,36 @@ class Muon:
     lr_adjustment: LrAdjustment
     adamw: AdamW
 
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        hidden, rest = split(groups)
-        return {"momentum": zeros(params, hidden), **self.adamw.slots(params, rest)}
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        if role != "hidden":
+            return self.adamw.slots(role, param)
+        return {"momentum": torch.zeros_like(param)}
 
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        hidden, rest = split(groups)
-        self.adamw.update_(params, grads, state, rest, schedule)
-        for group in hidden:
-            lr = group.lr * schedule
-            for names in same_shape(group.names, params):
-                nesterov = [self.nesterov_(state.slots["momentum"][n], grads[n]) for n in names]
-                update = orthogonalised(torch.stack(nesterov))
-                for name, matrix in zip(names, update, strict=True):
-                    param = params[name]
-                    decay_(param, lr, group)
-                    param.sub_(over(lr * self.adjustment(param), param) * matrix)
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> Sequence[Tensor]:
+        """Layers of one shape are orthogonalised together."""
+        if group.role != "hidden":
+            return self.adamw.directions_(group, members, step)
+        nesterov = [self.nesterov_(member) for member in members]
+        together: dict[torch.Size, list[int]] = {}
+        for index, update in enumerate(nesterov):
+            together.setdefault(update.shape, []).append(index)
+        for shape, indices in together.items():
+            layers = orthogonalised(torch.stack([nesterov[index] for index in indices]))
+            for index, layer in zip(indices, layers, strict=True):
+                nesterov[index] = self.adjustment(shape) * layer
+        return nesterov
 
-    def nesterov_(self, momentum: Tensor, grad: Tensor) -> Tensor:
-        momentum.lerp_(grad, 1 - self.momentum)
-        return grad.lerp(momentum, self.momentum)
+    def nesterov_(self, member: Member) -> Tensor:
+        momentum = member.slots["momentum"].lerp_(member.grad, 1 - self.momentum)
+        return member.grad.lerp(momentum, self.momentum)
 
-    def adjustment(self, param: Tensor) -> float:
-        rows, columns = param.shape[-2:]
+    def adjustment(self, shape: torch.Size) -> float:
+        rows, columns = shape[-2:]
         if self.lr_adjustment == "original":
             return math.sqrt(max(1, rows / columns))
         return 0.2 * math.sqrt(max(rows, columns))
-
-
-def split(groups: Sequence[ParamGroup]) -> tuple[list[ParamGroup], list[ParamGroup]]:
-    """The groups of hidden matrices, and the rest."""
-    return [g for g in groups if g.role == "hidden"], [g for g in groups if g.role != "hidden"]
-
-
-def same_shape(names: Sequence[str], params: Mapping[str, Tensor]) -> list[list[str]]:
-    """The names by shape of their parameter: layers that can be orthogonalised together."""
-    by_shape: dict[torch.Size, list[str]] = {}
-    for name in names:
-        by_shape.setdefault(params[name].shape, []).append(name)
-    return list(by_shape.values())
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, decay_, over, zeros
+from mutransfer_cli.optim.stack import Member, ParamGroup
+from mutransfer_cli.rules.roles import Role
 
 
 @dataclass(frozen=True)
@@ -16,21 +18,10 @@ class SGD:
 
     momentum: float
 
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        return {"momentum": zeros(params, groups)}
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        return {"momentum": torch.zeros_like(param)}
 
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        for group in groups:
-            lr = group.lr * schedule
-            for name in group.names:
-                param, momentum = params[name], state.slots["momentum"][name]
-                momentum.mul_(self.momentum).add_(grads[name])
-                decay_(param, lr, group)
-                param.sub_(over(lr, param) * momentum)
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> list[Tensor]:
+        return [m.slots["momentum"].mul_(self.momentum).add_(m.grad) for m in members]

@@ -1,4 +1,4 @@
-"""What every optimizer over stacked trials shares.
+"""Updating stacks of trials: what every optimizer shares.
 
 Every parameter is a stack [T, ...] of T trials; every hyperparameter that differs between trials
 is a tensor [T]. Weight decay is decoupled and lr-coupled: w -= lr * weight_decay * w.
@@ -38,93 +38,108 @@ class ParamGroup:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A parameter, its gradient, and what the optimizer remembers of it, by slot; all [T, ...]."""
+
+    param: Tensor
+    grad: Tensor
+    slots: Mapping[str, Tensor]
+
+
+class UpdateRule(Protocol):
+    """How an optimizer turns gradients into updates. Its settings are the same for all trials."""
+
+    def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
+        """First values of what is remembered of a parameter."""
+        ...
+
+    def directions_(
+        self, group: ParamGroup, members: Sequence[Member], step: Tensor
+    ) -> Sequence[Tensor]:
+        """What each member loses at a rate of 1; changes slots in place.
+
+        Args:
+            step: steps done with this one, [T]; 1 in the first.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class OptimizerState:
-    """What an optimizer remembers: by slot, stacks like the parameters; and the steps done, [T].
+    """Slots of every parameter by name, and the steps done, [T]."""
 
-    The caller counts the steps: `step` is 1 during the first update.
-    """
-
-    slots: dict[str, Stack]
+    slots: dict[str, dict[str, Tensor]]
     step: Tensor
 
 
-class Optimizer(Protocol):
-    """An update rule over stacks. Its settings are the same for all trials."""
-
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        """First values of what the optimizer remembers."""
-        ...
-
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        """One update in place. `schedule` is the factor on the peak rate, [T]."""
-        ...
-
-
 def begin(
-    optimizer: Optimizer, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]
+    rule: UpdateRule, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]
 ) -> OptimizerState:
+    slots = {name: rule.slots(group.role, params[name]) for group in groups for name in group.names}
     first = next(iter(params.values()))
-    steps = torch.zeros(first.shape[0], device=first.device)
-    return OptimizerState(optimizer.slots(params, groups), steps)
+    return OptimizerState(slots, torch.zeros(first.shape[0], device=first.device))
 
 
-def zeros(params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> Stack:
-    """A zero like each parameter of the groups."""
-    return {name: torch.zeros_like(params[name]) for group in groups for name in group.names}
+def update_(
+    rule: UpdateRule,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+    groups: Sequence[ParamGroup],
+    schedule: Tensor,
+) -> None:
+    """One update of all trials in place. `schedule` is the factor on the peak rate, [T]."""
+    state.step.add_(1)
+    for group in groups:
+        members = [Member(params[n], grads[n], state.slots[n]) for n in group.names]
+        apply_(rule, group, members, state.step, schedule)
+
+
+def update_by_trial_(
+    rule: UpdateRule,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+    groups: Sequence[ParamGroup],
+    schedule: Tensor,
+) -> None:
+    """The same, one trial after the other: no rounding depends on who trains beside whom.
+
+    For CPUs, where reductions and vectorised functions round by the shape of the whole stack.
+    """
+    state.step.add_(1)
+    for group in groups:
+        members = [Member(params[n], grads[n], state.slots[n]) for n in group.names]
+        for trial in range(len(schedule)):
+            one = slice(trial, trial + 1)
+            alone = ParamGroup(
+                group.names, group.role, group.lr[one], group.weight_decay[one], group.eps[one]
+            )
+            slices = [
+                Member(
+                    m.param[one],
+                    m.grad[one].contiguous(),
+                    {slot: stack[one] for slot, stack in m.slots.items()},
+                )
+                for m in members
+            ]
+            apply_(rule, alone, slices, state.step[one], schedule[one])
+
+
+def apply_(
+    rule: UpdateRule,
+    group: ParamGroup,
+    members: Sequence[Member],
+    step: Tensor,
+    schedule: Tensor,
+) -> None:
+    lr = group.lr * schedule
+    directions = rule.directions_(group, members, step)
+    for member, direction in zip(members, directions, strict=True):
+        param = member.param
+        param.mul_(over(1 - lr * group.weight_decay, param)).sub_(over(lr, param) * direction)
 
 
 def over(per_trial: Tensor, stack: Tensor) -> Tensor:
     """[T] in the type and shape that broadcast over a stack [T, ...]."""
     return per_trial.to(stack.dtype).view(-1, *[1] * (stack.dim() - 1))
-
-
-def decay_(param: Tensor, lr: Tensor, group: ParamGroup) -> None:
-    """w -= lr * weight_decay * w, with lr [T] of this step."""
-    param.mul_(over(1 - lr * group.weight_decay, param))
-
-
-@dataclass(frozen=True)
-class ByTrial:
-    """Updates one trial after the other, so that no rounding depends on who trains beside whom.
-
-    For CPUs, where reductions and vectorised functions round by the shape of the whole stack.
-    """
-
-    optimizer: Optimizer
-
-    def slots(self, params: Mapping[str, Tensor], groups: Sequence[ParamGroup]) -> dict[str, Stack]:
-        return self.optimizer.slots(params, groups)
-
-    def update_(
-        self,
-        params: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: OptimizerState,
-        groups: Sequence[ParamGroup],
-        schedule: Tensor,
-    ) -> None:
-        for trial in range(len(schedule)):
-            one = slice(trial, trial + 1)
-            self.optimizer.update_(
-                {name: stack[one] for name, stack in params.items()},
-                {name: stack[one].contiguous() for name, stack in grads.items()},
-                OptimizerState(
-                    {
-                        slot: {name: stack[one] for name, stack in stacks.items()}
-                        for slot, stacks in state.slots.items()
-                    },
-                    state.step[one],
-                ),
-                [
-                    ParamGroup(g.names, g.role, g.lr[one], g.weight_decay[one], g.eps[one])
-                    for g in groups
-                ],
-                schedule[one],
-            )

@@ -11,7 +11,7 @@ import torch
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
 
-STATE_BYTES_PER_PARAMETER = 16  # fp32 weight, gradient, two moments
+STATES = 4  # of each parameter: weight, gradient, two moments
 CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache
 CPU_WIDTH_TOKENS = 1 << 19
 CUDA_TOKENS_PER_STEP = 1 << 16
@@ -36,19 +36,20 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
     """Formulas for the built-in decoder, E = vocab * width embedding weights.
 
     FLOPs a token: 6 per matrix weight and 6 * depth * context * width for causal attention
-    (half of the full square). Activations a token and block: about 34 fp32 values of the width and
-    the attention's softmax statistics; four copies of the logits.
+    (half of the full square). Activations a token and block: about 34 values of the width and the
+    attention's softmax statistics; four copies of the logits.
     """
     depth, vocab = protocol.model.depth, protocol.model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
     matrices = 12 * depth * width**2 + vocab * width
     parameters = matrices + vocab * width
     per_token = 6 * matrices + 6 * depth * context * width
-    activations = 4 * tokens * (34 * depth * width + 6 * width + 4 * vocab)
+    activations = tokens * (34 * depth * width + 6 * width + 4 * vocab)
+    value_bytes = 8 if protocol.train.precision == "fp64" else 4
     return Cost(
         parameters=parameters,
         flops=float(per_token * tokens * protocol.train.steps),
-        memory=STATE_BYTES_PER_PARAMETER * parameters + activations,
+        memory=value_bytes * (STATES * parameters + activations),
     )
 
 

@@ -24,7 +24,7 @@ from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.torch_private import batch_cpu_attention
-from mutransfer_cli.train.optimizer import build_optimizer
+from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
@@ -69,7 +69,8 @@ class Ensemble:
         self.buffers = dict(self.model.named_buffers())
         self.train, self.device, self.compiled = train, device, compiled
         self.by_trial = device.type == "cpu" and not compiled
-        self.optimizer = build_optimizer(optimizer, self.by_trial)
+        self.rule = build_rule(optimizer)
+        self.apply_ = build_update(self.rule, self.by_trial)
         self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
         self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
@@ -103,7 +104,7 @@ class Ensemble:
             )
             params[planned.name] = stack.to(self.device).requires_grad_()
         groups = param_groups(plans, self.device, self.dtype)
-        return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
+        return Trials(params, begin(self.rule, params, groups), groups, multipliers(plans[0]))
 
     def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> Tensor:
         """One training step in place. tokens [T, B, S + 1], schedule [T]; returns losses [T]."""
@@ -135,8 +136,7 @@ class Ensemble:
     def _update(self, trials: Trials, gradients: Stack, schedule: Tensor) -> None:
         if self.train.clip is not None:
             clip_(gradients, self.train.clip, self.by_trial)
-        trials.state.step.add_(1)
-        self.optimizer.update_(trials.params, gradients, trials.state, trials.groups, schedule)
+        self.apply_(trials.params, gradients, trials.state, trials.groups, schedule)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.train.precision != "bf16":

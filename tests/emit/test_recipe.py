@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of
-from mutransfer_cli.emit.recipe import build_recipe, fitted_at, name_pattern
+from mutransfer_cli.emit.recipe import build_recipe, fitted_at
+from mutransfer_cli.emit.roles import name_pattern
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
-from mutransfer_cli.files.frames import trial_frame
+from mutransfer_cli.files.frames import swept_axes, trial_frame
 from mutransfer_cli.files.recipe import Recipe
 from mutransfer_cli.files.records import Records
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.files.yaml_io import load_yaml
 from mutransfer_cli.fit.exponent import fit_exponent
+from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
 from tests.files.test_records import record
@@ -164,3 +166,94 @@ def test_without_a_fit_there_is_no_recipe(sweep: Sweep) -> None:
     assert refused.axes["lr"].exponent is None
     with pytest.raises(InsufficientEvidence, match="hold no usable fit of lr: 2 of 2 widths"):
         build_recipe(refused, 64, {})
+
+
+def test_folded_the_model_needs_no_multipliers(sweep: Sweep) -> None:
+    plain = build_recipe(exponents(sweep), 256, {})
+    folded = build_recipe(exponents(sweep), 256, {}, folded=True)
+    for role, there in folded.roles.items():
+        here = plain.roles[role]
+        m = here.multiplier.value
+        assert there.multiplier.value == 1
+        assert there.lr.value == pytest.approx(here.lr.value * m)
+        assert there.weight_decay.value == pytest.approx(here.weight_decay.value / m)
+        assert there.eps is not None
+        assert here.eps is not None
+        assert there.eps.value == pytest.approx(here.eps.value / m)
+        for before, after in zip(here.parameters, there.parameters, strict=True):
+            assert after.init_std.value == pytest.approx(before.init_std.value * m)
+    limits = [warning for warning in folded.warnings if warning.startswith("folded: ")]
+    assert any("global gradient norm counts the folded readout" in limit for limit in limits)
+    assert not any(warning.startswith("folded: ") for warning in plain.warnings)
+
+
+def test_decay_is_given_in_the_convention_of_the_spec(
+    tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    tiny["parameterization"]["decay_convention"] = "independent"
+    tiny["optimizer"] = {"weight_decay": 1e-3}
+    for width in (32, 256):
+        decay = build_recipe(exponents(prepare(tiny)), width, {}).roles["hidden"].weight_decay
+        assert decay.convention == "independent"
+        assert decay.value == pytest.approx(1e-3)
+
+
+def test_a_role_is_updated_by_its_own_optimizer(tiny: dict[str, Any], prepare: Prepare) -> None:
+    tiny["optimizer"] = {"name": "muon"}
+    recipe = build_recipe(exponents(prepare(tiny)), 64, {})
+    assert recipe.optimizer == {"name": "muon", "momentum": 0.95, "lr_adjustment": "original"}
+    hidden, readout = recipe.roles["hidden"], recipe.roles["readout"]
+    assert (hidden.optimizer, hidden.eps, hidden.betas) == ("muon", None, None)
+    assert readout.optimizer == "adamw"
+    assert readout.betas is not None
+    tiny["optimizer"] = {"name": "sgd"}
+    sgd = build_recipe(exponents(prepare(tiny)), 64, {}).roles["hidden"]
+    assert (sgd.optimizer, sgd.eps, sgd.betas) == ("sgd", None, None)
+
+
+def test_a_fixed_factor_is_in_the_rate_of_its_role(tiny: dict[str, Any], prepare: Prepare) -> None:
+    plain = build_recipe(exponents(prepare(tiny)), 64, {})
+    tiny["optimizer"] = {"lr_mult": {"hidden": 4}}
+    tuned = build_recipe(exponents(prepare(tiny)), 64, {})
+    assert tuned.lr_mult["hidden"].value == 4
+    assert tuned.lr_mult["hidden"].status == "assumed"
+    ratio = {role: tuned.roles[role].lr.value / plain.roles[role].lr.value for role in plain.roles}
+    assert ratio == pytest.approx({"embedding": 1, "hidden": 4, "readout": 1})
+
+
+def test_a_swept_factor_is_fitted_and_widens_the_interval(
+    tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    """Best rate 2^-6 and best factor of the embedding 2, at every width."""
+    random = np.random.default_rng(0)
+    factors = {"lr": [0.1, 0.2], "lr_mult.embedding": [0.5, 1]}
+    tiny["sweep"]["axes"] = factors
+    trials = [
+        record(
+            f"{width}-{x}-{y}",
+            width=width,
+            lr=2.0**x,
+            lr_mult_embedding=2.0**y,
+            eval_loss=2 + 0.04 * (x + 6) ** 2 + 0.02 * (y - 1) ** 2 + random.normal(0, 0.001),
+        )
+        for width in WIDTHS
+        for x in np.arange(-10.0, -2.0)
+        for y in np.arange(-2.0, 5.0)
+    ]
+    records = Records(prepare(tiny).header(CPU), tuple(trials))
+    frame = trial_frame(records.trials)
+    axes = swept_axes(frame)
+    assert axes == ["lr", "lr_mult.embedding"]
+    fits = {axis: fit_exponent(frame, axis, [a for a in axes if a != axis]) for axis in axes}
+    recipe = build_recipe(exponents_of(records, fits), 64, {})
+    assert recipe.lr_mult["embedding"].value == pytest.approx(2, rel=0.1)
+    assert recipe.lr_mult["embedding"].status == "fitted"
+
+    def spread(role: Role) -> float:
+        lr = recipe.roles[role].lr
+        assert lr.low is not None
+        assert lr.high is not None
+        return lr.high / lr.low
+
+    assert spread("embedding") > spread("hidden")
+    assert recipe.roles["embedding"].lr.source.startswith("base_lr * lr_mult.embedding * width")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.optimizers import MuonSpec
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
+from mutransfer_cli.rules.alignment import FULL, Alignment, LayerAlignment
+from mutransfer_cli.rules.rule import Rule
 
 
 def load(raw: dict[str, Any]) -> SweepSpec:
@@ -71,6 +75,23 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
         ("train.warmup", 10, r"train: warmup must be below steps, found 10 of 10"),
         ("train.steps", "ten", r"train.steps: expected a number such as .*found 'ten'"),
         ("optimizer.betas", [0.9, 1], r"optimizer.betas.1: Input should be less than 1"),
+        ("optimizer.name", "adan", r"optimizer: name: unknown optimizer 'adan'; .*'adam'"),
+        ("optimizer", "adamw", r"optimizer: expected a mapping of keys, found 'adamw'"),
+        ("optimizer", {"name": "adam_atan2", "eps": 1e-8}, r"optimizer: unknown key 'eps'"),
+        ("optimizer", {"name": "adam", "weight_decay": 0.1}, r"adam has none; use name: adamw"),
+        ("optimizer.lr_mult", {"vector": 2}, r"optimizer.lr_mult.vector.*'embedding', 'hidden'"),
+        (
+            "parameterization.weight_decay",
+            "linear",
+            r"parameterization.weight_decay: .* linear: unknown",
+        ),
+        ("parameterization.alignment", "half", r"unknown alignment 'half' \(valid: full, none, or"),
+        ("parameterization.alignment", [1, 1], r"unknown alignment \[1, 1\]"),
+        ("parameterization.alignment", {"hidden": {"alpha": 1}}, r"alignment.hidden.omega: .*requ"),
+        ("parameterization.epsilon", "none", r"spec.yaml: epsilon none: adamw divides by sqrt"),
+        ("sweep.axes", {"lr_mult.hidden": [1, 2]}, r"sweep.axes: lr is missing"),
+        ("sweep.axes", {"lr": [1], "lr_mult.hiden": [1]}, r"did you mean 'lr_mult.hidden'"),
+        ("sweep.axes", {"lr": [1], "lr_mult.vector": [1]}, r"unknown axis 'lr_mult.vector'"),
         ("schema", "mutransfer.sweep/9", r"expected `schema: mutransfer.sweep/1`, found .*/9"),
     ],
 )
@@ -88,4 +109,58 @@ def test_every_wrong_key_is_reported_at_once(tiny: dict[str, Any]) -> None:
     tiny["train"]["batch"] = 0
     tiny["train"]["context"] = -1
     with pytest.raises(InputError, match=r"train.batch(.|\n)*train.context"):
+        load(tiny)
+
+
+def test_an_optimizer_has_its_own_settings(tiny: dict[str, Any]) -> None:
+    tiny["optimizer"] = {"name": "muon", "momentum": 0.9, "lr_adjustment": "match_rms_adamw"}
+    found = load(tiny)
+    assert found.optimizer == MuonSpec(
+        name="muon", momentum=0.9, lr_adjustment="match_rms_adamw", betas=(0.9, 0.95)
+    )
+    rule = found.parameterization.rule(found.optimizer)
+    assert (rule.optimizer, rule.lr_adjustment) == ("muon", "match_rms_adamw")
+
+
+def test_the_parameterization_section_is_the_rule(tiny: dict[str, Any]) -> None:
+    tiny["parameterization"] |= {
+        "alignment": {"readout": {"alpha": 0.9, "omega": 0.5, "u": "0.8"}},
+        "lr_rule": "global",
+        "weight_decay": 0.5,
+        "decay_convention": "independent",
+        "readout_decay": "none",
+        "epsilon": "per_layer",
+    }
+    found = load(tiny)
+    readout = LayerAlignment(Fraction(9, 10), Fraction(1, 2), Fraction(4, 5))
+    assert found.parameterization.rule(found.optimizer) == Rule(
+        "mup",
+        "adamw",
+        Alignment(FULL.hidden, readout),
+        lr_rule="global",
+        weight_decay=Fraction(1, 2),
+        decay_convention="independent",
+        readout_decay="none",
+        epsilon="per_layer",
+    )
+    again = validated(SweepSpec, found.model_dump(mode="json", by_alias=True), "again")
+    assert again == found
+
+
+def test_at_most_two_factors_beside_the_rate(tiny: dict[str, Any]) -> None:
+    """A common factor of all three is the rate again."""
+    axes = {"lr": [0.1, 0.2]} | {f"lr_mult.{role}": [1, 2] for role in ("embedding", "hidden")}
+    tiny["sweep"]["axes"] = axes
+    assert load(tiny).sweep.axes["lr_mult.hidden"] == (1.0, 2.0)
+    tiny["sweep"]["axes"] = axes | {"lr_mult.readout": [1]}
+    assert load(tiny).sweep.axes["lr_mult.readout"] == (1.0,)
+    tiny["sweep"]["axes"] = axes | {"lr_mult.readout": [1, 2]}
+    with pytest.raises(InputError, match="lr with all three lr_mult is unidentified"):
+        load(tiny)
+
+
+def test_a_factor_is_swept_or_fixed_not_both(tiny: dict[str, Any]) -> None:
+    tiny["sweep"]["axes"]["lr_mult.hidden"] = [1, 2]
+    tiny["optimizer"] = {"lr_mult": {"hidden": 2}}
+    with pytest.raises(InputError, match=r"lr_mult.hidden: is also fixed in optimizer.lr_mult"):
         load(tiny)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.fit.exponent import fit_exponent
+from mutransfer_cli.fit.exponent import fit_exponent, profile
 
 
 def sweep(
@@ -90,3 +90,35 @@ def test_replicates_are_averaged() -> None:
     single, double = fit_exponent(table), fit_exponent(both)
     for width, bowl in single.bowls.items():
         assert double.bowls[width].optimum == pytest.approx(bowl.optimum)
+
+
+def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
+    """lr * factor matters here: at each factor the best lr moves against it, the loss does not."""
+    frames = []
+    for factor in (0.5, 1.0, 2.0):
+        frame = sweep(0.0, (32, 64, 128, 256))
+        penalty = 0.05 * (np.log2(factor) - 0.5) ** 2
+        frames.append(frame.assign(factor=factor, eval_loss=frame["eval_loss"] + penalty))
+    both = pd.concat(frames, ignore_index=True)
+    fit = fit_exponent(both, "lr", ["factor"])
+    alone = fit_exponent(frames[1], "lr")
+    assert fit.law is not None
+    assert alone.law is not None
+    assert fit.law.exponent == pytest.approx(alone.law.exponent, abs=1e-9)
+    by_factor = profile(both, "factor", ["lr"], "eval_loss")
+    assert len(by_factor) == 4 * 3
+    best = both.groupby(["width", "factor"])["eval_loss"].min()
+    assert by_factor["eval_loss"].tolist() == best.tolist()
+
+
+def test_a_combination_that_diverged_is_never_the_best() -> None:
+    frame = pd.DataFrame(
+        {
+            "width": 32,
+            "lr": 0.1,
+            "factor": [1.0, 1.0, 2.0, 2.0],
+            "seed": [0, 1, 0, 1],
+            "eval_loss": [3.0, 3.0, 1.0, np.nan],
+        }
+    )
+    assert set(profile(frame, "lr", ["factor"], "eval_loss")["factor"]) == {1.0}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.stack import Optimizer, ParamGroup, Stack, begin
+from mutransfer_cli.optim.stack import ParamGroup, Stack, UpdateRule, begin, update_
+from mutransfer_cli.train.optimizer import Update
 
 TRIALS, STEPS = 3, 20
 SHAPES = {"matrix": (6, 4), "vector": (11,)}
@@ -13,10 +16,10 @@ LR, WEIGHT_DECAY = (1e-3, 1e-2, 1e-1), (0.0, 0.1, 0.5)
 BETAS = (0.9, 0.95)
 
 
-def stack_of(seed: int, dtype: torch.dtype = torch.float64) -> Stack:
+def stack_of(seed: int) -> Stack:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn(TRIALS, *shape, generator=generator, dtype=dtype)
+        name: torch.randn(TRIALS, *shape, generator=generator, dtype=torch.float64)
         for name, shape in SHAPES.items()
     }
 
@@ -36,20 +39,29 @@ def factor(step: int) -> float:
 
 
 def run(
-    optimizer: Optimizer,
+    rule: UpdateRule,
     decay: float = 1.0,
-    dtype: torch.dtype = torch.float64,
     gradient_scale: float = 1.0,
+    update: Update | None = None,
 ) -> Stack:
     """The parameters after STEPS updates under a falling schedule."""
-    params, in_groups = stack_of(0, dtype), groups(decay)
-    state = begin(optimizer, params, in_groups)
+    params, in_groups = stack_of(0), groups(decay)
+    state, update = begin(rule, params, in_groups), update or partial(update_, rule)
     for step in range(STEPS):
         schedule = torch.full((TRIALS,), factor(step), dtype=torch.float64)
-        grads = {name: gradient_scale * g for name, g in stack_of(step + 1, dtype).items()}
-        state.step.add_(1)
-        optimizer.update_(params, grads, state, in_groups, schedule)
+        grads = {name: gradient_scale * g for name, g in stack_of(step + 1).items()}
+        update(params, grads, state, in_groups, schedule)
     return params
+
+
+def first_step(rule: UpdateRule, update: Update | None = None, **changes: Stack) -> Stack:
+    """What one update without decay changes; `changes` replaces params or grads."""
+    params, in_groups = changes.get("params", stack_of(0)), groups(decay=0)
+    before = {name: stack.clone() for name, stack in params.items()}
+    ones, update = torch.ones(TRIALS, dtype=torch.float64), update or partial(update_, rule)
+    state = begin(rule, params, in_groups)
+    update(params, changes.get("grads", stack_of(1)), state, in_groups, ones)
+    return {name: stack - before[name] for name, stack in params.items()}
 
 
 def reference(

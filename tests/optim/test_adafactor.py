@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mutransfer_cli.optim.adafactor import EPS, Adafactor
-from mutransfer_cli.optim.stack import begin
-from tests.optim.stacks import TRIALS, assert_same, groups, reference, run, stack_of
+from tests.optim import stacks
+from tests.optim.stacks import TRIALS, assert_same, first_step, reference, run, stack_of
 
 
 def test_equals_torch_adafactor() -> None:
@@ -15,20 +16,21 @@ def test_equals_torch_adafactor() -> None:
         assert_same(params, trial, expected)
 
 
-def test_the_rate_has_no_cap() -> None:
-    """Twice the rate is twice the first step, also beyond torch's cap of 1."""
-    optimizer, moved = Adafactor(-0.8, 1e-3), []
-    for lr in (2.0, 4.0):
-        params, (matrix, _) = stack_of(0), groups(decay=0)
-        before = params["matrix"].clone()
-        matrix.lr.fill_(lr)
-        state_of_one = {"matrix": params["matrix"]}
-        state = begin(optimizer, state_of_one, [matrix])
-        state.step.add_(1)
-        ones = torch.ones(TRIALS, dtype=torch.float64)
-        optimizer.update_(state_of_one, stack_of(1), state, [matrix], ones)
-        moved.append(params["matrix"] - before)
-    torch.testing.assert_close(moved[1], 2 * moved[0])
+def test_the_rate_has_no_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty times the rate is forty times the step, far beyond torch's cap of 1."""
+    plain = first_step(Adafactor(-0.8, 1e-3))
+    monkeypatch.setattr(stacks, "LR", [40 * lr for lr in stacks.LR])
+    fast = first_step(Adafactor(-0.8, 1e-3))
+    torch.testing.assert_close(fast["matrix"], 40 * plain["matrix"])
+
+
+def test_a_step_is_relative_to_the_weights_down_to_the_floor() -> None:
+    rule, plain = Adafactor(-0.8, scale_floor=1e-3), first_step(Adafactor(-0.8, 1e-3))["matrix"]
+    larger = {name: 10 * stack for name, stack in stack_of(0).items()}
+    torch.testing.assert_close(first_step(rule, params=larger)["matrix"], 10 * plain)
+    tiny = {name: 1e-9 * stack for name, stack in stack_of(0).items()}
+    size = stack_of(0)["matrix"].square().mean((1, 2), keepdim=True).sqrt()
+    torch.testing.assert_close(first_step(rule, params=tiny)["matrix"], 1e-3 * plain / size)
 
 
 def test_the_scale_of_the_loss_does_not_matter() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mutransfer_cli.optim.adamw import AdamW
 from mutransfer_cli.optim.muon import Muon, orthogonalised
-from mutransfer_cli.optim.stack import begin
+from mutransfer_cli.optim.stack import begin, update_
 from mutransfer_cli.rules.optimizers import LrAdjustment
 from tests.optim.stacks import (
     BETAS,
@@ -59,18 +59,16 @@ def test_hidden_follows_the_published_iteration_and_the_rest_adamw() -> None:
 def test_each_update_is_close_to_that_of_torch_which_iterates_in_bfloat16(
     adjustment: LrAdjustment,
 ) -> None:
-    optimizer, (hidden, _) = Muon(0.95, adjustment, AdamW(BETAS)), groups(decay=0)
-    params = {"matrix": stack_of(0)["matrix"]}
-    state, ones = begin(optimizer, params, [hidden]), torch.ones(TRIALS, dtype=torch.float64)
-    theirs = params["matrix"][0].clone()
+    rule, (hidden, _) = Muon(0.95, adjustment, AdamW(BETAS)), groups(decay=0)
+    params, ones = {"matrix": stack_of(0)["matrix"]}, torch.ones(TRIALS, dtype=torch.float64)
+    state, theirs = begin(rule, params, [hidden]), params["matrix"][0].clone()
     torch_muon = torch.optim.Muon([theirs], lr=LR[0], weight_decay=0.0, adjust_lr_fn=adjustment)
     for step in range(STEPS):
         before, before_theirs = params["matrix"][0].clone(), theirs.clone()
         gradient = stack_of(step + 1)["matrix"]
         theirs.grad = gradient[0].clone()
         torch_muon.step()  # type: ignore[no-untyped-call]
-        state.step.add_(1)
-        optimizer.update_(params, {"matrix": gradient}, state, [hidden], ones)
+        update_(rule, params, {"matrix": gradient}, state, [hidden], ones)
         ours, expected = params["matrix"][0] - before, theirs - before_theirs
         assert (ours - expected).norm() <= 0.05 * expected.norm()
 

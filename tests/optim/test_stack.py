@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,10 +13,10 @@ from mutransfer_cli.optim.adamw import AdamW
 from mutransfer_cli.optim.lion import Lion
 from mutransfer_cli.optim.muon import Muon
 from mutransfer_cli.optim.sgd import SGD
-from mutransfer_cli.optim.stack import ByTrial, Optimizer
+from mutransfer_cli.optim.stack import UpdateRule, update_by_trial_
 from tests.optim.stacks import BETAS, run
 
-OPTIMIZERS = [
+RULES = [
     SGD(0.9),
     AdamW(BETAS),
     AdamAtan2(BETAS, 1.27, 1.0),
@@ -24,8 +26,8 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: type(optimizer).__name__)
-def test_by_trial_is_the_same_update(optimizer: Optimizer) -> None:
-    together, one_by_one = run(optimizer), run(ByTrial(optimizer))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_by_trial_is_the_same_update(rule: UpdateRule) -> None:
+    together, one_by_one = run(rule), run(rule, update=partial(update_by_trial_, rule))
     for name, stack in together.items():
         torch.testing.assert_close(one_by_one[name], stack, rtol=1e-9, atol=1e-12)

@@ -57,6 +57,29 @@ def test_a_matrix_of_unknown_orientation_is_named() -> None:
         read_base_plan(Odd, base_width=16)
 
 
+def test_a_tied_parameter_is_named_with_both_names() -> None:
+    """It would be an embedding and a readout at once."""
+
+    def tied(width: int) -> Transformer:
+        model = small(width)
+        model.readout.weight = model.embedding.weight
+        return model
+
+    with pytest.raises(InputError, match=r"readout\.weight and embedding\.weight are one tied"):
+        read_base_plan(tied, base_width=16)
+
+
+def test_a_frozen_parameter_has_no_place_in_the_plan() -> None:
+    def frozen(width: int) -> Transformer:
+        model = small(width)
+        model.embedding.weight.requires_grad_(False)
+        return model
+
+    names = [p.name for p in read_base_plan(frozen, base_width=16)]
+    assert "embedding.weight" not in names
+    assert len(names) == 5
+
+
 def test_a_later_token_never_changes_an_earlier_logit() -> None:
     torch.manual_seed(0)
     model = small(16)

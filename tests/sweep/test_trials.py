@@ -34,6 +34,16 @@ def test_the_grid_is_every_width_with_every_rate_and_seed() -> None:
     assert len({t.id for at_width in found.values() for t in at_width}) == 8
 
 
+def test_further_axes_multiply_the_grid_and_keep_the_trials_there_were() -> None:
+    rates = {"lr": (0.1, 0.2)}
+    plain = expand(SweepGrid(widths=(16,), axes=rates, seeds=(0,)), "protocol")[16]
+    axes = {**rates, "lr_mult.hidden": (2.0, 1.0)}
+    wider = expand(SweepGrid(widths=(16,), axes=axes, seeds=(0,)), "protocol")[16]
+    assert [tuple(t.axes.values()) for t in wider] == [(1, 0.1), (1, 0.2), (2, 0.1), (2, 0.2)]
+    assert [t.id for t in wider[:2]] == [t.id for t in plain]
+    assert len({t.id for t in wider}) == 4
+
+
 @pytest.mark.parametrize(
     ("count", "size", "sizes"),
     [(7, 8, [7]), (8, 8, [8]), (9, 8, [5, 4]), (20, 8, [7, 7, 6]), (3, 1, [1, 1, 1]), (0, 8, [])],

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText, gather, train_offsets
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
@@ -54,6 +55,42 @@ def test_a_trial_in_a_group_of_eight_equals_the_trial_alone_bit_for_bit(sweep: S
         alone = train(sweep, [trial])
         assert torch.equal(group.train_losses[:, index], alone.train_losses[:, 0])
         assert torch.equal(group.eval_losses[index], alone.eval_losses[0])
+
+
+OPTIMIZERS = ("sgd", "adam_atan2", "lion", "adafactor", "muon")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_so_it_does_under_every_optimizer(
+    tiny: dict[str, Any], sweep: Sweep, prepare: Prepare, name: str
+) -> None:
+    tiny["optimizer"] = {"name": name, "weight_decay": 0.1}
+    tiny["train"] |= {"steps": 12, "warmup": 2}
+    sweep = prepare(tiny)
+    trials = of_seed(sweep, 0)[:5]
+    group, alone = train(sweep, trials), train(sweep, [trials[3]])
+    assert torch.equal(group.train_losses[:, 3], alone.train_losses[:, 0])
+    assert torch.equal(group.eval_losses[3], alone.eval_losses[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_update_can_be_compiled(
+    tiny: dict[str, Any],
+    sweep: Sweep,
+    prepare: Prepare,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """One graph without breaks, equal to the update of one trial after the other."""
+    compile_whole = partial(torch.compile, backend="eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compile_whole)
+    tiny["model"]["depth"] = 1
+    tiny["optimizer"] = {"name": name, "weight_decay": 0.1}
+    tiny["train"] |= {"steps": 3, "warmup": 1}
+    sweep = prepare(tiny)
+    trials = of_seed(sweep, 0)[:3]
+    eager, compiled = train(sweep, trials), train(sweep, trials, compiled=True)
+    torch.testing.assert_close(compiled.train_losses, eager.train_losses, rtol=1e-4, atol=1e-4)
 
 
 def test_order_and_seeds_within_a_group_do_not_matter(sweep: Sweep) -> None:
@@ -181,6 +218,15 @@ def test_the_loss_is_cross_entropy() -> None:
     targets = torch.randint(7, (2, 3), generator=generator)
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     torch.testing.assert_close(token_loss(logits, targets), expected)
+
+
+def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:
+    trial = of_seed(sweep, 0)[0]
+    trainer: GroupTrainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    plan = sweep.trial_plan(trial)
+    for wrong, named in ((plan[1:], plan[0].name), ((*plan, plan[0]), "planned twice")):
+        with pytest.raises(InputError, match=f"hold different parameters: .*{named}"):
+            trainer.ensemble.start([wrong], [0])
 
 
 def test_same_seed_same_first_weights_at_every_rate(sweep: Sweep) -> None:

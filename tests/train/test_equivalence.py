@@ -13,6 +13,7 @@ from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
+from tests.train.test_ensemble import plain_losses
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Losses = Callable[..., Tensor]
@@ -107,6 +108,11 @@ def test_folded_is_unfolded(losses: Losses, name: str, optimizer: str, decay: fl
     assert difference(plain, folded) <= 1e-9
 
 
-def test_at_the_base_width_all_are_the_plain_model(losses: Losses) -> None:
-    plain, *others = (losses(name, "adamw", width=BASE_WIDTH) for name in PARAMETERIZATIONS)
-    assert all(torch.equal(plain, other) for other in others)
+def test_at_the_base_width_all_are_the_plain_model(
+    losses: Losses, tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    engine = [losses(name, "adamw", width=BASE_WIDTH) for name in PARAMETERIZATIONS]
+    assert all(torch.equal(engine[0], other) for other in engine[1:])
+    sweep = prepare(tiny)
+    plain = plain_losses(sweep, sweep.trials[BASE_WIDTH][0])
+    assert difference(plain, engine[0]) <= 1e-9

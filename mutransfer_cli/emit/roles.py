@@ -1,0 +1,107 @@
+"""What a role gets at the target: every number with its status and source."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from mutransfer_cli.files.recipe import (
+    Betas,
+    ParameterPattern,
+    Quantity,
+    RoleRecipe,
+    WeightDecay,
+)
+from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.optimizers import family_of
+from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
+from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.weight_decay import decay_source, to_independent
+
+RULE_SOURCE = "Everett et al. 2024 (arXiv 2407.05872)"
+
+
+def role_recipe(
+    protocol: Protocol,
+    rule: Rule,
+    planned: Sequence[PlannedParameter],
+    fitted: Mapping[AxisName, Quantity],
+) -> RoleRecipe:
+    optimizer, first = protocol.optimizer, planned[0]
+    role, x = first.role, role_exponents(rule, first.role)
+    derived = f"{RULE_SOURCE}, {rule.parameterization}" + (", folded" if rule.folded else "")
+    patterns = {
+        name_pattern(parameter.name): Quantity(
+            value=parameter.init_std,
+            status="derived",
+            source=f"base init std * width_mult^{x.init_std}; {derived}",
+        )
+        for parameter in planned
+    }
+    # muon's betas and eps are those of adamw, which updates all but hidden matrices
+    adam = family_of(optimizer.name, role) == "adam"
+    betas, eps = getattr(optimizer, "betas", None) if adam else None, first.eps
+    return RoleRecipe(
+        optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
+        lr=_role_lr(first, rule, fitted),
+        weight_decay=_weight_decay(first, rule),
+        eps=None
+        if eps is None
+        else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
+        betas=None
+        if betas is None
+        else Betas(value=betas, status="assumed", source="the proxies'"),
+        multiplier=Quantity(
+            value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
+        ),
+        parameters=tuple(
+            ParameterPattern(pattern=pattern, init_std=init_std)
+            for pattern, init_std in patterns.items()
+        ),
+    )
+
+
+def _role_lr(
+    planned: PlannedParameter, rule: Rule, fitted: Mapping[AxisName, Quantity]
+) -> Quantity:
+    """Its interval takes the errors of the base rate and of the role's factor as independent."""
+    mult = [axis for role, axis in MULT_AXES.items() if role == planned.role and axis in fitted]
+    names: list[AxisName] = ["lr", *mult]
+    sources = [fitted[name] for name in names]
+    half_widths = [math.log2(q.high / q.low) / 2 for q in sources if q.low and q.high]
+    factor = 2 ** math.hypot(*half_widths)
+    return Quantity(
+        value=planned.lr,
+        status="fitted",
+        low=planned.lr / factor,
+        high=planned.lr * factor,
+        level=fitted["lr"].level,
+        source=" * ".join(
+            ["base_lr", *mult, f"width_mult^{role_exponents(rule, planned.role).lr}"]
+        ),
+    )
+
+
+def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
+    """Back in the rule's convention; the plan speaks lr_coupled."""
+    x = role_exponents(rule, planned.role).weight_decay
+    value = planned.weight_decay
+    if rule.decay_convention == "independent":
+        value = to_independent(value, "lr_coupled", planned.lr)
+    if x is None:
+        source = "none for this role"
+    else:
+        source = f"the proxies' * width_mult^{x}; {decay_source(rule.weight_decay)}"
+    if x is not None and planned.role == "readout":
+        source += "; that the readout decays as hidden does is assumed"
+    return WeightDecay(
+        value=value, status="assumed", source=source, convention=rule.decay_convention
+    )
+
+
+def name_pattern(name: str) -> str:
+    r"""An anchored regex for a parameter in any block: blocks.0.up.weight -> ^blocks\.\d+\.up..."""
+    parts = (r"\d+" if part.isdigit() else re.escape(part) for part in name.split("."))
+    return "^" + r"\.".join(parts) + "$"
