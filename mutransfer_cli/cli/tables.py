@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mutransfer_cli.sweep.price import WidthPrice
 
 BARS = " ▁▂▃▄▅▆▇█"
-WIDE = 140  # columns where there is no terminal
+WIDE = 110  # columns where there is no terminal
 FULL_BAR = 0.25  # nats above the best of the width
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mutransfer_cli.optim.stack import Member, ParamGroup, over
 from mutransfer_cli.rules.roles import Role
 
-EPS = 1e-30  # floor under the root of the second moment
+EPS = 1e-30  # added to squared gradients
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Adafactor:
         directions = []
         for member in members:
             second = second_moment_(member, over(newest, member.grad))
-            update = second.clamp_(min=EPS**2).rsqrt_().mul_(member.grad)
+            update = second.rsqrt_().mul_(member.grad)
             scale = rms(member.param).clamp(min=self.scale_floor)
             directions.append(scale / rms(update).clamp(min=1) * update)
         return directions
@@ -52,13 +52,14 @@ class Adafactor:
 
 def second_moment_(member: Member, newest: Tensor) -> Tensor:
     """Takes the gradient's squares into their mean; returns it in the gradient's shape."""
-    square = member.grad.square()
+    square = member.grad.square() + EPS
     if "whole" in member.slots:
         return member.slots["whole"].lerp_(square, newest).clone()
     row, column = member.slots["row"], member.slots["column"]
     row.lerp_(square.mean(-1, keepdim=True), newest)
     column.lerp_(square.mean(-2, keepdim=True), newest)
-    return row * column / row.mean(-2, keepdim=True).clamp(min=EPS)
+    # in this order nothing underflows where a row of an embedding was never read
+    return row / row.mean(-2, keepdim=True) * column
 
 
 def rms(stack: Tensor) -> Tensor:

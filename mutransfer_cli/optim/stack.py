@@ -91,8 +91,7 @@ def update_(
     """One update of all trials in place. `schedule` is the factor on the peak rate, [T]."""
     state.step.add_(1)
     for group in groups:
-        members = [Member(params[n], grads[n], state.slots[n]) for n in group.names]
-        apply_(rule, group, members, state.step, schedule)
+        apply_(rule, group, members_of(group, params, grads, state), state.step, schedule)
 
 
 def update_by_trial_(
@@ -109,7 +108,7 @@ def update_by_trial_(
     """
     state.step.add_(1)
     for group in groups:
-        members = [Member(params[n], grads[n], state.slots[n]) for n in group.names]
+        members = members_of(group, params, grads, state)
         for trial in range(len(schedule)):
             one = slice(trial, trial + 1)
             alone = ParamGroup(
@@ -124,6 +123,15 @@ def update_by_trial_(
                 for m in members
             ]
             apply_(rule, alone, slices, state.step[one], schedule[one])
+
+
+def members_of(
+    group: ParamGroup,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+) -> list[Member]:
+    return [Member(params[name], grads[name], state.slots[name]) for name in group.names]
 
 
 def apply_(

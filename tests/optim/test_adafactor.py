@@ -38,3 +38,15 @@ def test_the_scale_of_the_loss_does_not_matter() -> None:
     scaled = run(Adafactor(-0.8, 1e-3), decay=0, gradient_scale=1e-6)
     for name in plain:
         torch.testing.assert_close(scaled[name], plain[name])
+
+
+def test_a_row_without_gradient_stays_in_float32() -> None:
+    """As rows of an embedding whose tokens are not in the batch."""
+    params = {name: stack.float() for name, stack in stack_of(0).items()}
+    grads = {name: stack.float() for name, stack in stack_of(1).items()}
+    grads["matrix"][:, 2] = 0
+    grads["vector"][:] = 0
+    step = first_step(Adafactor(-0.8, 1e-3), params=params, grads=grads)
+    assert all(stack.isfinite().all() for stack in step.values())
+    assert not step["matrix"][:, 2].any()
+    assert step["matrix"][:, 1].all()
