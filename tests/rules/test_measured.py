@@ -1,4 +1,7 @@
-"""The derived exponents against real proxies on real text, over a wide range of widths."""
+"""The derived exponents against real proxies on real text, over a wide range of widths.
+
+`pytest -rP` prints the slopes.
+"""
 
 from __future__ import annotations
 
@@ -107,10 +110,12 @@ def slopes(
 ) -> dict[str, float]:
     """d log(quantity) / d log(width) of each quantity that `measure` returns."""
     rows = [measure(Proxies(width, rule, optimizer_at(width), lr, steps)) for width in widths]
-    return {
+    found = {
         name: float(np.polyfit(np.log(widths), np.log([row[name] for row in rows]), 1)[0])
         for name in rows[0]
     }
+    print(rule, optimizer_at(widths[-1]), {name: round(slope, 3) for name, slope in found.items()})
+    return found
 
 
 def gradient_sizes(proxies: Proxies) -> dict[str, float]:
@@ -194,12 +199,12 @@ def first_update(optimizer: dict[str, Any], **rule: str) -> list[float]:
 
 def test_a_constant_epsilon_stops_the_hidden_layers_of_ntk_at_large_width() -> None:
     """Their gradient falls as 1/n; from where it meets eps on, so does the update."""
-    assert max(first_update({"eps": 1e-3})) < -0.3
+    assert max(first_update({"eps": 1e-2})) < -0.5
 
 
 def test_epsilon_per_layer_and_atan2_do_not() -> None:
     for measured in (
-        first_update({"eps": 1e-3}, epsilon="per_layer"),
+        first_update({"eps": 1e-2}, epsilon="per_layer"),
         first_update({"name": "adam_atan2"}),
     ):
         assert max(map(abs, measured)) <= 0.05

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-KILLS = 10
-
 WriteSpec = Callable[[Any], Path]
 Key = tuple[int, float, int]
 Outcome = tuple[str, float | None]
@@ -62,8 +60,14 @@ def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
     return losses(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
-    spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, run: Callable[..., Any], tmp_path: Path
+    spec: Path,
+    tiny: dict[str, Any],
+    write_spec: WriteSpec,
+    run: Callable[..., Any],
+    tmp_path: Path,
+    kills: int,
 ) -> None:
     tiny["train"] |= {"steps": 15, "batch": 32}
     tiny["sweep"]["seeds"] = [0, 1, 2, 3]
@@ -73,7 +77,7 @@ def test_killed_at_random_moments(
     assert sweep(spec, reference).returncode == 0  # nothing to train: what starting up takes
     start_up = time.monotonic() - started
     chance, recorded, killed_while_training = random.Random(0), dict[Key, Outcome](), 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-3) as process:
             time.sleep(start_up + chance.uniform(-0.5, 2.0))
             process.send_signal(signal.SIGKILL)

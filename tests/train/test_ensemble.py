@@ -191,12 +191,12 @@ def test_compiled_equals_eager(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) ->
 def test_many_widths_are_all_compiled(
     tiny: dict[str, Any], prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.compile gives up in silence after eight graphs of one function; here it would fail."""
+    """torch.compile gives up in silence after so many graphs of a function; here it would fail."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     tiny["train"] |= {"steps": 2, "warmup": 1}
-    tiny["sweep"] = {"widths": [16, 24, 32, 40, 48], "axes": {"lr": [0.01]}}
+    tiny["sweep"] = {"widths": [16, 24, 32], "axes": {"lr": [0.01]}}
     many = prepare(tiny)
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    with torch._dynamo.config.patch(recompile_limit=4, fail_on_recompile_limit_hit=True):
         for trials in many.trials.values():
             assert train(many, trials, compiled=True).eval_losses.isfinite().all()
 
