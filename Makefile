@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow bench bench-rules clean
+.PHONY: install quickstart test lint test-slow bench bench-rules bench-fit clean
 
 install: $(VENV)/installed
 
@@ -36,6 +36,9 @@ bench: install
 
 bench-rules: install
 	$(BIN)/python tests/benchmarks/parameterizations.py
+
+bench-fit: install
+	$(BIN)/python -m tests.benchmarks.fit_coverage
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

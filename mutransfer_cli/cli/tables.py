@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from mutransfer_cli.files.exponents import Exponents, Optimum
+    from mutransfer_cli.files.exponents import Axis, Exponents, Optimum
     from mutransfer_cli.files.records import TrialRecord
     from mutransfer_cli.rules.plan import AxisName
     from mutransfer_cli.sweep.price import WidthPrice
@@ -42,6 +42,24 @@ def print_fit(document: Exponents, trials: Iterable[TrialRecord]) -> None:
             f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}  "
             f"(the rule expects {expected}; {document.protocol.parameterization.name})"
         )
+        out.print(_apart(axis))
+        for warning in axis.warnings.values():
+            out.print(f"warning: {warning}")
+
+
+def _apart(axis: Axis) -> str:
+    """What stands behind the interval, number by number."""
+    law, measured, line = axis.law_interval, axis.measurement_interval, axis.line
+    assert law is not None
+    assert measured is not None
+    assert line is not None
+    shorter = axis.without_largest
+    return (
+        f"  scatter between widths +-{(law.high - law.low) / 2:.3f} (sd {line.scatter:.2f} octave)"
+        f", measurement +-{(measured.high - measured.low) / 2:.3f}; parabolas "
+        f"{law.value - (axis.form_spread or 0):+.3f}"
+        + (f"; largest left out {shorter:+.3f}" if shorter is not None else "")
+    )
 
 
 def _bowls(axis: AxisName, trials: Sequence[TrialRecord]) -> Table:
@@ -83,7 +101,7 @@ def _bar(loss: float, best: float) -> str:
 
 def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:
     table = Table(title=f"optimal {axis} by width", box=None)
-    for column in ("width", "optimum", "95 % interval", "curvature (nats/octave²)", "status"):
+    for column in ("width", "optimum", "95 % interval", "nats/octave²", "tilt/octave", "status"):
         table.add_column(column, justify="right")
     for width, at_width in sorted(optimum.items()):
         interval = ""
@@ -94,6 +112,7 @@ def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:
             power_of_two(at_width.value) if at_width.value is not None else "-",
             interval,
             f"{at_width.curvature:.4f}" if at_width.curvature is not None else "-",
+            f"{at_width.tilt:+.2f}" if at_width.tilt is not None else "-",
             at_width.status + (f" ({at_width.side})" if at_width.side else ""),
         )
     return table

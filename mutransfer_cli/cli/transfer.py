@@ -58,6 +58,7 @@ def transfer(
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
     recipe = build_recipe(document, width, said, folded)
+    note(f"forecast: {recipe.forecast.sentence}")
     for warning in recipe.warnings:
         note(f"warning: {warning}")
     write_result(dump(recipe, as_json), stdout_or(output))

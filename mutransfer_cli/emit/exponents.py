@@ -13,10 +13,10 @@ from mutransfer_cli.files.exponents import (
     Interval,
     Line,
     Optimum,
+    Prediction,
 )
 from mutransfer_cli.files.records import Records
-from mutransfer_cli.fit.bowl import Bowl
-from mutransfer_cli.fit.exponent import Fit
+from mutransfer_cli.fit.exponent import Bowl, Fit, Law
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import Rule
 
@@ -47,29 +47,41 @@ def _expected(axis: AxisName, rule: Rule) -> float | None:
 
 
 def _axis(fit: Fit, expected: float | None) -> Axis:
-    exponent, line = None, None
-    if fit.law is not None:
-        law = fit.law
-        exponent = Interval(
-            value=law.exponent,
-            low=law.exponent - law.half_width,
-            high=law.exponent + law.half_width,
-            level=fit.level,
-        )
-        line = Line(
-            width=2**law.centre,
-            value=2**law.value,
-            low=2 ** (law.value - law.value_half_width),
-            high=2 ** (law.value + law.value_half_width),
-            scatter=law.scatter,
-        )
+    law = fit.law
     return Axis(
         status=fit.status,
         sentence=fit.sentence,
-        exponent=exponent,
+        exponent=law and _interval(fit, law, law.half_width),
+        law_interval=law and _interval(fit, law, law.law_half_width),
+        measurement_interval=law and _interval(fit, law, law.measurement_half_width),
+        form_spread=law and law.form_spread,
+        without_largest=law and law.without_largest,
         expected_exponent=expected,
-        line=line,
+        line=law and _line(law),
+        prediction=law
+        and Prediction(
+            width=2**law.future_centre,
+            half_width=law.future_half_width,
+            per_octave=law.future_per_octave,
+            quantile=law.future_quantile,
+        ),
+        warnings=fit.warnings,
         optimum={width: _optimum(bowl) for width, bowl in fit.bowls.items()},
+    )
+
+
+def _interval(fit: Fit, law: Law, half_width: float) -> Interval:
+    x = law.exponent
+    return Interval(value=x, low=x - half_width, high=x + half_width, level=fit.level)
+
+
+def _line(law: Law) -> Line:
+    return Line(
+        width=2**law.centre,
+        value=2**law.value,
+        low=2 ** (law.value - law.value_half_width),
+        high=2 ** (law.value + law.value_half_width),
+        scatter=law.scatter,
     )
 
 
@@ -80,7 +92,9 @@ def _optimum(bowl: Bowl) -> Optimum:
         high=_natural(bowl.high),
         status=bowl.status,
         side=bowl.side,
+        form=bowl.form,
         curvature=bowl.curvature,
+        tilt=bowl.tilt,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from mutransfer_cli import __version__
+from mutransfer_cli.emit.forecast import forecast
 from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents
@@ -73,6 +74,7 @@ def build_recipe(
         values="absolute",
         optimizer=protocol.optimizer.model_dump(exclude=PER_ROLE),
         base_lr=fitted["lr"],
+        forecast=forecast("lr", exponents.axes["lr"], width, fitted["lr"].value),
         lr_mult=_lr_mult(protocol.optimizer, fitted),
         attention_scale=AttentionScaleValue(
             formula=protocol.model.attention_scale,
@@ -162,13 +164,16 @@ def holds_for_protocol(protocol: Protocol) -> HoldsFor:
 
 
 def _fit_warnings(name: AxisName, axis: Axis) -> list[str]:
+    """Of the fit itself, and where it misses what the rule expects."""
+    found = list(axis.warnings.values())
     exponent, expected = axis.exponent, axis.expected_exponent
     assert exponent is not None
     if expected is None or exponent.low <= expected <= exponent.high:
-        return []
+        return found
     return [
+        *found,
         f"the rule expects exponent {expected:g} of the base {name} and the fit says "
-        f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived"
+        f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived",
     ]
 
 

@@ -26,16 +26,20 @@ class Optimum(Strict):
     """The best value at one width, in the hyperparameter's own units; null unless status is ok.
 
     Attributes:
-        curvature: nats per octave^2.
+        low, high: sampling error only.
+        form: octaves to the optimum of a parabola: what the form of the bowl may add to the error.
+        curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
         side: where the optimum lies when it is not_bracketed.
     """
 
     value: Positive | None
     low: Positive | None
     high: Positive | None
-    status: Literal["ok", "not_bracketed", "too_few_points", "unresolved"]
+    status: Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
     side: Literal["low", "high"] | None = None
+    form: NonNegative | None = None
     curvature: Number | None = None
+    tilt: Number | None = None
 
 
 class Line(Strict):
@@ -52,17 +56,44 @@ class Line(Strict):
     scatter: NonNegative
 
 
-class Axis(Strict):
-    """One hyperparameter: `exponent` is d log(optimum) / d log(width), null when refused.
+class Prediction(Strict):
+    """Where one future optimum lies, in octaves about the line, at the intervals' level:
 
-    `expected_exponent` is the rule's; null where the rule says nothing of the axis.
+    within sqrt(half_width^2 + (per_octave * log2(other / width))^2) at another width, which is
+    `quantile` standard errors.
+    """
+
+    width: Positive
+    half_width: NonNegative
+    per_octave: NonNegative
+    quantile: Positive
+
+
+class Axis(Strict):
+    """One hyperparameter.
+
+    Attributes:
+        exponent: d log(optimum) / d log(width), null when refused; its interval is the wider of
+            the next two.
+        law_interval: for widths like these, scatter between them included.
+        measurement_interval: for exactly these widths, if there were no scatter.
+        form_spread: the exponent minus that of parabolas.
+        without_largest: the exponent without the largest width; null with three.
+        expected_exponent: the rule's; null where the rule says nothing of the axis.
+        warnings: by code.
     """
 
     status: Literal["ok", "insufficient"]
     sentence: str
     exponent: Interval | None
+    law_interval: Interval | None
+    measurement_interval: Interval | None
+    form_spread: Number | None
+    without_largest: Number | None
     expected_exponent: Number | None
     line: Line | None
+    prediction: Prediction | None
+    warnings: dict[str, str]
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
 
 

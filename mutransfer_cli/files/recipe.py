@@ -76,6 +76,23 @@ class RoleRecipe(Strict):
     parameters: tuple[ParameterPattern, ...]
 
 
+class Forecast(Strict):
+    """Where one future run's own optimum of the base lr lies, and what `base_lr` then costs.
+
+    Attributes:
+        low, high: prediction interval at `level`, scatter between widths included.
+        expected_excess_loss: nats per token above the optimum at the target.
+        times_largest_width: target width over the largest fitted one.
+    """
+
+    low: Positive
+    high: Positive
+    level: Level
+    expected_excess_loss: NonNegative
+    times_largest_width: Positive
+    sentence: str
+
+
 class AttentionScaleValue(Strict):
     formula: AttentionScale
     head_size: Count
@@ -123,6 +140,7 @@ class Recipe(Strict):
     values: Literal["absolute"]
     optimizer: dict[str, Any]
     base_lr: Quantity
+    forecast: Forecast
     lr_mult: dict[MatrixRole, Quantity]
     attention_scale: AttentionScaleValue
     roles: dict[Role, RoleRecipe]

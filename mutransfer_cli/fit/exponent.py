@@ -1,22 +1,90 @@
-"""The fit of one axis: a table of trials in, optima and exponent with interval out."""
+"""The fit of one axis: tables of trials in, optima and exponent with intervals out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mutransfer_cli.fit.bowl import Bowl, Cells, fit_bowls
-from mutransfer_cli.fit.scaling import MIN_WIDTHS, Law, fit_law
+from mutransfer_cli.fit.bowls import Bowls, fit_bowls
+from mutransfer_cli.fit.cells import Cells, broken, first_noise
+from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
+from mutransfer_cli.fit.law import MIN_WIDTHS, Laws, fit_laws, future_spread
+from mutransfer_cli.fit.table import cells_of, profile
 
 Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
 
 LEVEL = 0.95
+TILT_DRIFT = 0.1  # per doubling of width
+
+
+@dataclass(frozen=True)
+class Bowl:
+    """The optimum at one width; log2 units.
+
+    Attributes:
+        status: `ok`, or why the optimum is not used.
+        side: where the optimum lies when it is not bracketed.
+        optimum, low, high: with its Fieller interval; None unless ok.
+        curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
+        form: how far the optimum of a parabola lies from it, octaves; the interval holds no such
+            error of form.
+        near_edge: the optimum is ok but less than an octave from an end of the grid.
+        n: cells with finite losses.
+    """
+
+    status: BowlStatus
+    side: Side | None
+    optimum: float | None
+    low: float | None
+    high: float | None
+    curvature: float | None
+    tilt: float | None
+    form: float | None
+    near_edge: bool
+    n: int
+
+
+@dataclass(frozen=True)
+class Law:
+    """log2 optimum = value + exponent * (log2 width - centre), log2 units; half-widths at LEVEL.
+
+    Attributes:
+        half_width: of the exponent, the larger of the next two.
+        law_half_width: for widths like these, scatter between them included.
+        measurement_half_width: for exactly these widths, if there were no scatter.
+        value_half_width: of the line at the centre, where it is independent of the slope.
+        scatter: sd of the true optima about the line, octaves.
+        widths: number of widths.
+        form_spread: exponent of tilted bowls minus that of parabolas.
+        tilt_drift, tilt_drift_error: of the tilt per doubling of width, and its standard error.
+        without_largest: the exponent without the largest width; None with three widths.
+        future_half_width, future_per_octave: one future optimum lies within
+            hypot(future_half_width, future_per_octave * (log2 width - future_centre)), which is
+            future_quantile standard errors.
+    """
+
+    exponent: float
+    half_width: float
+    law_half_width: float
+    measurement_half_width: float
+    centre: float
+    value: float
+    value_half_width: float
+    scatter: float
+    widths: int
+    form_spread: float
+    tilt_drift: float
+    tilt_drift_error: float
+    without_largest: float | None
+    future_centre: float
+    future_half_width: float
+    future_per_octave: float
+    future_quantile: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +98,7 @@ class Fit:
         level: of every interval.
         bowls: by width, log2 units.
         law: the line across widths; None when insufficient.
+        warnings: by code, each a sentence.
     """
 
     axis: str
@@ -38,6 +107,7 @@ class Fit:
     level: float
     bowls: dict[int, Bowl]
     law: Law | None
+    warnings: dict[str, str]
 
 
 def fit_exponent(
@@ -54,77 +124,134 @@ def fit_exponent(
             all of these are replicates.
         others: columns of further axes; at each value of `axis` the best of them counts.
     """
-    trials = profile(trials, axis, others, loss)
-    cells = {
-        width: _cells(trials[trials["width"] == width], axis, loss)
-        for width in sorted(int(width) for width in trials["width"].unique())
-    }
-    bowls, freedom = fit_bowls(cells, LEVEL)
-    good = [(width, bowl) for width, bowl in bowls.items() if bowl.status == "ok"]
-    if len(good) < MIN_WIDTHS:
-        return Fit(axis, "insufficient", _why_insufficient(axis, bowls), LEVEL, bowls, None)
-    law = fit_law(
-        np.log2([width for width, _ in good]),
-        np.array([bowl.optimum for _, bowl in good], dtype=np.float64),
-        np.array([bowl.standard_error for _, bowl in good], dtype=np.float64),
-        freedom,
-        LEVEL,
+    cells = cells_of([profile(trials, axis, others, loss)], axis, loss)
+    (fit,) = fit_sweeps(cells, axis)
+    return fit
+
+
+def fit_sweeps(cells: Cells, axis: str) -> list[Fit]:
+    """The fits of stacked sweeps, all at once."""
+    noise = first_noise(cells)
+    kept = cells.without(broken(cells, noise))
+    bowls = fit_bowls(kept, noise)
+    judged = judge(kept, bowls, LEVEL)
+    laws: dict[int, Law] = {}
+    for ok in np.unique(judged.ok, axis=0):
+        if ok.sum() >= MIN_WIDTHS:
+            alike = np.flatnonzero((judged.ok == ok).all(1))
+            laws |= zip(alike.tolist(), _laws(cells.log2_width, bowls, alike, ok), strict=True)
+    return [_fit(axis, _bowls(cells, bowls, judged, g), laws.get(g)) for g in range(len(cells.x))]
+
+
+def _laws(
+    log2_width: Array, bowls: Bowls, sweeps: npt.NDArray[np.intp], ok: npt.NDArray[np.bool_]
+) -> list[Law]:
+    """The laws of the sweeps in which the same widths are ok."""
+    widths = np.flatnonzero(ok)
+    u, y = log2_width[np.ix_(sweeps, widths)], bowls.optimum[np.ix_(sweeps, widths)]
+    covariance = bowls.covariance[np.ix_(sweeps, widths, widths)]
+    freedom = bowls.freedom[sweeps]
+    law = fit_laws(u, y, covariance, freedom, LEVEL)
+    parabola = fit_laws(u, bowls.parabola[np.ix_(sweeps, widths)], covariance, freedom, LEVEL)
+    shorter: Laws | None = None
+    if widths.size > MIN_WIDTHS:
+        shorter = fit_laws(u[:, :-1], y[:, :-1], covariance[:, :-1, :-1], freedom, LEVEL)
+    future = future_spread(u, y, covariance, LEVEL)
+    per_doubling = (u - u.mean(1, keepdims=True)) / ((u - u.mean(1, keepdims=True)) ** 2).sum(
+        1, keepdims=True
     )
+    drift = (per_doubling * bowls.tilt[np.ix_(sweeps, widths)]).sum(1)
+    tilt_covariance = bowls.tilt_covariance[np.ix_(sweeps, widths, widths)]
+    drift_error = np.sqrt(np.einsum("gi,gij,gj->g", per_doubling, tilt_covariance, per_doubling))
+    return [
+        Law(
+            exponent=float(law.exponent[i]),
+            half_width=float(law.half_width[i]),
+            law_half_width=float(law.law_half_width[i]),
+            measurement_half_width=float(law.measurement_half_width[i]),
+            centre=float(law.centre[i]),
+            value=float(law.value[i]),
+            value_half_width=float(law.value_half_width[i]),
+            scatter=float(law.scatter[i]),
+            widths=int(widths.size),
+            form_spread=float(law.exponent[i] - parabola.exponent[i]),
+            tilt_drift=float(drift[i]),
+            tilt_drift_error=float(drift_error[i]),
+            without_largest=None if shorter is None else float(shorter.exponent[i]),
+            future_centre=float(future.centre[i]),
+            future_half_width=float(future.half_width[i]),
+            future_per_octave=float(future.per_octave[i]),
+            future_quantile=future.quantile,
+        )
+        for i in range(len(sweeps))
+    ]
+
+
+def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, Bowl]:
+    found = {}
+    for k, log2_width in enumerate(cells.log2_width[g]):
+        ok = bool(judged.ok[g, k])
+        seen = judged.status[g, k] != "too_few_points"
+        found[round(2**log2_width)] = Bowl(
+            status=cast(BowlStatus, str(judged.status[g, k])),
+            side=cast(Side, str(judged.side[g, k])) if judged.side[g, k] else None,
+            optimum=float(bowls.optimum[g, k]) if ok else None,
+            low=float(judged.low[g, k]) if ok else None,
+            high=float(judged.high[g, k]) if ok else None,
+            curvature=float(bowls.curvature[g, k]) if seen else None,
+            tilt=float(bowls.tilt[g, k]) if seen else None,
+            form=float(abs(bowls.optimum[g, k] - bowls.parabola[g, k])) if ok else None,
+            near_edge=bool(judged.near_edge[g, k]),
+            n=int(cells.count[g, k]),
+        )
+    return found
+
+
+def _fit(axis: str, found: dict[int, Bowl], law: Law | None) -> Fit:
+    if law is None:
+        sentence = why_insufficient(axis, found)
+        return Fit(axis, "insufficient", sentence, LEVEL, found, None, _near_edge(axis, found))
     sentence = (
-        f"the optimal {axis} goes as width^{law.exponent:+.3f} "
-        f"({LEVEL:.0%} interval {law.exponent - law.half_width:+.3f} to "
-        f"{law.exponent + law.half_width:+.3f}, {law.widths} widths)"
+        f"the optimal {axis} goes as width^{law.exponent:+.3f} ({LEVEL:.0%} interval "
+        f"{law.exponent - law.half_width:+.3f} to {law.exponent + law.half_width:+.3f}, "
+        f"{law.widths} widths)"
     )
     if law.widths == MIN_WIDTHS:
         sentence += "; scatter between widths cannot be learned from 3 widths: add widths"
-    return Fit(axis, "ok", sentence, LEVEL, bowls, law)
+    warnings = _near_edge(axis, found) | _disagreements(axis, found, law)
+    return Fit(axis, "ok", sentence, LEVEL, found, law, warnings)
 
 
-def profile(trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str) -> pd.DataFrame:
-    """The rows of the best combination of `others` at each width and value of `axis`.
-
-    Best is the least mean loss over seeds; a combination in which a trial diverged comes last.
-    """
-    if not others:
-        return trials
-    cell = ["width", axis]
-    ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
-    means = ranked.groupby([trials[key] for key in [*cell, *others]]).mean()
-    best = means.groupby(level=cell).idxmin()
-    return trials.set_index([*cell, *others]).loc[list(best)].reset_index()
+def _near_edge(axis: str, bowls: dict[int, Bowl]) -> dict[str, str]:
+    widths = [str(width) for width, bowl in bowls.items() if bowl.near_edge]
+    if not widths:
+        return {}
+    return {
+        "near_edge": f"the optimal {axis} of width {', '.join(widths)} lies less than an octave "
+        "from an end of its grid: extend the grid there"
+    }
 
 
-def _cells(at_width: pd.DataFrame, axis: str, loss: str) -> Cells:
-    x = np.log2(at_width[axis].to_numpy(dtype=np.float64)).round(6)
-    seed = at_width["seed"].to_numpy() if "seed" in at_width else np.zeros(len(x), dtype=int)
-    value = at_width[loss].to_numpy(dtype=np.float64)
-    diverged = np.unique(x[~np.isfinite(value)])
-    good = ~np.isin(x, diverged)
-    cells, index, count = np.unique(x[good], return_inverse=True, return_counts=True)
-    return Cells(
-        x=cells,
-        loss=cell_means(value[good], index, np.unique(seed[good], return_inverse=True)[1]),
-        n=count.astype(np.float64),
-        diverged=diverged,
-    )
+def _disagreements(axis: str, bowls: dict[int, Bowl], law: Law) -> dict[str, str]:
+    found = {}
+    good = {width: bowl for width, bowl in bowls.items() if bowl.status == "ok"}
+    drift = law.tilt_drift
+    if abs(drift) > max(TILT_DRIFT, 2 * law.tilt_drift_error):
+        found["shape_drifts"] = (
+            f"the bowls of {axis} change their shape with width ({drift:+.2f} of tilt per "
+            "doubling): the exponent is biased by an unknown amount; use a finer grid near the "
+            "optimum"
+        )
+    shorter = law.without_largest
+    if shorter is not None and shorter * law.exponent < 0 and abs(law.exponent) > law.half_width:
+        found["sign_without_largest"] = (
+            f"without width {max(good)} the exponent of {axis} is {shorter:+.3f}: its sign hangs "
+            "on one width; add a larger one"
+        )
+    return found
 
 
-def cell_means(value: Array, cell: Indices, seed: Indices) -> Array:
-    """Mean loss of each cell over all seeds, by the additive model loss = cell + seed.
-
-    Where every cell has every seed these are the plain means. Where a seed is missing from some
-    cells, its level would otherwise look like a slope.
-    """
-    if not value.size:
-        return np.empty(0)
-    cells, seeds = int(cell.max()) + 1, int(seed.max()) + 1
-    design = np.concatenate([np.eye(cells)[cell], np.eye(seeds)[seed]], axis=1)
-    effects = np.linalg.lstsq(design, value, rcond=None)[0]
-    means: Array = effects[:cells] + effects[cells:].mean()
-    return means
-
-
-def _why_insufficient(axis: str, bowls: dict[int, Bowl]) -> str:
+def why_insufficient(axis: str, bowls: dict[int, Bowl]) -> str:
     usable = sum(bowl.status == "ok" for bowl in bowls.values())
     reasons = [
         f"width {width} {advice(axis, bowl)}"
@@ -149,5 +276,9 @@ def advice(axis: str, bowl: Bowl) -> str:
             return f"is not_bracketed ({bowl.side}): add {further} values of {axis}"
         case "too_few_points":
             return f"has too_few_points ({bowl.n} finite): add values of {axis}"
+        case "flat":
+            return f"is flat: {axis} makes no difference there beyond the noise"
+        case "multimodal":
+            return f"is multimodal: two minima over {axis}; look at the runs between them"
         case "unresolved":
             return f"is unresolved: add values of {axis} near the optimum, or seeds"

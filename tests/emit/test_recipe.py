@@ -257,3 +257,18 @@ def test_a_swept_factor_is_fitted_and_widens_the_interval(
 
     assert spread("embedding") > spread("hidden")
     assert recipe.roles["embedding"].lr.source.startswith("base_lr * lr_mult.embedding * width")
+
+
+def test_the_forecast_says_what_one_run_may_find_and_what_the_value_costs(sweep: Sweep) -> None:
+    spreads, costs = [], []
+    for width in (64, 512, 4096):
+        recipe = build_recipe(exponents(sweep), width, {})
+        found = recipe.forecast
+        assert found.low < recipe.base_lr.value < found.high
+        assert recipe.base_lr.low is not None
+        assert found.low <= recipe.base_lr.low, "one run scatters more than the line"
+        spreads.append(found.high / found.low)
+        costs.append(found.expected_excess_loss)
+    assert spreads == sorted(spreads)
+    assert costs == sorted(costs)
+    assert "at width 4096, 85.3x the largest fitted width" in found.sentence

@@ -1,0 +1,257 @@
+"""The optimum at every width of a sweep, from tilted bowls whose tilts are partially pooled.
+
+    loss = b + a phi(x - mu; tilt),  tilts ~ N(0, 0.2^2 I + 1.0^2 11')
+
+in a soft window that follows mu: a common tilt is almost free, widths may differ a little from it.
+Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from mutransfer_cli.fit.cells import Cells, deviations
+from mutransfer_cli.fit.tilt import shape
+
+Array = npt.NDArray[np.float64]
+
+STEPS = 14
+PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
+OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
+TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
+LEAST_CURVATURE = 1e-4  # nats per octave^2
+OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
+TINY = 1e-9  # keeps the equations of a width without cells solvable
+
+
+@dataclass(frozen=True)
+class Parabolas:
+    """Soft-window parabolas: where the tilted bowls start, and the check on their form; [G, K]."""
+
+    optimum: Array
+    curvature: Array
+
+
+@dataclass(frozen=True)
+class Bowls:
+    """Tilted bowls of every width.
+
+    Attributes:
+        optimum, curvature, tilt: mu, a and L, [G, K].
+        tilt_covariance: of the tilts' errors, [G, K, K].
+        slope: what is left of the derivative at mu, [G, K], nats per octave.
+        covariance: of the optima's errors, [G, K, K].
+        slope_curvature: covariance of slope and curvature, [G, K, 2, 2].
+        noise: sd of a cell mean, [G, K].
+        freedom: degrees of freedom behind the noise, [G].
+        in_window: weight of the cells used, [G, K].
+        parabola: optimum by the parabola, [G, K].
+    """
+
+    optimum: Array
+    curvature: Array
+    tilt: Array
+    tilt_covariance: Array
+    slope: Array
+    covariance: Array
+    slope_curvature: Array
+    noise: Array
+    freedom: Array
+    in_window: Array
+    parabola: Array
+
+
+def window(cells: Cells, centre: Array, half_width: float, in_cells: float) -> Array:
+    """Weights [G, K, C]: 1 within the half-width, falling to 0 over one cell at its edge.
+
+    On grids coarser than 0.75 octave the half-width is `in_cells` cells. Cells of fewer seeds
+    weigh less.
+    """
+    spacing = cells.spacing
+    reach = np.where(spacing > 0.75, in_cells * spacing, half_width)
+    distance = np.abs(cells.x - centre[..., None])
+    soft = np.clip(((reach + spacing / 2)[..., None] - distance) / spacing[..., None], 0, 1)
+    share = cells.n / np.maximum(cells.n.sum(-1) / np.maximum(cells.count, 1), TINY)[..., None]
+    weight: Array = soft * share
+    return weight
+
+
+def fit_parabolas(cells: Cells) -> Parabolas:
+    """Each window is recentred on its own vertex, at most a cell a step."""
+    centre, spacing = cells.at(cells.x, cells.best), cells.spacing
+    low, high = cells.first - spacing, cells.last + spacing
+    curvature = np.zeros_like(centre)
+    for _ in range(STEPS):
+        weight = window(cells, centre, PARABOLA_WINDOW, 2)
+        d = np.where(cells.present, cells.x - centre[..., None], 0.0)
+        design = np.stack([np.ones_like(d), d, d**2], axis=-1)
+        normal = np.einsum("gkc,gkci,gkcj->gkij", weight, design, design) + TINY * np.eye(3)
+        right = np.einsum("gkc,gkci,gkc->gki", weight, design, cells.mean)
+        _, slope, curvature = np.moveaxis(np.linalg.solve(normal, right[..., None])[..., 0], -1, 0)
+        vertex = np.where(curvature > 0, -slope / (2 * np.where(curvature > 0, curvature, 1)), 0)
+        step = np.where(curvature > 0, vertex, -np.sign(slope) * spacing)
+        centre = np.clip(centre + np.clip(step, -spacing, spacing), low, high)
+    return Parabolas(centre, curvature)
+
+
+@dataclass(frozen=True)
+class _State:
+    """One Gauss-Newton state: parameters [G, K], and the linear system behind the next."""
+
+    mu: Array
+    a: Array
+    tilt: Array
+    weight: Array
+    design: Array
+    precision: Array
+
+
+def fit_bowls(cells: Cells, first_noise: Array) -> Bowls:
+    """All widths of a sweep together.
+
+    Args:
+        first_noise: sd of a cell mean, [G]; weighs the losses against the prior of the tilts.
+    """
+    start = fit_parabolas(cells)
+    mu, tilt = start.optimum, np.zeros_like(start.optimum)
+    a = np.maximum(start.curvature, LEAST_CURVATURE)
+    spacing = cells.spacing
+    low, high = cells.first - spacing, cells.last + spacing
+    for step in range(STEPS):
+        state = _system(cells, mu, a, tilt, first_noise)
+        solution = _solve(state, cells.mean, first_noise)
+        damping = 1.0 if step < 8 else 0.6
+        slope, new_a, tilt_step = solution[..., 1], solution[..., 2], solution[..., 3]
+        a = np.maximum(new_a, LEAST_CURVATURE)
+        move = np.clip(-slope / a, -spacing, spacing)
+        mu = np.clip(mu + damping * move, low, high)
+        tilt = np.clip(tilt + damping * np.clip(tilt_step, -TILT_STEP, TILT_STEP), *TILT_RANGE)
+    state = _system(cells, mu, a, tilt, first_noise)
+    return _with_errors(cells, state, first_noise, start.optimum)
+
+
+def _system(cells: Cells, mu: Array, a: Array, tilt: Array, noise: Array) -> _State:
+    """Columns 1, dphi/dd, phi, a dphi/dtilt of every width, and the precision [G, 4K, 4K]."""
+    weight = window(cells, mu, TILTED_WINDOW, 3)
+    d = np.where(cells.present, cells.x - mu[..., None], 0.0)
+    phi, by_distance, by_tilt = shape(d, tilt[..., None])
+    columns = [np.ones_like(d), by_distance, phi, a[..., None] * by_tilt]
+    design = np.stack(columns, axis=-1)
+    g, k = mu.shape
+    squares = np.einsum("gkc,gkci,gkcj->gkij", weight, design, design) + TINY * np.eye(4)
+    normal = squares / noise[:, None, None, None] ** 2
+    precision = np.zeros((g, k, 4, k, 4))
+    each = np.arange(k)
+    precision[:, each, :, each, :] = np.moveaxis(normal, 1, 0)
+    precision[:, :, 3, :, 3] += prior_precision(k)
+    return _State(mu, a, tilt, weight, design, precision.reshape(g, 4 * k, 4 * k))
+
+
+def prior_precision(k: int) -> Array:
+    """Of the tilts of K widths, [K, K]."""
+    covariance = OWN_TILT**2 * np.eye(k) + COMMON_TILT**2 * np.ones((k, k))
+    return np.linalg.inv(covariance).astype(np.float64)
+
+
+def _solve(state: _State, losses: Array, noise: Array) -> Array:
+    """(b, slope, a, change of tilt) of every width, [G, K, 4]."""
+    g, k = state.mu.shape
+    right = np.einsum("gkc,gkci,gkc->gki", state.weight, state.design, losses)
+    right = right / noise[:, None, None] ** 2
+    right[..., 3] -= state.tilt @ prior_precision(k)
+    solution = np.linalg.solve(state.precision, right.reshape(g, 4 * k, 1))
+    found: Array = solution.reshape(g, k, 4)
+    return found
+
+
+def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Array) -> Bowls:
+    g, k = state.mu.shape
+    posterior = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, 4, k, 4)
+    solution = _solve(state, cells.mean, first_noise)
+    residual = cells.mean - np.einsum("gkci,gki->gkc", state.design, solution)
+    each = np.arange(k)
+    own: Array = np.moveaxis(posterior[:, each, :, each, :], 0, 1)  # [G, K, 4, 4]
+    information = np.einsum("gkc,gkci,gkcj->gkij", state.weight, state.design, state.design)
+    spent = np.einsum("gkij,gkji->gk", own, information) / first_noise[:, None] ** 2
+    noise, freedom = _noise(cells, state, residual, spent)
+    relative = noise / first_noise[:, None]
+    scale = relative / state.a
+    covariance: Array = posterior[:, :, 1, :, 1] * scale[:, :, None] * scale[:, None, :]
+    inflation, freedom = _common_random_numbers(cells, state, own, first_noise, covariance, freedom)
+    return Bowls(
+        optimum=state.mu,
+        curvature=state.a,
+        tilt=state.tilt,
+        tilt_covariance=posterior[:, :, 3, :, 3] * relative[:, :, None] * relative[:, None, :],
+        slope=solution[..., 1],
+        covariance=covariance * inflation[:, None, None],
+        slope_curvature=own[..., 1:3, 1:3] * (relative**2 * inflation[:, None])[..., None, None],
+        noise=noise,
+        freedom=freedom,
+        in_window=(state.weight > 0).sum(-1).astype(np.float64),
+        parabola=parabola,
+    )
+
+
+def _noise(cells: Cells, state: _State, residual: Array, spent: Array) -> tuple[Array, Array]:
+    """Sd of a cell mean by width [G, K], and the degrees of freedom [G], pooled over widths.
+
+    From the misfit of the cells and, with seeds, from the pure error.
+    """
+    weight = state.weight
+    squares = (weight * residual**2).sum(-1)
+    freedom = np.maximum(weight.sum(-1) - spent, 0)
+    seeds = np.maximum(cells.n.max(-1), 1)
+    if cells.losses.shape[-1] > 1:
+        pure = _pure_error(cells, state)
+        squares = squares + pure / seeds
+        freedom = freedom + (seeds - 1) * np.maximum(weight.sum(-1) - 2, 0)
+    mean_square = squares / np.maximum(freedom, TINY)
+    usable = freedom > 0.5
+    typical = np.nanmedian(np.where(usable.any(1, keepdims=True), mean_square, 0.0), axis=1)
+    pooled_in = usable & (mean_square <= OUTLYING * typical[:, None])
+    pool = np.where(pooled_in, freedom, 0).sum(1)
+    pooled = np.where(pooled_in, squares, 0).sum(1) / np.maximum(pool, TINY)
+    limit = stats.f.ppf(0.99, np.maximum(freedom, 0.5), np.maximum(pool, 0.5)[:, None])
+    own = usable & (mean_square > limit * pooled[:, None])
+    return np.sqrt(np.where(own, mean_square, pooled[:, None])), pool
+
+
+def _pure_error(cells: Cells, state: _State) -> Array:
+    """Squares within cells, [G, K], after level and slope of each seed, which shift whole bowls."""
+    away = deviations(cells)
+    columns = state.design[..., :2]
+    normal = np.einsum("gkc,gkci,gkcj->gkij", state.weight, columns, columns) + TINY * np.eye(2)
+    right = np.einsum("gkc,gkci,gkcs->gkis", state.weight, columns, away)
+    left = away - np.einsum("gkci,gkis->gkcs", columns, np.linalg.solve(normal, right))
+    squares: Array = (state.weight[..., None] * left**2).sum((-1, -2))
+    return squares
+
+
+def _common_random_numbers(
+    cells: Cells, state: _State, own: Array, noise: Array, covariance: Array, freedom: Array
+) -> tuple[Array, Array]:
+    """How much more the seeds move the optima than independent noise would, [G], at least 1.
+
+    Seeds that share their data order shift level and optimum of a whole bowl. The fit is linear
+    in the losses near its solution: applied to one seed's deviations it gives that seed's own
+    displacement of the optimum.
+    """
+    ones = np.ones(len(freedom))
+    seeds = cells.losses.shape[-1]
+    complete = ((cells.n == seeds) | ~cells.present).all((1, 2))
+    if seeds < 2 or not complete.any():
+        return ones, freedom
+    gain = np.einsum("gki,gkc,gkci->gkc", own[..., 1, :], state.weight, state.design)
+    gain = -gain / noise[:, None, None] ** 2 / state.a[..., None]
+    displaced = np.einsum("gkc,gkcs->gks", gain, deviations(cells))
+    observed = (displaced**2).sum(-1) / (seeds - 1) / seeds
+    expected = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), TINY**2)
+    ratio = (observed / expected).mean(1)
+    of_seeds = float(covariance.shape[1] * (seeds - 1))
+    alarm = complete & (ratio > stats.f.ppf(0.95, of_seeds, np.maximum(freedom, 0.5)))
+    return np.where(alarm, ratio, ones), np.where(alarm, of_seeds, freedom)

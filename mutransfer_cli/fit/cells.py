@@ -1,0 +1,173 @@
+"""Losses by width and hyperparameter value: cells, their first noise, and broken runs.
+
+Shapes: G sweeps at once, K widths, C cells (one a value of the hyperparameter), S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+FAR = 1e3  # octaves; where cells that do not exist lie
+TRIM_REACH = 2.5  # octaves
+LEAST_NOISE = 1e-7  # of the median excess loss; without noise nothing could be weighed
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells with finite losses only, ascending in x, absent ones last.
+
+    Attributes:
+        x: log2 of the hyperparameter, [G, K, C]; FAR for absent cells.
+        losses: by seed, [G, K, C, S], nats; NaN where a seed has no trial.
+        mean: over seeds, [G, K, C]; 0 for absent cells.
+        n: seeds in each cell, [G, K, C]; 0 for absent cells.
+        upper: x above which the optimum cannot lie, [G, K]: the highest cell, or the diverged one
+            that follows it.
+        log2_width: [G, K].
+    """
+
+    x: Array
+    losses: Array
+    mean: Array
+    n: Array
+    upper: Array
+    log2_width: Array
+
+    @property
+    def present(self) -> Mask:
+        return self.n > 0
+
+    @property
+    def count(self) -> Array:
+        """Cells of each width, [G, K]."""
+        counted: Array = self.present.sum(-1).astype(np.float64)
+        return counted
+
+    @property
+    def first(self) -> Array:
+        return self.x[..., 0]
+
+    @property
+    def last(self) -> Array:
+        highest: Array = np.where(self.present, self.x, -FAR).max(-1)
+        return highest
+
+    @property
+    def best(self) -> npt.NDArray[np.intp]:
+        """Index of the lowest cell, [G, K]."""
+        lowest: npt.NDArray[np.intp] = np.where(self.present, self.mean, np.inf).argmin(-1)
+        return lowest
+
+    @property
+    def spacing(self) -> Array:
+        """Median distance of neighbouring cells, octaves, [G, K]; 1 for a single cell."""
+        gaps = np.where(self.present[..., 1:], np.diff(self.x), np.nan)
+        lonely = self.count < 2
+        gaps[lonely] = 1.0
+        return _nanmedian(gaps, axis=-1)
+
+    def at(self, values: Array, index: npt.NDArray[np.intp]) -> Array:
+        """values [G, K, C] at one cell of each width, [G, K]."""
+        taken: Array = np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+        return taken
+
+    def without(self, cells: Mask) -> Cells:
+        """The same with some of the highest cells of a width left out."""
+        return Cells(
+            x=np.where(cells, FAR, self.x),
+            losses=np.where(cells[..., None], np.nan, self.losses),
+            mean=np.where(cells, 0.0, self.mean),
+            n=np.where(cells, 0.0, self.n),
+            upper=self.upper,
+            log2_width=self.log2_width,
+        )
+
+
+def deviations(cells: Cells) -> Array:
+    """Of each loss from its cell's mean, [G, K, C, S]; 0 where there is no trial."""
+    return np.where(np.isnan(cells.losses), 0.0, cells.losses - cells.mean[..., None])
+
+
+def first_noise(cells: Cells) -> Array:
+    """Sd of a cell mean, [G], by medians, so that a cliff does not inflate it.
+
+    With seeds: from the variance within cells, what a seed shifts at all values taken out. With
+    one: from third differences of neighbouring cells, in which a parabola leaves nothing.
+    """
+    repeated = cells.n >= 2
+    has_seeds = repeated.any((1, 2))
+    noise = np.empty(len(cells.x))
+    if has_seeds.any():
+        noise[has_seeds] = _within_cells(cells, repeated)[has_seeds]
+    if not has_seeds.all():
+        noise[~has_seeds] = _third_differences(cells)[~has_seeds]
+    lowest = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
+    excess = np.where(cells.present, cells.mean - np.where(cells.present, lowest, 0), np.nan)
+    scale = np.nan_to_num(_nanmedian(excess.reshape(len(noise), -1), axis=1))
+    least: Array = np.maximum(noise, LEAST_NOISE * np.maximum(scale, LEAST_NOISE))
+    return least
+
+
+def _within_cells(cells: Cells, repeated: Mask) -> Array:
+    missing = np.isnan(cells.losses) | ~repeated[..., None]
+    away = np.where(missing, np.nan, cells.losses - cells.mean[..., None])
+    with np.errstate(all="ignore"):
+        of_seed = _nanmedian(away, axis=-2)
+    away = np.where(missing, 0.0, away - np.nan_to_num(of_seed)[..., None, :])
+    n = np.maximum(cells.n, 2)
+    away = np.where(missing, 0.0, away - (away.sum(-1) / n)[..., None])
+    typical = stats.chi2.ppf(0.5, n - 1) / (n - 1)
+    variance = (away**2).sum(-1) / (n - 1) / typical / n
+    flat = np.where(repeated, variance, np.nan).reshape(len(variance), -1)
+    noise: Array = np.sqrt(_nanmedian(flat, axis=1))
+    return noise
+
+
+def _third_differences(cells: Cells) -> Array:
+    m, there = cells.mean, cells.present
+    third = m[..., 3:] - 3 * m[..., 2:-1] + 3 * m[..., 1:-2] - m[..., :-3]
+    flat = np.where(there[..., 3:], np.abs(third), np.nan).reshape(len(m), -1)
+    noise: Array = np.nan_to_num(1.4826 * _nanmedian(flat, axis=1) / np.sqrt(20))
+    return noise
+
+
+def _nanmedian(values: Array, axis: int) -> Array:
+    """np.nanmedian without its warning on slices without numbers, which stay NaN."""
+    ordered = np.sort(values, axis=axis)  # NaN last
+    count = np.isfinite(values).sum(axis, keepdims=True)
+    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
+    high = np.minimum(high, values.shape[axis] - 1)
+    pair = [np.take_along_axis(ordered, index, axis=axis) for index in (low, high)]
+    middle: Array = np.squeeze((pair[0] + pair[1]) / 2, axis=axis)
+    return middle
+
+
+def broken(cells: Cells, noise: Array) -> Mask:
+    """Cells above the optimum that are far out of the bowl: finite runs that are broken, [G, K, C].
+
+    From the lowest cell upwards, the first whose excess is beyond that of 2.5 octaves below the
+    lowest cell, by 6 sqrt(2) noise, and all above it. None where the lowest cell is the first.
+    """
+    best = cells.best
+    lowest, at = cells.at(cells.mean, best), cells.at(cells.x, best)
+    excess = cells.mean - lowest[..., None]
+    target = at - TRIM_REACH
+    below = (cells.x <= target[..., None]).sum(-1) - 1
+    low = np.maximum(below, 0)
+    x0, x1 = cells.at(cells.x, low), cells.at(cells.x, np.minimum(low + 1, cells.x.shape[-1] - 1))
+    e0, e1 = cells.at(excess, low), cells.at(excess, np.minimum(low + 1, cells.x.shape[-1] - 1))
+    inside = e0 + (e1 - e0) * np.clip((target - x0) / np.where(x1 > x0, x1 - x0, 1), 0, 1)
+    reach = np.where(at > cells.first, at - cells.first, 1)
+    scaled = excess[..., 0] * TRIM_REACH / reach
+    allowed = np.where(below >= 0, inside, scaled) + 6 * np.sqrt(2) * noise[:, None]
+    index = np.arange(cells.x.shape[-1])
+    over = cells.present & (excess > allowed[..., None]) & (index > best[..., None])
+    trimmed: Mask = np.logical_or.accumulate(over, axis=-1) & cells.present
+    return trimmed & (best > 0)[..., None]

@@ -1,0 +1,115 @@
+"""Interval and status of every optimum. Shapes: G sweeps, K widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from mutransfer_cli.fit.bowls import Bowls
+from mutransfer_cli.fit.cells import Cells
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+BowlStatus = Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
+Side = Literal["low", "high"]
+
+MIN_CELLS = 4
+NEAR_EDGE = 1.0  # octaves
+FAR_CELL = 1.5  # octaves from the optimum, of a second one
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What can be said of each optimum, [G, K]; low and high are NaN where there is no interval."""
+
+    status: npt.NDArray[np.str_]
+    side: npt.NDArray[np.str_]
+    low: Array
+    high: Array
+    near_edge: Mask
+
+    @property
+    def ok(self) -> Mask:
+        found: Mask = self.status == "ok"
+        return found
+
+
+def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
+    """Statuses in the order in which they are decided; a side only for `not_bracketed`.
+
+    Args:
+        cells: with the cells that the fit left out as broken left out here too.
+    """
+    below, above = fieller(bowls, level)
+    low, high = bowls.optimum + below, bowls.optimum + above
+    enough = bowls.in_window >= MIN_CELLS
+    inside = enough & (low >= cells.first) & (high <= cells.upper)  # False for NaN
+    at_low, at_high, both_ends = _ends(cells, bowls.noise)
+    status = np.select(
+        [
+            cells.count < MIN_CELLS,
+            second_minimum(cells, bowls),
+            inside,
+            at_low | at_high,
+            both_ends,
+            ~enough,
+        ],
+        ["too_few_points", "multimodal", "ok", "not_bracketed", "flat", "too_few_points"],
+        "unresolved",
+    )
+    side = np.where(status == "not_bracketed", np.where(at_high, "high", "low"), "")
+    ends = np.minimum(bowls.optimum - cells.first, cells.upper - bowls.optimum)
+    return Judgements(status, side, low, high, (status == "ok") & (ends < NEAR_EDGE))
+
+
+def fieller(bowls: Bowls, level: float) -> tuple[Array, Array]:
+    """Fieller interval of each optimum, as distances from it; NaN where it is not bounded.
+
+    Displacements d at which slope + curvature * d can be 0, in units of the derivative of d^2 / 2.
+    """
+    quantile = stats.t.ppf(0.5 + level / 2, np.maximum(bowls.freedom, 0.5))[:, None]
+    square, v = quantile**2, bowls.slope_curvature
+    a = bowls.curvature**2 - square * v[..., 1, 1]
+    b = 2 * (bowls.slope * bowls.curvature - square * v[..., 0, 1])
+    c = bowls.slope**2 - square * v[..., 0, 0]
+    discriminant = b**2 - 4 * a * c
+    bounded = (a > 0) & (discriminant >= 0) & (bowls.freedom[:, None] > 0.5)
+    root = np.sqrt(np.where(bounded, discriminant, np.nan))
+    twice = 2 * np.where(bounded, a, np.nan)
+    return (-b - root) / twice, (-b + root) / twice
+
+
+def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:
+    """Whether the lowest cell is at or next to an end that is not clearly higher: low, high, and
+    whether neither end is."""
+    best, last = cells.best, cells.count - 1
+    lowest = cells.at(cells.mean, best)
+    clearly = lowest + 3 * np.sqrt(2) * noise
+    last_loss = cells.at(cells.mean, np.maximum(last, 0).astype(np.intp))
+    low_rises = cells.mean[..., 0] > clearly
+    high_rises = (last_loss > clearly) | (cells.upper > cells.last)
+    at_low, at_high = (best <= 1) & ~low_rises, (best >= last - 1) & ~high_rises
+    return at_low & ~at_high, at_high & ~at_low, ~low_rises & ~high_rises
+
+
+def second_minimum(cells: Cells, bowls: Bowls) -> Mask:
+    """A far cell as low as the lowest, with a clearly higher one between them."""
+    lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
+    noise = bowls.noise[..., None]
+    distance = cells.x - bowls.optimum[..., None]
+    rival = cells.present & (cells.mean <= lowest[..., None] + 2 * np.sqrt(2) * noise)
+    rival &= np.abs(distance) > FAR_CELL
+    wall = cells.mean - 4 * np.sqrt(2) * noise  # how high a pair may be below this cell
+    found = np.zeros(rival.shape[:2], dtype=bool)
+    for side in (-1, 1):
+        here = cells.present & (side * distance > 0)
+        between = np.where(here, wall, -np.inf)
+        ordered = between if side > 0 else between[..., ::-1]
+        highest = np.maximum.accumulate(ordered, axis=-1)
+        highest = highest if side > 0 else highest[..., ::-1]
+        found |= (rival & here & (highest > cells.mean)).any(-1)
+    return found

@@ -1,0 +1,166 @@
+"""Across widths: the line of log2 optimum against log2 width, with scatter between widths.
+
+Shapes: G fits at once, K widths. Everything in log2 units (octaves).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+
+MIN_WIDTHS = 3
+BISECTIONS = 60
+EXACT = 1e-12  # octaves^2; losses without noise would weigh infinitely
+
+
+@dataclass(frozen=True)
+class Laws:
+    """optimum = value + exponent * (log2 width - centre); all [G], log2 units.
+
+    Attributes:
+        exponent: the slope.
+        law_half_width: of the slope for widths like these, scatter included.
+        measurement_half_width: of the slope of the optima of exactly these widths.
+        half_width: what is reported, the larger of the two.
+        centre: log2 width at which value and slope are uncorrelated.
+        value, value_half_width: the line at the centre.
+        scatter: sd of the true optima about the line beyond their measurement error, octaves.
+    """
+
+    exponent: Array
+    law_half_width: Array
+    measurement_half_width: Array
+    half_width: Array
+    centre: Array
+    value: Array
+    value_half_width: Array
+    scatter: Array
+
+
+def fit_laws(
+    log2_width: Array, optimum: Array, covariance: Array, freedom: Array, level: float
+) -> Laws:
+    """Random-scatter regression with a Knapp-Hartung interval (Knapp & Hartung 2003).
+
+    Scatter tau by Paule-Mandel: the generalised residual sum of squares Q equals K - 2. Half-width
+    t(K-2) * sqrt(Q / (K-2) * c), c the slope's unscaled variance, never narrower than the
+    measurement error alone: without that floor optima that line up by chance get absurd intervals.
+
+    Args:
+        log2_width, optimum: [G, K], K at least MIN_WIDTHS.
+        covariance: of the optima's measurement errors, [G, K, K].
+        freedom: degrees of freedom behind it, [G].
+        level: of the intervals, 0.95 for 95 %.
+    """
+    k = log2_width.shape[1]
+    assert k >= MIN_WIDTHS, "callers refuse fewer widths"
+    covariance = covariance + EXACT * np.eye(k)
+    scatter = paule_mandel(log2_width, optimum, covariance)
+    line = weighted_line(log2_width, optimum, with_scatter(covariance, scatter))
+    exact = weighted_line(log2_width, optimum, covariance)
+    law_t = stats.t.ppf(0.5 + level / 2, k - 2) * np.sqrt(line.squares / (k - 2))
+    floor_t = stats.t.ppf(0.5 + level / 2, freedom)
+    law, measurement = law_t * line.slope_error, floor_t * exact.slope_error
+    return Laws(
+        exponent=line.slope,
+        law_half_width=law,
+        measurement_half_width=measurement,
+        half_width=np.maximum(law, measurement),
+        centre=line.centre,
+        value=line.value,
+        value_half_width=np.maximum(law_t * line.value_error, floor_t * exact.value_error),
+        scatter=scatter,
+    )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Generalised least squares; all [G]. `squares` is r' V^-1 r."""
+
+    centre: Array
+    value: Array
+    slope: Array
+    value_error: Array
+    slope_error: Array
+    squares: Array
+
+
+def weighted_line(u: Array, y: Array, covariance: Array) -> Lines:
+    """The line through y [G, K] over u [G, K] with error covariance [G, K, K]."""
+    ones = np.ones_like(u)
+    weight_1, weight_u, weight_y = np.moveaxis(
+        np.linalg.solve(covariance, np.stack([ones, u, y], axis=-1)), -1, 0
+    )
+    total = weight_1.sum(1)
+    centre, value = (weight_1 * u).sum(1) / total, (weight_1 * y).sum(1) / total
+    from_centre = u - centre[:, None]
+    weight_centred = weight_u - centre[:, None] * weight_1
+    information = (weight_centred * from_centre).sum(1)
+    slope = (weight_centred * y).sum(1) / information
+    residual = y - value[:, None] - slope[:, None] * from_centre
+    weighted = weight_y - value[:, None] * weight_1 - slope[:, None] * weight_centred
+    return Lines(
+        centre=centre,
+        value=value,
+        slope=slope,
+        value_error=total**-0.5,
+        slope_error=information**-0.5,
+        squares=(weighted * residual).sum(1),
+    )
+
+
+def with_scatter(covariance: Array, scatter: Array) -> Array:
+    diagonal: Array = np.eye(covariance.shape[-1]) * scatter[:, None, None] ** 2
+    return covariance + diagonal
+
+
+def paule_mandel(u: Array, y: Array, covariance: Array) -> Array:
+    """The scatter [G] at which the residual sum of squares is its expectation; 0 if never above."""
+    expected = u.shape[1] - 2
+    low, high = np.zeros(len(u)), 2 * np.ptp(y, axis=1) + 1
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        above = weighted_line(u, y, with_scatter(covariance, middle)).squares > expected
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    none = weighted_line(u, y, covariance).squares <= expected
+    return np.where(none, 0.0, (low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Future:
+    """One future optimum lies within hypot(half_width, per_octave * (log2 width - centre)); [G].
+
+    `quantile` is how many standard errors that is.
+    """
+
+    centre: Array
+    half_width: Array
+    per_octave: Array
+    quantile: float
+
+
+def future_spread(log2_width: Array, optimum: Array, covariance: Array, level: float) -> Future:
+    """Prediction half-widths of one future optimum, its scatter about the line included.
+
+    t(K-2) * sqrt(max(s^2, C) (1/K + (u - mean u)^2 / Suu) + max(s^2 - C, 0)), with s^2 the
+    residual variance about the plain line and C the mean measurement variance.
+    """
+    u, y = log2_width, optimum
+    k = u.shape[1]
+    plain = weighted_line(u, y, np.broadcast_to(np.eye(k), (len(u), k, k)))
+    residual = plain.squares / (k - 2)
+    measured = np.diagonal(covariance, axis1=1, axis2=2).mean(1)
+    line = np.maximum(residual, measured)
+    t = float(stats.t.ppf(0.5 + level / 2, k - 2))
+    own = np.maximum(residual - measured, 0)
+    return Future(
+        centre=plain.centre,
+        half_width=t * np.sqrt(line / k + own),
+        per_octave=t * np.sqrt(line) * plain.slope_error,
+        quantile=t,
+    )

@@ -1,0 +1,116 @@
+"""From tables of trials to cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mutransfer_cli.fit.cells import FAR, Cells
+
+Array = npt.NDArray[np.float64]
+
+SAME = 6  # decimals of log2 within which two values are one
+LEAST_CELLS = 4  # room for, so that differences of neighbours exist
+GAP = 2  # a diverged cell further above than so many cells bounds nothing
+
+
+def profile(trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str) -> pd.DataFrame:
+    """The rows of the best combination of `others` at each width and value of `axis`.
+
+    Best is the least mean loss over seeds; a combination in which a trial diverged comes last.
+    """
+    if not others:
+        return trials
+    cell = ["width", axis]
+    ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
+    means = ranked.groupby([trials[key] for key in [*cell, *others]]).mean()
+    best = means.groupby(level=cell).idxmin()
+    return trials.set_index([*cell, *others]).loc[list(best)].reset_index()
+
+
+def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
+    """Cells of several sweeps with as many widths each, stacked.
+
+    Args:
+        sweeps: one row a trial, columns `width`, `axis` (positive), `loss` (not finite for a
+            diverged trial), and `seed` where there are several; rows that repeat all of these are
+            replicates.
+    """
+    parts = [
+        _width(table, float(np.log2(float(width))), axis, loss)  # type: ignore[arg-type]
+        for sweep in sweeps
+        for width, table in sweep.groupby("width", sort=True)
+    ]
+    deep = max(LEAST_CELLS, *(part.losses.shape[0] for part in parts))
+    wide = max(part.losses.shape[1] for part in parts)
+    shape = (len(sweeps), len(parts) // len(sweeps))
+    losses = np.full((len(parts), deep, wide), np.nan)
+    x, n = np.full((len(parts), deep), FAR), np.zeros((len(parts), deep))
+    for index, part in enumerate(parts):
+        count, seeds = part.losses.shape
+        losses[index, :count, :seeds] = part.losses
+        x[index, :count] = part.x
+        n[index, :count] = np.isfinite(part.losses).sum(1)
+    total = np.where(np.isnan(losses), 0.0, losses).sum(-1)
+    return Cells(
+        x=x.reshape(*shape, deep),
+        losses=losses.reshape(*shape, deep, wide),
+        mean=(total / np.maximum(n, 1)).reshape(*shape, deep),
+        n=n.reshape(*shape, deep),
+        upper=np.array([part.upper for part in parts]).reshape(shape),
+        log2_width=np.array([part.log2_width for part in parts]).reshape(shape),
+    )
+
+
+class _Part:
+    """One width: x [C] and losses [C, S] of its finite cells, ascending."""
+
+    def __init__(self, log2_width: float, x: Array, losses: Array, upper: float) -> None:
+        self.log2_width, self.x, self.losses, self.upper = log2_width, x, losses, upper
+
+
+def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Part:
+    x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
+    value = table[loss].to_numpy(dtype=np.float64)
+    seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
+    diverged = np.unique(x[~np.isfinite(value)])
+    good = ~np.isin(x, diverged)
+    cells, inverse = np.unique(x[good], return_inverse=True)
+    row: npt.NDArray[np.intp] = inverse.astype(np.intp)
+    column = _columns(row, seed[good])
+    losses = np.full((cells.size, int(column.max()) + 1 if column.size else 1), np.nan)
+    losses[row, column] = value[good]
+    upper = float(cells[-1]) if cells.size else -FAR
+    if cells.size > 1:
+        beyond = diverged - upper
+        near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
+        upper = float(near.min()) if near.size else upper
+    return _Part(log2_width, cells, _level(losses), upper)
+
+
+def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """A column for each seed, and further ones for its replicates in a cell."""
+    frame = pd.DataFrame({"cell": cell, "seed": seed})
+    frame["replicate"] = frame.groupby(["cell", "seed"]).cumcount()
+    groups = frame.groupby(["seed", "replicate"]).ngroup()
+    return np.asarray(groups, dtype=np.intp)
+
+
+def _level(losses: Array) -> Array:
+    """Losses [C, S] without what a seed shifts in the cells that it has, where it misses some.
+
+    By the additive model loss = cell + seed. Where every cell has every seed nothing changes;
+    elsewhere a seed's level would look like a slope.
+    """
+    missing = np.isnan(losses)
+    if not missing.any() or not losses.size:
+        return losses
+    cell, seed = np.nonzero(~missing)
+    cells, seeds = losses.shape
+    design = np.concatenate([np.eye(cells)[cell], np.eye(seeds)[seed]], axis=1)
+    effects = np.linalg.lstsq(design, losses[cell, seed], rcond=None)[0][cells:]
+    levelled: Array = losses - (effects - effects.mean())
+    return levelled

@@ -1,0 +1,103 @@
+"""Made-up sweeps whose optima are known: bowls with noise, tilts, cliffs and scatter.
+
+Shapes: G sweeps, K widths (one doubling apart), C cells, S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mutransfer_cli.fit.cells import FAR, Cells
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class World:
+    """How losses come about.
+
+    Attributes:
+        noise: sd of one loss, nats.
+        cubic: d^3 term, in units of the curvature.
+        off_centre: the grid is shifted by up to so many octaves.
+        diverged: share of the cells, the highest ones.
+        scatter: sd of the optima about the law, octaves.
+        steeper: factor on the curvature above the optimum.
+        drift: by how much that factor grows per doubling of width.
+        cliff: octaves above the optimum from where on losses are broken.
+        curvature_exponent: of width.
+        level, shift: sd by which a seed moves the level (nats) and the optimum (octaves) of all.
+        beyond: the optimum lies so many octaves above the upper end of the grid.
+    """
+
+    widths: int = 4
+    cells: int = 13
+    spacing: float = 0.5
+    seeds: int = 3
+    noise: float = 0.0025
+    cubic: float = 0.0
+    off_centre: float = 0.0
+    diverged: float = 0.0
+    scatter: float = 0.0
+    steeper: float = 1.0
+    drift: float = 0.0
+    cliff: float | None = None
+    curvature_exponent: float = 0.0
+    level: float = 0.0
+    shift: float = 0.0
+    beyond: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """Cells, and the truth behind them: exponent [G] and optima [G, K]."""
+
+    cells: Cells
+    exponent: Array
+    optimum: Array
+
+
+def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
+    """Curvature 0.008 to 0.02 nats per octave^2, exponent -1 to 0."""
+    random = np.random.default_rng(seed)
+    shape = (sweeps, world.widths)
+    u = np.broadcast_to(np.arange(world.widths) + 5.0, shape)
+    exponent = random.uniform(-1, 0, sweeps)
+    a = random.uniform(0.008, 0.02, (sweeps, 1)) * 2.0 ** (world.curvature_exponent * (u - 5))
+    law = -6 + exponent[:, None] * (u - u.mean(1, keepdims=True))
+    optimum = law + random.normal(0, world.scatter, shape)
+    middle = optimum + random.uniform(-0.25, 0.25, shape)
+    middle += random.uniform(-world.off_centre, world.off_centre, shape)
+    reach = (world.cells - 1) / 2 * world.spacing
+    if world.beyond is not None:
+        middle = optimum - reach - world.beyond
+    middle = np.round(middle / world.spacing) * world.spacing
+    x = middle[..., None] + np.linspace(-reach, reach, world.cells)
+    d = x - optimum[..., None]
+    steeper = (world.steeper + world.drift * (u - 5))[..., None]
+    loss = a[..., None] * (d**2 * np.where(d > 0, steeper, 1) + world.cubic * d**3)
+    if world.cliff is not None:
+        loss += np.where(d > world.cliff, random.uniform(0.5, 3, d.shape), 0)
+    losses = 2.5 + loss[..., None] + random.normal(0, world.noise, (*d.shape, world.seeds))
+    by_seed = (*shape, 1, world.seeds)
+    losses += random.normal(0, world.level, by_seed)
+    losses -= 2 * (a[..., None] * d)[..., None] * random.normal(0, world.shift, by_seed)
+    gone = np.arange(world.cells) >= world.cells - round(world.diverged * world.cells)
+    return Sweeps(_cells(x, losses, np.broadcast_to(gone, d.shape), u), exponent, optimum)
+
+
+def _cells(x: Array, losses: Array, gone: npt.NDArray[np.bool_], u: Array) -> Cells:
+    n = np.where(gone, 0.0, losses.shape[-1])
+    last = np.where(gone, -FAR, x).max(-1)
+    first_gone = np.where(gone, x, FAR).min(-1)
+    return Cells(
+        x=np.where(gone, FAR, x),
+        losses=np.where(gone[..., None], np.nan, losses),
+        mean=np.where(gone, 0.0, losses.mean(-1)),
+        n=n,
+        upper=np.where(gone.any(-1), first_gone, last),
+        log2_width=np.array(u),
+    )
