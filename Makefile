@@ -39,6 +39,7 @@ bench-rules: install
 
 bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_coverage
+	$(BIN)/python -m tests.benchmarks.joint_coverage
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

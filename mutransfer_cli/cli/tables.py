@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from mutransfer_cli.rules.plan import AXES
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mutransfer_cli.files.exponents import Axis, Exponents, Optimum
-    from mutransfer_cli.files.records import TrialRecord
     from mutransfer_cli.rules.plan import AxisName
     from mutransfer_cli.sweep.price import WidthPrice
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDE = 110  # columns where there is no terminal
 FULL_BAR = 0.25  # nats above the best of the width
+MOST_NUMBERS = 13  # columns of a table of bowls
 
 
 def console(to_stderr: bool) -> Console:
@@ -27,24 +31,42 @@ def console(to_stderr: bool) -> Console:
     return Console(file=stream, highlight=False, width=None if stream.isatty() else WIDE)
 
 
-def print_fit(document: Exponents, trials: Iterable[TrialRecord]) -> None:
-    """The bowls, the optima and the exponent of each axis."""
-    out, run = console(to_stderr=True), [trial for trial in trials if trial.status != "failed"]
+def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
+    """The bowls, the optima and the exponent of each axis.
+
+    Args:
+        trials: one row a trial: width, the axes, eval_loss (NaN for a diverged one).
+    """
+    out = console(to_stderr=True)
     for name, axis in document.axes.items():
-        out.print(_bowls(name, run))
+        out.print(_bowls(name, trials))
         out.print(_optima(name, axis.optimum))
-        if axis.exponent is None:
-            out.print(f"exponent of {name}: insufficient. {axis.sentence}")
-            continue
-        expected = "nothing" if axis.expected_exponent is None else f"{axis.expected_exponent:g}"
-        out.print(
-            f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % "
-            f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}  "
-            f"(the rule expects {expected}; {document.protocol.parameterization.name})"
-        )
-        out.print(_apart(axis))
+        out.print(_exponent(name, axis, document))
+        if axis.exponent is not None:
+            out.print(_apart(axis))
         for warning in axis.warnings.values():
             out.print(f"warning: {warning}")
+
+
+def print_groups(document: Exponents, by: str) -> None:
+    """One line a group and axis."""
+    out = console(to_stderr=True)
+    for group, fits in document.groups.items():
+        for name, axis in fits.axes.items():
+            out.print(f"{by} {group}: {_exponent(name, axis, document)}")
+
+
+def _exponent(name: AxisName, axis: Axis, document: Exponents) -> str:
+    if axis.exponent is None:
+        return f"exponent of {name}: insufficient. {axis.sentence}"
+    shown = (
+        f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % "
+        f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}"
+    )
+    if document.protocol is None:
+        return shown
+    expected = "nothing" if axis.expected_exponent is None else f"{axis.expected_exponent:g}"
+    return f"{shown}  (the rule expects {expected}; {document.protocol.parameterization.name})"
 
 
 def _apart(axis: Axis) -> str:
@@ -62,41 +84,55 @@ def _apart(axis: Axis) -> str:
     )
 
 
-def _bowls(axis: AxisName, trials: Sequence[TrialRecord]) -> Table:
+def _bowls(axis: AxisName, trials: pd.DataFrame) -> Table:
     """Eval loss above the best of its width, at the best of the other axes; x is diverged."""
-    cells: dict[int, dict[float, float]] = {}
-    for (width, axes), losses in _losses_by_cell(trials).items():
-        row, value, loss = cells.setdefault(width, {}), dict(axes)[axis], sum(losses) / len(losses)
-        row[value] = min(loss, row.get(value, math.inf))
-    values = sorted({value for row in cells.values() for value in row})
-    table = Table(title="eval loss above the best of its width (nats)", box=None)
+    losses = trials["eval_loss"].fillna(math.inf)
+    varied = [name for name in (*AXES, "weight_decay") if name in trials]
+    means = losses.groupby([trials[name] for name in ("width", *varied)]).mean()
+    cells = means.groupby(["width", axis]).min()
+    values = sorted(trials[axis].unique())
+    rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
+    title = "eval loss above the best of its width"
+    if len(values) > MOST_NUMBERS:
+        return _bars(
+            f"{title} ({power_of_two(values[0])} to {power_of_two(values[-1])})", values, rows
+        )
+    table = Table(title=f"{title} (nats)", box=None)
     table.add_column("width", justify="right")
     for value in values:
         table.add_column(power_of_two(value), justify="right")
-    for width, row in sorted(cells.items()):
+    for width, row in rows.items():
         best = min(row.values())
-        shown = [_bar(row[value], best) if value in row else "" for value in values]
+        shown = [
+            f"{number} {_bar(row[value], best)}".strip() if value in row else ""
+            for value in values
+            for number in [_excess(row.get(value, math.inf), best)]
+        ]
         table.add_row(str(width), *shown)
     return table
 
 
-def _losses_by_cell(
-    trials: Iterable[TrialRecord],
-) -> dict[tuple[int, frozenset[tuple[AxisName, float]]], list[float]]:
-    """Eval losses by width and axis values; infinite for a diverged trial."""
-    cells: dict[tuple[int, frozenset[tuple[AxisName, float]]], list[float]] = {}
-    for trial in trials:
-        loss = math.inf if trial.eval_loss is None else trial.eval_loss
-        cells.setdefault((trial.width, frozenset(trial.axes.items())), []).append(loss)
-    return cells
+def _bars(title: str, values: list[float], rows: dict[int, dict[float, float]]) -> Table:
+    """A bar for each value where numbers would not fit."""
+    table = Table(title=title, box=None)
+    table.add_column("width", justify="right")
+    table.add_column("bowl", no_wrap=True)
+    for width, row in rows.items():
+        best = min(row.values())
+        bars = "".join(_bar(row[value], best) if value in row else "?" for value in values)
+        table.add_row(str(width), bars)
+    return table
+
+
+def _excess(loss: float, best: float) -> str:
+    return "" if math.isinf(loss) else f"{loss - best:.3f}" if loss > best else "best"
 
 
 def _bar(loss: float, best: float) -> str:
+    """x for a diverged cell."""
     if math.isinf(loss):
         return "x"
-    excess = loss - best
-    bar = BARS[min(len(BARS) - 1, round(excess / FULL_BAR * (len(BARS) - 1)))]
-    return f"{excess:.3f} {bar}" if excess else "best  "
+    return BARS[min(len(BARS) - 1, round((loss - best) / FULL_BAR * (len(BARS) - 1)))]
 
 
 def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:

@@ -2,40 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from mutransfer_cli import __version__
 from mutransfer_cli.files.exponents import (
     EXPONENTS_SCHEMA,
     Axis,
     Exponents,
+    Group,
     Interval,
     Line,
     Optimum,
     Prediction,
 )
-from mutransfer_cli.files.records import Records
+from mutransfer_cli.files.records import Records, Status
 from mutransfer_cli.fit.exponent import Bowl, Fit, Law
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import Rule
 
+STATUSES: tuple[Status, ...] = get_args(Status)
+
 
 def exponents_of(records: Records, fits: Mapping[AxisName, Fit]) -> Exponents:
-    header = records.header
-    rule = header.protocol.rule
+    """The fits of a sweep's own records."""
+    header, rule = records.header, records.header.protocol.rule
     counts = Counter(record.status for record in records.trials)
-    return Exponents.model_validate(
-        {
-            "schema": EXPONENTS_SCHEMA,
-            "tool_version": __version__,
-            "metric": "eval_loss",
-            "axes": {axis: _axis(fit, _expected(axis, rule)) for axis, fit in fits.items()},
-            "trials": {status: counts[status] for status in ("ok", "diverged", "failed")},
-            "protocol_hash": header.protocol_hash,
-            "protocol": header.protocol,
-            "base_plan": header.base_plan,
-        }
+    return Exponents(
+        schema_=EXPONENTS_SCHEMA,
+        tool_version=__version__,
+        metric="eval_loss",
+        axes={axis: _axis(fit, _expected(axis, rule)) for axis, fit in fits.items()},
+        trials={status: counts[status] for status in STATUSES},
+        protocol_hash=header.protocol_hash,
+        protocol=header.protocol,
+        base_plan=header.base_plan,
+    )
+
+
+def exponents_of_table(
+    metric: str,
+    losses: Sequence[float],
+    fits: Mapping[str, Mapping[AxisName, Fit]],
+    by: str | None,
+) -> Exponents:
+    """The fits of a user's own results, of which no rule is known.
+
+    Args:
+        losses: of all rows, NaN for a diverged run.
+        fits: by group; without `by` there is one.
+    """
+    diverged = sum(math.isnan(loss) for loss in losses)
+    groups = {
+        name: Group(axes={axis: _axis(fit, None) for axis, fit in group.items()})
+        for name, group in fits.items()
+    }
+    return Exponents(
+        schema_=EXPONENTS_SCHEMA,
+        tool_version=__version__,
+        metric=metric,
+        axes={} if by else next(iter(groups.values())).axes,
+        groups=groups if by else {},
+        trials={"ok": len(losses) - diverged, "diverged": diverged, "failed": 0},
+        protocol_hash=None,
+        protocol=None,
+        base_plan=(),
     )
 
 

@@ -44,6 +44,12 @@ def build_recipe(
         InsufficientEvidence: an axis without a usable fit.
         InputError: a target key that is not one of `holds_for`.
     """
+    protocol = exponents.protocol
+    if protocol is None:
+        raise InputError(
+            "the exponents are of own results and hold no protocol: no rule says what a role gets; "
+            "their forecast is the line itself (axes.lr.line, prediction)"
+        )
     for name, axis in exponents.axes.items():
         if axis.line is None or axis.exponent is None:
             raise InsufficientEvidence(
@@ -51,7 +57,6 @@ def build_recipe(
             )
     if "lr" not in exponents.axes:
         raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
-    protocol = exponents.protocol
     section = protocol.parameterization
     fitted = {name: fitted_at(axis, width) for name, axis in exponents.axes.items()}
     planned = section.plan(
@@ -87,10 +92,10 @@ def build_recipe(
             for role, parameters in by_role.items()
         },
         holds_for=holds_for_protocol(protocol),
-        warnings=tuple(_warnings(exponents, width, target, folded)),
+        warnings=tuple(_warnings(exponents, protocol, width, target, folded)),
         provenance=Provenance(
             tool_version=__version__,
-            protocol_hash=exponents.protocol_hash,
+            protocol_hash=protocol.hash,
             data_sha256=protocol.data.sha256,
             widths=tuple(sorted(exponents.axes["lr"].optimum)),
             trials=sum(exponents.trials.values()),
@@ -99,9 +104,12 @@ def build_recipe(
 
 
 def _warnings(
-    exponents: Exponents, width: int, target: Mapping[str, str], folded: bool
+    exponents: Exponents,
+    protocol: Protocol,
+    width: int,
+    target: Mapping[str, str],
+    folded: bool,
 ) -> Iterator[str]:
-    protocol = exponents.protocol
     for name, axis in exponents.axes.items():
         yield from _fit_warnings(name, axis)
     yield from _distance_warnings(max(exponents.axes["lr"].optimum), width)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Status
 from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Strict
@@ -97,14 +97,38 @@ class Axis(Strict):
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
 
 
+class Group(Strict):
+    """The fit of the rows with one value of the `--by` column."""
+
+    axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
+
+
 class Exponents(Strict):
-    """What `fit-exponents` writes and `transfer` reads."""
+    """What `fit-exponents` writes and `transfer` reads.
+
+    Attributes:
+        metric: the losses' column.
+        axes: the fits; empty with `groups`.
+        groups: the fits by value of the `--by` column.
+        protocol, protocol_hash, base_plan: null and empty for own results.
+    """
 
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     tool_version: str
-    metric: Literal["eval_loss"]
-    axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
+    metric: str
+    axes: dict[AxisName, Axis]
+    groups: dict[str, Group] = Field(default_factory=dict)
     trials: dict[Status, int]
-    protocol_hash: str
-    protocol: Protocol
+    protocol_hash: str | None
+    protocol: Protocol | None
     base_plan: tuple[BaseParameterRecord, ...]
+
+    @model_validator(mode="after")
+    def axes_or_groups(self) -> Exponents:
+        if bool(self.axes) == bool(self.groups):
+            raise ValueError("holds axes or groups, one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def without_empty_groups(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "groups" or value}

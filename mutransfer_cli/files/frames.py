@@ -31,4 +31,4 @@ def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
 
 def swept_axes(frame: pd.DataFrame) -> list[AxisName]:
     """The axes with more than one value; lr where there is none."""
-    return [axis for axis in AXES if frame[axis].nunique() > 1] or ["lr"]
+    return [axis for axis in AXES if axis in frame and frame[axis].nunique() > 1] or ["lr"]

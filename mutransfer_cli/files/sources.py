@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.records import Records, parse_records
+from mutransfer_cli.files.records import TRIAL_SCHEMA, Records, parse_records
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import nearest, validated
 from mutransfer_cli.files.yaml_io import load_yaml, read_text
@@ -45,6 +45,22 @@ def read_records(path: Path | None, earlier: Records | None = None) -> Records |
             return parse_records(lines, str(path), earlier)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def holds_records(source: Path | None) -> bool:
+    """Whether a source is a sweep's folder or begins as its records do; stdin (None) is taken so.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if source is None or source.is_dir():
+        return True
+    try:
+        with source.open("rb") as lines:
+            start = lines.read(64).lstrip()
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check the path") from error
+    return not start or TRIAL_SCHEMA.encode() in start or b'"kind": "trial"' in start
 
 
 def load_spec(name: str) -> tuple[SweepSpec, Path]:

@@ -53,13 +53,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _Dumper(yaml.SafeDumper):
+# libyaml writes large files many times faster; not every PyYAML has it
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Lists of plain values on one line, mappings in the order given."""
 
 
 def _sequence(dumper: _Dumper, values: Sequence[Any]) -> yaml.Node:
     flow = not any(isinstance(value, dict | list | tuple) for value in values)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+    node: yaml.Node = dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+    return node
 
 
 _Dumper.add_representer(list, _sequence)

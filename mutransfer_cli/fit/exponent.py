@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -124,9 +124,24 @@ def fit_exponent(
             all of these are replicates.
         others: columns of further axes; at each value of `axis` the best of them counts.
     """
-    cells = cells_of([profile(trials, axis, others, loss)], axis, loss)
-    (fit,) = fit_sweeps(cells, axis)
-    return fit
+    return fit_groups({"": trials}, axis, others, loss)[""]
+
+
+def fit_groups(
+    groups: Mapping[str, pd.DataFrame],
+    axis: str = "lr",
+    others: Sequence[str] = (),
+    loss: str = "eval_loss",
+) -> dict[str, Fit]:
+    """The fit of each group on its own; those with as many widths are computed together."""
+    stacks: dict[int, dict[str, pd.DataFrame]] = {}
+    for name, trials in groups.items():
+        stacks.setdefault(trials["width"].nunique(), {})[name] = profile(trials, axis, others, loss)
+    found: dict[str, Fit] = {}
+    for stack in stacks.values():
+        cells = cells_of(list(stack.values()), axis, loss)
+        found |= zip(stack, fit_sweeps(cells, axis), strict=True)
+    return {name: found[name] for name in groups}
 
 
 def fit_sweeps(cells: Cells, axis: str) -> list[Fit]:

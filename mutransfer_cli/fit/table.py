@@ -93,10 +93,14 @@ def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Par
 
 def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
     """A column for each seed, and further ones for its replicates in a cell."""
-    frame = pd.DataFrame({"cell": cell, "seed": seed})
-    frame["replicate"] = frame.groupby(["cell", "seed"]).cumcount()
-    groups = frame.groupby(["seed", "replicate"]).ngroup()
-    return np.asarray(groups, dtype=np.intp)
+    of_seed = np.unique(seed, return_inverse=True)[1]
+    run = cell * (of_seed.max(initial=0) + 1) + of_seed
+    order = np.argsort(run, kind="stable")
+    starts = np.searchsorted(run[order], run[order])
+    replicate = np.empty_like(run)
+    replicate[order] = np.arange(run.size) - starts
+    column = of_seed * (replicate.max(initial=0) + 1) + replicate
+    return np.asarray(np.unique(column, return_inverse=True)[1], dtype=np.intp)
 
 
 def _level(losses: Array) -> Array:
