@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mutransfer_cli.errors import InsufficientEvidence
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells, broken, first_noise
 from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
@@ -133,9 +134,17 @@ def fit_groups(
     others: Sequence[str] = (),
     loss: str = "eval_loss",
 ) -> dict[str, Fit]:
-    """The fit of each group on its own; those with as many widths are computed together."""
+    """The fit of each group on its own; those with as many widths are computed together.
+
+    Raises:
+        InsufficientEvidence: a group without trials.
+    """
     stacks: dict[int, dict[str, pd.DataFrame]] = {}
     for name, trials in groups.items():
+        if trials.empty:
+            raise InsufficientEvidence(
+                f"{name or 'the input'}: no trial that ran; train some first"
+            )
         stacks.setdefault(trials["width"].nunique(), {})[name] = profile(trials, axis, others, loss)
     found: dict[str, Fit] = {}
     for stack in stacks.values():

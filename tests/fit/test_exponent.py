@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.fit.exponent import fit_exponent
+from mutransfer_cli.errors import InsufficientEvidence
+from mutransfer_cli.fit.exponent import fit_exponent, fit_groups
 from mutransfer_cli.fit.table import profile
 
 
@@ -91,6 +92,24 @@ def test_replicates_are_averaged() -> None:
     single, double = fit_exponent(table), fit_exponent(both)
     for width, bowl in single.bowls.items():
         assert double.bowls[width].optimum == pytest.approx(bowl.optimum, abs=0.01)
+
+
+def test_nothing_to_fit_is_said() -> None:
+    with pytest.raises(InsufficientEvidence, match="the input: no trial that ran"):
+        fit_exponent(sweep(0.0).iloc[:0])
+
+
+def test_groups_are_fitted_as_if_alone() -> None:
+    """Some with as many widths, some not."""
+    groups = {"a": sweep(0.0), "b": sweep(-0.5), "c": sweep(-1.0, (32, 64, 128, 256))}
+    together = fit_groups(groups)
+    assert list(together) == ["a", "b", "c"]
+    for name, frame in groups.items():
+        alone, law = fit_exponent(frame).law, together[name].law
+        assert alone is not None
+        assert law is not None
+        assert law.exponent == pytest.approx(alone.exponent, rel=1e-6)
+        assert law.half_width == pytest.approx(alone.half_width, rel=1e-6)
 
 
 def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
