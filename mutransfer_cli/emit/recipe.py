@@ -42,21 +42,9 @@ def build_recipe(
 
     Raises:
         InsufficientEvidence: an axis without a usable fit.
-        InputError: a target key that is not one of `holds_for`.
+        InputError: exponents without a protocol, or a target key that is not one of `holds_for`.
     """
-    protocol = exponents.protocol
-    if protocol is None:
-        raise InputError(
-            "the exponents are of own results and hold no protocol: no rule says what a role gets; "
-            "their forecast is the line itself (axes.lr.line, prediction)"
-        )
-    for name, axis in exponents.axes.items():
-        if axis.line is None or axis.exponent is None:
-            raise InsufficientEvidence(
-                f"the exponents hold no usable fit of {name}: {axis.sentence}"
-            )
-    if "lr" not in exponents.axes:
-        raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
+    protocol = usable_protocol(exponents)
     section = protocol.parameterization
     fitted = {name: fitted_at(axis, width) for name, axis in exponents.axes.items()}
     planned = section.plan(
@@ -101,6 +89,23 @@ def build_recipe(
             trials=sum(exponents.trials.values()),
         ),
     )
+
+
+def usable_protocol(exponents: Exponents) -> Protocol:
+    """The protocol of exponents from which a recipe can be made; build_recipe's errors else."""
+    if exponents.protocol is None:
+        raise InputError(
+            "the exponents are of own results and hold no protocol: no rule says what a role gets; "
+            "their forecast is the line itself (axes.lr.line, prediction)"
+        )
+    for name, axis in exponents.axes.items():
+        if axis.line is None or axis.exponent is None:
+            raise InsufficientEvidence(
+                f"the exponents hold no usable fit of {name}: {axis.sentence}"
+            )
+    if "lr" not in exponents.axes:
+        raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
+    return exponents.protocol
 
 
 def _warnings(

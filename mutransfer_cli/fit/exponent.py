@@ -14,7 +14,7 @@ from mutransfer_cli.errors import InsufficientEvidence
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells, broken, first_noise
 from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
-from mutransfer_cli.fit.law import MIN_WIDTHS, Laws, fit_laws, future_spread
+from mutransfer_cli.fit.law import MIN_WIDTHS, Laws, fit_laws, future_spread, plain_slope
 from mutransfer_cli.fit.table import cells_of, profile
 
 Array = npt.NDArray[np.float64]
@@ -181,12 +181,8 @@ def _laws(
     if widths.size > MIN_WIDTHS:
         shorter = fit_laws(u[:, :-1], y[:, :-1], covariance[:, :-1, :-1], freedom, LEVEL)
     future = future_spread(u, y, covariance, LEVEL)
-    per_doubling = (u - u.mean(1, keepdims=True)) / ((u - u.mean(1, keepdims=True)) ** 2).sum(
-        1, keepdims=True
-    )
-    drift = (per_doubling * bowls.tilt[np.ix_(sweeps, widths)]).sum(1)
     tilt_covariance = bowls.tilt_covariance[np.ix_(sweeps, widths, widths)]
-    drift_error = np.sqrt(np.einsum("gi,gij,gj->g", per_doubling, tilt_covariance, per_doubling))
+    drift, drift_error = plain_slope(u, bowls.tilt[np.ix_(sweeps, widths)], tilt_covariance)
     return [
         Law(
             exponent=float(law.exponent[i]),

@@ -114,6 +114,14 @@ def weighted_line(u: Array, y: Array, covariance: Array) -> Lines:
     )
 
 
+def plain_slope(u: Array, y: Array, covariance: Array) -> tuple[Array, Array]:
+    """Unweighted slope of y over u, [G, K], and its standard error under a covariance; [G] each."""
+    centred = u - u.mean(1, keepdims=True)
+    gain = centred / (centred**2).sum(1, keepdims=True)
+    variance = np.einsum("gi,gij,gj->g", gain, covariance, gain)
+    return (gain * y).sum(1), np.sqrt(variance)
+
+
 def with_scatter(covariance: Array, scatter: Array) -> Array:
     diagonal: Array = np.eye(covariance.shape[-1]) * scatter[:, None, None] ** 2
     return covariance + diagonal
