@@ -125,6 +125,7 @@ def _optimum(bowl: Bowl) -> Optimum:
         high=_natural(bowl.high),
         status=bowl.status,
         side=bowl.side,
+        loss=bowl.loss,
         form=bowl.form,
         curvature=bowl.curvature,
         tilt=bowl.tilt,

@@ -28,6 +28,7 @@ class Optimum(Strict):
     Attributes:
         low, high: sampling error only.
         form: octaves to the optimum of a parabola: what the form of the bowl may add to the error.
+        loss: at the optimum, nats.
         curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
         side: where the optimum lies when it is not_bracketed.
     """
@@ -37,6 +38,7 @@ class Optimum(Strict):
     high: Positive | None
     status: Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
     side: Literal["low", "high"] | None = None
+    loss: Number | None = None
     form: NonNegative | None = None
     curvature: Number | None = None
     tilt: Number | None = None

@@ -41,7 +41,7 @@ class Bowls:
     """Tilted bowls of every width.
 
     Attributes:
-        optimum, curvature, tilt: mu, a and L, [G, K].
+        optimum, loss, curvature, tilt: mu, b, a and L, [G, K].
         tilt_covariance: of the tilts' errors, [G, K, K].
         slope: what is left of the derivative at mu, [G, K], nats per octave.
         covariance: of the optima's errors, [G, K, K].
@@ -53,6 +53,7 @@ class Bowls:
     """
 
     optimum: Array
+    loss: Array
     curvature: Array
     tilt: Array
     tilt_covariance: Array
@@ -184,6 +185,7 @@ def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Arra
     inflation, freedom = _common_random_numbers(cells, state, own, first_noise, covariance, freedom)
     return Bowls(
         optimum=state.mu,
+        loss=solution[..., 0],
         curvature=state.a,
         tilt=state.tilt,
         tilt_covariance=posterior[:, :, 3, :, 3] * relative[:, :, None] * relative[:, None, :],

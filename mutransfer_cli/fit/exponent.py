@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, cast
 
 import numpy as np
@@ -21,6 +23,7 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 TILT_DRIFT = 0.1  # per doubling of width
+WORSE = 3.0  # standard errors by which a wider model is worse
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Bowl:
         status: `ok`, or why the optimum is not used.
         side: where the optimum lies when it is not bracketed.
         optimum, low, high: with its Fieller interval; None unless ok.
+        loss: at the optimum, nats; noise: sd of a cell's mean loss.
         curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
         form: how far the optimum of a parabola lies from it, octaves; the interval holds no such
             error of form.
@@ -43,6 +47,8 @@ class Bowl:
     optimum: float | None
     low: float | None
     high: float | None
+    loss: float | None
+    noise: float
     curvature: float | None
     tilt: float | None
     form: float | None
@@ -218,6 +224,8 @@ def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, 
             optimum=float(bowls.optimum[g, k]) if ok else None,
             low=float(judged.low[g, k]) if ok else None,
             high=float(judged.high[g, k]) if ok else None,
+            loss=float(bowls.loss[g, k]) if ok else None,
+            noise=float(bowls.noise[g, k]),
             curvature=float(bowls.curvature[g, k]) if seen else None,
             tilt=float(bowls.tilt[g, k]) if seen else None,
             form=float(abs(bowls.optimum[g, k] - bowls.parabola[g, k])) if ok else None,
@@ -262,8 +270,20 @@ def _disagreements(axis: str, bowls: dict[int, Bowl], law: Law) -> dict[str, str
             "doubling): the exponent is biased by an unknown amount; use a finer grid near the "
             "optimum"
         )
+    for (narrow, before), (wide, after) in pairwise(sorted(good.items())):
+        assert before.loss is not None
+        assert after.loss is not None
+        if after.loss > before.loss + WORSE * math.hypot(before.noise, after.noise):
+            found["non_monotone_loss"] = (
+                f"width {wide} ends at {after.loss:.3f} and width {narrow} at {before.loss:.3f}: "
+                "wider is worse, so that something beside width differs or training is too short"
+            )
     shorter = law.without_largest
-    if shorter is not None and shorter * law.exponent < 0 and abs(law.exponent) > law.half_width:
+    if (
+        shorter is not None
+        and shorter * law.exponent < 0
+        and abs(law.exponent) > law.measurement_half_width
+    ):
         found["sign_without_largest"] = (
             f"without width {max(good)} the exponent of {axis} is {shorter:+.3f}: its sign hangs "
             "on one width; add a larger one"

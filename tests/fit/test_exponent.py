@@ -112,6 +112,26 @@ def test_groups_are_fitted_as_if_alone() -> None:
         assert law.half_width == pytest.approx(alone.half_width, rel=1e-6)
 
 
+def test_a_wider_model_that_is_worse_is_named() -> None:
+    table = sweep(0.0, (32, 64, 128, 256))
+    assert "non_monotone_loss" not in fit_exponent(table).warnings
+    table.loc[table["width"] == 128, "eval_loss"] += 0.05
+    fit = fit_exponent(table)
+    assert fit.bowls[128].loss == pytest.approx(2.55, abs=0.01)
+    assert fit.warnings["non_monotone_loss"].startswith("width 128 ends at 2.55")
+
+
+def test_an_exponent_whose_sign_hangs_on_the_largest_width_is_named() -> None:
+    """Falling up to 128, far higher at 1024; noise in a steady law changes no sign that counts."""
+    falling, far = sweep(-0.1, (32, 64, 128)), sweep(1.5, (64,)).assign(width=1024)
+    fit = fit_exponent(pd.concat([falling, far]))
+    assert fit.law is not None
+    assert fit.law.without_largest is not None
+    assert fit.law.without_largest < 0 < fit.law.exponent
+    assert "sign_without_largest" in fit.warnings
+    assert "sign_without_largest" not in fit_exponent(sweep(0.0, (32, 64, 128, 256))).warnings
+
+
 def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
     """lr * factor matters here: at each factor the best lr moves against it, the loss does not."""
     frames = []
