@@ -74,12 +74,18 @@ def _of_records(sources: Sequence[Path | None]) -> Exponents:
     from mutransfer_cli.emit.exponents import exponents_of
     from mutransfer_cli.files.frames import swept_axes, trial_frame
     from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.fit.exponent import fit_exponent
+    from mutransfer_cli.fit.exponent import compared, fit_exponent
 
     records = load_records(sources, warn=note)
     frame = trial_frame(records.trials)
     axes = swept_axes(frame)
-    fits = {axis: fit_exponent(frame, axis, [a for a in axes if a != axis]) for axis in axes}
+    fits = {}
+    for axis in axes:
+        others = [other for other in axes if other != axis]
+        by_eval, by_train = (
+            fit_exponent(frame, axis, others, loss) for loss in ("eval_loss", "train_loss")
+        )
+        fits[axis] = compared(by_eval, by_train)
     document = exponents_of(records, fits)
     print_fit(document, frame)
     return document

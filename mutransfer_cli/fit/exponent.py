@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -322,3 +322,24 @@ def advice(axis: str, bowl: Bowl) -> str:
             return f"is multimodal: two minima over {axis}; look at the runs between them"
         case "unresolved":
             return f"is unresolved: add values of {axis} near the optimum, or seeds"
+
+
+def compared(fit: Fit, by_train_loss: Fit) -> Fit:
+    """The fit, with a warning where the training loss has its optimum elsewhere.
+
+    Elsewhere: the two intervals of a width do not touch.
+    """
+    apart = []
+    for width, bowl in fit.bowls.items():
+        other = by_train_loss.bowls[width]
+        if bowl.low is None or bowl.high is None or other.low is None or other.high is None:
+            continue
+        if bowl.high < other.low or other.high < bowl.low:
+            apart.append(str(width))
+    if not apart:
+        return fit
+    sentence = (
+        f"at width {', '.join(apart)} the training loss has another optimal {fit.axis} than the "
+        "eval loss: the proxies overfit, or a tenth of the steps says little"
+    )
+    return replace(fit, warnings=fit.warnings | {"train_eval_differ": sentence})

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.errors import InsufficientEvidence
-from mutransfer_cli.fit.exponent import fit_exponent, fit_groups
+from mutransfer_cli.fit.exponent import compared, fit_exponent, fit_groups
 from mutransfer_cli.fit.table import profile
 
 
@@ -130,6 +130,18 @@ def test_an_exponent_whose_sign_hangs_on_the_largest_width_is_named() -> None:
     assert fit.law.without_largest < 0 < fit.law.exponent
     assert "sign_without_largest" in fit.warnings
     assert "sign_without_largest" not in fit_exponent(sweep(0.0, (32, 64, 128, 256))).warnings
+
+
+def test_a_training_loss_with_another_optimum_is_named() -> None:
+    table = sweep(0.0)
+    x = np.log2(table["lr"])
+    table["train_loss"] = table["eval_loss"]
+    fit = fit_exponent(table)
+    assert compared(fit, fit_exponent(table, loss="train_loss")) == fit
+    there = table["width"] == 64
+    table.loc[there, "train_loss"] = 2.5 + 0.04 * (x[there] + 4) ** 2
+    found = compared(fit, fit_exponent(table, loss="train_loss"))
+    assert found.warnings["train_eval_differ"].startswith("at width 64 the training loss")
 
 
 def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
