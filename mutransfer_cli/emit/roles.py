@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from mutransfer_cli.emit.rules import EVERETT, READOUT_ASSUMED
 from mutransfer_cli.files.recipe import (
     Betas,
     ParameterPattern,
@@ -20,8 +21,6 @@ from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
-RULE_SOURCE = "Everett et al. 2024 (arXiv 2407.05872)"
-
 
 def role_recipe(
     protocol: Protocol,
@@ -31,7 +30,7 @@ def role_recipe(
 ) -> RoleRecipe:
     optimizer, first = protocol.optimizer, planned[0]
     role, x = first.role, role_exponents(rule, first.role)
-    derived = f"{RULE_SOURCE}, {rule.parameterization}" + (", folded" if rule.folded else "")
+    derived = f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
     patterns = {
         name_pattern(parameter.name): Quantity(
             value=parameter.init_std,
@@ -95,7 +94,7 @@ def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
     else:
         source = f"the proxies' * width_mult^{x}; {decay_source(rule.weight_decay)}"
     if x is not None and planned.role == "readout":
-        source += "; that the readout decays as hidden does is assumed"
+        source += READOUT_ASSUMED
     return WeightDecay(
         value=value, status="assumed", source=source, convention=rule.decay_convention
     )

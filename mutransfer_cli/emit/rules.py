@@ -16,6 +16,7 @@ from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
 EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
+READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def rule_sources(rule: Rule) -> dict[str, str]:
             lr += ", times n^1/2 by the adjustment"
     decay = decay_source(rule.weight_decay)
     if rule.weight_decay != "none" and rule.readout_decay == "as_hidden":
-        decay += "; that the readout decays as hidden does is assumed"
+        decay += READOUT_ASSUMED
     eps = {
         "constant": "the same for all roles and widths",
         "per_layer": f"eps ~ the role's gradient; {EVERETT} compares it with adam_atan2",

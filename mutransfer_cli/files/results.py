@@ -18,10 +18,10 @@ import pandas as pd
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.strict import nearest, parse_number
-from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.rules.plan import MULT_AXES
 
 REQUIRED = ("width", "lr", "loss")
-LR_MULTS = tuple(axis for axis in AXES if axis != "lr")
+LR_MULTS = tuple(MULT_AXES.values())
 CANONICAL = (*REQUIRED, "seed", "weight_decay", *LR_MULTS)
 LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # the first that a table has
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})

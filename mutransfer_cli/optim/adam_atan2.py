@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.adamw import moments_
+from mutransfer_cli.optim.adamw import moment_slots, moments_
 from mutransfer_cli.optim.stack import Member, ParamGroup
 from mutransfer_cli.rules.roles import Role
 
@@ -26,7 +26,7 @@ class AdamAtan2:
     b: float
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
+        return moment_slots(param)
 
     def directions_(
         self, group: ParamGroup, members: Sequence[Member], step: Tensor

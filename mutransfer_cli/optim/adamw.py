@@ -20,7 +20,7 @@ class AdamW:
     betas: tuple[float, float]
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
+        return moment_slots(param)
 
     def directions_(
         self, group: ParamGroup, members: Sequence[Member], step: Tensor
@@ -30,6 +30,11 @@ class AdamW:
             first, second = moments_(member, step, self.betas)
             directions.append(first / second.sqrt_().add_(over(group.eps, second)))
         return directions
+
+
+def moment_slots(param: Tensor) -> dict[str, Tensor]:
+    """Both moments before the first gradient."""
+    return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
 
 
 def moments_(member: Member, step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
