@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mutransfer_cli.fit.cells import Cells, deviations
+from mutransfer_cli.fit.cells import Cells, deviations, nanmedian
 from mutransfer_cli.fit.tilt import shape
 
 Array = npt.NDArray[np.float64]
@@ -214,7 +214,7 @@ def _noise(cells: Cells, state: _State, residual: Array, spent: Array) -> tuple[
         freedom = freedom + (seeds - 1) * np.maximum(weight.sum(-1) - 2, 0)
     mean_square = squares / np.maximum(freedom, TINY)
     usable = freedom > 0.5
-    typical = np.nanmedian(np.where(usable.any(1, keepdims=True), mean_square, 0.0), axis=1)
+    typical = np.nan_to_num(nanmedian(np.where(usable, mean_square, np.nan), axis=1))
     pooled_in = usable & (mean_square <= OUTLYING * typical[:, None])
     pool = np.where(pooled_in, freedom, 0).sum(1)
     pooled = np.where(pooled_in, squares, 0).sum(1) / np.maximum(pool, TINY)

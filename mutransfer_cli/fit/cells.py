@@ -71,7 +71,7 @@ class Cells:
         gaps = np.where(self.present[..., 1:], np.diff(self.x), np.nan)
         lonely = self.count < 2
         gaps[lonely] = 1.0
-        return _nanmedian(gaps, axis=-1)
+        return nanmedian(gaps, axis=-1)
 
     def at(self, values: Array, index: npt.NDArray[np.intp]) -> Array:
         """values [G, K, C] at one cell of each width, [G, K]."""
@@ -110,7 +110,7 @@ def first_noise(cells: Cells) -> Array:
         noise[~has_seeds] = _third_differences(cells)[~has_seeds]
     lowest = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
     excess = np.where(cells.present, cells.mean - np.where(cells.present, lowest, 0), np.nan)
-    scale = np.nan_to_num(_nanmedian(excess.reshape(len(noise), -1), axis=1))
+    scale = np.nan_to_num(nanmedian(excess.reshape(len(noise), -1), axis=1))
     least: Array = np.maximum(noise, LEAST_NOISE * np.maximum(scale, LEAST_NOISE))
     return least
 
@@ -119,14 +119,14 @@ def _within_cells(cells: Cells, repeated: Mask) -> Array:
     missing = np.isnan(cells.losses) | ~repeated[..., None]
     away = np.where(missing, np.nan, cells.losses - cells.mean[..., None])
     with np.errstate(all="ignore"):
-        of_seed = _nanmedian(away, axis=-2)
+        of_seed = nanmedian(away, axis=-2)
     away = np.where(missing, 0.0, away - np.nan_to_num(of_seed)[..., None, :])
     n = np.maximum(cells.n, 2)
     away = np.where(missing, 0.0, away - (away.sum(-1) / n)[..., None])
     typical = stats.chi2.ppf(0.5, n - 1) / (n - 1)
     variance = (away**2).sum(-1) / (n - 1) / typical / n
     flat = np.where(repeated, variance, np.nan).reshape(len(variance), -1)
-    noise: Array = np.sqrt(_nanmedian(flat, axis=1))
+    noise: Array = np.sqrt(nanmedian(flat, axis=1))
     return noise
 
 
@@ -134,11 +134,11 @@ def _third_differences(cells: Cells) -> Array:
     m, there = cells.mean, cells.present
     third = m[..., 3:] - 3 * m[..., 2:-1] + 3 * m[..., 1:-2] - m[..., :-3]
     flat = np.where(there[..., 3:], np.abs(third), np.nan).reshape(len(m), -1)
-    noise: Array = np.nan_to_num(1.4826 * _nanmedian(flat, axis=1) / np.sqrt(20))
+    noise: Array = np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20))
     return noise
 
 
-def _nanmedian(values: Array, axis: int) -> Array:
+def nanmedian(values: Array, axis: int) -> Array:
     """np.nanmedian without its warning on slices without numbers, which stay NaN."""
     ordered = np.sort(values, axis=axis)  # NaN last
     count = np.isfinite(values).sum(axis, keepdims=True)

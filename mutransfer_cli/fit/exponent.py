@@ -2,126 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Literal, cast
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mutransfer_cli.errors import InsufficientEvidence
+from mutransfer_cli.fit.assumed import assume_scatter
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells, broken, first_noise
+from mutransfer_cli.fit.forms import MIN_WIDTHS_OF_FORMS, fit_forms
 from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
-from mutransfer_cli.fit.law import MIN_WIDTHS, Laws, fit_laws, future_spread, plain_slope
+from mutransfer_cli.fit.law import MIN_WIDTHS, LawFit, Laws, fit_laws, laws_where, plain_slope
+from mutransfer_cli.fit.resample import form_interval
+from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Forms, Law, warned
+from mutransfer_cli.fit.sentences import (
+    edge_warnings,
+    law_sentence,
+    law_warnings,
+    why_insufficient,
+)
 from mutransfer_cli.fit.table import cells_of, profile
 
 Array = npt.NDArray[np.float64]
 
-LEVEL = 0.95
-TILT_DRIFT = 0.1  # per doubling of width
-WORSE = 3.0  # standard errors by which a wider model is worse
 
-
-@dataclass(frozen=True)
-class Bowl:
-    """The optimum at one width; log2 units.
-
-    Attributes:
-        status: `ok`, or why the optimum is not used.
-        side: where the optimum lies when it is not bracketed.
-        optimum, low, high: with its Fieller interval; None unless ok.
-        loss: at the optimum, nats; noise: sd of a cell's mean loss.
-        curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
-        form: how far the optimum of a parabola lies from it, octaves; the interval holds no such
-            error of form.
-        near_edge: the optimum is ok but less than an octave from an end of the grid.
-        n: cells with finite losses.
-    """
-
-    status: BowlStatus
-    side: Side | None
-    optimum: float | None
-    low: float | None
-    high: float | None
-    loss: float | None
-    noise: float
-    curvature: float | None
-    tilt: float | None
-    form: float | None
-    near_edge: bool
-    n: int
-
-
-@dataclass(frozen=True)
-class Law:
-    """log2 optimum = value + exponent * (log2 width - centre), log2 units; half-widths at LEVEL.
-
-    Attributes:
-        half_width: of the exponent, the larger of the next two.
-        law_half_width: for widths like these, scatter between them included.
-        measurement_half_width: for exactly these widths, if there were no scatter.
-        value_half_width: of the line at the centre, where it is independent of the slope.
-        scatter: sd of the true optima about the line, octaves.
-        widths: number of widths.
-        form_spread: exponent of tilted bowls minus that of parabolas.
-        tilt_drift, tilt_drift_error: of the tilt per doubling of width, and its standard error.
-        without_largest: the exponent without the largest width; None with three widths.
-        future_half_width, future_per_octave: one future optimum lies within
-            hypot(future_half_width, future_per_octave * (log2 width - future_centre)), which is
-            future_quantile standard errors.
-    """
-
-    exponent: float
-    half_width: float
-    law_half_width: float
-    measurement_half_width: float
-    centre: float
-    value: float
-    value_half_width: float
-    scatter: float
-    widths: int
-    form_spread: float
-    tilt_drift: float
-    tilt_drift_error: float
-    without_largest: float | None
-    future_centre: float
-    future_half_width: float
-    future_per_octave: float
-    future_quantile: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The exponent of one hyperparameter's optimum in width.
-
-    Attributes:
-        axis: the hyperparameter.
-        status: `ok`, or `insufficient` when fewer than three widths have a usable optimum.
-        sentence: the status for a person, with what to do.
-        level: of every interval.
-        bowls: by width, log2 units.
-        law: the line across widths; None when insufficient.
-        warnings: by code, each a sentence.
-    """
-
-    axis: str
-    status: Literal["ok", "insufficient"]
-    sentence: str
-    level: float
-    bowls: dict[int, Bowl]
-    law: Law | None
-    warnings: dict[str, str]
-
-
-def fit_exponent(
+def fit_exponents(
     trials: pd.DataFrame,
     axis: str = "lr",
     others: Sequence[str] = (),
-    loss: str = "eval_loss",
+    loss: str = "loss",
+    scatter_below: float | None = None,
+    resamples: int = 0,
 ) -> Fit:
     """Fits log2 optimum of `axis` against log2 width.
 
@@ -130,17 +46,40 @@ def fit_exponent(
             infinite for a diverged trial), and `seed` where there are several. Rows that repeat
             all of these are replicates.
         others: columns of further axes; at each value of `axis` the best of them counts.
+        loss: the column of losses.
+        scatter_below: octaves below which the scatter between widths is assumed to lie; learned
+            from the widths when None.
+        resamples: draws of the losses behind the interval of the form spread.
+
+    Raises:
+        InsufficientEvidence: no trial at all. Too little evidence otherwise is a status.
     """
-    return fit_groups({"": trials}, axis, others, loss)[""]
+    return fit_groups({"": trials}, axis, others, loss, scatter_below, resamples)[""]
 
 
 def fit_groups(
     groups: Mapping[str, pd.DataFrame],
     axis: str = "lr",
     others: Sequence[str] = (),
-    loss: str = "eval_loss",
+    loss: str = "loss",
+    scatter_below: float | None = None,
+    resamples: int = 0,
 ) -> dict[str, Fit]:
     """The fit of each group on its own; those with as many widths are computed together.
+
+    Raises:
+        InsufficientEvidence: a group without trials.
+    """
+    found: dict[str, Fit] = {}
+    for stack in by_widths(groups).values():
+        profiled = [profile(trials, [axis], others, loss) for trials in stack.values()]
+        fits = fit_sweeps(cells_of(profiled, axis, loss), axis, scatter_below, resamples)
+        found |= zip(stack, fits, strict=True)
+    return {name: found[name] for name in groups}
+
+
+def by_widths(groups: Mapping[str, pd.DataFrame]) -> dict[int, dict[str, pd.DataFrame]]:
+    """Groups by their number of widths: what can be stacked.
 
     Raises:
         InsufficientEvidence: a group without trials.
@@ -148,69 +87,108 @@ def fit_groups(
     stacks: dict[int, dict[str, pd.DataFrame]] = {}
     for name, trials in groups.items():
         if trials.empty:
-            raise InsufficientEvidence(
-                f"{name or 'the input'}: no trial that ran; train some first"
-            )
-        stacks.setdefault(trials["width"].nunique(), {})[name] = profile(trials, axis, others, loss)
-    found: dict[str, Fit] = {}
-    for stack in stacks.values():
-        cells = cells_of(list(stack.values()), axis, loss)
-        found |= zip(stack, fit_sweeps(cells, axis), strict=True)
-    return {name: found[name] for name in groups}
+            where = name or "the input"
+            raise InsufficientEvidence(f"{where}: no trial that ran; train some first")
+        stacks.setdefault(trials["width"].nunique(), {})[name] = trials
+    return stacks
 
 
-def fit_sweeps(cells: Cells, axis: str) -> list[Fit]:
+def fit_sweeps(
+    cells: Cells, axis: str, scatter_below: float | None = None, resamples: int = 0
+) -> list[Fit]:
     """The fits of stacked sweeps, all at once."""
     noise = first_noise(cells)
     kept = cells.without(broken(cells, noise))
     bowls = fit_bowls(kept, noise)
     judged = judge(kept, bowls, LEVEL)
-    laws: dict[int, Law] = {}
-    for ok in np.unique(judged.ok, axis=0):
-        if ok.sum() >= MIN_WIDTHS:
-            alike = np.flatnonzero((judged.ok == ok).all(1))
-            laws |= zip(alike.tolist(), _laws(cells.log2_width, bowls, alike, ok), strict=True)
-    return [_fit(axis, _bowls(cells, bowls, judged, g), laws.get(g)) for g in range(len(cells.x))]
+    laws = laws_of(
+        judged.ok, cells.log2_width, bowls.optimum, bowls.covariance, bowls.freedom, scatter_below
+    )
+    laws = with_shape(laws, judged.ok, cells.log2_width, bowls, law_fit(scatter_below))
+    for g, law in enumerate(laws):
+        if law and resamples:
+            drawn = form_interval(kept, bowls, noise, g, judged.ok[g], law.scatter, resamples)
+            laws[g] = replace(law, form_interval=drawn)
+    return [fit_of(axis, _bowls(cells, bowls, judged, g), law) for g, law in enumerate(laws)]
 
 
-def _laws(
-    log2_width: Array, bowls: Bowls, sweeps: npt.NDArray[np.intp], ok: npt.NDArray[np.bool_]
-) -> list[Law]:
-    """The laws of the sweeps in which the same widths are ok."""
-    widths = np.flatnonzero(ok)
-    u, y = log2_width[np.ix_(sweeps, widths)], bowls.optimum[np.ix_(sweeps, widths)]
-    covariance = bowls.covariance[np.ix_(sweeps, widths, widths)]
-    freedom = bowls.freedom[sweeps]
-    law = fit_laws(u, y, covariance, freedom, LEVEL)
-    parabola = fit_laws(u, bowls.parabola[np.ix_(sweeps, widths)], covariance, freedom, LEVEL)
-    shorter: Laws | None = None
-    if widths.size > MIN_WIDTHS:
-        shorter = fit_laws(u[:, :-1], y[:, :-1], covariance[:, :-1, :-1], freedom, LEVEL)
-    future = future_spread(u, y, covariance, LEVEL)
-    tilt_covariance = bowls.tilt_covariance[np.ix_(sweeps, widths, widths)]
-    drift, drift_error = plain_slope(u, bowls.tilt[np.ix_(sweeps, widths)], tilt_covariance)
+def law_fit(scatter_below: float | None) -> LawFit:
+    """The line across widths: with scatter learned, or assumed to lie below so many octaves."""
+    if scatter_below is None:
+        return partial(fit_laws, level=LEVEL)
+    return partial(assume_scatter, bound=scatter_below, level=LEVEL)
+
+
+def laws_of(
+    used: npt.NDArray[np.bool_],
+    log2_width: Array,
+    optimum: Array,
+    covariance: Array,
+    freedom: Array,
+    scatter_below: float | None,
+) -> list[Law | None]:
+    """The law of each sweep [G] through its used widths [G, K]; None with too few of them."""
+    enough, widths = used.sum(1) >= MIN_WIDTHS, used.sum(1)
+    at = (log2_width, optimum, covariance, freedom)
+    laws = laws_where(enough, used, *at, law_fit(scatter_below))
     return [
-        Law(
-            exponent=float(law.exponent[i]),
-            half_width=float(law.half_width[i]),
-            law_half_width=float(law.law_half_width[i]),
-            measurement_half_width=float(law.measurement_half_width[i]),
-            centre=float(law.centre[i]),
-            value=float(law.value[i]),
-            value_half_width=float(law.value_half_width[i]),
-            scatter=float(law.scatter[i]),
-            widths=int(widths.size),
-            form_spread=float(law.exponent[i] - parabola.exponent[i]),
-            tilt_drift=float(drift[i]),
-            tilt_drift_error=float(drift_error[i]),
-            without_largest=None if shorter is None else float(shorter.exponent[i]),
-            future_centre=float(future.centre[i]),
-            future_half_width=float(future.half_width[i]),
-            future_per_octave=float(future.per_octave[i]),
-            future_quantile=future.quantile,
-        )
-        for i in range(len(sweeps))
+        law_of(laws, g, int(widths[g]), scatter_below) if enough[g] else None
+        for g in range(len(used))
     ]
+
+
+def law_of(laws: Laws, g: int, widths: int, scatter_below: float | None) -> Law:
+    """One sweep's row of `laws`."""
+    row: dict[str, Any] = {f.name: float(getattr(laws, f.name)[g]) for f in fields(laws)}
+    if np.isnan(row["without_largest"]):
+        row["without_largest"] = None
+    return Law(**row, widths=widths, assumed_scatter=scatter_below)
+
+
+def fit_of(axis: str, bowls: dict[int, Bowl], law: Law | None) -> Fit:
+    """The fit with its sentences."""
+    edges = edge_warnings(axis, bowls)
+    if law is None:
+        return Fit(axis, "insufficient", why_insufficient(axis, bowls), bowls, None, edges)
+    warnings = edges | law_warnings(axis, bowls, law)
+    return Fit(axis, "ok", law_sentence(axis, law), bowls, law, warnings)
+
+
+def with_shape(
+    laws: Sequence[Law | None],
+    used: npt.NDArray[np.bool_],
+    log2_width: Array,
+    bowls: Bowls,
+    fit: LawFit,
+) -> list[Law | None]:
+    """The laws, with what the shapes of the bowls and further forms say of them."""
+    enough = used.sum(1) >= MIN_WIDTHS
+    parabola = laws_where(
+        enough, used, log2_width, bowls.parabola, bowls.covariance, bowls.freedom, fit
+    )
+    drift, error = plain_slope(log2_width, bowls.tilt, bowls.tilt_covariance, used)
+    return [
+        law
+        and replace(
+            law,
+            form_spread=law.exponent - float(parabola.exponent[g]),
+            tilt_drift=float(drift[g]),
+            tilt_drift_error=float(error[g]),
+            forms=forms_of(used[g], log2_width[g], bowls.optimum[g], bowls.covariance[g], law),
+        )
+        for g, law in enumerate(laws)
+    ]
+
+
+def forms_of(
+    used: npt.NDArray[np.bool_], log2_width: Array, optimum: Array, covariance: Array, law: Law
+) -> Forms | None:
+    """Of one sweep, [K]; None with fewer than five usable widths."""
+    if law.widths < MIN_WIDTHS_OF_FORMS:
+        return None
+    at = (log2_width[used], optimum[used], covariance[np.ix_(used, used)], np.array(law.scatter))
+    forms = fit_forms(*(values[None] for values in at))
+    return Forms(**{field.name: float(getattr(forms, field.name)[0]) for field in fields(Forms)})
 
 
 def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, Bowl]:
@@ -235,95 +213,6 @@ def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, 
     return found
 
 
-def _fit(axis: str, found: dict[int, Bowl], law: Law | None) -> Fit:
-    if law is None:
-        sentence = why_insufficient(axis, found)
-        return Fit(axis, "insufficient", sentence, LEVEL, found, None, _near_edge(axis, found))
-    sentence = (
-        f"the optimal {axis} goes as width^{law.exponent:+.3f} ({LEVEL:.0%} interval "
-        f"{law.exponent - law.half_width:+.3f} to {law.exponent + law.half_width:+.3f}, "
-        f"{law.widths} widths)"
-    )
-    if law.widths == MIN_WIDTHS:
-        sentence += "; scatter between widths cannot be learned from 3 widths: add widths"
-    warnings = _near_edge(axis, found) | _disagreements(axis, found, law)
-    return Fit(axis, "ok", sentence, LEVEL, found, law, warnings)
-
-
-def _near_edge(axis: str, bowls: dict[int, Bowl]) -> dict[str, str]:
-    widths = [str(width) for width, bowl in bowls.items() if bowl.near_edge]
-    if not widths:
-        return {}
-    return {
-        "near_edge": f"the optimal {axis} of width {', '.join(widths)} lies less than an octave "
-        "from an end of its grid: extend the grid there"
-    }
-
-
-def _disagreements(axis: str, bowls: dict[int, Bowl], law: Law) -> dict[str, str]:
-    found = {}
-    good = {width: bowl for width, bowl in bowls.items() if bowl.status == "ok"}
-    drift = law.tilt_drift
-    if abs(drift) > max(TILT_DRIFT, 2 * law.tilt_drift_error):
-        found["shape_drifts"] = (
-            f"the bowls of {axis} change their shape with width ({drift:+.2f} of tilt per "
-            "doubling): the exponent is biased by an unknown amount; use a finer grid near the "
-            "optimum"
-        )
-    for (narrow, before), (wide, after) in pairwise(sorted(good.items())):
-        assert before.loss is not None
-        assert after.loss is not None
-        if after.loss > before.loss + WORSE * math.hypot(before.noise, after.noise):
-            found["non_monotone_loss"] = (
-                f"width {wide} ends at {after.loss:.3f} and width {narrow} at {before.loss:.3f}: "
-                "wider is worse, so that something beside width differs or training is too short"
-            )
-    shorter = law.without_largest
-    if (
-        shorter is not None
-        and shorter * law.exponent < 0
-        and abs(law.exponent) > law.measurement_half_width
-    ):
-        found["sign_without_largest"] = (
-            f"without width {max(good)} the exponent of {axis} is {shorter:+.3f}: its sign hangs "
-            "on one width; add a larger one"
-        )
-    return found
-
-
-def why_insufficient(axis: str, bowls: dict[int, Bowl]) -> str:
-    usable = sum(bowl.status == "ok" for bowl in bowls.values())
-    reasons = [
-        f"width {width} {advice(axis, bowl)}"
-        for width, bowl in bowls.items()
-        if bowl.status != "ok"
-    ]
-    if len(bowls) < MIN_WIDTHS:
-        reasons.append(f"sweep {MIN_WIDTHS - len(bowls)} more widths or more")
-    return (
-        f"{usable} of {len(bowls)} widths have a usable optimum, {MIN_WIDTHS} are needed: "
-        + "; ".join(reasons)
-    )
-
-
-def advice(axis: str, bowl: Bowl) -> str:
-    """What a bowl that is not ok says, and what to do about it."""
-    match bowl.status:
-        case "ok":
-            return "is ok"
-        case "not_bracketed":
-            further = "lower" if bowl.side == "low" else "higher"
-            return f"is not_bracketed ({bowl.side}): add {further} values of {axis}"
-        case "too_few_points":
-            return f"has too_few_points ({bowl.n} finite): add values of {axis}"
-        case "flat":
-            return f"is flat: {axis} makes no difference there beyond the noise"
-        case "multimodal":
-            return f"is multimodal: two minima over {axis}; look at the runs between them"
-        case "unresolved":
-            return f"is unresolved: add values of {axis} near the optimum, or seeds"
-
-
 def compared(fit: Fit, by_train_loss: Fit) -> Fit:
     """The fit, with a warning where the training loss has its optimum elsewhere.
 
@@ -342,4 +231,4 @@ def compared(fit: Fit, by_train_loss: Fit) -> Fit:
         f"at width {', '.join(apart)} the training loss has another optimal {fit.axis} than the "
         "eval loss: the proxies overfit, or a tenth of the steps says little"
     )
-    return replace(fit, warnings=fit.warnings | {"train_eval_differ": sentence})
+    return warned(fit, {"train_eval_differ": sentence})

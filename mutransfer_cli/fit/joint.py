@@ -1,52 +1,36 @@
-"""Two axes at once: the optimum of loss over log2 lr (x) and log2 weight decay (y), across widths.
+"""The optimum of two axes across widths: where there is one, and a ridge where there is not.
 
-One quadratic surface a width, in a soft window that follows its own optimum. Learning rate and
-weight decay often act through their product alone: the bowl is then a ridge, and the position along
-it is noise. A ridge is called one, and only what lies across it is given an exponent.
-
-Shapes: G independent sweeps, K widths, C cells a width. Positions in octaves (log2 units), losses
-in nats. p runs across the ridge (the strong direction), q along it (the weak one).
+Learning rate and weight decay often act through their product alone: the bowl is then a ridge, and
+the position along it is noise. A ridge is called one, and only what lies across it is given an
+exponent. Shapes and axes as in planes.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mutransfer_cli.fit.law import MIN_WIDTHS, Laws, fit_laws
+from mutransfer_cli.fit.judge import NEAR_EDGE
+from mutransfer_cli.fit.law import MIN_WIDTHS, LawFit, Laws, fit_laws, laws_where
+from mutransfer_cli.fit.planes import (
+    DEGENERATE,
+    RIDGE_ERRORS,
+    Grids,
+    Planes,
+    Surfaces,
+    positive_sum,
+    settle,
+)
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-WINDOW = np.array([2.5, 4.0])  # half-widths in p and q, octaves; in cells on a coarser grid
-TILT = 0.2  # prior sd of the cubic column, in units of the strong curvature
-STEPS, UNDAMPED, DAMPING = 14, 8, 0.6
-RIDGE_ERRORS = 3.0  # pooled curvature that is told from none exceeds this many errors
-OWN_ERRORS = 2.0  # and that of one width across the ridge this many
+OWN_ERRORS = 2.0  # curvature of one width across the ridge exceeds so many errors
 RIDGE_SPREAD = 1.0  # octaves: largest error of an optimum along the weak direction
-DEGENERATE = 1e-8  # relative: a singular design; a weak curvature that is rounding
-
-
-@dataclass(frozen=True)
-class Planes:
-    """Mean losses of G sweeps of two axes.
-
-    Attributes:
-        x, y: log2 of the two hyperparameters, [G, K, C].
-        loss: mean over seeds, nats, [G, K, C].
-        weight: seeds in each cell, [G, K, C]; 0 where the cell is absent or diverged (its x, y and
-            loss are then not looked at).
-        log2_width: [G, K], distinct within a sweep.
-    """
-
-    x: Array
-    y: Array
-    loss: Array
-    weight: Array
-    log2_width: Array
 
 
 @dataclass(frozen=True)
@@ -57,14 +41,21 @@ class Joint:
         status: [G], `ok`, `ridge` or `insufficient` (fewer than three widths with an optimum
             across the ridge inside the grid, or no curvature at all).
         used: [G, K], widths that take part across widths.
+        width_status, side: [G, K], why a width does not, as in judge.py; `high` is towards more of
+            both hyperparameters.
         vertices: [G, K, 2], optimum (x, y) of each used width; of `ok` sweeps.
         covariance: [G, K, 2, 2], of the vertices, octaves^2.
-        lr, wd, product: laws of x, y and x + y in log2 width; of `ok` sweeps.
-        across: law of the position across the ridge, times sqrt 2, so that at 45 degrees it is the
-            law of lr * wd; of `ridge` sweeps.
+        loss: [G, K], at the vertices, nats.
+        own_curvature: [G, K, 2], along x and y at each vertex, nats per octave^2.
+        near_edge: [G, K, 2], the vertex is less than an octave from an end of x or y.
+        across_optimum, across_variance: [G, K], position across the ridge, scaled as `across`; of
+            `ridge` sweeps.
+        lr, wd, product: laws of x, y and the product direction in log2 width; of `ok` sweeps.
+        across: law of the position across the ridge, times the length of the product direction,
+            so that along it it is the law of the product; of `ridge` sweeps.
         angle, angle_error: [G], direction across the ridge, degrees from the lr axis in (-45, 135],
             and its standard error. 45: only lr * wd matters; 0: only lr; 90: only wd.
-        product_only: [G], a ridge whose angle is compatible with 45 degrees.
+        product_only: [G], a ridge whose angle is compatible with the product direction.
         curvature, curvature_error: [G, 2], strong and weak, pooled over widths, nats per octave^2.
         noise: [G], sd of a cell's mean loss at the mean number of seeds, nats.
         freedom: [G], degrees of freedom behind the noise.
@@ -72,8 +63,15 @@ class Joint:
 
     status: npt.NDArray[np.str_]
     used: Mask
+    width_status: npt.NDArray[np.str_]
+    side: npt.NDArray[np.str_]
     vertices: Array
     covariance: Array
+    loss: Array
+    own_curvature: Array
+    near_edge: Mask
+    across_optimum: Array
+    across_variance: Array
     lr: Laws
     wd: Laws
     product: Laws
@@ -87,78 +85,59 @@ class Joint:
     freedom: Array
 
 
-@dataclass(frozen=True)
-class Grids:
-    """Cells with absent ones zeroed. low, high, spacing: [G, K, 2], of the cells present."""
-
-    xy: Array
-    loss: Array
-    weight: Array
-    low: Array
-    high: Array
-    spacing: Array
-
-
-@dataclass(frozen=True)
-class Surfaces:
-    """loss = b0 + b1 p + b2 q + b3 p^2 + b4 pq + b5 q^2 + b6 p^3 about `centre`, one a width.
-
-    Attributes:
-        centre: [G, K, 2], x and y.
-        axes: [G, 2, 2], rows are the directions of p and q in (x, y).
-        coefficients: [G, K, 7].
-        covariance: [G, K, 7, 7], nats^2.
-        supported: [G, K], the window holds cells enough for a quadratic.
-        variance, freedom: [G], of the noise, pooled over widths.
-        curvature: [G, 3], coefficients of p^2, pq, q^2 pooled over widths.
-        curvature_error: [G, 3].
-    """
-
-    centre: Array
-    axes: Array
-    coefficients: Array
-    covariance: Array
-    supported: Mask
-    variance: Array
-    freedom: Array
-    curvature: Array
-    curvature_error: Array
-
-
-def fit_planes(planes: Planes, level: float) -> Joint:
+def fit_planes(
+    planes: Planes,
+    level: float,
+    product: tuple[float, float] = (1.0, 1.0),
+    line: LawFit | None = None,
+) -> Joint:
     """Optima of two axes at every width and their laws across widths, for G sweeps at once.
 
     Args:
         planes: sweeps of equal shape; they do not influence each other.
         level: of the intervals, 0.95 for 95 %.
+        product: direction in (x, y) in which the decay a step grows: (1, 1) for lr * wd when decay
+            is lr_coupled, (0, 1) when it is independent.
+        line: how laws are fitted across widths; with scatter learned when None.
     """
     surfaces, grids = settle(planes)
-    used = across_inside(surfaces, grids)
+    used, width_status, side = across_inside(surfaces, grids)
     enough = used.sum(1) >= MIN_WIDTHS
-    vertex, covariance = vertices(surfaces)
-    ridge = enough & is_ridge(surfaces, grids, used, vertex, covariance)
+    offset, errors = vertices(surfaces)
+    ridge = enough & is_ridge(surfaces, grids, used, offset, errors)
     ok = enough & ~ridge
-    shown = used & ok[:, None]
     turn = surfaces.axes[:, None]
-    vertex = surfaces.centre + (vertex[..., None, :] @ turn)[..., 0, :]
-    covariance = np.swapaxes(turn, -1, -2) @ covariance @ turn
-    angle, angle_error, product_only = ridge_angle(surfaces, level)
+    vertex = surfaces.centre + (offset[..., None, :] @ turn)[..., 0, :]
+    covariance = np.swapaxes(turn, -1, -2) @ errors @ turn
+    angle, angle_error, product_only = ridge_angle(surfaces, level, product)
+    across, across_errors = across_positions(surfaces, used, angle_error, np.hypot(*product))
+    line = line or partial(fit_laws, level=level)
 
-    def law(direction: Array) -> Laws:
+    def law(direction: tuple[float, float]) -> Laws:
         variance = np.einsum("i,gkij,j->gk", direction, covariance, direction)
         errors = variance[..., None] * np.eye(used.shape[1])
-        at = (planes.log2_width, vertex @ direction, errors, surfaces.freedom)
-        return fill_laws(ok, used, *at, level)
+        at = (planes.log2_width, vertex @ np.array(direction), errors, surfaces.freedom)
+        return laws_where(ok, used, *at, line)
 
+    shown, swept = used & ok[:, None], used & ridge[:, None]
+    from_ends = np.minimum(vertex - grids.low, grids.high - vertex)
+    at = (planes.log2_width, across, across_errors, surfaces.freedom)
     return Joint(
         status=np.where(ok, "ok", np.where(ridge, "ridge", "insufficient")),
         used=used,
+        width_status=width_status,
+        side=side,
         vertices=np.where(shown[..., None], vertex, np.nan),
         covariance=np.where(shown[..., None, None], covariance, np.nan),
-        lr=law(np.array([1.0, 0.0])),
-        wd=law(np.array([0.0, 1.0])),
-        product=law(np.array([1.0, 1.0])),
-        across=across_law(ridge, used, planes.log2_width, surfaces, angle_error, level),
+        loss=np.where(shown, loss_at(surfaces, offset), np.nan),
+        own_curvature=np.where(shown[..., None], own_curvatures(surfaces), np.nan),
+        near_edge=shown[..., None] & (from_ends < NEAR_EDGE),
+        across_optimum=np.where(swept, across, np.nan),
+        across_variance=np.where(swept, np.diagonal(across_errors, axis1=1, axis2=2), np.nan),
+        lr=law((1.0, 0.0)),
+        wd=law((0.0, 1.0)),
+        product=law(product),
+        across=laws_where(ridge, used, *at, line),
         angle=np.where(enough, angle, np.nan),
         angle_error=np.where(enough, angle_error, np.nan),
         product_only=ridge & product_only,
@@ -169,151 +148,26 @@ def fit_planes(planes: Planes, level: float) -> Joint:
     )
 
 
-def prepare(planes: Planes) -> Grids:
-    present = planes.weight > 0
-    here = present[..., None]
-    xy = np.where(here, np.stack([planes.x, planes.y], axis=-1), 0.0)
-    seeds = np.where(present, planes.weight, 0.0)
-    mean = seeds.sum((1, 2)) / np.maximum(present.sum((1, 2)), 1)
-    low = np.nan_to_num(np.where(here, xy, np.inf).min(2), posinf=0.0)
-    high = np.nan_to_num(np.where(here, xy, -np.inf).max(2), neginf=0.0)
-    return Grids(
-        xy=xy,
-        loss=np.where(present, planes.loss, 0.0),
-        weight=seeds / np.where(mean > 0, mean, 1.0)[:, None, None],
-        low=low,
-        high=high,
-        spacing=median_spacing(np.where(here, xy, high[:, :, None])),
-    )
-
-
-def median_spacing(xy: Array) -> Array:
-    """Median distance of neighbouring distinct values, [G, K, C, 2] to [G, K, 2]."""
-    ordered = np.sort(xy, axis=2)
-    gap = np.diff(ordered, axis=2, prepend=ordered[:, :, :1])
-    gap = np.sort(np.where(gap > DEGENERATE, gap, np.inf), axis=2)
-    middle = np.maximum(np.isfinite(gap).sum(2, keepdims=True) - 1, 0) // 2
-    median = np.take_along_axis(gap, middle, axis=2)[:, :, 0]
-    return np.where(np.isfinite(median), median, 1.0)
-
-
-def settle(planes: Planes) -> tuple[Surfaces, Grids]:
-    """Surfaces whose windows are centred on their optima, p across the ridge.
-
-    Along a ridge a window stays at the middle of the grid: the optimum there is noise.
-    """
-    grids = prepare(planes)
-    centre = (grids.low + grids.high) / 2
-    angle = np.full(len(centre), np.pi / 4)
-    stiff = np.full(len(centre), 1 / DEGENERATE)
-    surfaces = fit_surfaces(grids, centre, angle, stiff)
-    for step in range(STEPS):
-        factor = 1.0 if step < UNDAMPED else DAMPING
-        strong, cross, weak = surfaces.curvature.T
-        centre = recentre(surfaces, grids, factor)
-        angle = positive_sum(angle + factor * np.arctan2(cross, strong - weak) / 2)
-        tilt = TILT * np.maximum(np.abs(strong), np.abs(weak))
-        stiff = surfaces.variance / np.where(tilt > 0, tilt, 1.0) ** 2
-        surfaces = fit_surfaces(grids, centre, angle, stiff)
-    return surfaces, grids
-
-
-def positive_sum(angle: Array) -> Array:
-    """The same axis turned to radians in (-pi/4, 3 pi/4]: cos + sin is not negative."""
-    return np.asarray(3 * np.pi / 4 - np.mod(3 * np.pi / 4 - angle, np.pi))
-
-
-def recentre(surfaces: Surfaces, grids: Grids, factor: float) -> Array:
-    """Centres [G, K, 2] one step nearer to the optima, at most a cell, inside the grid."""
-    pooled, error = surfaces.curvature[:, None, [0, 2]], surfaces.curvature_error[:, None, [0, 2]]
-    own, slope = surfaces.coefficients[..., [3, 5]], surfaces.coefficients[..., 1:3]
-    resolved = pooled > RIDGE_ERRORS * error
-    step = np.where(resolved, -slope / (2 * np.where(resolved, np.maximum(own, pooled), 1.0)), 0.0)
-    move = (step[..., None, :] @ surfaces.axes[:, None])[..., 0, :]
-    move = factor * np.clip(move, -grids.spacing, grids.spacing)
-    return np.clip(surfaces.centre + move, grids.low, grids.high)
-
-
-def fit_surfaces(grids: Grids, centre: Array, angle: Array, stiff: Array) -> Surfaces:
-    """Weighted least squares at every width in soft windows around `centre`.
-
-    Windows are short across the ridge, where bowls are steeper on one side far from the optimum,
-    and long along it, where curvature is hard to see.
-    The p^3 column keeps the steeper side of a bowl out of the optimum, which matters when optima
-    move relative to the grid; its coefficient has prior mean 0 and precision `stiff` over the
-    noise, [G]. Degrees of freedom: what the weighted squares are in expectation, over the noise.
-    """
-    cos, sin = np.cos(angle), np.sin(angle)
-    axes = np.stack([cos, sin, -sin, cos], axis=-1).reshape(-1, 2, 2)
-    turn = np.swapaxes(axes, 1, 2)
-    pq = (grids.xy - centre[:, :, None]) @ turn[:, None]
-    spacing = np.sqrt(grids.spacing**2 @ turn**2)[:, :, None]
-    edges = (WINDOW * np.maximum(1.0, spacing) + spacing / 2 - np.abs(pq)) / spacing
-    window = np.clip(edges, 0, 1).prod(-1) * (grids.weight > 0)
-    p, q = np.moveaxis(pq, -1, 0)
-    X = np.stack([np.ones_like(p), p, q, p**2, p * q, q**2, p**3], axis=-1)
-    weight = window * grids.weight
-    Xt = np.swapaxes(X, -1, -2)
-    normal = Xt @ (weight[..., None] * X)
-    supported = well_posed(normal[..., :6, :6])
-    prior = np.zeros_like(normal)
-    prior[..., 6, 6] = stiff[:, None] + DEGENERATE * (1 + normal[..., 6, 6])
-    posterior = np.linalg.inv(np.where(supported[..., None, None], normal + prior, np.eye(7)))
-    moments = Xt @ (weight * grids.loss)[..., None]
-    coefficients = np.where(supported[..., None], (posterior @ moments)[..., 0], 0.0)
-    residual = grids.loss - (X @ coefficients[..., None])[..., 0]
-    smoother = posterior @ (Xt @ ((window * weight)[..., None] * X))
-    lost = 2 * np.trace(smoother, axis1=-2, axis2=-1)
-    lost -= np.trace(smoother @ posterior @ normal, axis1=-2, axis2=-1)
-    freedom = np.where(supported, window.sum(-1) - lost, 0.0).sum(-1)
-    squares = np.where(supported, (weight * residual**2).sum(-1), 0.0).sum(-1)
-    variance = np.where(freedom > 0, squares / np.where(freedom > 0, freedom, 1.0), 0.0)
-    curvature, unscaled = pool(coefficients[..., 3:6], posterior[..., 3:6, 3:6], supported)
-    return Surfaces(
-        centre=centre,
-        axes=axes,
-        coefficients=coefficients,
-        covariance=posterior * variance[:, None, None, None],
-        supported=supported,
-        variance=variance,
-        freedom=freedom,
-        curvature=curvature,
-        curvature_error=np.sqrt(variance[:, None] * unscaled),
-    )
-
-
-def well_posed(normal: Array) -> Mask:
-    """Whether normal equations [..., n, n] have a solution that is not rounding."""
-    diagonal = np.diagonal(normal, axis1=-2, axis2=-1)
-    scale = np.where(diagonal > 0, diagonal, 1.0) ** -0.5
-    eigenvalues = np.linalg.eigvalsh(normal * scale[..., None, :] * scale[..., :, None])
-    return np.asarray(eigenvalues[..., 0] > DEGENERATE)
-
-
-def pool(values: Array, covariance: Array, supported: Mask) -> tuple[Array, Array]:
-    """Mean over widths and its variances: [G, K, n], [G, K, n, n] to [G, n] twice.
-
-    One weight a width, for all coefficients: widths of unequal curvature but the same axes then
-    pool to those axes.
-    """
-    variances = np.diagonal(covariance, axis1=-2, axis2=-1)
-    weight = np.where(supported, 1 / variances.sum(-1), 0.0)
-    total = weight.sum(1, keepdims=True)
-    weight = (weight / np.where(total > 0, total, 1.0))[..., None]
-    return (weight * values).sum(1), (weight**2 * variances).sum(1)
-
-
-def across_inside(surfaces: Surfaces, grids: Grids) -> Mask:
+def across_inside(
+    surfaces: Surfaces, grids: Grids
+) -> tuple[Mask, npt.NDArray[np.str_], npt.NDArray[np.str_]]:
     """Widths [G, K] whose optimum across the ridge, at the middle along it, lies in the grid.
 
-    None in a sweep whose curvature across the ridge is not told from none.
+    None in a sweep whose curvature across the ridge is not told from none. With status and side.
     """
     steep = surfaces.curvature[:, 0] > RIDGE_ERRORS * surfaces.curvature_error[:, 0]
     own = surfaces.coefficients[..., 3]
     curved = surfaces.supported & (own > OWN_ERRORS * np.sqrt(surfaces.covariance[..., 3, 3]))
     curved &= (steep & (surfaces.freedom > 0))[:, None]
     step = -surfaces.coefficients[..., 1] / (2 * np.where(curved, own, 1.0))
-    return curved & inside(surfaces.centre + step[..., None] * surfaces.axes[:, None, 0], grids)
+    used = curved & inside(surfaces.centre + step[..., None] * surfaces.axes[:, None, 0], grids)
+    status = np.select(
+        [used, ~surfaces.supported, curved],
+        ["ok", "too_few_points", "not_bracketed"],
+        "unresolved",
+    )
+    side = np.where(status == "not_bracketed", np.where(step > 0, "high", "low"), "")
+    return used, status, side
 
 
 def inside(at: Array, grids: Grids) -> Mask:
@@ -353,21 +207,40 @@ def is_ridge(
     return np.asarray(flat | (used & ~resolved).any(1))
 
 
-def ridge_angle(surfaces: Surfaces, level: float) -> tuple[Array, Array, Mask]:
-    """Direction of p in degrees in (-45, 135], its standard error, and whether it may be 45."""
+def loss_at(surfaces: Surfaces, offset: Array) -> Array:
+    """Loss [G, K] of the quadratics at their vertices."""
+    slope = surfaces.coefficients[..., 1:3]
+    level: Array = surfaces.coefficients[..., 0] + (slope * offset).sum(-1) / 2
+    return level
+
+
+def own_curvatures(surfaces: Surfaces) -> Array:
+    """Coefficients of x^2 and y^2, [G, K, 2]."""
+    strong, cross, weak = np.moveaxis(surfaces.coefficients[..., 3:6], -1, 0)
+    half = np.stack([strong, cross / 2, cross / 2, weak], -1).reshape(*strong.shape, 2, 2)
+    turn = surfaces.axes[:, None]
+    return np.diagonal(np.swapaxes(turn, -1, -2) @ half @ turn, axis1=-2, axis2=-1)
+
+
+def ridge_angle(
+    surfaces: Surfaces, level: float, product: tuple[float, float]
+) -> tuple[Array, Array, Mask]:
+    """Direction of p in degrees in (-45, 135], its standard error, and whether it may be that of
+    the product."""
     strong, cross, weak = surfaces.curvature.T
     axis = np.arctan2(surfaces.axes[:, 0, 1], surfaces.axes[:, 0, 0])
     angle = np.degrees(positive_sum(axis + np.arctan2(cross, strong - weak) / 2))
     gap = np.maximum(strong - weak, DEGENERATE * np.abs(strong) + np.finfo(float).tiny)
     error = np.degrees(np.minimum(surfaces.curvature_error[:, 1] / (2 * gap), np.pi / 2))
     bound = stats.t.ppf(0.5 + level / 2, np.maximum(surfaces.freedom, 1)) * error + DEGENERATE
-    return angle, error, np.abs(angle - 45) <= bound
+    of_product = np.degrees(np.arctan2(product[1], product[0]))
+    return angle, error, np.abs(angle - of_product) <= bound
 
 
-def across_law(
-    ridge: Mask, used: Mask, log2_width: Array, surfaces: Surfaces, angle_error: Array, level: float
-) -> Laws:
-    """The law of sqrt 2 times the position across the ridge, at the middle along it.
+def across_positions(
+    surfaces: Surfaces, used: Mask, angle_error: Array, scale: float
+) -> tuple[Array, Array]:
+    """`scale` times the position across the ridge at the middle along it, [G, K], and covariance.
 
     Where the grids of the widths lie at different places along the ridge, an error of its angle
     moves all positions together: a covariance of rank one.
@@ -381,19 +254,4 @@ def across_law(
     middle = (q * used).sum(1) / np.maximum(used.sum(1), 1)
     swung = (q - middle[:, None]) * np.radians(angle_error)[:, None]
     covariance = variance * np.eye(used.shape[1]) + swung[..., None] * swung[:, None]
-    at = (log2_width, np.sqrt(2) * (p + step), 2 * covariance, surfaces.freedom)
-    return fill_laws(ridge, used, *at, level)
-
-
-def fill_laws(
-    rows: Mask, used: Mask, u: Array, optimum: Array, errors: Array, freedom: Array, level: float
-) -> Laws:
-    """Laws of the chosen rows from their used widths, NaN in the others; shapes of fit_laws."""
-    found = {field.name: np.full(len(used), np.nan) for field in fields(Laws)}
-    for pattern in np.unique(used[rows], axis=0):
-        at, widths = np.flatnonzero(rows & (used == pattern).all(1)), np.flatnonzero(pattern)
-        grid, square = np.ix_(at, widths), np.ix_(at, widths, widths)
-        laws = fit_laws(u[grid], optimum[grid], errors[square], freedom[at], level)
-        for name, values in found.items():
-            values[at] = getattr(laws, name)
-    return Laws(**found)
+    return scale * (p + step), scale**2 * covariance

@@ -5,13 +5,15 @@ Shapes: G fits at once, K widths. Everything in log2 units (octaves).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 MIN_WIDTHS = 3
 BISECTIONS = 60
@@ -30,6 +32,10 @@ class Laws:
         centre: log2 width at which value and slope are uncorrelated.
         value, value_half_width: the line at the centre.
         scatter: sd of the true optima about the line beyond their measurement error, octaves.
+        without_largest: the slope without the largest width; NaN with MIN_WIDTHS.
+        future_centre, future_half_width, future_per_octave: one future optimum lies within
+            hypot(half_width, per_octave * (log2 width - centre)), its own scatter included.
+        future_quantile: how many standard errors that is.
     """
 
     exponent: Array
@@ -40,6 +46,11 @@ class Laws:
     value: Array
     value_half_width: Array
     scatter: Array
+    without_largest: Array
+    future_centre: Array
+    future_half_width: Array
+    future_per_octave: Array
+    future_quantile: Array
 
 
 def fit_laws(
@@ -54,7 +65,7 @@ def fit_laws(
     Args:
         log2_width, optimum: [G, K], K at least MIN_WIDTHS.
         covariance: of the optima's measurement errors, [G, K, K].
-        freedom: degrees of freedom behind it, [G].
+        freedom: degrees of freedom behind it, [G]; infinite for known errors.
         level: of the intervals, 0.95 for 95 %.
     """
     k = log2_width.shape[1]
@@ -75,7 +86,48 @@ def fit_laws(
         value=line.value,
         value_half_width=np.maximum(law_t * line.value_error, floor_t * exact.value_error),
         scatter=scatter,
+        without_largest=slope_without_largest(log2_width, optimum, covariance),
+        **future_spread(log2_width, optimum, covariance, level),
     )
+
+
+def slope_without_largest(u: Array, y: Array, covariance: Array) -> Array:
+    """[G]; NaN where MIN_WIDTHS would not be left."""
+    if u.shape[1] <= MIN_WIDTHS:
+        return np.full(len(u), np.nan)
+    rest = np.argsort(u, axis=1)[:, :-1]
+    fewer_u, fewer_y = (np.take_along_axis(values, rest, axis=1) for values in (u, y))
+    fewer = np.take_along_axis(covariance, rest[:, :, None], axis=1)
+    fewer = np.take_along_axis(fewer, rest[:, None, :], axis=2)
+    scatter = paule_mandel(fewer_u, fewer_y, fewer)
+    return weighted_line(fewer_u, fewer_y, with_scatter(fewer, scatter)).slope
+
+
+LawFit = Callable[[Array, Array, Array, Array], Laws]
+
+
+def laws_where(
+    rows: Mask,
+    used: Mask,
+    log2_width: Array,
+    optimum: Array,
+    covariance: Array,
+    freedom: Array,
+    fit: LawFit,
+) -> Laws:
+    """The laws of the chosen rows [G] from their used widths [G, K], NaN in the others.
+
+    Args:
+        fit: of stacked sweeps that use the same widths, such as `fit_laws` at a level.
+    """
+    found = {field.name: np.full(len(used), np.nan) for field in fields(Laws)}
+    for pattern in np.unique(used[rows], axis=0):
+        at, widths = np.flatnonzero(rows & (used == pattern).all(1)), np.flatnonzero(pattern)
+        grid, square = np.ix_(at, widths), np.ix_(at, widths, widths)
+        laws = fit(log2_width[grid], optimum[grid], covariance[square], freedom[at])
+        for name, values in found.items():
+            values[at] = getattr(laws, name)
+    return Laws(**found)
 
 
 @dataclass(frozen=True)
@@ -114,12 +166,14 @@ def weighted_line(u: Array, y: Array, covariance: Array) -> Lines:
     )
 
 
-def plain_slope(u: Array, y: Array, covariance: Array) -> tuple[Array, Array]:
+def plain_slope(u: Array, y: Array, covariance: Array, used: Mask) -> tuple[Array, Array]:
     """Unweighted slope of y over u, [G, K], and its standard error under a covariance; [G] each."""
-    centred = u - u.mean(1, keepdims=True)
-    gain = centred / (centred**2).sum(1, keepdims=True)
+    mean = (u * used).sum(1, keepdims=True) / np.maximum(used.sum(1, keepdims=True), 1)
+    centred = np.where(used, u - mean, 0.0)
+    spread = (centred**2).sum(1, keepdims=True)
+    gain = centred / np.where(spread > 0, spread, 1.0)
     variance = np.einsum("gi,gij,gj->g", gain, covariance, gain)
-    return (gain * y).sum(1), np.sqrt(variance)
+    return (gain * np.where(used, y, 0.0)).sum(1), np.sqrt(variance)
 
 
 def with_scatter(covariance: Array, scatter: Array) -> Array:
@@ -139,21 +193,10 @@ def paule_mandel(u: Array, y: Array, covariance: Array) -> Array:
     return np.where(none, 0.0, (low + high) / 2)
 
 
-@dataclass(frozen=True)
-class Future:
-    """One future optimum lies within hypot(half_width, per_octave * (log2 width - centre)); [G].
-
-    `quantile` is how many standard errors that is.
-    """
-
-    centre: Array
-    half_width: Array
-    per_octave: Array
-    quantile: float
-
-
-def future_spread(log2_width: Array, optimum: Array, covariance: Array, level: float) -> Future:
-    """Prediction half-widths of one future optimum, its scatter about the line included.
+def future_spread(
+    log2_width: Array, optimum: Array, covariance: Array, level: float
+) -> dict[str, Array]:
+    """Prediction half-widths of one future optimum, by name in Laws.
 
     t(K-2) * sqrt(max(s^2, C) (1/K + (u - mean u)^2 / Suu) + max(s^2 - C, 0)), with s^2 the
     residual variance about the plain line and C the mean measurement variance.
@@ -166,9 +209,9 @@ def future_spread(log2_width: Array, optimum: Array, covariance: Array, level: f
     line = np.maximum(residual, measured)
     t = float(stats.t.ppf(0.5 + level / 2, k - 2))
     own = np.maximum(residual - measured, 0)
-    return Future(
-        centre=plain.centre,
-        half_width=t * np.sqrt(line / k + own),
-        per_octave=t * np.sqrt(line) * plain.slope_error,
-        quantile=t,
-    )
+    return {
+        "future_centre": plain.centre,
+        "future_half_width": t * np.sqrt(line / k + own),
+        "future_per_octave": t * np.sqrt(line) * plain.slope_error,
+        "future_quantile": np.full(len(u), t),
+    }

@@ -17,18 +17,26 @@ LEAST_CELLS = 4  # room for, so that differences of neighbours exist
 GAP = 2  # a diverged cell further above than so many cells bounds nothing
 
 
-def profile(trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str) -> pd.DataFrame:
-    """The rows of the best combination of `others` at each width and value of `axis`.
+def profile(
+    trials: pd.DataFrame, axes: Sequence[str], others: Sequence[str], loss: str
+) -> pd.DataFrame:
+    """The rows of the best combination of `others` at each width and value of `axes`.
 
     Best is the least mean loss over seeds; a combination in which a trial diverged comes last.
     """
     if not others:
         return trials
-    cell = ["width", axis]
+    cell = ["width", *axes]
+    means = cell_means(trials, [*axes, *others], loss)
+    best = means.sort_values(loss, kind="stable").drop_duplicates(cell)
+    return trials.merge(best[[*cell, *others]], on=[*cell, *others])
+
+
+def cell_means(trials: pd.DataFrame, axes: Sequence[str], loss: str) -> pd.DataFrame:
+    """One row a width and combination of `axes`, with the mean loss; inf where a trial diverged."""
+    cell = ["width", *axes]
     ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
-    means = ranked.groupby([trials[key] for key in [*cell, *others]]).mean()
-    best = means.groupby(level=cell).idxmin()
-    return trials.set_index([*cell, *others]).loc[list(best)].reset_index()
+    return ranked.groupby([trials[name] for name in cell]).mean().reset_index()
 
 
 def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mutransfer_cli.fit.joint import Joint, Planes, fit_planes
+from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
+from mutransfer_cli.fit.planes import Planes
 
 LEVEL = 0.95
 CURVATURE = (0.008, 0.02)  # nats per octave^2, strong direction; drawn for each width

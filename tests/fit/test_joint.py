@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mutransfer_cli.fit.joint import Joint, Planes, fit_planes
+from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
+from mutransfer_cli.fit.planes import Planes
 from tests.benchmarks.joint_coverage import LEVEL, World, covered, simulate
 
 SWEEPS = 150
@@ -183,12 +184,9 @@ def test_the_order_of_widths_does_not_matter(ratio: float) -> None:
     mixed = Planes(**{name: values[:, order] for name, values in vars(planes).items()})
     joint, other = fit_planes(planes, LEVEL), fit_planes(mixed, LEVEL)
     restored = np.argsort(order)
-    other = replace(
-        other,
-        used=other.used[:, restored],
-        vertices=other.vertices[:, restored],
-        covariance=other.covariance[:, restored],
-    )
+    by_width = "used width_status side vertices covariance loss own_curvature near_edge"
+    for name in [*by_width.split(), "across_optimum", "across_variance"]:
+        other = replace(other, **{name: getattr(other, name)[:, restored]})
     assert_same(joint, other)
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from mutransfer_cli.fit.exponent import Bowl, fit_exponent
+from mutransfer_cli.fit.exponent import fit_exponents
+from mutransfer_cli.fit.result import Bowl
 
 Array = npt.NDArray[np.float64]
 Losses = Callable[[Array], Array]
@@ -27,12 +28,12 @@ def bowl(losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float 
         {
             "width": width,
             "lr": 2.0**at,
-            "eval_loss": np.nan if width == 32 and at >= diverged else loss,
+            "loss": np.nan if width == 32 and at >= diverged else loss,
         }
         for width, f, grid in ((32, losses, x), (64, parabola(-6), GRID), (128, parabola(-6), GRID))
         for at, loss in zip(grid, f(grid) + random.normal(0, noise, grid.size), strict=True)
     ]
-    return fit_exponent(pd.DataFrame(rows)).bowls[32]
+    return fit_exponents(pd.DataFrame(rows)).bowls[32]
 
 
 @pytest.mark.parametrize("optimum", [-6.0, -5.3, -4.9])

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mutransfer_cli.fit.law import Laws, fit_laws, future_spread
+from mutransfer_cli.fit.law import Laws, fit_laws
 
 Array = npt.NDArray[np.float64]
 U = np.array([5.0, 5.585, 6.0, 6.585, 7.0])
@@ -87,9 +87,10 @@ def test_a_future_optimum_lies_where_it_is_predicted(scatter: float) -> None:
     u = np.tile(U, (sweeps, 1))
     covariance = independent(np.full(U.size, error), sweeps)
     law = fit_laws(u, y, covariance, np.full(sweeps, 50.0), LEVEL)
-    future = future_spread(u, y, covariance, LEVEL)
     predicted = law.value + law.exponent * (target - law.centre)
-    half_width = np.hypot(future.half_width, future.per_octave * (target - future.centre))
+    half_width = np.hypot(
+        law.future_half_width, law.future_per_octave * (target - law.future_centre)
+    )
     truth = random.normal(0, scatter, sweeps)
     held = np.mean(np.abs(predicted - truth) <= half_width)
     assert 0.935 <= held <= (0.975 if scatter else 1), "without scatter it may be too wide"

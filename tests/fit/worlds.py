@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mutransfer_cli.fit.cells import FAR, Cells
+from mutransfer_cli.fit.judge import Side
 
 Array = npt.NDArray[np.float64]
 
@@ -30,7 +31,10 @@ class World:
         cliff: octaves above the optimum from where on losses are broken.
         curvature_exponent: of width.
         level, shift: sd by which a seed moves the level (nats) and the optimum (octaves) of all.
-        beyond: the optimum lies so many octaves above the upper end of the grid.
+        beyond: the optimum lies so many octaves outside the grid; below 0 inside.
+        end: of the grid, from which `beyond` counts.
+        one_grid: all widths have the grid of the one whose optimum is nearest to it.
+        curvature: of the parabola, drawn between these, nats per octave^2.
     """
 
     widths: int = 4
@@ -49,6 +53,9 @@ class World:
     level: float = 0.0
     shift: float = 0.0
     beyond: float | None = None
+    end: Side = "high"
+    one_grid: bool = False
+    curvature: tuple[float, float] = (0.008, 0.02)
 
 
 @dataclass(frozen=True)
@@ -61,20 +68,24 @@ class Sweeps:
 
 
 def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
-    """Curvature 0.008 to 0.02 nats per octave^2, exponent -1 to 0."""
+    """Sweeps whose exponents lie between -1 and 0."""
     random = np.random.default_rng(seed)
     shape = (sweeps, world.widths)
     u = np.broadcast_to(np.arange(world.widths) + 5.0, shape)
     exponent = random.uniform(-1, 0, sweeps)
-    a = random.uniform(0.008, 0.02, (sweeps, 1)) * 2.0 ** (world.curvature_exponent * (u - 5))
+    a = random.uniform(*world.curvature, (sweeps, 1)) * 2.0 ** (world.curvature_exponent * (u - 5))
     law = -6 + exponent[:, None] * (u - u.mean(1, keepdims=True))
     optimum = law + random.normal(0, world.scatter, shape)
     middle = optimum + random.uniform(-0.25, 0.25, shape)
     middle += random.uniform(-world.off_centre, world.off_centre, shape)
     reach = (world.cells - 1) / 2 * world.spacing
-    if world.beyond is not None:
-        middle = optimum - reach - world.beyond
     middle = np.round(middle / world.spacing) * world.spacing
+    if world.beyond is not None:
+        outwards = 1 if world.end == "high" else -1
+        middle = optimum - outwards * (reach + world.beyond)
+        if world.one_grid:
+            nearest = outwards * (outwards * middle).min(1, keepdims=True)
+            middle = np.broadcast_to(nearest, shape)
     x = middle[..., None] + np.linspace(-reach, reach, world.cells)
     d = x - optimum[..., None]
     steeper = (world.steeper + world.drift * (u - 5))[..., None]

@@ -1,0 +1,284 @@
+"""The joint fit of learning rate and weight decay: two exponents, or the ridge that hides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from mutransfer_cli.fit.cells import broken, first_noise
+from mutransfer_cli.fit.exponent import by_widths, fit_of, law_fit, law_of
+from mutransfer_cli.fit.joint import Joint, fit_planes
+from mutransfer_cli.fit.judge import BowlStatus, Side
+from mutransfer_cli.fit.law import Laws
+from mutransfer_cli.fit.planes import Planes
+from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
+from mutransfer_cli.fit.table import SAME, cell_means, cells_of, profile
+
+Array = npt.NDArray[np.float64]
+Convention = Literal["lr_coupled", "independent"]
+
+MIN_DECAYS = 3  # a parabola has as many coefficients
+# direction in (log2 lr, log2 weight decay) in which the decay a step grows, and its name
+PRODUCTS: dict[Convention, tuple[tuple[float, float], str]] = {
+    "lr_coupled": ((1.0, 1.0), "lr * weight_decay"),
+    "independent": ((0.0, 1.0), "weight_decay"),
+}
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Direction across a ridge, degrees from the lr axis, and its standard error.
+
+    Attributes:
+        product_only: the direction is compatible with that of the decay a step: 45 degrees (lr *
+            weight_decay) when decay is lr_coupled, 90 (weight_decay) when it is independent.
+        across: law of the position across the ridge, scaled as that product.
+    """
+
+    angle: float
+    angle_error: float
+    product_only: bool
+    across: Law
+
+
+@dataclass(frozen=True)
+class WithoutDecay:
+    """The best run without weight decay at one width: its lr, its mean loss and its excess over
+    the best run with weight decay, nats."""
+
+    lr: float
+    loss: float
+    excess: float
+
+
+@dataclass(frozen=True)
+class DecayFit:
+    """
+    Attributes:
+        lr, weight_decay: status `ridge` where they cannot be told apart.
+        product: the decay a step; ok also on a ridge that is compatible with it.
+        ridge: None where there is none.
+        without_decay: by width; trials with weight decay 0 have no logarithm and no part in the
+            fit.
+        best: (lr, weight decay) of the optimum at the widest width, of the best trial there if it
+            has no optimum.
+    """
+
+    lr: Fit
+    weight_decay: Fit
+    product: Fit
+    ridge: Ridge | None
+    without_decay: dict[int, WithoutDecay]
+    best: tuple[float, float]
+
+
+def has_decay_axis(trials: pd.DataFrame) -> bool:
+    """Whether weight decay has at some width the positive values that a fit of it needs."""
+    decays = trials[trials["weight_decay"] > 0].groupby("width")["weight_decay"].nunique()
+    return bool((decays >= MIN_DECAYS).any())
+
+
+def fit_decay(
+    groups: Mapping[str, pd.DataFrame],
+    convention: Convention,
+    others: Sequence[str] = (),
+    loss: str = "loss",
+    scatter_below: float | None = None,
+) -> dict[str, DecayFit]:
+    """The joint fit of each group on its own; those with as many widths are computed together.
+
+    Args:
+        groups: one row a trial with columns `width`, `lr`, `weight_decay` (0 or positive) and
+            `loss`, as of `fit_exponents`.
+        convention: of the weight decays.
+        others: columns of further axes; at each cell the best of them counts.
+
+    Raises:
+        InsufficientEvidence: a group without a trial that has weight decay.
+    """
+    decayed = {name: trials[trials["weight_decay"] > 0] for name, trials in groups.items()}
+    product, _ = PRODUCTS[convention]
+    found: dict[str, DecayFit] = {}
+    for stack in by_widths(decayed).values():
+        axes = ["lr", "weight_decay"]
+        profiled = [profile(trials, axes, others, loss) for trials in stack.values()]
+        planes = planes_of(profiled, loss)
+        joint = fit_planes(planes, LEVEL, product, law_fit(scatter_below))
+        for g, name in enumerate(stack):
+            widths = sorted(profiled[g]["width"].unique())
+            zero = without_decay(groups[name], others, loss)
+            best = best_trial(profiled[g], loss)
+            found[name] = decay_fit(
+                joint, g, widths, planes.weight[g], convention, scatter_below, zero, best
+            )
+    return {name: found[name] for name in groups}
+
+
+def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
+    """Cell means of sweeps with as many widths each, stacked; diverged and broken cells absent.
+
+    Broken runs above the optimum are found along the learning rate, for each weight decay apart.
+    """
+    parts = [
+        _plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width", sort=True)
+    ]
+    deep = max(len(x) for x, *_ in parts)
+    shape = (len(sweeps), len(parts) // len(sweeps))
+    x, y, mean, weight = (np.zeros((len(parts), deep)) for _ in range(4))
+    for index, part in enumerate(parts):
+        for values, found in zip((x, y, mean, weight), part, strict=True):
+            values[index, : len(found)] = found
+    widths = [np.sort(sweep["width"].unique()) for sweep in sweeps]
+    return Planes(
+        x=x.reshape(*shape, deep),
+        y=y.reshape(*shape, deep),
+        loss=mean.reshape(*shape, deep),
+        weight=weight.reshape(*shape, deep),
+        log2_width=np.log2(np.array(widths, dtype=np.float64)),
+    )
+
+
+def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array]:
+    """x, y, mean loss and seeds of one width's cells."""
+    y = np.log2(table["weight_decay"].to_numpy(dtype=np.float64)).round(SAME)
+    decays, row = np.unique(y, return_inverse=True)
+    # cells_of takes a sweep's widths for the rows of one width here
+    cells = cells_of([table.assign(width=row + 1)], "lr", loss)
+    kept = cells.without(broken(cells, first_noise(cells)))
+    there = kept.present[0]
+    decay = np.broadcast_to(decays[:, None], there.shape)
+    return kept.x[0][there], decay[there], kept.mean[0][there], kept.n[0][there]
+
+
+def without_decay(
+    trials: pd.DataFrame, others: Sequence[str], loss: str
+) -> dict[int, WithoutDecay]:
+    """By width, of those that have a finite trial without weight decay and one with it."""
+    means = cell_means(trials, ["lr", "weight_decay", *others], loss)
+    means = means[np.isfinite(means[loss])].sort_values(loss)
+    zero, decayed = (
+        means[mask].drop_duplicates("width").set_index("width")
+        for mask in (means["weight_decay"] == 0, means["weight_decay"] > 0)
+    )
+    return {
+        int(width): WithoutDecay(lr, lowest, lowest - with_decay)
+        for width, lr, lowest, with_decay in zero[["lr", loss]]
+        .join(decayed[loss].rename("decayed"), how="inner")
+        .sort_index()
+        .itertuples()
+    }
+
+
+def best_trial(trials: pd.DataFrame, loss: str) -> tuple[float, float]:
+    """(lr, weight decay) of the least mean loss at the widest width."""
+    means = cell_means(trials, ["lr", "weight_decay"], loss)
+    best = means[means["width"] == means["width"].max()].sort_values(loss).iloc[0]
+    return float(best["lr"]), float(best["weight_decay"])
+
+
+def decay_fit(
+    joint: Joint,
+    g: int,
+    widths: Sequence[int],
+    weight: Array,
+    convention: Convention,
+    scatter_below: float | None,
+    zero: dict[int, WithoutDecay],
+    best: tuple[float, float],
+) -> DecayFit:
+    """Sweep g of the joint fit, in words and numbers.
+
+    Args:
+        widths: of the sweep, [K].
+        weight: trials of each cell, [K, C].
+    """
+    law = partial(law_of, g=g, widths=int(joint.used[g].sum()), scatter_below=scatter_below)
+    cells = (weight > 0).sum(1)
+    direction, name = PRODUCTS[convention]
+
+    def fit(axis: str, laws: Laws, along: tuple[float, float]) -> Fit:
+        bowls = {
+            width: _vertex(joint, g, k, np.array(along), int(cells[k]))
+            for k, width in enumerate(widths)
+        }
+        return fit_of(axis, bowls, law(laws) if joint.status[g] == "ok" else None)
+
+    lr = fit("lr", joint.lr, (1.0, 0.0))
+    weight_decay = fit("weight_decay", joint.wd, (0.0, 1.0))
+    product = fit(name, joint.product, direction)
+    ridge = None
+    if joint.status[g] == "ridge":
+        ridge = Ridge(
+            angle=float(joint.angle[g]),
+            angle_error=float(joint.angle_error[g]),
+            product_only=bool(joint.product_only[g]),
+            across=law(joint.across),
+        )
+        on_ridge = {k: _across(joint, g, i, int(cells[i])) for i, k in enumerate(widths)}
+        lr, weight_decay = (_on_ridge(one, ridge, name) for one in (lr, weight_decay))
+        if ridge.product_only:
+            product = fit_of(name, on_ridge, ridge.across)
+        else:
+            product = _on_ridge(product, ridge, name)
+    last = joint.vertices[g, -1]
+    optimum = (float(2 ** last[0]), float(2 ** last[1])) if np.isfinite(last).all() else best
+    return DecayFit(lr, weight_decay, product, ridge, zero, optimum)
+
+
+def _vertex(joint: Joint, g: int, k: int, along: Array, n: int) -> Bowl:
+    """The optimum of one width in one direction of (log2 lr, log2 weight decay)."""
+    status = cast(BowlStatus, str(joint.width_status[g, k]))
+    side = cast(Side, str(joint.side[g, k])) if joint.side[g, k] else None
+    if status != "ok" or joint.status[g] != "ok":
+        lost: BowlStatus = "unresolved" if status == "ok" else status
+        return Bowl(lost, side, n=n)
+    at = float(joint.vertices[g, k] @ along)
+    error = float(np.sqrt(along @ joint.covariance[g, k] @ along))
+    reach = error * float(stats.t.ppf(0.5 + LEVEL / 2, joint.freedom[g]))
+    of_axis = along.astype(bool)
+    curvature = joint.own_curvature[g, k][of_axis]
+    return Bowl(
+        status="ok",
+        optimum=at,
+        low=at - reach,
+        high=at + reach,
+        loss=float(joint.loss[g, k]),
+        noise=float(joint.noise[g]),
+        curvature=float(curvature[0]) if curvature.size == 1 else None,
+        near_edge=bool(joint.near_edge[g, k][of_axis].any()),
+        n=n,
+    )
+
+
+def _across(joint: Joint, g: int, k: int, n: int) -> Bowl:
+    """The optimum of one width across a ridge."""
+    if not joint.used[g, k]:
+        return _vertex(joint, g, k, np.ones(2), n)
+    at = float(joint.across_optimum[g, k])
+    t = float(stats.t.ppf(0.5 + LEVEL / 2, joint.freedom[g]))
+    reach = t * float(np.sqrt(joint.across_variance[g, k]))
+    return Bowl("ok", optimum=at, low=at - reach, high=at + reach, n=n)
+
+
+def _on_ridge(fit: Fit, ridge: Ridge, product: str) -> Fit:
+    """What is left of one axis: a ridge has no optimum along it."""
+    direction = f"{ridge.angle:.1f} +- {ridge.angle_error:.1f} degrees from the lr axis"
+    if ridge.product_only:
+        sentence = (
+            f"lr and weight_decay lie on a ridge ({direction}): only {product} is identified, and "
+            "neither has an exponent of its own; keep one of them fixed and fit the other"
+        )
+    else:
+        sentence = (
+            f"lr and weight_decay lie on a ridge ({direction}): only what lies across it is "
+            "identified, and neither has an exponent of its own; extend the grid along the ridge, "
+            "or keep one of them fixed"
+        )
+    return Fit(fit.axis, "ridge", sentence, fit.bowls, None, {})

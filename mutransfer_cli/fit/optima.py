@@ -1,0 +1,66 @@
+"""Exponents from optima without losses: best points of grids, whose spacing is their error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.exponent import fit_of, forms_of, laws_of
+from mutransfer_cli.fit.result import Bowl, Fit
+from mutransfer_cli.fit.table import SAME
+
+
+def fit_optima(
+    groups: Mapping[str, pd.DataFrame],
+    axis: str,
+    spacing: float,
+    scatter_below: float | None = None,
+) -> dict[str, Fit]:
+    """The exponent of optima that were read off grids.
+
+    The true optimum lies anywhere within half a spacing of the best point: a variance of
+    spacing^2 / 12. Several rows of a width, such as seeds, are averaged; they share the grid, so
+    that their number makes no error smaller.
+
+    Args:
+        groups: one row an optimum with columns `width` and `axis`.
+        spacing: of the grids, octaves.
+    """
+    return {name: _fit(optima, axis, spacing, scatter_below) for name, optima in groups.items()}
+
+
+def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None) -> Fit:
+    by_width = np.log2(optima[axis]).groupby(optima["width"])
+    mean, count = by_width.mean(), by_width.size()
+    bowls = {
+        int(width): Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=int(n))
+        for (width, x), n in zip(mean.items(), count, strict=True)
+    }
+    used = np.ones((1, len(mean)), dtype=bool)
+    u, y = np.log2(mean.index.to_numpy(dtype=float))[None], mean.to_numpy()[None]
+    covariance = spacing**2 / 12 * np.eye(len(mean))[None]
+    (law,) = laws_of(used, u, y, covariance, np.array([np.inf]), scatter_below)
+    if law is not None:
+        law = replace(law, forms=forms_of(used[0], u[0], y[0], covariance[0], law))
+    fit = fit_of(axis, bowls, law)
+    resolution = f"grid resolution only: optima known to half of {spacing:g} octaves"
+    return replace(fit, sentence=f"{fit.sentence}; {resolution}")
+
+
+def grid_spacing(optima: pd.Series[float]) -> float:
+    """The smallest gap between different optima, octaves.
+
+    Raises:
+        InputError: all are the same.
+    """
+    gaps = np.diff(np.unique(np.log2(optima.to_numpy(dtype=float)).round(SAME)))
+    if not gaps.size:
+        raise InputError(
+            f"all optima of {optima.name} are the same, so that the spacing of their grid cannot "
+            "be seen; give it in octaves with --grid-spacing"
+        )
+    return float(gaps.min())
