@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
+from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Status
 from mutransfer_cli.files.strict import Count, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.weight_decay import DecayConvention
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 
@@ -31,6 +40,7 @@ class Optimum(Strict):
         loss: at the optimum, nats.
         curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
         side: where the optimum lies when it is not_bracketed.
+        residual: octaves above the fitted line.
     """
 
     value: Positive | None
@@ -42,6 +52,7 @@ class Optimum(Strict):
     form: NonNegative | None = None
     curvature: Number | None = None
     tilt: Number | None = None
+    residual: Number | None = None
 
 
 class Line(Strict):
@@ -71,6 +82,26 @@ class Prediction(Strict):
     quantile: Positive
 
 
+class Forms(Strict):
+    """Forms beside the line, with x = log2(other / width); shown from five widths on.
+
+    Attributes:
+        width: geometric mean of the widths.
+        curved: log2 optimum = log2(value) + exponent * x + bend * x^2.
+        saturating: log2 optimum = log2(limit) + drift * 2^-x, a drift that fades as 1/width.
+        bend_error, drift_error: standard errors.
+    """
+
+    width: Positive
+    value: Positive
+    exponent: Number
+    bend: Number
+    bend_error: NonNegative
+    limit: Positive
+    drift: Number
+    drift_error: NonNegative
+
+
 class Axis(Strict):
     """One hyperparameter.
 
@@ -79,30 +110,106 @@ class Axis(Strict):
             the next two.
         law_interval: for widths like these, scatter between them included.
         measurement_interval: for exactly these widths, if there were no scatter.
-        form_spread: the exponent minus that of parabolas.
+        form_spread: the exponent minus that of parabolas; null for joint fits and given optima.
+        form_interval: low and high of form_spread over resampled losses.
         without_largest: the exponent without the largest width; null with three.
         expected_exponent: the rule's; null where the rule says nothing of the axis.
+        assumed_scatter: octaves below which the user says that the scatter between widths lies.
         warnings: by code.
     """
 
-    status: Literal["ok", "insufficient"]
+    status: Literal["ok", "insufficient", "ridge"]
     sentence: str
     exponent: Interval | None
     law_interval: Interval | None
     measurement_interval: Interval | None
     form_spread: Number | None
+    form_interval: tuple[Number, Number] | None = None
     without_largest: Number | None
     expected_exponent: Number | None
     line: Line | None
     prediction: Prediction | None
+    forms: Forms | None = None
+    assumed_scatter: Positive | None = None
     warnings: dict[str, str]
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
+
+
+class RidgeShape(Strict):
+    """Where learning rate and weight decay cannot be told apart.
+
+    Attributes:
+        angle: of the direction across the ridge, degrees from the lr axis of (log2 lr, log2 weight
+            decay), with its standard error. 45: only lr * weight_decay matters.
+        product_only: the angle is compatible with only the decay a step mattering.
+        exponent: of the position across the ridge, scaled as that of the decay a step.
+    """
+
+    angle: Number
+    angle_error: NonNegative
+    product_only: bool
+    exponent: Interval
+
+
+class WithoutDecay(Strict):
+    """The best run with weight decay 0 at a width; excess in nats over the best run with some."""
+
+    lr: Positive
+    loss: Number
+    excess: Number
+
+
+class Horizon(Strict):
+    """Sum over the steps of lr_hidden * weight_decay (lr_coupled) at the widest width.
+
+    Below 1 the steady state that weight decay sets was never reached.
+
+    Attributes:
+        lr, weight_decay: base values it is taken at: the optimum, or the best run if there is none.
+        at_most: no schedule was declared; the rate counts as constant.
+    """
+
+    width: Count
+    lr: Positive
+    weight_decay: NonNegative
+    value: NonNegative
+    at_most: bool
+
+
+class Joint(Strict):
+    """The joint fit of learning rate and weight decay.
+
+    Attributes:
+        product: the decay a step: lr * weight_decay when decay is lr_coupled, weight_decay itself
+            when it is independent. Identified on a ridge of that direction too.
+        without_decay: by width; 0 has no logarithm and no part in the fit.
+        horizon: null where the protocol is not known.
+    """
+
+    product: Axis
+    ridge: RidgeShape | None
+    without_decay: dict[Count, WithoutDecay]
+    horizon: Horizon | None
 
 
 class Group(Strict):
     """The fit of the rows with one value of the `--by` column."""
 
     axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
+    joint: Joint | None = None
+
+
+def _kind(protocol: Any) -> str:
+    declared = isinstance(protocol, DeclaredProtocol) or (
+        isinstance(protocol, dict) and "schema" in protocol
+    )
+    return "declared" if declared else "own"
+
+
+AnyProtocol = Annotated[
+    Annotated[Protocol, Tag("own")] | Annotated[DeclaredProtocol, Tag("declared")],
+    Discriminator(_kind),
+]
 
 
 class Exponents(Strict):
@@ -111,19 +218,26 @@ class Exponents(Strict):
     Attributes:
         metric: the losses' column.
         axes: the fits; empty with `groups`.
+        joint: where learning rate and weight decay were fitted together.
         groups: the fits by value of the `--by` column.
-        protocol, protocol_hash, base_plan: null and empty for own results.
+        protocol: of the sweep, or declared for own results; null where nothing was declared.
+        base_plan: empty for own results.
+        decay_convention: of every weight decay here; null where it is not known.
+        weight_decay: the one that all trials have; null where it varies or is not known.
     """
 
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     tool_version: str
     metric: str
     axes: dict[AxisName, Axis]
+    joint: Joint | None = None
     groups: dict[str, Group] = Field(default_factory=dict)
     trials: dict[Status, int]
     protocol_hash: str | None
-    protocol: Protocol | None
+    protocol: AnyProtocol | None
     base_plan: tuple[BaseParameterRecord, ...]
+    decay_convention: DecayConvention | None = None
+    weight_decay: NonNegative | None = None
 
     @model_validator(mode="after")
     def axes_or_groups(self) -> Exponents:
@@ -132,5 +246,6 @@ class Exponents(Strict):
         return self
 
     @model_serializer(mode="wrap")
-    def without_empty_groups(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key != "groups" or value}
+    def without_absent_parts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        parts = ("groups", "joint")
+        return {key: value for key, value in handler(self).items() if key not in parts or value}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from mutransfer_cli.files.records import TrialRecord
-from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.rules.plan import AXES
 
 NUMBERS = [*AXES, "train_loss", "eval_loss"]
 
@@ -27,8 +27,3 @@ def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["width", "seed", *NUMBERS])
     return frame.astype(dict.fromkeys(NUMBERS, float))
-
-
-def swept_axes(frame: pd.DataFrame) -> list[AxisName]:
-    """The axes with more than one value; lr where there is none."""
-    return [axis for axis in AXES if axis in frame and frame[axis].nunique() > 1] or ["lr"]

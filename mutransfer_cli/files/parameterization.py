@@ -124,7 +124,7 @@ class ParameterizationSpec(Strict):
         swept = {role: axes.get(MULT_AXES[role]) for role in MATRIX_ROLES}
         base = BaseValues(
             lr=axes["lr"],
-            weight_decay=optimizer.weight_decay,
+            weight_decay=axes.get("weight_decay", optimizer.weight_decay),
             eps=getattr(optimizer, "eps", None),
             lr_mult=optimizer.lr_mult | {role: x for role, x in swept.items() if x is not None},
         )

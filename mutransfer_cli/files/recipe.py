@@ -10,6 +10,7 @@ from mutransfer_cli.files.spec import AttentionScale
 from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.optimizers import OptimizerName
 from mutransfer_cli.rules.parameterizations import ParameterizationName
+from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.roles import MatrixRole, Role
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
@@ -41,9 +42,13 @@ class Quantity(Strict):
 
 
 class WeightDecay(Quantity):
-    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW. independent: without the lr."""
+    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW. independent: without the lr.
 
-    convention: DecayConvention
+    Attributes:
+        convention: left out where own results did not say it.
+    """
+
+    convention: DecayConvention | None = None
 
 
 class Betas(Strict):
@@ -65,6 +70,8 @@ class RoleRecipe(Strict):
     Attributes:
         optimizer: what updates the role; under muon all but hidden is adamw's.
         eps, betas: null where this optimizer has none.
+        init_std_mult: the init std over that of the base model.
+        parameters: empty for a model that is not known.
     """
 
     optimizer: OptimizerName
@@ -73,23 +80,30 @@ class RoleRecipe(Strict):
     eps: Quantity | None
     betas: Betas | None
     multiplier: Quantity
+    init_std_mult: Quantity
     parameters: tuple[ParameterPattern, ...]
 
 
 class Forecast(Strict):
-    """Where one future run's own optimum of the base lr lies, and what `base_lr` then costs.
+    """Where one future run's own optimum of a base value lies, and what the recipe's then costs.
 
     Attributes:
         low, high: prediction interval at `level`, scatter between widths included.
-        expected_excess_loss: nats per token above the optimum at the target.
+        expected_excess_loss: nats per token above the optimum at the target; null for given optima,
+            whose losses are not known.
+        compute_multiplier: compute that would buy the excess back; null where no slope of the loss
+            in compute is given.
         times_largest_width: target width over the largest fitted one.
+        forms: the value by other forms than the line, from five widths on.
     """
 
     low: Positive
     high: Positive
     level: Level
-    expected_excess_loss: NonNegative
+    expected_excess_loss: NonNegative | None
+    compute_multiplier: Annotated[Number, Field(ge=1)] | None
     times_largest_width: Positive
+    forms: dict[Literal["curved", "saturating"], Positive]
     sentence: str
 
 
@@ -101,27 +115,30 @@ class AttentionScaleValue(Strict):
 
 
 class HoldsFor(Strict):
-    """What the fit was made under; elsewhere the numbers are not claimed."""
+    """What the fit was made under; elsewhere the numbers are not claimed. Null: not declared, or
+    for clip none."""
 
-    depth: Count
-    head_size: Count
-    context: Count
+    depth: Count | None
+    head_size: Count | None
+    context: Count | None
     batch: Count
-    batch_tokens: Count
+    batch_tokens: Count | None
     steps: Count
-    tokens: Count
+    tokens: Count | None
     warmup: Natural
-    schedule: str
+    schedule: str | None
     clip: Positive | None
-    precision: str
+    precision: str | None
     optimizer: str
-    vocab: Count
+    vocab: Count | None
 
 
 class Provenance(Strict):
+    """Hashes are null for own results: of the protocol where none was declared, of the data."""
+
     tool_version: str
-    protocol_hash: str
-    data_sha256: str
+    protocol_hash: str | None
+    data_sha256: str | None
     widths: tuple[Count, ...]
     trials: int
 
@@ -129,21 +146,28 @@ class Provenance(Strict):
 class Recipe(Strict):
     """
     Attributes:
+        scope: `per_role`; `global` where no protocol was declared, so that `base_lr` and
+            `base_weight_decay` are for all parameters and nothing else is known.
         optimizer: its settings that do not depend on width, as in a sweep spec.
+        base_lr, base_weight_decay: the fitted base values at the target, before the rule's powers
+            of width; contained in `roles` already.
+        forecast: by fitted axis.
         lr_mult: factors on the rates of roles; contained in `roles` already.
     """
 
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
     width: Count
-    base_width: Count
-    parameterization: ParameterizationName
+    scope: Literal["per_role", "global"]
+    base_width: Count | None
+    parameterization: ParameterizationName | None
     values: Literal["absolute"]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Any] | None
     base_lr: Quantity
-    forecast: Forecast
+    base_weight_decay: WeightDecay | None
+    forecast: dict[AxisName, Forecast]
     lr_mult: dict[MatrixRole, Quantity]
-    attention_scale: AttentionScaleValue
+    attention_scale: AttentionScaleValue | None
     roles: dict[Role, RoleRecipe]
-    holds_for: HoldsFor
+    holds_for: HoldsFor | None
     warnings: tuple[str, ...]
     provenance: Provenance

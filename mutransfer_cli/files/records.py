@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec
+from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec, attention_factor
 from mutransfer_cli.files.strict import (
     Count,
     Natural,
@@ -23,7 +23,7 @@ from mutransfer_cli.files.strict import (
     validated,
 )
 from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.rules.plan import AXES, AxisName, BaseParameter, PlannedParameter
+from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName, BaseParameter, PlannedParameter
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.rules.rule import Rule
 
@@ -51,7 +51,7 @@ class ModelProtocol(Strict):
 
     @property
     def attention_factor(self) -> float:
-        return 1 / self.head_size if self.attention_scale == "1/d_head" else self.head_size**-0.5
+        return attention_factor(self.attention_scale, self.head_size)
 
 
 class DataProtocol(Strict):
@@ -147,6 +147,7 @@ class TrialRecord(Strict):
     Attributes:
         trial: hash of what determines the result (protocol, width, seed, axes).
         lr: peak base learning rate; lr_mult.ROLE: the factor on it for a role.
+        weight_decay: base weight decay, in the protocol's convention.
         train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
         eval_loss: nats per token on the fixed eval batches; null when diverged.
         diverged_at: first step (from 1) whose loss was not finite; the last if only eval was not.
@@ -164,6 +165,7 @@ class TrialRecord(Strict):
     width: Count
     seed: Natural
     lr: Positive
+    weight_decay: NonNegative
     lr_mult_embedding: Positive = Field(1.0, alias="lr_mult.embedding")
     lr_mult_hidden: Positive = Field(1.0, alias="lr_mult.hidden")
     lr_mult_readout: Positive = Field(1.0, alias="lr_mult.readout")
@@ -204,9 +206,11 @@ def json_line(data: dict[str, Any]) -> bytes:
 def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName, float]) -> str:
     """Identity of a trial; axis values count to nine digits, so that rounding makes no new ones.
 
-    A factor of 1 is as good as none: a sweep that adds an axis keeps the trials it has.
+    A factor of 1 and a weight decay of 0 are as good as none: a sweep that adds an axis keeps the
+    trials it has.
     """
-    written = {axis: f"{value:.9g}" for axis, value in axes.items() if axis == "lr" or value != 1}
+    nothing = {"weight_decay": 0.0} | dict.fromkeys(MULT_AXES.values(), 1.0)
+    written = {axis: f"{value:.9g}" for axis, value in axes.items() if value != nothing.get(axis)}
     return content_hash(
         {"protocol": protocol_hash, "width": width, "seed": seed, "axes": written}, length=12
     )
@@ -257,6 +261,8 @@ def parse_records(
                 f"{where} line {number}: a trial before the sweep header; the first line must be "
                 '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
             )
+        # records of sweeps before weight decay was an axis hold it in the protocol alone
+        data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
         record = validated(TrialRecord, data, f"{where} line {number}")
         before = trials.get(record.trial)
         if before is None or before.status == "failed":

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,35 +13,18 @@ import pandas as pd
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.strict import nearest, parse_number
+from mutransfer_cli.files.tables import Table, load_table
 from mutransfer_cli.rules.plan import MULT_AXES
 
 REQUIRED = ("width", "lr", "loss")
+REQUIRED_OF_OPTIMA = ("width",)
 LR_MULTS = tuple(MULT_AXES.values())
-CANONICAL = (*REQUIRED, "seed", "weight_decay", *LR_MULTS)
+SIZES = ("depth", "head_size", "vocab", "context", "batch", "steps", "tokens")
+CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
 LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # the first that a table has
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})
-DELIMITERS = ",\t;"
-PARQUET_MAGIC = b"PAR1"
 MAX_WIDTH = 2**53  # whole numbers beyond are not exact as floats
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A source as written.
-
-    Attributes:
-        where: path or "stdin".
-        unit: what the user counts, "line" or "row".
-        cells: every column under the user's name; the index holds lines or rows, from 1.
-    """
-
-    where: str
-    unit: str
-    cells: pd.DataFrame
-
-    def place(self, position: int) -> str:
-        return f"{self.where} {self.unit} {self.cells.index[position]}"
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -79,6 +57,7 @@ def read_results(
     metric: str | None = None,
     by: str | None = None,
     keep_last: bool = False,
+    optima: bool = False,
 ) -> pd.DataFrame:
     """One row a run, of all sources together, in their order.
 
@@ -94,127 +73,42 @@ def read_results(
         metric: the user's column to take as loss.
         by: a further column of the user's to keep, as text.
         keep_last: of rows with equal width, axes, seed and `by`, keep the last.
+        optima: a row holds the best values at a width, and no loss.
 
     Returns:
         width (int64), lr (peak rate per step), loss (nats, or the user's unit), and where the
         tables have them seed (int64 when all are whole numbers, else text), weight_decay,
-        lr_mult.embedding, lr_mult.hidden, lr_mult.readout (floats), and `by` under its own name.
+        lr_mult.embedding, lr_mult.hidden, lr_mult.readout (floats), train_loss beside another loss,
+        sizes such as depth and steps (text), and `by` under its own name.
 
     Raises:
         InputError: an unreadable or malformed source, a missing column, a value that is not what
-            its column holds, rows that contradict each other, a `by` group without finite loss.
+            its column holds, rows that contradict each other, sizes that differ within a width, a
+            `by` group without finite loss.
     """
-    if by in CANONICAL:
+    if by in CANONICAL and by not in SIZES:
         raise InputError(f"--by {by}: the fit uses this column itself; name another one")
-    tables = [_load(source) for source in sources]
-    names = [_resolve(table, columns, metric, by) for table in tables]
+    tables = [load_table(source) for source in sources]
+    names = [_resolve(table, columns, metric, by, optima) for table in tables]
+    if not all("train_loss" in found for found in names):
+        names = [{k: v for k, v in found.items() if k != "train_loss"} for found in names]
     for table, found in zip(tables[1:], names[1:], strict=True):
         _refuse_other_columns(tables[0].where, names[0], table.where, found)
     parts = [_typed(table, found, by) for table, found in zip(tables, names, strict=True)]
     frame = pd.concat(parts, keys=range(len(parts)))
     places = [f"{table.where} {table.unit}" for table in tables]
-    frame = _once_each(frame, places, by, keep_last)
-    if by is not None:
+    if not optima:
+        frame = _once_each(frame, places, by, keep_last)
+        _refuse_mixed_sizes(frame, by)
+    if by is not None and not optima:
         _refuse_lossless_groups(frame, by)
     if "seed" in frame and frame["seed"].map(WHOLE.fullmatch).notna().all():
         frame = frame.assign(seed=frame["seed"].astype("int64"))
     return frame.reset_index(drop=True)
 
 
-def _load(source: Path | None) -> _Table:
-    where = "stdin" if source is None else str(source)
-    try:
-        data = sys.stdin.buffer.read() if source is None else source.read_bytes()
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror}); check the path") from error
-    if data.startswith(PARQUET_MAGIC):
-        table = _Table(where, "row", _parquet(data, where))
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
-            ) from error
-        if not text.strip():
-            raise InputError(f"{where}: is empty; nothing reached it")
-        parse = _json_lines if text.lstrip().startswith(("{", "[")) else _csv
-        table = _Table(where, "line", parse(text, where))
-    if table.cells.empty:
-        raise InputError(f"{where}: has no rows; give one row a run")
-    return table
-
-
-def _parquet(data: bytes, where: str) -> pd.DataFrame:
-    try:
-        cells = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
-    except ImportError as error:
-        raise InputError(
-            f"{where}: reading Parquet needs pyarrow; run `pip install 'mutransfer-cli[data]'`"
-        ) from error
-    except (ValueError, OSError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where}: not a Parquet file ({reason}); write it again") from error
-    if any(name is not None for name in cells.index.names):
-        cells = cells.reset_index()
-    return cells.set_axis(range(1, len(cells) + 1), axis=0)
-
-
-def _json_lines(text: str, where: str) -> pd.DataFrame:
-    rows, lines = [], []
-    for number, line in enumerate(io.StringIO(text, newline=""), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{where} line {number}: not JSON ({error}); write one object a line"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{where} line {number}: expected a JSON object, found {type(row).__name__}; "
-                "write one object a line"
-            )
-        rows.append(row)
-        lines.append(number)
-    return pd.DataFrame(rows, index=lines, dtype=object)
-
-
-def _csv(text: str, where: str) -> pd.DataFrame:
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    line = 1
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-        for row in reader:
-            if "".join(row).strip():
-                rows.append(row)
-                lines.append(line)
-                if len(row) != len(rows[0]):
-                    raise InputError(
-                        f"{where} line {line}: has {len(row)} fields where the header has "
-                        f"{len(rows[0])}; quote fields that hold the delimiter"
-                    )
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{where} line {line}: not CSV ({error}); correct that line") from error
-    header = [name.strip() for name in rows[0]] if rows else []
-    return pd.DataFrame(rows[1:], index=lines[1:], columns=header, dtype=object)
-
-
-def _delimiter(text: str) -> str:
-    """The one that splits the header into most fields."""
-
-    def fields(delimiter: str) -> int:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return len(next((row for row in reader if "".join(row).strip()), []))
-
-    return max(DELIMITERS, key=fields)
-
-
 def _resolve(
-    table: _Table, columns: Mapping[str, str], metric: str | None, by: str | None
+    table: Table, columns: Mapping[str, str], metric: str | None, by: str | None, optima: bool
 ) -> dict[str, str]:
     """Canonical name -> the column of this table that holds it."""
     where, found = table.where, [str(column) for column in table.cells.columns]
@@ -225,9 +119,14 @@ def _resolve(
         )
     if "loss" not in wanted:
         wanted["loss"] = next((name for name in LOSSES if name in found), "loss")
+    required = REQUIRED_OF_OPTIMA if optima else REQUIRED
     for name in CANONICAL:
-        if name not in wanted and (name in found or name in REQUIRED):
+        if name not in wanted and (name in found or name in required):
             wanted[name] = name
+    if optima or wanted.get("train_loss") == wanted["loss"]:
+        wanted.pop("train_loss", None)
+    if optima:
+        del wanted["loss"]
     names = {name: wanted[name] for name in CANONICAL if name in wanted}
     for name, column in names.items():
         if column not in found:
@@ -265,7 +164,7 @@ def _refuse_other_columns(
             )
 
 
-def _typed(table: _Table, names: Mapping[str, str], by: str | None) -> pd.DataFrame:
+def _typed(table: Table, names: Mapping[str, str], by: str | None) -> pd.DataFrame:
     """The needed columns under their canonical names, checked; failed runs are gone."""
     cells = table.cells
     diverged = pd.Series(False, index=cells.index)
@@ -275,12 +174,12 @@ def _typed(table: _Table, names: Mapping[str, str], by: str | None) -> pd.DataFr
         cells, diverged = cells[ran], (status == "diverged")[ran]
         if cells.empty:
             raise InputError(f"{table.where}: every row has status failed; give runs that finished")
-    table = _Table(table.where, table.unit, cells)
+    table = Table(table.where, table.unit, cells)
     typed: dict[str, pd.Series[Any]] = {}
     for name, column in names.items():
-        if name == "seed":
+        if name == "seed" or name in SIZES:
             typed[name] = _texts(table, column)
-        elif name == "loss":
+        elif name in ("loss", "train_loss"):
             loss = cells[column].astype(object)
             loss[diverged] = None
             number = _numbers(table, column, loss)
@@ -294,7 +193,7 @@ def _typed(table: _Table, names: Mapping[str, str], by: str | None) -> pd.DataFr
     return pd.DataFrame(typed)
 
 
-def _texts(table: _Table, column: str) -> pd.Series[Any]:
+def _texts(table: Table, column: str) -> pd.Series[Any]:
     """A column as stripped text; a missing or empty value is refused."""
     cells = table.cells[column]
     texts = cells.astype(str).str.strip()
@@ -306,7 +205,7 @@ def _texts(table: _Table, column: str) -> pd.Series[Any]:
     return texts
 
 
-def _numbers(table: _Table, column: str, cells: pd.Series[Any]) -> pd.Series[Any]:
+def _numbers(table: Table, column: str, cells: pd.Series[Any]) -> pd.Series[Any]:
     """Floats; NaN for an empty cell."""
     try:
         return cells.astype(object).map(_number).astype(float)
@@ -342,7 +241,7 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _refuse_outside(table: _Table, name: str, column: str, number: pd.Series[Any]) -> None:
+def _refuse_outside(table: Table, name: str, column: str, number: pd.Series[Any]) -> None:
     expected, allowed = CHECKS[name]
     wrong = ~allowed(number).to_numpy()
     if wrong.any():
@@ -363,12 +262,12 @@ def _once_each(
         frame: indexed by (source, line).
         places: per source, what goes before the line in a message.
     """
-    key = [name for name in frame.columns if name != "loss"]
+    key = [name for name in frame.columns if name not in ("loss", "train_loss")]
     if keep_last:
         return frame.drop_duplicates(key, keep="last")
     if "seed" not in frame:
         return frame
-    frame = frame.drop_duplicates()
+    frame = frame.drop_duplicates([*key, "loss"])
     again = frame.duplicated(key).to_numpy()
     if again.any():
         second = int(again.argmax())
@@ -393,3 +292,21 @@ def _refuse_lossless_groups(frame: pd.DataFrame, by: str) -> None:
         raise InputError(
             f"--by {by}: no run of {group!r} has a finite loss; remove that group or add runs to it"
         )
+
+
+def _refuse_mixed_sizes(frame: pd.DataFrame, by: str | None) -> None:
+    """Runs of one width that differ in depth, steps, ... are no one sweep."""
+    ran = frame[frame["loss"].notna()]
+    for size in SIZES:
+        if size not in ran or size == by:
+            continue
+        cell = ["width"] if by is None else ["width", by]
+        values = ran.groupby(cell)[size].unique()
+        mixed = values[values.map(len) > 1]
+        if len(mixed):
+            width = mixed.index[0] if by is None else mixed.index[0][0]
+            found = " and ".join(sorted(mixed.iloc[0])[:3])
+            raise InputError(
+                f"{size} differs at width {width} ({found}): runs of different {size} are no one "
+                f"sweep; fit each on its own with `--by {size}`, or give the runs of one"
+            )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import TRIAL_SCHEMA, Records, parse_records
@@ -14,6 +17,7 @@ from mutransfer_cli.files.yaml_io import load_yaml, read_text
 
 PACKAGE = Path(__file__).parent.parent
 TRIALS = "trials.jsonl"
+START = 64  # bytes
 
 
 def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) -> Records:
@@ -48,19 +52,36 @@ def read_records(path: Path | None, earlier: Records | None = None) -> Records |
 
 
 def holds_records(source: Path | None) -> bool:
-    """Whether a source is a sweep's folder or begins as its records do; stdin (None) is taken so.
+    """Whether a source (None is stdin) is a sweep's folder, or begins as its records do.
+
+    Nothing at all is taken for records.
 
     Raises:
         InputError: it cannot be read.
     """
-    if source is None or source.is_dir():
+    if source is None:
+        start = _start_of_stdin()
+    elif source.is_dir():
         return True
-    try:
-        with source.open("rb") as lines:
-            start = lines.read(64).lstrip()
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check the path") from error
-    return not start or TRIAL_SCHEMA.encode() in start or b'"kind": "trial"' in start
+    else:
+        try:
+            with source.open("rb") as lines:
+                start = lines.read(START)
+        except OSError as error:
+            raise InputError(
+                f"{source}: cannot be read ({error.strerror}); check the path"
+            ) from error
+    return not start.strip() or TRIAL_SCHEMA.encode() in start or b'"kind": "trial"' in start
+
+
+def _start_of_stdin() -> bytes:
+    """Its first bytes, which stay there to be read."""
+    stream = sys.stdin.buffer
+    if not stream.seekable():
+        return cast(io.BufferedReader, stream).peek(START)[:START]
+    start = stream.read(START)
+    stream.seek(-len(start), os.SEEK_CUR)
+    return start
 
 
 def load_spec(name: str) -> tuple[SweepSpec, Path]:

@@ -7,13 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mutransfer_cli.files.optimizers import AdamWSpec, OptimizerSpec
+from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
-from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
+from mutransfer_cli.rules.schedule import ScheduleName
 
 Value = TypeVar("Value", int, float)
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
+
+
+def attention_factor(formula: AttentionScale, head_size: int) -> float:
+    """The factor on q.k."""
+    return 1 / head_size if formula == "1/d_head" else head_size**-0.5
 
 
 class ModelSpec(Strict):
@@ -58,6 +64,15 @@ class TextData(Strict):
 DataSpec = Annotated[StdlibData | TextData, Field(discriminator="source")]
 
 
+def refuse_long_warmup(warmup: int, steps: int) -> None:
+    """
+    Raises:
+        ValueError: nothing would follow the warm-up.
+    """
+    if warmup >= steps:
+        raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
+
+
 class TrainSpec(Strict):
     """One training run.
 
@@ -76,15 +91,14 @@ class TrainSpec(Strict):
     batch: Count = 8
     context: Count = 64
     warmup: Natural = 0
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: ScheduleName = "linear"
     clip: Positive | None = 1.0
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     eval_batches: Count = 8
 
     @model_validator(mode="after")
     def warmup_ends(self) -> TrainSpec:
-        if self.warmup >= self.steps:
-            raise ValueError(f"warmup must be below steps, found {self.warmup} of {self.steps}")
+        refuse_long_warmup(self.warmup, self.steps)
         return self
 
 
@@ -134,13 +148,24 @@ def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     return values
 
 
+def refuse_impossible(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
+    for name, values in axes.items():
+        for value in values:
+            if value < 0 or (value == 0 and name != "weight_decay"):
+                expected = "zero or positive" if name == "weight_decay" else "positive"
+                raise ValueError(f"{name}: expected {expected} values, found {value:g}")
+    return axes
+
+
 AxisValues = Annotated[
-    tuple[Positive, ...],
+    tuple[Number, ...],
     Field(min_length=1),
     BeforeValidator(expand_range),
     AfterValidator(refuse_repeats),
 ]
-Axes = Annotated[dict[AxisName, AxisValues], BeforeValidator(known_axes)]
+Axes = Annotated[
+    dict[AxisName, AxisValues], BeforeValidator(known_axes), AfterValidator(refuse_impossible)
+]
 
 
 class SweepGrid(Strict):
@@ -160,7 +185,7 @@ class SweepGrid(Strict):
     def identified(
         cls, axes: dict[AxisName, tuple[float, ...]]
     ) -> dict[AxisName, tuple[float, ...]]:
-        if all(len(axes.get(name, ())) > 1 for name in AXES):
+        if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
             raise ValueError(
                 "lr with all three lr_mult is unidentified: a common factor of the three is lr "
                 "again; sweep at most two of them"
@@ -210,6 +235,28 @@ class SweepSpec(Strict):
                     f"sweep.axes.{axis}: is also fixed in optimizer.lr_mult.{role}; "
                     "leave one of them out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def decay_is_said(self) -> SweepSpec:
+        decays = self.sweep.axes.get("weight_decay", ())
+        if decays and isinstance(self.optimizer, AdamSpec):
+            raise ValueError("sweep.axes.weight_decay: adam has none; use name: adamw")
+        if decays and self.optimizer.weight_decay:
+            raise ValueError(
+                "sweep.axes.weight_decay: is also fixed in optimizer.weight_decay; "
+                "leave one of them out"
+            )
+        if decays and self.parameterization.weight_decay == "none":
+            raise ValueError(
+                "sweep.axes.weight_decay: parameterization.weight_decay none decays nothing; give "
+                "linear_width, sqrt_width, constant or an exponent"
+            )
+        if len(decays) > 1 and "decay_convention" not in self.parameterization.model_fields_set:
+            raise ValueError(
+                "parameterization.decay_convention: is needed where weight_decay varies; give "
+                "lr_coupled (torch: w -= lr * wd * w) or independent (w -= schedule * wd * w)"
+            )
         return self
 
     @property

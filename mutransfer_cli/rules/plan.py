@@ -9,11 +9,11 @@ from typing import Literal, get_args
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.exponents import role_exponents
-from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.roles import ROLES, MatrixRole, Role
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import to_lr_coupled
 
-AxisName = Literal["lr", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
+AxisName = Literal["lr", "weight_decay", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
 MULT_AXES: dict[MatrixRole, AxisName] = {
     "embedding": "lr_mult.embedding",
@@ -39,6 +39,11 @@ class BaseParameter:
     shape: tuple[int, ...]
     growing_axes: tuple[int, ...]
     init_std: float
+
+
+def role_parameters() -> tuple[BaseParameter, ...]:
+    """One parameter a role, of init std 1: what a rule gives a role, whatever the model."""
+    return tuple(BaseParameter(role, role, (1,), (), 1.0) for role in ROLES)
 
 
 @dataclass(frozen=True)

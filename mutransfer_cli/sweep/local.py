@@ -81,26 +81,29 @@ def _train(
             raise
         reason = str(error).splitlines()[0]
         missing = [trial for trial in group.trials if trial.id in group.missing]
-        return [_record(trial, group, trainer, _failure(reason)) for trial in missing], []
+        return [
+            _record(sweep.protocol, trial, group, trainer, _failure(reason)) for trial in missing
+        ], []
     records: list[TrialRecord] = []
     curves: list[dict[str, object]] = []
     for index, trial in enumerate(group.trials):
         if trial.id in group.missing:
             outcome = _outcome(sweep.protocol, result, index, cost)
-            records.append(_record(trial, group, trainer, outcome))
+            records.append(_record(sweep.protocol, trial, group, trainer, outcome))
             steps, losses = result.curve(index)
             curves.append({"trial": trial.id, "step": steps, "train_loss": losses})
     return records, curves
 
 
 def _record(
-    trial: Trial, group: Group, trainer: GroupTrainer, outcome: dict[str, Any]
+    protocol: Protocol, trial: Trial, group: Group, trainer: GroupTrainer, outcome: dict[str, Any]
 ) -> TrialRecord:
     return TrialRecord.model_validate(
         {
             "trial": trial.id,
             "width": trial.width,
             "seed": trial.seed,
+            "weight_decay": protocol.optimizer.weight_decay,
             **trial.axes,
             "group": group.id,
             "group_size": len(group.trials),

@@ -17,7 +17,7 @@ from mutransfer_cli.train.ensemble import (
     Plan,
     Trials,
 )
-from mutransfer_cli.train.schedule import schedule_factors
+from mutransfer_cli.train.schedule import schedule_tensor
 
 CURVE_POINTS = 100
 REPORTS = 20
@@ -74,7 +74,7 @@ class GroupTrainer:
 
     def __init__(self, ensemble: Ensemble, text: DeviceText, train: TrainSpec) -> None:
         self.ensemble, self.text, self.train = ensemble, text, train
-        self.factors = schedule_factors(train).to(ensemble.device)
+        self.factors = schedule_tensor(train).to(ensemble.device)
 
     def run(
         self,

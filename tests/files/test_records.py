@@ -37,6 +37,7 @@ def record(trial: str, **changes: Any) -> TrialRecord:
         "width": 16,
         "seed": 0,
         "lr": 0.01,
+        "weight_decay": 0.0,
         "status": "ok",
         "train_loss": 3.0,
         "eval_loss": 3.1,

@@ -173,8 +173,8 @@ def test_seeds_are_numbers_when_all_are(seeds: list[str], expected: list[Any]) -
 
 
 def test_the_column_to_group_by_is_kept_as_text() -> None:
-    text = "width,lr,loss,batch\n16,1,3,08\n16,1,2,none\n"
-    assert rows(read(text, by="batch")) == [[16, 1, 3, "08"], [16, 1, 2, "none"]]
+    text = "width,lr,loss,variant\n16,1,3,08\n16,1,2,none\n"
+    assert rows(read(text, by="variant")) == [[16, 1, 3, "08"], [16, 1, 2, "none"]]
     assert list(read(text)) == ["width", "lr", "loss"]
     json = '{"width": 16, "lr": 1, "loss": 3, "wd": 8}'
     assert rows(read(json, "weight_decay=wd", by="wd")) == [[16, 1, 3, 8.0, "8"]]

@@ -19,7 +19,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.ensemble import Ensemble, token_loss
 from mutransfer_cli.train.loop import GroupResult, GroupTrainer
-from mutransfer_cli.train.schedule import schedule_factors
+from mutransfer_cli.train.schedule import schedule_tensor
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]
@@ -117,7 +117,7 @@ def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
         ],
         betas=(0.9, 0.95),
     )
-    factors = schedule_factors(protocol.train).double().tolist()
+    factors = schedule_tensor(protocol.train).double().tolist()
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: ([*factors, 0.0])[step])
     offsets, text = (
         train_offsets(sweep.corpus, protocol.train, trial.seed),

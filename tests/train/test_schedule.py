@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.files.spec import TrainSpec
-from mutransfer_cli.train.schedule import schedule_factors
+from mutransfer_cli.train.schedule import schedule_tensor
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from mutransfer_cli.train.schedule import schedule_factors
 )
 def test_factors(schedule: Any, warmup: int, factors: list[float]) -> None:
     train = TrainSpec(steps=4, warmup=warmup, schedule=schedule)
-    assert schedule_factors(train).tolist() == pytest.approx(factors)
+    assert schedule_tensor(train).tolist() == pytest.approx(factors)
