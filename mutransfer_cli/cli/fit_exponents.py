@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or, stdout_or
+from mutransfer_cli.cli.console import stdin_or, stdout_or
+from mutransfer_cli.cli.fit_sources import (
+    Convention,
+    FitOptions,
+    Keep,
+    TableOptions,
+    fit_records,
+    fit_table,
+)
 from mutransfer_cli.cli.options import AsJson, OutputFile
-
-if TYPE_CHECKING:
-    from mutransfer_cli.files.exponents import Exponents
-
-
-class Keep(StrEnum):
-    last = "last"
+from mutransfer_cli.errors import InputError
 
 
 def fit_exponents(
@@ -31,10 +31,7 @@ def fit_exponents(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(
-            help="Own column names, such as width=dim,lr=base_lr,loss=val_loss,seed=run. "
-            "A table on stdin needs this or another option of tables."
-        ),
+        typer.Option(help="Own column names, such as width=dim,lr=base_lr,loss=val_loss,seed=run."),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Loss column of a table.")] = None,
     by: Annotated[
@@ -43,83 +40,76 @@ def fit_exponents(
     keep: Annotated[
         Keep | None, typer.Option(help="Which of rows that repeat a run with another loss counts.")
     ] = None,
+    protocol: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="How the runs of a table were made (mutransfer.protocol/1)."
+        ),
+    ] = None,
+    decay_convention: Annotated[
+        Convention | None, typer.Option(help="Of a table's weight decays, which vary.")
+    ] = None,
+    optima: Annotated[
+        bool, typer.Option("--optima", help="The table holds the best values by width, no losses.")
+    ] = False,
+    grid_spacing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="OCTAVES",
+            help="Of the grids behind --optima. Default: the smallest gap between optima.",
+        ),
+    ] = None,
+    scatter_below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="OCTAVES",
+            help="Assume that optima scatter about the line by less; for few widths.",
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Draws of the losses behind the interval of form_spread.")
+    ] = 0,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit how the optimal learning rate moves with width.
+    """Fit how the optimal learning rate and weight decay move with width.
 
     Writes mutransfer.exponents/1: for each swept axis the optimum and its interval at every width,
     and the exponent of width with a 95 % interval. Exit code 4, with the output written, when fewer
     than three widths have a usable optimum (with --by: in every group).
     """
     sources = stdin_or(results, "a sweep's folder, record files, a table, or - for stdin")
+    _refuse_nonpositive(grid_spacing, "--grid-spacing")
+    _refuse_nonpositive(scatter_below, "--scatter-below")
+    table = TableOptions(
+        columns, metric, by, keep, protocol, decay_convention, optima, grid_spacing
+    )
+    options = FitOptions(scatter_below, resamples)
 
+    from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.files.dump import dump
     from mutransfer_cli.files.sources import holds_records
     from mutransfer_cli.files.yaml_io import write_result
 
-    of_table = any(option is not None for option in (columns, metric, by, keep))
-    if of_table or not all(holds_records(source) for source in sources):
-        document = _of_table(sources, columns, metric, by, keep)
+    if not all(holds_records(source) for source in sources):
+        document, trials = fit_table(sources, table, options)
+    elif table.given:
+        raise InputError(
+            f"{', '.join(table.given)}: is for tables of own results; the records of a sweep know "
+            "their columns and protocol"
+        )
     else:
-        document = _of_records(sources)
+        document, trials = fit_records(sources, options)
+    if by:
+        print_groups(document, by)
+    else:
+        print_fit(document, trials)
     write_result(dump(document, as_json), stdout_or(output))
     groups = [group.axes for group in document.groups.values()] or [document.axes]
     if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
         raise typer.Exit(4)
 
 
-def _of_records(sources: Sequence[Path | None]) -> Exponents:
-    from mutransfer_cli.cli.tables import print_fit
-    from mutransfer_cli.emit.exponents import exponents_of
-    from mutransfer_cli.files.frames import swept_axes, trial_frame
-    from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.fit.exponent import compared, fit_exponent
-
-    records = load_records(sources, warn=note)
-    frame = trial_frame(records.trials)
-    axes = swept_axes(frame)
-    fits = {}
-    for axis in axes:
-        others = [other for other in axes if other != axis]
-        by_eval, by_train = (
-            fit_exponent(frame, axis, others, loss) for loss in ("eval_loss", "train_loss")
-        )
-        fits[axis] = compared(by_eval, by_train)
-    document = exponents_of(records, fits)
-    print_fit(document, frame)
-    return document
-
-
-def _of_table(
-    sources: Sequence[Path | None],
-    columns: str | None,
-    metric: str | None,
-    by: str | None,
-    keep: Keep | None,
-) -> Exponents:
-    from mutransfer_cli.cli.tables import print_fit, print_groups
-    from mutransfer_cli.emit.exponents import exponents_of_table
-    from mutransfer_cli.files.frames import swept_axes
-    from mutransfer_cli.files.results import parse_columns, read_results
-    from mutransfer_cli.fit.exponent import fit_groups
-
-    named = parse_columns(columns) if columns else {}
-    frame = read_results(sources, named, metric, by, keep_last=keep is not None)
-    axes = swept_axes(frame)
-    others: list[str] = list(axes)
-    if "weight_decay" in frame and frame["weight_decay"].nunique() > 1:
-        others.append("weight_decay")
-        note("weight_decay varies: each optimum is taken at its best value")
-    groups = {str(name): rows for name, rows in frame.groupby(by)} if by else {"": frame}
-    by_axis = {
-        axis: fit_groups(groups, axis, [a for a in others if a != axis], "loss") for axis in axes
-    }
-    fits = {name: {axis: by_axis[axis][name] for axis in axes} for name in groups}
-    metric = metric or named.get("loss", "loss")
-    document = exponents_of_table(metric, frame["loss"].tolist(), fits, by)
-    if by:
-        print_groups(document, by)
-    else:
-        print_fit(document, frame.rename(columns={"loss": "eval_loss"}))
-    return document
+def _refuse_nonpositive(octaves: float | None, option: str) -> None:
+    if octaves is not None and not 0 < octaves < float("inf"):
+        raise InputError(f"{option} {octaves:g}: expected a positive number of octaves")

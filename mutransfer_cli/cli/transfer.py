@@ -31,6 +31,17 @@ def transfer(
             "each difference becomes a warning. Repeatable.",
         ),
     ] = None,
+    loss_per_doubling: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="What the target's loss falls by per doubling of its compute: the forecast then "
+            "gives its cost in compute.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Which group, of exponents fitted with --by.")
+    ] = None,
     folded: Annotated[
         bool,
         typer.Option(
@@ -46,10 +57,12 @@ def transfer(
     std and multiplier with name patterns, each number with its status, and what the fit holds for.
     Exit code 4 when the exponents hold no usable fit.
     """
+    if loss_per_doubling is not None and not 0 < loss_per_doubling < float("inf"):
+        raise InputError(f"--loss-per-doubling {loss_per_doubling:g}: expected positive nats")
     said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
-    from mutransfer_cli.emit.recipe import build_recipe
+    from mutransfer_cli.emit.recipe import Target, build_recipe
     from mutransfer_cli.files.dump import dump
     from mutransfer_cli.files.exponents import Exponents
     from mutransfer_cli.files.strict import validated
@@ -57,8 +70,10 @@ def transfer(
 
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
-    recipe = build_recipe(document, width, said, folded)
-    note(f"forecast: {recipe.forecast.sentence}")
+    asked = Target(width, said, folded, loss_per_doubling, group)
+    recipe = build_recipe(document, asked)
+    for forecast in recipe.forecast.values():
+        note(f"forecast: {forecast.sentence}")
     for warning in recipe.warnings:
         note(f"warning: {warning}")
     write_result(dump(recipe, as_json), stdout_or(output))

@@ -3,123 +3,169 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
 
 from mutransfer_cli import __version__
-from mutransfer_cli.files.exponents import (
-    EXPONENTS_SCHEMA,
-    Axis,
-    Exponents,
-    Group,
-    Interval,
-    Line,
-    Optimum,
-    Prediction,
-)
-from mutransfer_cli.files.records import Records, Status
-from mutransfer_cli.fit.exponent import Bowl, Fit, Law
+from mutransfer_cli.emit.horizon import horizon_of, short_horizon
+from mutransfer_cli.files import exponents as file
+from mutransfer_cli.files.declared import DeclaredProtocol
+from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents, Interval
+from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Status
+from mutransfer_cli.fit.axes import SweepFit
+from mutransfer_cli.fit.decay import Convention, DecayFit, Ridge
+from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import Rule
 
-STATUSES: tuple[Status, ...] = get_args(Status)
 
-
-def exponents_of(records: Records, fits: Mapping[AxisName, Fit]) -> Exponents:
-    """The fits of a sweep's own records."""
-    header, rule = records.header, records.header.protocol.rule
-    counts = Counter(record.status for record in records.trials)
-    return Exponents(
-        schema_=EXPONENTS_SCHEMA,
-        tool_version=__version__,
-        metric="eval_loss",
-        axes={axis: _axis(fit, _expected(axis, rule)) for axis, fit in fits.items()},
-        trials={status: counts[status] for status in STATUSES},
-        protocol_hash=header.protocol_hash,
-        protocol=header.protocol,
-        base_plan=header.base_plan,
-    )
-
-
-def exponents_of_table(
+def exponents_of(
     metric: str,
-    losses: Sequence[float],
-    fits: Mapping[str, Mapping[AxisName, Fit]],
-    by: str | None,
+    trials: Mapping[Status, int],
+    fits: Mapping[str, SweepFit],
+    protocol: Protocol | DeclaredProtocol | None,
+    by: str | None = None,
+    base_plan: tuple[BaseParameterRecord, ...] = (),
+    convention: Convention | None = None,
+    weight_decay: float | None = None,
 ) -> Exponents:
-    """The fits of a user's own results, of which no rule is known.
-
-    Args:
-        losses: of all rows, NaN for a diverged run.
-        fits: by group; without `by` there is one.
     """
-    diverged = sum(math.isnan(loss) for loss in losses)
-    groups = {
-        name: Group(axes={axis: _axis(fit, None) for axis, fit in group.items()})
-        for name, group in fits.items()
-    }
+    Args:
+        trials: how many there are of each status.
+        fits: by group; without `by` there is one.
+        convention: of weight decays; None where it is not known.
+        weight_decay: of all trials; None where it varies or is not known.
+    """
+    groups = {name: _group(fit, protocol) for name, fit in fits.items()}
+    alone = None if by else next(iter(groups.values()))
     return Exponents(
         schema_=EXPONENTS_SCHEMA,
         tool_version=__version__,
         metric=metric,
-        axes={} if by else next(iter(groups.values())).axes,
-        groups=groups if by else {},
-        trials={"ok": len(losses) - diverged, "diverged": diverged, "failed": 0},
-        protocol_hash=None,
-        protocol=None,
-        base_plan=(),
+        axes=alone.axes if alone else {},
+        joint=alone.joint if alone else None,
+        groups={} if alone else groups,
+        trials=dict(trials),
+        protocol_hash=protocol and protocol.hash,
+        protocol=protocol,
+        base_plan=base_plan,
+        decay_convention=convention,
+        weight_decay=weight_decay,
     )
 
 
-def _expected(axis: AxisName, rule: Rule) -> float | None:
+def _group(fit: SweepFit, protocol: Protocol | DeclaredProtocol | None) -> file.Group:
+    rule = protocol.rule if protocol else None
+    joint = None
+    axes = {
+        cast(AxisName, name): axis_of(one, _expected(cast(AxisName, name), rule))
+        for name, one in fit.axes.items()
+    }
+    if fit.decay is not None:
+        joint = _joint(fit.decay, protocol)
+        warnings = axes["weight_decay"].warnings | short_horizon(joint.horizon)
+        axes["weight_decay"] = axes["weight_decay"].model_copy(update={"warnings": warnings})
+    return file.Group(axes=axes, joint=joint)
+
+
+def _joint(fit: DecayFit, protocol: Protocol | DeclaredProtocol | None) -> file.Joint:
+    widest = max(fit.lr.bowls)
+    return file.Joint(
+        product=axis_of(fit.product, None),
+        ridge=fit.ridge and _ridge(fit.ridge),
+        without_decay={
+            width: file.WithoutDecay(**asdict(best)) for width, best in fit.without_decay.items()
+        },
+        horizon=protocol and horizon_of(protocol, widest, *fit.best),
+    )
+
+
+def _ridge(ridge: Ridge) -> file.RidgeShape:
+    return file.RidgeShape(
+        angle=ridge.angle,
+        angle_error=ridge.angle_error,
+        product_only=ridge.product_only,
+        exponent=_interval(ridge.across, ridge.across.half_width),
+    )
+
+
+def _expected(axis: AxisName, rule: Rule | None) -> float | None:
     """Under one global rate the roles drift apart, and how their factors move is not derived."""
+    if rule is None:
+        return None
     if axis == "lr":
         return float(rule.expected_base_lr_exponent)
-    return 0.0 if rule.lr_rule == "per_layer" else None
+    return 0.0 if axis == "weight_decay" or rule.lr_rule == "per_layer" else None
 
 
-def _axis(fit: Fit, expected: float | None) -> Axis:
-    law = fit.law
-    return Axis(
+def axis_of(fit: Fit, expected: float | None) -> file.Axis:
+    residuals = fit.residuals
+    return file.Axis(
         status=fit.status,
         sentence=fit.sentence,
-        exponent=law and _interval(fit, law, law.half_width),
-        law_interval=law and _interval(fit, law, law.law_half_width),
-        measurement_interval=law and _interval(fit, law, law.measurement_half_width),
-        form_spread=law and law.form_spread,
-        without_largest=law and law.without_largest,
+        **(_law(fit.law) if fit.law else dict.fromkeys(_LAW_KEYS)),
         expected_exponent=expected,
-        line=law and _line(law),
-        prediction=law
-        and Prediction(
+        warnings=fit.warnings,
+        optimum={w: _optimum(bowl, residuals.get(w)) for w, bowl in fit.bowls.items()},
+    )
+
+
+_LAW_KEYS = (
+    "exponent",
+    "law_interval",
+    "measurement_interval",
+    "form_spread",
+    "without_largest",
+    "line",
+    "prediction",
+)
+
+
+def _law(law: Law) -> dict[str, Any]:
+    """The part of an axis that a law gives."""
+    return {
+        "exponent": _interval(law, law.half_width),
+        "law_interval": _interval(law, law.law_half_width),
+        "measurement_interval": _interval(law, law.measurement_half_width),
+        "form_spread": law.form_spread,
+        "form_interval": law.form_interval,
+        "without_largest": law.without_largest,
+        "line": file.Line(
+            width=2**law.centre,
+            value=2**law.value,
+            low=2 ** (law.value - law.value_half_width),
+            high=2 ** (law.value + law.value_half_width),
+            scatter=law.scatter,
+        ),
+        "prediction": file.Prediction(
             width=2**law.future_centre,
             half_width=law.future_half_width,
             per_octave=law.future_per_octave,
             quantile=law.future_quantile,
         ),
-        warnings=fit.warnings,
-        optimum={width: _optimum(bowl) for width, bowl in fit.bowls.items()},
-    )
+        "forms": law.forms
+        and file.Forms(
+            width=2**law.forms.centre,
+            value=2**law.forms.value,
+            exponent=law.forms.exponent,
+            bend=law.forms.bend,
+            bend_error=law.forms.bend_error,
+            limit=2**law.forms.limit,
+            drift=law.forms.drift,
+            drift_error=law.forms.drift_error,
+        ),
+        "assumed_scatter": law.assumed_scatter,
+    }
 
 
-def _interval(fit: Fit, law: Law, half_width: float) -> Interval:
+def _interval(law: Law, half_width: float) -> Interval:
     x = law.exponent
-    return Interval(value=x, low=x - half_width, high=x + half_width, level=fit.level)
+    return Interval(value=x, low=x - half_width, high=x + half_width, level=LEVEL)
 
 
-def _line(law: Law) -> Line:
-    return Line(
-        width=2**law.centre,
-        value=2**law.value,
-        low=2 ** (law.value - law.value_half_width),
-        high=2 ** (law.value + law.value_half_width),
-        scatter=law.scatter,
-    )
-
-
-def _optimum(bowl: Bowl) -> Optimum:
-    return Optimum(
+def _optimum(bowl: Bowl, residual: float | None) -> file.Optimum:
+    return file.Optimum(
         value=_natural(bowl.optimum),
         low=_natural(bowl.low),
         high=_natural(bowl.high),
@@ -129,8 +175,15 @@ def _optimum(bowl: Bowl) -> Optimum:
         form=bowl.form,
         curvature=bowl.curvature,
         tilt=bowl.tilt,
+        residual=residual,
     )
 
 
 def _natural(log2_value: float | None) -> float | None:
     return None if log2_value is None else 2.0**log2_value
+
+
+def statuses(losses: list[float]) -> dict[Status, int]:
+    """Counts of own results, whose diverged runs have loss NaN."""
+    diverged = sum(math.isnan(loss) for loss in losses)
+    return {"ok": len(losses) - diverged, "diverged": diverged, "failed": 0}

@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from mutransfer_cli.files.exponents import Axis
-from mutransfer_cli.files.recipe import Forecast
+from mutransfer_cli.files.recipe import Forecast, Quantity
+
+Form = Literal["curved", "saturating"]
 
 
-def forecast(name: str, axis: Axis, width: int, value: float) -> Forecast:
-    """Prediction interval of the optimum at a width, and the expected excess loss of `value`.
+def forecast(
+    name: str, axis: Axis, width: int, fitted: Quantity, loss_per_doubling: float | None
+) -> Forecast:
+    """Prediction interval of the optimum at a width, and the expected excess loss of the value.
 
     The excess is that of a parabola of the largest usable width's curvature, at the standard error
-    of the prediction.
+    of the prediction. The interval is never narrower than that of the line itself.
+
+    Args:
+        fitted: the line at the width.
+        loss_per_doubling: nats by which the target's loss falls per doubling of its compute.
     """
     prediction, exponent = axis.prediction, axis.exponent
     assert prediction is not None, "callers refuse an insufficient fit"
     assert exponent is not None
-    octaves = math.log2(width / prediction.width)
+    assert fitted.high is not None
+    value, octaves = fitted.value, math.log2(width / prediction.width)
+    of_line = math.log2(fitted.high / value)
     half_width = math.hypot(prediction.half_width, prediction.per_octave * octaves)
+    half_width = max(half_width, of_line)
     usable = {at: optimum for at, optimum in axis.optimum.items() if optimum.status == "ok"}
-    largest = max(usable)
-    curvature = usable[largest].curvature
-    assert curvature is not None, "an optimum that is ok has a curvature"
-    excess = curvature * (half_width / prediction.quantile) ** 2
+    beyond, curvature = width / max(usable), usable[max(usable)].curvature
+    excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
+    multiplier = None
+    if excess is not None and loss_per_doubling is not None:
+        multiplier = 2 ** (excess / loss_per_doubling)
     low, high = value / 2**half_width, value * 2**half_width
-    beyond = width / largest
-    sentence = (
-        f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} is "
-        f"{value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
-        f"{exponent.level:.0%}, and using {value:.3g} is expected to cost {excess:.2g} nats"
-    )
     return Forecast(
         low=low,
         high=high,
         level=exponent.level,
         expected_excess_loss=excess,
+        compute_multiplier=multiplier,
         times_largest_width=beyond,
-        sentence=sentence,
+        forms=by_forms(axis, width),
+        sentence=f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} "
+        f"is {value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
+        f"{exponent.level:.0%}" + _cost(value, excess, multiplier),
     )
+
+
+def _cost(value: float, excess: float | None, multiplier: float | None) -> str:
+    if excess is None:
+        return ""
+    nats = f", and using {value:.3g} is expected to cost {excess:.2g} nats"
+    return nats if multiplier is None else f"{nats}, as much as {multiplier - 1:.1%} of the compute"
+
+
+def by_forms(axis: Axis, width: int) -> dict[Form, float]:
+    """The optimum at a width by the forms beside the line."""
+    forms = axis.forms
+    if forms is None:
+        return {}
+    x = math.log2(width / forms.width)
+    return {
+        "curved": forms.value * 2 ** (forms.exponent * x + forms.bend * x**2),
+        "saturating": forms.limit * 2 ** (forms.drift * 2.0**-x),
+    }

@@ -4,125 +4,118 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 from mutransfer_cli import __version__
+from mutransfer_cli.emit.by_rule import holds_for, rule_part
 from mutransfer_cli.emit.forecast import forecast
-from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents
-from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
     RECIPE_SCHEMA,
-    AttentionScaleValue,
     HoldsFor,
     Provenance,
     Quantity,
     Recipe,
+    WeightDecay,
 )
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.strict import nearest, validated
 from mutransfer_cli.rules.folding import folding_limits
-from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
-from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.plan import AxisName
 
 FAR = 8  # times the largest swept width
-PER_ROLE = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, given by role
+GLOBAL = (
+    "no protocol was declared: base_lr and base_weight_decay are for all parameters, as in the "
+    "runs, and nothing is scaled by role; declare how the runs were made with `fit-exponents "
+    "--protocol FILE`"
+)
 
 
-def build_recipe(
-    exponents: Exponents, width: int, target: Mapping[str, str], folded: bool = False
-) -> Recipe:
-    """The recipe at `width`.
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a recipe.
 
-    Args:
-        target: what the user says of the target run, by key of `holds_for`; a difference is a
+    Attributes:
+        said: what the user says of the target run, by key of `holds_for`; a difference is a
             warning, never a silent rescaling.
         folded: move multipliers into the other values, with a warning where that is not exact.
+        loss_per_doubling: nats by which the target's loss falls per doubling of its compute.
+        group: which of the exponents' groups.
+    """
 
+    width: int
+    said: Mapping[str, str]
+    folded: bool = False
+    loss_per_doubling: float | None = None
+    group: str | None = None
+
+
+def build_recipe(exponents: Exponents, target: Target) -> Recipe:
+    """
     Raises:
         InsufficientEvidence: an axis without a usable fit.
-        InputError: exponents without a protocol, or a target key that is not one of `holds_for`.
+        InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
     """
-    protocol = usable_protocol(exponents)
-    section = protocol.parameterization
-    fitted = {name: fitted_at(axis, width) for name, axis in exponents.axes.items()}
-    planned = section.plan(
-        protocol.optimizer,
-        [record.parameter() for record in exponents.base_plan],
-        width,
-        {name: quantity.value for name, quantity in fitted.items()},
-        folded,
-    )
-    rule = replace(protocol.rule, folded=folded)
-    by_role: dict[Role, list[PlannedParameter]] = {}
-    for parameter in planned:
-        by_role.setdefault(parameter.role, []).append(parameter)
-    rule = replace(protocol.rule, folded=folded)
+    axes, width, protocol = usable_axes(exponents, target.group), target.width, exponents.protocol
+    fitted = {name: fitted_at(axis, width) for name, axis in axes.items()}
+    warnings = [
+        *(warning for name, axis in axes.items() for warning in _fit_warnings(name, axis)),
+        *_distance_warnings(max(axes["lr"].optimum), width),
+    ]
+    if protocol is None:
+        by_rule: dict[str, Any] = _without_rule(target)
+        warnings.append(GLOBAL)
+    else:
+        by_rule = rule_part(exponents, protocol, width, fitted, target.folded)
+        warnings += _target_warnings(holds_for(protocol), width, target.said)
+        if target.folded:
+            width_mult = width / protocol.parameterization.base_width
+            limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
+            warnings += [f"folded: {limit}" for limit in limits]
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
-        base_width=section.base_width,
-        parameterization=section.name,
         values="absolute",
-        optimizer=protocol.optimizer.model_dump(exclude=PER_ROLE),
         base_lr=fitted["lr"],
-        forecast=forecast("lr", exponents.axes["lr"], width, fitted["lr"].value),
-        lr_mult=_lr_mult(protocol.optimizer, fitted),
-        attention_scale=AttentionScaleValue(
-            formula=protocol.model.attention_scale,
-            head_size=protocol.model.head_size,
-            value=protocol.model.attention_factor,
-            status="assumed",
-        ),
-        roles={
-            role: role_recipe(protocol, rule, parameters, fitted)
-            for role, parameters in by_role.items()
+        base_weight_decay=_base_weight_decay(exponents, fitted),
+        forecast={
+            name: forecast(name, axis, width, fitted[name], target.loss_per_doubling)
+            for name, axis in axes.items()
         },
-        holds_for=holds_for_protocol(protocol),
-        warnings=tuple(_warnings(exponents, protocol, width, target, folded)),
+        **by_rule,
+        warnings=tuple(warnings),
         provenance=Provenance(
             tool_version=__version__,
-            protocol_hash=protocol.hash,
-            data_sha256=protocol.data.sha256,
-            widths=tuple(sorted(exponents.axes["lr"].optimum)),
+            protocol_hash=exponents.protocol_hash,
+            data_sha256=protocol.data.sha256 if isinstance(protocol, Protocol) else None,
+            widths=tuple(sorted(axes["lr"].optimum)),
             trials=sum(exponents.trials.values()),
         ),
     )
 
 
-def usable_protocol(exponents: Exponents) -> Protocol:
-    """The protocol of exponents from which a recipe can be made; build_recipe's errors else."""
-    if exponents.protocol is None:
-        raise InputError(
-            "the exponents are of own results and hold no protocol: no rule says what a role gets; "
-            "their forecast is the line itself (axes.lr.line, prediction)"
-        )
-    for name, axis in exponents.axes.items():
+def usable_axes(exponents: Exponents, group: str | None) -> dict[AxisName, Axis]:
+    """The axes of exponents from which a recipe can be made; build_recipe's errors else."""
+    axes = exponents.axes
+    if exponents.groups:
+        found = ", ".join(exponents.groups)
+        if group is None:
+            raise InputError(f"the exponents hold groups ({found}); choose one with --group")
+        if group not in exponents.groups:
+            raise InputError(f"--group {group}: unknown{nearest(group, exponents.groups)}")
+        axes = exponents.groups[group].axes
+    elif group is not None:
+        raise InputError(f"--group {group}: the exponents hold no groups; leave it out")
+    for name, axis in axes.items():
         if axis.line is None or axis.exponent is None:
             raise InsufficientEvidence(
                 f"the exponents hold no usable fit of {name}: {axis.sentence}"
             )
-    if "lr" not in exponents.axes:
+    if "lr" not in axes:
         raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
-    return exponents.protocol
-
-
-def _warnings(
-    exponents: Exponents,
-    protocol: Protocol,
-    width: int,
-    target: Mapping[str, str],
-    folded: bool,
-) -> Iterator[str]:
-    for name, axis in exponents.axes.items():
-        yield from _fit_warnings(name, axis)
-    yield from _distance_warnings(max(exponents.axes["lr"].optimum), width)
-    yield from _target_warnings(holds_for_protocol(protocol), width, target)
-    if folded:
-        width_mult = width / protocol.parameterization.base_width
-        for limit in folding_limits(protocol.rule, protocol.train.clip is not None, width_mult):
-            yield f"folded: {limit}"
+    return axes
 
 
 def fitted_at(axis: Axis, width: int) -> Quantity:
@@ -145,49 +138,48 @@ def fitted_at(axis: Axis, width: int) -> Quantity:
     )
 
 
-def _lr_mult(
-    optimizer: OptimizerSpec, fitted: Mapping[AxisName, Quantity]
-) -> dict[MatrixRole, Quantity]:
-    """The factors on the rates of roles that are not 1 by default."""
-    fixed = {
-        role: Quantity(value=value, status="assumed", source="the proxies'")
-        for role, value in optimizer.lr_mult.items()
-    }
-    swept = {role: fitted[axis] for role, axis in MULT_AXES.items() if axis in fitted}
-    return fixed | swept
-
-
-def holds_for_protocol(protocol: Protocol) -> HoldsFor:
-    train, model = protocol.train, protocol.model
-    return HoldsFor(
-        depth=model.depth,
-        head_size=model.head_size,
-        context=train.context,
-        batch=train.batch,
-        batch_tokens=protocol.batch_tokens,
-        steps=train.steps,
-        tokens=protocol.batch_tokens * train.steps,
-        warmup=train.warmup,
-        schedule=train.schedule,
-        clip=train.clip,
-        precision=train.precision,
-        optimizer=protocol.optimizer.name,
-        vocab=model.vocab,
+def _base_weight_decay(
+    exponents: Exponents, fitted: Mapping[AxisName, Quantity]
+) -> WeightDecay | None:
+    """Fitted, or that of all trials; None where it varied without being fitted or is not known."""
+    if "weight_decay" in fitted:
+        found = fitted["weight_decay"].model_dump()
+        return WeightDecay(**found, convention=exponents.decay_convention)
+    value = exponents.weight_decay
+    if value is None and exponents.protocol is not None:
+        value = exponents.protocol.optimizer.weight_decay
+    if value is None:
+        return None
+    return WeightDecay(
+        value=value,
+        status="assumed",
+        source="that of all runs",
+        convention=exponents.decay_convention,
     )
 
 
-def _fit_warnings(name: AxisName, axis: Axis) -> list[str]:
+def _without_rule(target: Target) -> dict[str, Any]:
+    """The fields of a recipe of which no rule is known."""
+    for option, given in (("--fold", target.folded), ("--target", target.said)):
+        if given:
+            raise InputError(
+                f"{option}: the exponents hold no protocol; declare one with `fit-exponents "
+                "--protocol FILE`"
+            )
+    nothing = ("base_width", "parameterization", "optimizer", "attention_scale", "holds_for")
+    return {"scope": "global", "lr_mult": {}, "roles": {}, **dict.fromkeys(nothing)}
+
+
+def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
     """Of the fit itself, and where it misses what the rule expects."""
-    found = list(axis.warnings.values())
+    yield from axis.warnings.values()
     exponent, expected = axis.exponent, axis.expected_exponent
     assert exponent is not None
-    if expected is None or exponent.low <= expected <= exponent.high:
-        return found
-    return [
-        *found,
-        f"the rule expects exponent {expected:g} of the base {name} and the fit says "
-        f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived",
-    ]
+    if expected is not None and not exponent.low <= expected <= exponent.high:
+        yield (
+            f"the rule expects exponent {expected:g} of the base {name} and the fit says "
+            f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived"
+        )
 
 
 def _distance_warnings(largest: int, width: int) -> list[str]:
@@ -199,20 +191,16 @@ def _distance_warnings(largest: int, width: int) -> list[str]:
     ]
 
 
-def _target_warnings(holds_for: HoldsFor, width: int, target: Mapping[str, str]) -> list[str]:
-    held = holds_for.model_dump()
-    warnings = []
-    for key, said in target.items():
+def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> Iterator[str]:
+    held = holds.model_dump()
+    for key, text in said.items():
         if key not in held:
             raise InputError(f"--target {key}: unknown{nearest(key, held)}")
-        value = None if said == "null" else said
+        value = None if text == "null" else text
         if getattr(validated(HoldsFor, held | {key: value}, "--target"), key) != held[key]:
-            warnings.append(
-                f"{key}: the fit was made under {held[key]} and the target has {said}; nothing was "
+            yield (
+                f"{key}: the fit was made under {held[key]} and the target has {text}; nothing was "
                 "rescaled for it"
             )
-    if "head_size" not in target and width % holds_for.head_size:
-        warnings.append(
-            f"width {width} is no multiple of the proxies' head_size {holds_for.head_size}"
-        )
-    return warnings
+    if "head_size" not in said and holds.head_size and width % holds.head_size:
+        yield f"width {width} is no multiple of the proxies' head_size {holds.head_size}"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mutransfer_cli.emit.rules import EVERETT, READOUT_ASSUMED
+from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
     Betas,
     ParameterPattern,
@@ -14,21 +15,26 @@ from mutransfer_cli.files.recipe import (
     RoleRecipe,
     WeightDecay,
 )
-from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.rules.exponents import role_exponents
 from mutransfer_cli.rules.optimizers import family_of
-from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter
+from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, scaled
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
 
 def role_recipe(
-    protocol: Protocol,
+    optimizer: OptimizerSpec,
     rule: Rule,
     planned: Sequence[PlannedParameter],
     fitted: Mapping[AxisName, Quantity],
+    width_mult: float,
+    has_model: bool,
 ) -> RoleRecipe:
-    optimizer, first = protocol.optimizer, planned[0]
+    """
+    Args:
+        planned: the parameters of the role, or one that stands for all where no model is known.
+    """
+    first = planned[0]
     role, x = first.role, role_exponents(rule, first.role)
     derived = f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
     patterns = {
@@ -45,7 +51,7 @@ def role_recipe(
     return RoleRecipe(
         optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
         lr=_role_lr(first, rule, fitted),
-        weight_decay=_weight_decay(first, rule),
+        weight_decay=_weight_decay(first, rule, fitted.get("weight_decay")),
         eps=None
         if eps is None
         else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
@@ -55,9 +61,15 @@ def role_recipe(
         multiplier=Quantity(
             value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
         ),
+        init_std_mult=Quantity(
+            value=scaled(1.0, width_mult, x.init_std),
+            status="derived",
+            source=f"width_mult^{x.init_std}; {derived}",
+        ),
         parameters=tuple(
             ParameterPattern(pattern=pattern, init_std=init_std)
             for pattern, init_std in patterns.items()
+            if has_model
         ),
     )
 
@@ -83,7 +95,7 @@ def _role_lr(
     )
 
 
-def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
+def _weight_decay(planned: PlannedParameter, rule: Rule, fitted: Quantity | None) -> WeightDecay:
     """Back in the rule's convention; the plan speaks lr_coupled."""
     x = role_exponents(rule, planned.role).weight_decay
     value = planned.weight_decay
@@ -92,11 +104,20 @@ def _weight_decay(planned: PlannedParameter, rule: Rule) -> WeightDecay:
     if x is None:
         source = "none for this role"
     else:
-        source = f"the proxies' * width_mult^{x}; {decay_source(rule.weight_decay)}"
+        base = "the proxies'" if fitted is None else "base_weight_decay"
+        source = f"{base} * width_mult^{x}; {decay_source(rule.weight_decay)}"
     if x is not None and planned.role == "readout":
         source += READOUT_ASSUMED
+    interval = {}
+    if fitted is not None and x is not None and fitted.low and fitted.high:
+        low, high = (value * end / fitted.value for end in (fitted.low, fitted.high))
+        interval = {"low": low, "high": high, "level": fitted.level}
     return WeightDecay(
-        value=value, status="assumed", source=source, convention=rule.decay_convention
+        value=value,
+        status="fitted" if interval else "assumed",
+        source=source,
+        convention=rule.decay_convention,
+        **interval,
     )
 
 

@@ -120,7 +120,7 @@ def test_a_malformed_line_is_named(folder: Path, run: Run) -> None:
     [
         (["fit-exponents"], "", "stdin: holds no records; run `mutransfer sweep-proxy` first"),
         (["fit-exponents", "gone"], "", "gone: cannot be read (No such file or directory)"),
-        (["fit-exponents"], "width,lr\n", "stdin line 1: not a JSON record"),
+        (["fit-exponents"], "width,lr\n", "stdin: has no rows; give one row a run"),
         (["transfer", "--width", "64"], "", "stdin: is empty"),
         (["transfer", "--width", "64"], "a: [", "not YAML"),
         (["transfer", "--width", "64"], "schema: x", "expected `schema: mutransfer.exponents/1`"),
@@ -157,4 +157,5 @@ def test_targets_that_differ_are_warned_of_on_stderr_and_in_the_recipe(
     result = run("transfer", "--width", 64, "--target", "depth=24", stdin=exponents)
     assert result.exit_code == 0
     assert "warning: depth: the fit was made under 1 and the target has 24" in result.stderr
-    assert "depth: the fit was made under 1" in yaml.safe_load(result.stdout)["warnings"][0]
+    warnings = yaml.safe_load(result.stdout)["warnings"]
+    assert any("depth: the fit was made under 1" in warning for warning in warnings)

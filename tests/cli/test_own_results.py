@@ -117,10 +117,3 @@ def test_a_missing_column_names_those_found(run: Run, csv: Path) -> None:
     assert result.exit_code == 2
     assert "has no column 'width'" in result.stderr
     assert "dim, base_lr" in result.stderr
-
-
-def test_without_a_rule_there_is_no_recipe(run: Run, csv: Path) -> None:
-    document = run("fit-exponents", csv, "--columns", COLUMNS).stdout
-    result = run("transfer", "--width", 4096, stdin=document)
-    assert result.exit_code == 2
-    assert "hold no protocol" in result.stderr

@@ -108,8 +108,8 @@ def test_a_dry_run_counts_what_is_recorded(
     ("change", "sentence"),
     [
         ({"train": {"stepz": 3}}, "spec.yaml: train: unknown key 'stepz'; did you mean 'steps'?"),
-        ({"sweep": {"axes": {"lr": [-1]}, "widths": [16]}}, "sweep.axes.lr.0: "),
-        ({"sweep": {"axes": {"lr": [0]}, "widths": [16]}}, "sweep.axes.lr.0: "),
+        ({"sweep": {"axes": {"lr": [-1]}, "widths": [16]}}, "sweep.axes: lr: "),
+        ({"sweep": {"axes": {"lr": [0]}, "widths": [16]}}, "sweep.axes: lr: "),
         ({"sweep": {"axes": {"lr": [1]}, "widths": [20]}}, "8 does not divide; use 16 or 24"),
         ({"data": {"source": "text", "path": "gone.txt"}}, "gone.txt does not exist"),
         ({"train": {"steps": 10, "batch": 4000}}, "the train part has "),

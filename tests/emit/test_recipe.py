@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of
-from mutransfer_cli.emit.recipe import build_recipe, fitted_at
+from mutransfer_cli.emit.recipe import Target, build_recipe, fitted_at
 from mutransfer_cli.emit.roles import name_pattern
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
-from mutransfer_cli.files.frames import swept_axes, trial_frame
+from mutransfer_cli.files.frames import trial_frame
 from mutransfer_cli.files.recipe import Recipe
 from mutransfer_cli.files.records import Records
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.files.yaml_io import load_yaml
-from mutransfer_cli.fit.exponent import fit_exponent
+from mutransfer_cli.fit.axes import axes_of, fit_axes
+from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
@@ -44,7 +45,27 @@ def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS
         for x in np.arange(-10.0, -2.0)
     ]
     records = Records(sweep.header(CPU), tuple(trials))
-    return exponents_of(records, {"lr": fit_exponent(trial_frame(records.trials))})
+    return fitted(records)
+
+
+def fitted(records: Records) -> Exponents:
+    protocol, frame = records.header.protocol, trial_frame(records.trials)
+    convention = protocol.parameterization.decay_convention
+    fits = fit_axes({"": frame}, axes_of(frame, AXES), convention, "eval_loss")
+    return exponents_of(
+        "eval_loss",
+        {"ok": len(records.trials)},
+        fits,
+        protocol,
+        base_plan=records.header.base_plan,
+        convention=convention,
+    )
+
+
+def recipe_of(
+    found: Exponents, width: int, said: dict[str, str] | None = None, folded: bool = False
+) -> Recipe:
+    return build_recipe(found, Target(width, said or {}, folded))
 
 
 @pytest.fixture
@@ -54,7 +75,7 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
 
 
 def test_the_recipe_is_the_plan_at_the_target(sweep: Sweep) -> None:
-    recipe = build_recipe(exponents(sweep), 256, {})
+    recipe = recipe_of(exponents(sweep), 256)
     base = recipe.base_lr.value
     assert base == pytest.approx(2**-6, rel=0.05)
     lr = {role: recipe.roles[role].lr.value for role in recipe.roles}
@@ -71,7 +92,7 @@ def test_the_recipe_is_the_plan_at_the_target(sweep: Sweep) -> None:
 def test_every_parameter_of_the_target_matches_one_pattern(
     sweep: Sweep, tiny: dict[str, Any], prepare: Prepare
 ) -> None:
-    recipe = build_recipe(exponents(sweep), 64, {})
+    recipe = recipe_of(exponents(sweep), 64)
     patterns = [p.pattern for role in recipe.roles.values() for p in role.parameters]
     tiny["model"]["depth"] = 12
     names = [name for name, _ in prepare(tiny).model(64).named_parameters()]
@@ -101,35 +122,32 @@ def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
 
 
 def test_a_drift_is_carried_to_the_target_and_named(sweep: Sweep) -> None:
-    recipe = build_recipe(exponents(sweep, drift=-0.5), 64, {})
+    recipe = recipe_of(exponents(sweep, drift=-0.5), 64)
     assert recipe.base_lr.value == pytest.approx(2**-6 * 4**-0.5, rel=0.05)
     assert any("the rule expects exponent 0" in warning for warning in recipe.warnings)
 
 
 def test_far_targets_are_labelled(sweep: Sweep) -> None:
-    assert not build_recipe(exponents(sweep), 8 * 48, {}).warnings
-    (warning,) = build_recipe(exponents(sweep), 4096, {}).warnings
+    assert not recipe_of(exponents(sweep), 8 * 48).warnings
+    (warning,) = recipe_of(exponents(sweep), 4096).warnings
     assert warning.startswith("width 4096 is 85x the largest swept width 48")
 
 
 def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep) -> None:
-    plain = build_recipe(exponents(sweep), 64, {})
+    plain = recipe_of(exponents(sweep), 64)
     target = {"depth": "24", "steps": "1e1", "schedule": "cosine", "clip": "1"}
-    said = build_recipe(exponents(sweep), 64, target)
+    said = recipe_of(exponents(sweep), 64, target)
     assert [warning.split(":")[0] for warning in said.warnings] == ["depth", "schedule"]
     assert said.warnings[0].startswith("depth: the fit was made under 1 and the target has 24")
     assert said.roles == plain.roles
     with pytest.raises(InputError, match="--target: depth: expected a number"):
-        build_recipe(exponents(sweep), 64, {"depth": "deep"})
+        recipe_of(exponents(sweep), 64, {"depth": "deep"})
     with pytest.raises(InputError, match="--target depht: unknown; did you mean 'depth'"):
-        build_recipe(exponents(sweep), 64, {"depht": "24"})
+        recipe_of(exponents(sweep), 64, {"depht": "24"})
 
 
 def test_a_head_size_that_does_not_divide_is_a_warning(sweep: Sweep) -> None:
-    assert (
-        "no multiple of the proxies' head_size 8"
-        in build_recipe(exponents(sweep), 100, {}).warnings[0]
-    )
+    assert "no multiple of the proxies' head_size 8" in recipe_of(exponents(sweep), 100).warnings[0]
 
 
 def test_every_number_has_a_status_and_fitted_ones_an_interval(sweep: Sweep) -> None:
@@ -145,7 +163,7 @@ def test_every_number_has_a_status_and_fitted_ones_an_interval(sweep: Sweep) -> 
             for child in node:
                 walk(child)
 
-    text = dump(build_recipe(exponents(sweep), 64, {}))
+    text = dump(recipe_of(exponents(sweep), 64))
     walk(load_yaml(text, "recipe"))
     assert len(quantities) > 20
     for quantity in quantities:
@@ -157,7 +175,7 @@ def test_a_recipe_and_exponents_are_read_back_as_written(sweep: Sweep) -> None:
     found = exponents(sweep)
     assert validated(Exponents, load_yaml(dump(found), "x"), "x") == found
     assert validated(Exponents, load_yaml(dump(found, as_json=True), "x"), "x") == found
-    recipe = build_recipe(found, 64, {})
+    recipe = recipe_of(found, 64)
     assert validated(Recipe, load_yaml(dump(recipe), "x"), "x") == recipe
 
 
@@ -165,12 +183,12 @@ def test_without_a_fit_there_is_no_recipe(sweep: Sweep) -> None:
     refused = exponents(sweep, widths=(16, 24))
     assert refused.axes["lr"].exponent is None
     with pytest.raises(InsufficientEvidence, match="hold no usable fit of lr: 2 of 2 widths"):
-        build_recipe(refused, 64, {})
+        recipe_of(refused, 64)
 
 
 def test_folded_the_model_needs_no_multipliers(sweep: Sweep) -> None:
-    plain = build_recipe(exponents(sweep), 256, {})
-    folded = build_recipe(exponents(sweep), 256, {}, folded=True)
+    plain = recipe_of(exponents(sweep), 256)
+    folded = recipe_of(exponents(sweep), 256, folded=True)
     for role, there in folded.roles.items():
         here = plain.roles[role]
         m = here.multiplier.value
@@ -193,28 +211,28 @@ def test_decay_is_given_in_the_convention_of_the_spec(
     tiny["parameterization"]["decay_convention"] = "independent"
     tiny["optimizer"] = {"weight_decay": 1e-3}
     for width in (32, 256):
-        decay = build_recipe(exponents(prepare(tiny)), width, {}).roles["hidden"].weight_decay
+        decay = recipe_of(exponents(prepare(tiny)), width).roles["hidden"].weight_decay
         assert decay.convention == "independent"
         assert decay.value == pytest.approx(1e-3)
 
 
 def test_a_role_is_updated_by_its_own_optimizer(tiny: dict[str, Any], prepare: Prepare) -> None:
     tiny["optimizer"] = {"name": "muon"}
-    recipe = build_recipe(exponents(prepare(tiny)), 64, {})
+    recipe = recipe_of(exponents(prepare(tiny)), 64)
     assert recipe.optimizer == {"name": "muon", "momentum": 0.95, "lr_adjustment": "original"}
     hidden, readout = recipe.roles["hidden"], recipe.roles["readout"]
     assert (hidden.optimizer, hidden.eps, hidden.betas) == ("muon", None, None)
     assert readout.optimizer == "adamw"
     assert readout.betas is not None
     tiny["optimizer"] = {"name": "sgd"}
-    sgd = build_recipe(exponents(prepare(tiny)), 64, {}).roles["hidden"]
+    sgd = recipe_of(exponents(prepare(tiny)), 64).roles["hidden"]
     assert (sgd.optimizer, sgd.eps, sgd.betas) == ("sgd", None, None)
 
 
 def test_a_fixed_factor_is_in_the_rate_of_its_role(tiny: dict[str, Any], prepare: Prepare) -> None:
-    plain = build_recipe(exponents(prepare(tiny)), 64, {})
+    plain = recipe_of(exponents(prepare(tiny)), 64)
     tiny["optimizer"] = {"lr_mult": {"hidden": 4}}
-    tuned = build_recipe(exponents(prepare(tiny)), 64, {})
+    tuned = recipe_of(exponents(prepare(tiny)), 64)
     assert tuned.lr_mult["hidden"].value == 4
     assert tuned.lr_mult["hidden"].status == "assumed"
     ratio = {role: tuned.roles[role].lr.value / plain.roles[role].lr.value for role in plain.roles}
@@ -242,10 +260,8 @@ def test_a_swept_factor_is_fitted_and_widens_the_interval(
     ]
     records = Records(prepare(tiny).header(CPU), tuple(trials))
     frame = trial_frame(records.trials)
-    axes = swept_axes(frame)
-    assert axes == ["lr", "lr_mult.embedding"]
-    fits = {axis: fit_exponent(frame, axis, [a for a in axes if a != axis]) for axis in axes}
-    recipe = build_recipe(exponents_of(records, fits), 64, {})
+    assert axes_of(frame, AXES) == ["lr", "lr_mult.embedding"]
+    recipe = recipe_of(fitted(records), 64)
     assert recipe.lr_mult["embedding"].value == pytest.approx(2, rel=0.1)
     assert recipe.lr_mult["embedding"].status == "fitted"
 
@@ -262,8 +278,9 @@ def test_a_swept_factor_is_fitted_and_widens_the_interval(
 def test_the_forecast_says_what_one_run_may_find_and_what_the_value_costs(sweep: Sweep) -> None:
     spreads, costs = [], []
     for width in (64, 512, 4096):
-        recipe = build_recipe(exponents(sweep), width, {})
-        found = recipe.forecast
+        recipe = recipe_of(exponents(sweep), width)
+        found = recipe.forecast["lr"]
+        assert found.expected_excess_loss is not None
         assert found.low < recipe.base_lr.value < found.high
         assert recipe.base_lr.low is not None
         assert found.low <= recipe.base_lr.low, "one run scatters more than the line"

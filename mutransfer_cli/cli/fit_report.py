@@ -1,0 +1,197 @@
+"""The fit for people: bowls, optima, exponents, and what learning rate and weight decay share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mutransfer_cli.cli.tables import console, power_of_two
+from mutransfer_cli.rules.plan import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mutransfer_cli.files.exponents import Axis, Exponents, Joint, Optimum
+    from mutransfer_cli.rules.plan import AxisName
+
+BARS = " ▁▂▃▄▅▆▇█"
+FULL_BAR = 0.25  # nats above the best of the width
+MOST_NUMBERS = 13  # columns of a table of bowls
+
+
+def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
+    """The bowls, the optima and the exponent of each axis: pictures where stderr is a terminal.
+
+    Args:
+        trials: one row a trial: width, the axes, and eval_loss (NaN for a diverged one) where the
+            optima were fitted.
+    """
+    out = console(to_stderr=True)
+    for name, axis in document.axes.items():
+        if "eval_loss" in trials:
+            _print_bowls(out, name, axis, best_of_others(name, trials))
+        if out.is_terminal and axis.status != "ridge":
+            _print_optima(out, name, axis)
+        out.print(_optima(name, axis.optimum))
+        if axis.status != "ridge":
+            _print_exponent(out, name, axis, document)
+    if document.joint is not None:
+        _print_joint(out, document.joint)
+
+
+def print_groups(document: Exponents, by: str) -> None:
+    """One line a group and axis."""
+    out = console(to_stderr=True)
+    for group, fits in document.groups.items():
+        for name, axis in fits.axes.items():
+            out.print(f"{by} {group}: {_exponent(name, axis, document)}")
+
+
+def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the best combination of the other axes at each width and value of this one."""
+    from mutransfer_cli.fit.table import profile
+
+    others = [name for name in AXES if name in trials and name != axis]
+    return profile(trials, [axis], others, "eval_loss")
+
+
+def _print_bowls(out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame) -> None:
+    if not out.is_terminal:
+        out.print(_bowls(name, trials))
+        return
+    from mutransfer_cli.cli.picture import draw_bowls
+
+    drawn = draw_bowls(name, trials[trials[name] > 0], axis.optimum, out.width, colour=True)
+    out.print(Text.from_ansi(drawn))
+
+
+def _print_optima(out: Console, name: AxisName, axis: Axis) -> None:
+    from mutransfer_cli.cli.picture import draw_optima
+
+    exponent = axis.exponent.value if axis.exponent else None
+    drawn = draw_optima(name, axis.optimum, axis.line, exponent, out.width, colour=True)
+    out.print(Text.from_ansi(drawn))
+
+
+def _print_exponent(out: Console, name: str, axis: Axis, document: Exponents) -> None:
+    out.print(_exponent(name, axis, document))
+    if axis.exponent is not None:
+        out.print(_apart(axis))
+    for warning in axis.warnings.values():
+        out.print(f"warning: {warning}")
+
+
+def _exponent(name: str, axis: Axis, document: Exponents) -> str:
+    if axis.exponent is None:
+        return f"exponent of {name}: {axis.status}. {axis.sentence}"
+    shown = (
+        f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % "
+        f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}"
+    )
+    if document.protocol is None:
+        return shown
+    expected = "nothing" if axis.expected_exponent is None else f"{axis.expected_exponent:g}"
+    return f"{shown}  (the rule expects {expected}; {document.protocol.parameterization.name})"
+
+
+def _apart(axis: Axis) -> str:
+    """What stands behind the interval, number by number."""
+    law, measured, line = axis.law_interval, axis.measurement_interval, axis.line
+    assert law is not None
+    assert measured is not None
+    assert line is not None
+    shown = (
+        f"  scatter between widths +-{(law.high - law.low) / 2:.3f} (sd {line.scatter:.2f} octave)"
+        f", measurement +-{(measured.high - measured.low) / 2:.3f}"
+    )
+    if axis.form_spread is not None:
+        shown += f"; parabolas {law.value - axis.form_spread:+.3f}"
+    if axis.form_interval is not None:
+        low, high = axis.form_interval
+        shown += f" (they differ by {low:+.3f} to {high:+.3f} over resampled losses)"
+    if axis.without_largest is not None:
+        shown += f"; largest left out {axis.without_largest:+.3f}"
+    return shown
+
+
+def _print_joint(out: Console, joint: Joint) -> None:
+    product, ridge = joint.product, joint.ridge
+    if ridge is not None and not ridge.product_only:
+        across = ridge.exponent
+        out.print(
+            f"{product.sentence}; across it the exponent is {across.value:+.3f} "
+            f"({across.low:+.3f} to {across.high:+.3f})"
+        )
+    else:
+        if ridge is not None:
+            out.print(
+                f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} +- "
+                f"{ridge.angle_error:.1f} degrees): only the decay a step is identified"
+            )
+        out.print(product.sentence)
+    for width, best in joint.without_decay.items():
+        out.print(
+            f"width {width} without weight decay: best lr {power_of_two(best.lr)}, loss "
+            f"{best.loss:.3f}, {best.excess:+.3f} against the best with it"
+        )
+    if joint.horizon is not None:
+        out.print(
+            f"horizon at width {joint.horizon.width}: {joint.horizon.value:.2g} "
+            "(sum of lr * weight_decay over the steps)"
+        )
+
+
+def _bowls(axis: AxisName, trials: pd.DataFrame) -> Table:
+    """Eval loss above the best of its width, at the best of the other axes; x is diverged."""
+    losses = trials["eval_loss"].fillna(math.inf)
+    cells = losses.groupby([trials["width"], trials[axis]]).mean()
+    values = sorted(trials[axis].unique())
+    rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
+    table = Table(title="eval loss above the best of its width (nats)", box=None)
+    table.add_column("width", justify="right")
+    for value in values:
+        table.add_column(power_of_two(value), justify="right")
+    for width, row in rows.items():
+        best = min(row.values())
+        shown = [
+            f"{number} {_bar(row[value], best)}".strip() if value in row else ""
+            for value in values
+            for number in [_excess(row.get(value, math.inf), best)]
+        ]
+        table.add_row(str(width), *shown)
+    return table
+
+
+def _excess(loss: float, best: float) -> str:
+    return "" if math.isinf(loss) else f"{loss - best:.3f}" if loss > best else "best"
+
+
+def _bar(loss: float, best: float) -> str:
+    """x for a diverged cell."""
+    if math.isinf(loss):
+        return "x"
+    return BARS[min(len(BARS) - 1, round((loss - best) / FULL_BAR * (len(BARS) - 1)))]
+
+
+def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:
+    table = Table(title=f"optimal {axis} by width", box=None)
+    for column in ("width", "optimum", "95 % interval", "nats/octave²", "tilt/octave", "status"):
+        table.add_column(column, justify="right")
+    for width, at_width in sorted(optimum.items()):
+        interval = ""
+        if at_width.low is not None and at_width.high is not None:
+            interval = f"{power_of_two(at_width.low)} to {power_of_two(at_width.high)}"
+        table.add_row(
+            str(width),
+            power_of_two(at_width.value) if at_width.value is not None else "-",
+            interval,
+            f"{at_width.curvature:.4f}" if at_width.curvature is not None else "-",
+            f"{at_width.tilt:+.2f}" if at_width.tilt is not None else "-",
+            at_width.status + (f" ({at_width.side})" if at_width.side else ""),
+        )
+    return table
