@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
@@ -63,6 +66,23 @@ def test_make_targets_exist() -> None:
 def test_the_spec_shown_is_the_quickstart() -> None:
     shown = validated(SweepSpec, load_yaml(block_after("spec"), "README"), "README")
     assert shown == load_spec("quickstart")[0]
+
+
+def test_the_protocol_shown_is_read() -> None:
+    shown = load_yaml(block_after("protocol"), "README")
+    assert validated(DeclaredProtocol, shown, "README").said_convention == "independent"
+
+
+def test_the_python_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    widths, rates = (64, 128, 256, 512), [2.0**x for x in range(-9, -2)]
+    frame = pd.DataFrame([{"width": w, "lr": lr} for w in widths for lr in rates])
+    exec(block_after("python"), {"frame": frame.assign(loss=(np.log2(frame["lr"]) + 6) ** 2)})
+    assert capsys.readouterr().out.endswith(" 4\n"), "n, the number of widths"
+
+
+def test_the_picture_shown_is_that_of_the_quickstart() -> None:
+    widths = block_after("picture").splitlines()[-2].split()
+    assert widths == [str(width) for width in load_spec("quickstart")[0].sweep.widths]
 
 
 def test_the_exponents_shown_are_those_of_the_first_command(run: Run) -> None:
