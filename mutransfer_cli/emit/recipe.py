@@ -85,7 +85,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             for name, axis in axes.items()
         },
         **by_rule,
-        warnings=tuple(warnings),
+        warnings=tuple(dict.fromkeys(warnings)),
         provenance=Provenance(
             tool_version=__version__,
             protocol_hash=exponents.protocol_hash,

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mutransfer_cli.fit.decay import Convention, DecayFit, fit_decay, has_decay_axis
-from mutransfer_cli.fit.exponent import compared, fit_groups
-from mutransfer_cli.fit.result import Fit, warned
+from mutransfer_cli.fit.exponent import compared, fit_groups, fit_of
+from mutransfer_cli.fit.result import Bowl, Fit, warned
 from mutransfer_cli.fit.sentences import size_warnings
+
+PAIR = ("lr", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,56 @@ def fit_axes(
         convention: of the weight decays; needed where `axes` holds lr and weight_decay.
         sizes: columns, such as depth, that are to be the same at all widths.
     """
-    pair = ("lr", "weight_decay")
+    fits, joint = _by_loss(groups, axes, convention, loss, scatter_below, resamples)
+    if all("train_loss" in trials for trials in groups.values()):
+        by_train, _ = _by_loss(groups, axes, convention, "train_loss", scatter_below, 0)
+        for axis in axes:
+            for name, fit in fits[axis].items():
+                fits[axis][name] = compared(fit, by_train[axis][name])
+    found = {}
+    for name, trials in groups.items():
+        warnings = size_warnings(trials, sizes)
+        by_axis = {axis: warned(fits[axis][name], warnings) for axis in axes}
+        found[name] = SweepFit(axes=by_axis, decay=joint.get(name))
+    return found
+
+
+def _by_loss(
+    groups: Mapping[str, pd.DataFrame],
+    axes: Sequence[str],
+    convention: Convention | None,
+    loss: str,
+    scatter_below: float | None,
+    resamples: int,
+) -> tuple[dict[str, dict[str, Fit]], dict[str, DecayFit]]:
+    """Fits by axis and group, and the joint fits of the groups that have one."""
     joint: dict[str, DecayFit] = {}
-    if set(pair) <= set(axes):
+    if set(PAIR) <= set(axes):
         assert convention is not None, "callers refuse weight decays without a convention"
-        rest = [axis for axis in axes if axis not in pair]
-        joint = fit_decay(groups, convention, rest, loss, scatter_below)
-    has_train_loss = all("train_loss" in trials for trials in groups.values())
-    found: dict[str, dict[str, Fit]] = {name: {} for name in groups}
+        decayed = {name: trials for name, trials in groups.items() if has_decay_axis(trials)}
+        rest = [axis for axis in axes if axis not in PAIR]
+        joint = fit_decay(decayed, convention, rest, loss, scatter_below)
+    fits: dict[str, dict[str, Fit]] = {}
     for axis in axes:
         others = [other for other in varying(groups, axes) if other != axis]
-        if joint and axis in pair:
-            fits = {name: getattr(decay, axis) for name, decay in joint.items()}
-        else:
-            positive = {name: trials[trials[axis] > 0] for name, trials in groups.items()}
-            fits = fit_groups(positive, axis, others, loss, scatter_below, resamples)
-            if has_train_loss:
-                by_train = fit_groups(positive, axis, others, "train_loss")
-                fits = {name: compared(fit, by_train[name]) for name, fit in fits.items()}
-        for name, fit in fits.items():
-            found[name][axis] = warned(fit, size_warnings(groups[name], sizes))
-    return {name: SweepFit(axes=found[name], decay=joint.get(name)) for name in groups}
+        together = joint if axis in PAIR else {}
+        fits[axis] = {name: getattr(fit, axis) for name, fit in together.items()}
+        alone = {name: trials for name, trials in groups.items() if name not in together}
+        if axis == "weight_decay":
+            few = {name: t for name, t in alone.items() if not has_decay_axis(t)}
+            fits[axis] |= {name: too_few_decays(trials) for name, trials in few.items()}
+            alone = {name: t[t[axis] > 0] for name, t in alone.items() if name not in few}
+        fits[axis] |= fit_groups(alone, axis, others, loss, scatter_below, resamples)
+    return fits, joint
+
+
+def too_few_decays(trials: pd.DataFrame) -> Fit:
+    """Of a group that lacks the positive weight decays that its neighbours have."""
+    bowls = {}
+    for width in sorted(trials["width"].unique().tolist()):
+        decays = trials.loc[trials["width"] == width, "weight_decay"]
+        bowls[width] = Bowl("too_few_points", n=int(decays[decays > 0].nunique()))
+    return fit_of("weight_decay", bowls, None)
 
 
 def varying(groups: Mapping[str, pd.DataFrame], axes: Sequence[str]) -> list[str]:

@@ -165,7 +165,7 @@ def broken(cells: Cells, noise: Array) -> Mask:
     e0, e1 = cells.at(excess, low), cells.at(excess, np.minimum(low + 1, cells.x.shape[-1] - 1))
     inside = e0 + (e1 - e0) * np.clip((target - x0) / np.where(x1 > x0, x1 - x0, 1), 0, 1)
     reach = np.where(at > cells.first, at - cells.first, 1)
-    scaled = excess[..., 0] * TRIM_REACH / reach
+    scaled = excess[..., 0] * (TRIM_REACH / reach) ** 2
     allowed = np.where(below >= 0, inside, scaled) + 6 * np.sqrt(2) * noise[:, None]
     index = np.arange(cells.x.shape[-1])
     over = cells.present & (excess > allowed[..., None]) & (index > best[..., None])

@@ -109,7 +109,7 @@ def fit_sweeps(
         if law and resamples:
             drawn = form_interval(kept, bowls, noise, g, judged.ok[g], law.scatter, resamples)
             laws[g] = replace(law, form_interval=drawn)
-    return [fit_of(axis, _bowls(cells, bowls, judged, g), law) for g, law in enumerate(laws)]
+    return [fit_of(axis, _bowls(kept, bowls, judged, g), law) for g, law in enumerate(laws)]
 
 
 def law_fit(scatter_below: float | None) -> LawFit:

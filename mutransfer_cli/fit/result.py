@@ -26,7 +26,7 @@ class Bowl:
         form: how far the optimum of a parabola lies from it, octaves; the interval holds no such
             error of form.
         near_edge: the optimum is ok but less than an octave from an end of the grid.
-        n: cells with finite losses, or optima given.
+        n: cells with finite losses that are not broken, or optima given.
     """
 
     status: BowlStatus

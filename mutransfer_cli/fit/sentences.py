@@ -48,7 +48,7 @@ def advice(axis: str, bowl: Bowl) -> str:
             further = "lower" if bowl.side == "low" else "higher"
             return f"is not_bracketed ({bowl.side}): add {further} values of {axis}"
         case "too_few_points":
-            return f"has too_few_points ({bowl.n} finite): add values of {axis}"
+            return f"has too_few_points ({bowl.n} usable): add values of {axis}"
         case "flat":
             return f"is flat: {axis} makes no difference there beyond the noise"
         case "multimodal":

@@ -1,6 +1,6 @@
 """What the fit says where the optimum lies at, next to or outside an end of the grid, or nowhere.
 
-A minute and a half on one CPU core. A row a world: share of widths accepted, of sweeps with all
+Under two minutes on one CPU core. A row a world: share of widths accepted, of sweeps with all
 four accepted, of sweeps with an exponent; of the widths not accepted, those called not_bracketed on
 the right side; of the sweeps without an exponent, those whose sentence asks for values on the right
 side and not on the other; how often the interval of an accepted optimum holds.

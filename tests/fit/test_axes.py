@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mutransfer_cli.fit.axes import axes_of, fit_axes
+
+AXES = ("lr", "weight_decay", "lr_mult.hidden")
+
+
+def sweep(exponent: float = 0.0, decays: tuple[float, ...] = ()) -> pd.DataFrame:
+    """Best lr 2^-6 and, where there are weight decays, best weight decay 2^-3 at every width."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [
+            {"width": w, "lr": 2.0**x, "weight_decay": decay}
+            for w in (32, 64, 128, 256)
+            for x in np.arange(-9.0, -2.0)
+            for decay in decays or (0.1,)
+        ]
+    )
+    x = np.log2(table["lr"]) + 6 - exponent * np.log2(table["width"] / 32)
+    y = np.log2(table["weight_decay"].clip(lower=2**-9)) + 3 if decays else 0
+    return table.assign(loss=2 + 0.04 * (x**2 + y**2) + random.normal(0, 0.001, len(table)))
+
+
+DECAYS = (0.0, 2**-5, 2**-4, 2**-3, 2**-2, 2**-1)
+
+
+def test_weight_decay_is_an_axis_from_three_positive_values_on() -> None:
+    assert axes_of(sweep(decays=DECAYS), AXES) == ["lr", "weight_decay"]
+    assert axes_of(sweep(decays=(0.0, 0.1, 0.2)), AXES) == ["lr"]
+    assert axes_of(sweep(), AXES) == ["lr"]
+
+
+def test_too_few_weight_decays_count_as_one_of_the_others() -> None:
+    """The best of two at every rate: the fit is that of the better one alone."""
+    two = sweep(decays=(2**-3, 2**-1))
+    better = two[two["weight_decay"] == 2**-3]
+    (fit,), (alone,) = (fit_axes({"": t}, ["lr"]).values() for t in (two, better))
+    assert fit.axes["lr"].value == pytest.approx(alone.axes["lr"].value)
+
+
+def test_a_group_without_weight_decays_is_refused_alone() -> None:
+    groups = {"with": sweep(decays=DECAYS), "without": sweep().assign(weight_decay=0.0)}
+    found = fit_axes(groups, ["lr", "weight_decay"], "lr_coupled")
+    assert found["with"].axes["weight_decay"].status == "ok"
+    without = found["without"]
+    assert without.decay is None
+    assert without.axes["lr"].status == "ok"
+    assert without.axes["weight_decay"].status == "insufficient"
+    assert "width 32 has too_few_points (0 usable)" in without.axes["weight_decay"].sentence
+
+
+def test_a_size_that_moves_with_width_is_named() -> None:
+    table = sweep().assign(depth="4", steps="100")
+    deeper = table.assign(depth=table["depth"].where(table["width"] < 128, "8"))
+    for frame, warned in ((table, False), (deeper, True)):
+        (fit,) = fit_axes({"": frame}, ["lr"], sizes=("depth", "steps")).values()
+        assert ("size_moves_with_width" in fit.axes["lr"].warnings) == warned
+    assert fit.axes["lr"].warnings["size_moves_with_width"].startswith("depth changes together")
+
+
+def test_a_training_loss_with_another_optimum_is_named_in_the_joint_fit_too() -> None:
+    table = sweep(decays=DECAYS[1:])
+    x, y = np.log2(table["lr"]) + 5, np.log2(table["weight_decay"]) + 3
+    other = 2 + 0.04 * (x**2 + y**2) + np.random.default_rng(1).normal(0, 0.001, len(table))
+    (fit,) = fit_axes(
+        {"": table.assign(train_loss=other)}, ["lr", "weight_decay"], "lr_coupled"
+    ).values()
+    assert "at width 32, 64, 128, 256" in fit.axes["lr"].warnings["train_eval_differ"]
+    assert "train_eval_differ" not in fit.axes["weight_decay"].warnings

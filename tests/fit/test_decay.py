@@ -1,0 +1,75 @@
+"""The joint fit from tables: what it adds to the fit of planes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mutransfer_cli.fit.decay import fit_decay, planes_of
+from mutransfer_cli.fit.joint import fit_planes
+from mutransfer_cli.fit.planes import Planes
+from tests.benchmarks.joint_coverage import LEVEL, World, simulate
+
+
+def tables(planes: Planes) -> dict[str, pd.DataFrame]:
+    """One a sweep, under widths 2^log2_width."""
+    found = {}
+    for g, log2_width in enumerate(planes.log2_width):
+        columns = {
+            "width": np.repeat((2**log2_width).round().astype(int), planes.x.shape[2]),
+            "lr": 2.0 ** planes.x[g].ravel(),
+            "weight_decay": 2.0 ** planes.y[g].ravel(),
+            "loss": planes.loss[g].ravel(),
+        }
+        found[str(g)] = pd.DataFrame(columns)
+    return found
+
+
+def simulated(world: World, sweeps: int) -> Planes:
+    planes = simulate(world, sweeps, np.random.default_rng(0))
+    return Planes(**(vars(planes) | {"log2_width": np.round(planes.log2_width + 0.01)}))
+
+
+@pytest.mark.parametrize("cubic", [0.0, 0.15])
+def test_looking_for_broken_runs_costs_nothing_where_there_are_none(cubic: float) -> None:
+    planes = simulated(World(-1.0, 0.5, ratio=0.17, cubic=cubic), 20)
+    joint, fits = fit_planes(planes, LEVEL), fit_decay(tables(planes), "lr_coupled")
+    for g, fit in enumerate(fits.values()):
+        assert fit.lr.law is not None
+        assert fit.lr.law.exponent == pytest.approx(
+            joint.lr.exponent[g], abs=joint.lr.half_width[g]
+        )
+    kept = np.median([fit.lr.law.half_width for fit in fits.values() if fit.lr.law])
+    assert kept < 1.15 * np.median(joint.lr.half_width)
+
+
+def test_cells_are_means_over_seeds_and_one_diverged_seed_takes_its_cell_out() -> None:
+    (table,) = tables(simulated(World(), 1)).values()
+    twice = pd.concat([table.assign(seed=0), table.assign(seed=1, loss=table["loss"] + 0.2)])
+    planes = planes_of([twice], "loss")
+    assert set(np.unique(planes.weight)) <= {0.0, 2.0}
+    there = planes.weight > 0
+    lowest = planes.loss[there].min()
+    assert lowest == pytest.approx(table["loss"].min() + 0.1)
+    gone = twice.assign(loss=twice["loss"].mask((twice["lr"] == 1) & (twice["seed"] == 1)))
+    fewer = planes_of([gone], "loss")
+    assert not (fewer.x[fewer.weight > 0] == 0).any(), "log2 of lr 1"
+
+
+def test_widths_of_unequal_grids_are_stacked() -> None:
+    (one, other) = tables(simulated(World(-1.0, 0.5), 2)).values()
+    shorter = other[other["weight_decay"] < 4]
+    together = fit_decay({"a": one, "b": shorter}, "lr_coupled")
+    alone = fit_decay({"b": shorter}, "lr_coupled")["b"]
+    assert together["b"].lr.value == pytest.approx(alone.lr.value)
+    assert together["b"].best == pytest.approx(alone.best)
+
+
+def test_the_best_run_without_decay_is_held_against_the_best_with_it() -> None:
+    (table,) = tables(simulated(World(noise=0.0), 1)).values()
+    zero = pd.DataFrame({"width": 128, "lr": [0.5, 1.0], "weight_decay": 0.0, "loss": [9.0, 8.0]})
+    fit = fit_decay({"": pd.concat([table, zero])}, "lr_coupled")[""]
+    (best,) = fit.without_decay.values()
+    assert (best.lr, best.loss) == (1.0, 8.0)
+    assert best.excess == pytest.approx(8 - table.loc[table["width"] == 128, "loss"].min())
