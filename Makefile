@@ -39,7 +39,9 @@ bench-rules: install
 
 bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_coverage
+	$(BIN)/python -m tests.benchmarks.fit_edges
 	$(BIN)/python -m tests.benchmarks.joint_coverage
+	$(BIN)/python -m tests.benchmarks.fit_cost
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

@@ -48,6 +48,13 @@ class TableOptions:
     def given(self) -> list[str]:
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
 
+    def refuse_contradictions(self) -> None:
+        of_losses = [option for option in self.given if option in ("--metric", "--keep")]
+        if self.optima and of_losses:
+            raise InputError(f"{of_losses[0]}: is for losses; --optima has none, leave it out")
+        if self.grid_spacing is not None and not self.optima:
+            raise InputError("--grid-spacing: is for --optima; leave it out")
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -91,6 +98,7 @@ def fit_table(
     from mutransfer_cli.files.declared import load_protocol
     from mutransfer_cli.files.results import parse_columns, read_results
 
+    table.refuse_contradictions()
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)

@@ -36,7 +36,7 @@ def short_horizon(horizon: Horizon | None) -> dict[str, str]:
         return {}
     return {
         "short_horizon": f"at width {horizon.width} the sum of lr * weight_decay over the steps is "
-        f"{'at most ' if horizon.at_most else ''}{horizon.value:.2g}: below 1 the runs never reach "
+        f"{'at most ' if horizon.at_most else ''}{horizon.value:.3g}: below 1 the runs never reach "
         "the steady state that weight decay sets, and its exponent is that of short runs; train "
         "longer"
     }

@@ -29,7 +29,13 @@ def fit_optima(
     Args:
         groups: one row an optimum with columns `width` and `axis`.
         spacing: of the grids, octaves.
+
+    Raises:
+        InputError: an optimum that has no logarithm.
     """
+    for optima in groups.values():
+        if (optima[axis] <= 0).any():
+            raise InputError(f"an optimal {axis} of 0 has no logarithm; leave such rows out")
     return {name: _fit(optima, axis, spacing, scatter_below) for name, optima in groups.items()}
 
 

@@ -176,3 +176,23 @@ def test_two_optima_are_insufficient(run: Run, tmp_path: Path) -> None:
     result = run("fit-exponents", path, "--optima")
     assert result.exit_code == 4
     assert load_yaml(result.stdout, "fit")["axes"]["lr"]["exponent"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--optima", "--metric", "loss"], "--metric: is for losses; --optima has none"),
+        (["--grid-spacing", 1], "--grid-spacing: is for --optima"),
+        (["--optima", "--grid-spacing", 0], "expected a positive number of octaves"),
+        (["--scatter-below", -1], "expected a positive number of octaves"),
+        (["--optima", "--decay-convention", "lr_coupled"], "an optimal weight_decay of 0 has no"),
+    ],
+)
+def test_options_that_contradict_are_exit_code_2(
+    run: Run, csv: Path, options: list[object], sentence: str
+) -> None:
+    table = pd.read_csv(csv)
+    table.assign(weight_decay=np.where(table["width"] > 64, 0.0, 0.1)).to_csv(csv, index=False)
+    result = run("fit-exponents", csv, *options)
+    assert result.exit_code == 2
+    assert sentence in result.stderr

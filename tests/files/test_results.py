@@ -350,3 +350,23 @@ def test_a_long_table_is_read_at_once() -> None:
     start = time.perf_counter()
     assert len(read_results([path], {})) == 2_000
     assert time.perf_counter() - start < 0.3
+
+
+def test_runs_of_one_width_that_differ_in_a_size_are_refused() -> None:
+    text = "width,lr,loss,depth\n16,1,3,2\n16,2,3,4\n32,1,3,4\n"
+    with pytest.raises(InputError, match=r"depth differs at width 16 \(2 and 4\): .*`--by depth`"):
+        read(text)
+    assert list(read(text, by="depth")["depth"]) == ["2", "4", "4"]
+
+
+def test_a_size_may_move_with_width_and_a_run_that_stopped_early_has_fewer_steps() -> None:
+    moving = read("width,lr,loss,n_layer\n16,1,3,2\n16,2,3,2\n32,1,3,4\n", "depth=n_layer")
+    assert list(moving["depth"]) == ["2", "2", "4"]
+    assert len(read("width,lr,loss,steps\n16,1,3,100\n16,2,nan,7\n")) == 2
+
+
+def test_a_training_loss_beside_another_is_kept() -> None:
+    assert list(read("width,lr,val_loss,train_loss\n1,1,2,3\n")) == [
+        *("width", "lr", "loss", "train_loss")
+    ]
+    assert list(read("width,lr,train_loss\n1,1,2\n")) == ["width", "lr", "loss"]

@@ -61,3 +61,11 @@ def test_losses_without_curvature_have_no_optimum() -> None:
     accepted = np.array([[bowl.status == "ok" for bowl in fit.bowls.values()] for fit in fits])
     assert accepted.mean() <= 0.05
     assert not accepted.all(1).any()
+
+
+def test_broken_runs_above_a_grid_that_starts_too_high_make_no_optimum() -> None:
+    """Three healthy cells and then losses of any size: the lowest cell is the first."""
+    sweeps = simulate(World(beyond=0.5, end="low", cliff=1.5), SWEEPS, seed=15)
+    assert np.all(sweeps.cells.best == 0)
+    fits = fit_sweeps(sweeps.cells, "lr")
+    assert not any(bowl.status == "ok" for fit in fits for bowl in fit.bowls.values())
