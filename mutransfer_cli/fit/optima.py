@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -33,14 +34,11 @@ def fit_optima(
     Raises:
         InputError: an optimum that has no logarithm.
     """
-    for optima in groups.values():
-        if (optima[axis] <= 0).any():
-            raise InputError(f"an optimal {axis} of 0 has no logarithm; leave such rows out")
     return {name: _fit(optima, axis, spacing, scatter_below) for name, optima in groups.items()}
 
 
 def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None) -> Fit:
-    by_width = np.log2(optima[axis]).groupby(optima["width"])
+    by_width = log2_of(optima[axis]).groupby(optima["width"])
     mean, count = by_width.mean(), by_width.size()
     bowls = {
         int(width): Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=int(n))
@@ -61,12 +59,18 @@ def grid_spacing(optima: pd.Series[float]) -> float:
     """The smallest gap between different optima, octaves.
 
     Raises:
-        InputError: all are the same.
+        InputError: all are the same, or one has no logarithm.
     """
-    gaps = np.diff(np.unique(np.log2(optima.to_numpy(dtype=float)).round(SAME)))
+    gaps = np.diff(np.unique(log2_of(optima).to_numpy().round(SAME)))
     if not gaps.size:
         raise InputError(
             f"all optima of {optima.name} are the same, so that the spacing of their grid cannot "
             "be seen; give it in octaves with --grid-spacing"
         )
     return float(gaps.min())
+
+
+def log2_of(optima: pd.Series[float]) -> pd.Series[float]:
+    if (optima <= 0).any():
+        raise InputError(f"an optimal {optima.name} of 0 has no logarithm; leave such rows out")
+    return optima.map(math.log2)
