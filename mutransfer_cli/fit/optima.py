@@ -39,13 +39,13 @@ def fit_optima(
 
 def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None) -> Fit:
     by_width = log2_of(optima[axis]).groupby(optima["width"])
-    mean, count = by_width.mean(), by_width.size()
+    mean, widths, counts = by_width.mean(), by_width.size().index.tolist(), by_width.size().tolist()
     bowls = {
-        int(width): Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=int(n))
-        for (width, x), n in zip(mean.items(), count, strict=True)
+        width: Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=n)
+        for width, x, n in zip(widths, mean.tolist(), counts, strict=True)
     }
     used = np.ones((1, len(mean)), dtype=bool)
-    u, y = np.log2(mean.index.to_numpy(dtype=float))[None], mean.to_numpy()[None]
+    u, y = np.log2(np.array([widths], dtype=np.float64)), mean.to_numpy(dtype=np.float64)[None]
     covariance = spacing**2 / 12 * np.eye(len(mean))[None]
     (law,) = laws_of(used, u, y, covariance, np.array([np.inf]), scatter_below)
     if law is not None:
