@@ -39,19 +39,20 @@ def fit_optima(
 
 def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None) -> Fit:
     by_width = log2_of(optima[axis]).groupby(optima["width"])
-    mean, widths, counts = by_width.mean(), by_width.size().index.tolist(), by_width.size().tolist()
+    widths, counts = by_width.size().index.tolist(), by_width.size().tolist()
+    means = by_width.mean().tolist()
     bowls = {
         width: Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=n)
-        for width, x, n in zip(widths, mean.tolist(), counts, strict=True)
+        for width, x, n in zip(widths, means, counts, strict=True)
     }
-    used = np.ones((1, len(mean)), dtype=bool)
-    u, y = np.log2(np.array([widths], dtype=np.float64)), mean.to_numpy(dtype=np.float64)[None]
-    covariance = spacing**2 / 12 * np.eye(len(mean))[None]
+    used = np.ones((1, len(means)), dtype=bool)
+    u, y = np.log2(np.array([widths], dtype=np.float64)), np.array([means])
+    covariance = spacing**2 / 12 * np.eye(len(means))[None]
     (law,) = laws_of(used, u, y, covariance, np.array([np.inf]), scatter_below)
     if law is not None:
         law = replace(law, forms=forms_of(used[0], u[0], y[0], covariance[0], law))
     fit = fit_of(axis, bowls, law)
-    resolution = f"grid resolution only: optima known to half of {spacing:g} octaves"
+    resolution = f"grid resolution only: each optimum known to +-{spacing / 2:g} octave"
     return replace(fit, sentence=f"{fit.sentence}; {resolution}")
 
 
