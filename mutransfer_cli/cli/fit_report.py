@@ -133,7 +133,8 @@ def _print_joint(out: Console, joint: Joint) -> None:
                 f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} +- "
                 f"{ridge.angle_error:.1f} degrees): only the decay a step is identified"
             )
-        out.print(product.sentence)
+        if product.status == "ok":
+            out.print(product.sentence)
     for width, best in joint.without_decay.items():
         out.print(
             f"width {width} without weight decay: best lr {power_of_two(best.lr)}, loss "

@@ -111,12 +111,17 @@ def fit_decay(
         profiled = [profile(trials, axes, others, loss) for trials in stack.values()]
         planes = planes_of(profiled, loss)
         joint = fit_planes(planes, LEVEL, product, law_fit(scatter_below))
-        for g, name in enumerate(stack):
-            widths = sorted(profiled[g]["width"].unique())
-            zero = without_decay(groups[name], others, loss)
-            best = best_trial(profiled[g], loss)
-            found[name] = decay_fit(
-                joint, g, widths, planes.weight[g], convention, scatter_below, zero, best
+        for g, (name, trials) in enumerate(zip(stack, profiled, strict=True)):
+            widths = sorted(trials["width"].unique().tolist())
+            cells = dict(zip(widths, (planes.weight[g] > 0).sum(1).tolist(), strict=True))
+            lr, weight_decay, of_product, ridge = _fits(joint, g, cells, convention, scatter_below)
+            found[name] = DecayFit(
+                lr=lr,
+                weight_decay=weight_decay,
+                product=of_product,
+                ridge=ridge,
+                without_decay=without_decay(groups[name], others, loss),
+                best=_optimum_at_widest(joint, g) or best_trial(trials, loss),
             )
     return {name: found[name] for name in groups}
 
@@ -129,7 +134,7 @@ def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
     parts = [
         _plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width", sort=True)
     ]
-    deep = max(len(x) for x, *_ in parts)
+    deep = max(1, *(len(x) for x, *_ in parts))
     shape = (len(sweeps), len(parts) // len(sweeps))
     x, y, mean, weight = (np.zeros((len(parts), deep)) for _ in range(4))
     for index, part in enumerate(parts):
@@ -183,60 +188,57 @@ def best_trial(trials: pd.DataFrame, loss: str) -> tuple[float, float]:
     return float(best["lr"]), float(best["weight_decay"])
 
 
-def decay_fit(
+def _optimum_at_widest(joint: Joint, g: int) -> tuple[float, float] | None:
+    """(lr, weight decay) of the last width; None where it has no optimum."""
+    lr, weight_decay = (float(x) for x in 2 ** joint.vertices[g, -1])
+    return None if np.isnan(lr) else (lr, weight_decay)
+
+
+def _fits(
     joint: Joint,
     g: int,
-    widths: Sequence[int],
-    weight: Array,
+    cells: Mapping[int, int],
     convention: Convention,
     scatter_below: float | None,
-    zero: dict[int, WithoutDecay],
-    best: tuple[float, float],
-) -> DecayFit:
-    """Sweep g of the joint fit, in words and numbers.
+) -> tuple[Fit, Fit, Fit, Ridge | None]:
+    """Sweep g of the joint fit: lr, weight decay, their product, and the ridge if there is one.
 
     Args:
-        widths: of the sweep, [K].
-        weight: trials of each cell, [K, C].
+        cells: how many each width has, in the order of the joint fit's widths.
     """
     law = partial(law_of, g=g, widths=int(joint.used[g].sum()), scatter_below=scatter_below)
-    cells = (weight > 0).sum(1)
     direction, name = PRODUCTS[convention]
 
     def fit(axis: str, laws: Laws, along: tuple[float, float]) -> Fit:
         bowls = {
-            width: _vertex(joint, g, k, np.array(along), int(cells[k]))
-            for k, width in enumerate(widths)
+            width: _vertex(joint, g, k, np.array(along), n)
+            for k, (width, n) in enumerate(cells.items())
         }
         return fit_of(axis, bowls, law(laws) if joint.status[g] == "ok" else None)
 
     lr = fit("lr", joint.lr, (1.0, 0.0))
     weight_decay = fit("weight_decay", joint.wd, (0.0, 1.0))
     product = fit(name, joint.product, direction)
-    ridge = None
-    if joint.status[g] == "ridge":
-        ridge = Ridge(
-            angle=float(joint.angle[g]),
-            angle_error=float(joint.angle_error[g]),
-            product_only=bool(joint.product_only[g]),
-            across=law(joint.across),
-        )
-        on_ridge = {k: _across(joint, g, i, int(cells[i])) for i, k in enumerate(widths)}
-        lr, weight_decay = (_on_ridge(one, ridge, name) for one in (lr, weight_decay))
-        if ridge.product_only:
-            product = fit_of(name, on_ridge, ridge.across)
-        else:
-            product = _on_ridge(product, ridge, name)
-    last = joint.vertices[g, -1]
-    optimum = (float(2 ** last[0]), float(2 ** last[1])) if np.isfinite(last).all() else best
-    return DecayFit(lr, weight_decay, product, ridge, zero, optimum)
+    if joint.status[g] != "ridge":
+        return lr, weight_decay, product, None
+    ridge = Ridge(
+        angle=float(joint.angle[g]),
+        angle_error=float(joint.angle_error[g]),
+        product_only=bool(joint.product_only[g]),
+        across=law(joint.across),
+    )
+    lr, weight_decay, product = (_on_ridge(one, ridge, name) for one in (lr, weight_decay, product))
+    if ridge.product_only:
+        across = {w: _across(joint, g, k, n) for k, (w, n) in enumerate(cells.items())}
+        product = fit_of(name, across, ridge.across)
+    return lr, weight_decay, product, ridge
 
 
 def _vertex(joint: Joint, g: int, k: int, along: Array, n: int) -> Bowl:
     """The optimum of one width in one direction of (log2 lr, log2 weight decay)."""
     status = cast(BowlStatus, str(joint.width_status[g, k]))
     side = cast(Side, str(joint.side[g, k])) if joint.side[g, k] else None
-    if status != "ok" or joint.status[g] != "ok":
+    if np.isnan(joint.vertices[g, k]).any():
         lost: BowlStatus = "unresolved" if status == "ok" else status
         return Bowl(lost, side, n=n)
     at = float(joint.vertices[g, k] @ along)

@@ -43,7 +43,8 @@ class Joint:
         used: [G, K], widths that take part across widths.
         width_status, side: [G, K], why a width does not, as in judge.py; `high` is towards more of
             both hyperparameters.
-        vertices: [G, K, 2], optimum (x, y) of each used width; of `ok` sweeps.
+        vertices: [G, K, 2], optimum (x, y) of each used width; of sweeps that are not flat along
+            the weak direction, `insufficient` ones too.
         covariance: [G, K, 2, 2], of the vertices, octaves^2.
         loss: [G, K], at the vertices, nats.
         own_curvature: [G, K, 2], along x and y at each vertex, nats per octave^2.
@@ -104,8 +105,8 @@ def fit_planes(
     used, width_status, side = across_inside(surfaces, grids)
     enough = used.sum(1) >= MIN_WIDTHS
     offset, errors = vertices(surfaces)
-    ridge = enough & is_ridge(surfaces, grids, used, offset, errors)
-    ok = enough & ~ridge
+    flat = is_ridge(surfaces, grids, used, offset, errors)
+    ridge, ok = enough & flat, enough & ~flat
     turn = surfaces.axes[:, None]
     vertex = surfaces.centre + (offset[..., None, :] @ turn)[..., 0, :]
     covariance = np.swapaxes(turn, -1, -2) @ errors @ turn
@@ -119,7 +120,7 @@ def fit_planes(
         at = (planes.log2_width, vertex @ np.array(direction), errors, surfaces.freedom)
         return laws_where(ok, used, *at, line)
 
-    shown, swept = used & ok[:, None], used & ridge[:, None]
+    shown, swept = used & ~flat[:, None], used & ridge[:, None]
     from_ends = np.minimum(vertex - grids.low, grids.high - vertex)
     at = (planes.log2_width, across, across_errors, surfaces.freedom)
     return Joint(

@@ -151,3 +151,12 @@ def test_the_recipe_carries_the_fitted_decay(
     assert (decay["status"], decay["convention"]) == ("fitted", "lr_coupled")
     assert decay["low"] < decay["value"] < decay["high"]
     assert set(recipe["forecast"]) == {"lr", "weight_decay"}
+
+
+def test_two_widths_and_diverged_sweeps_are_insufficient(fitted: Callable[..., Any]) -> None:
+    table = table_of(World(-1.0, 0.5, ratio=0.5))
+    two = fitted(table[table["width"] <= 256], *COUPLED, exit_code=4)["axes"]["lr"]
+    assert {optimum["status"] for optimum in two["optimum"].values()} == {"ok"}
+    assert two["sentence"].endswith("3 are needed: sweep 1 more widths or more")
+    none = fitted(table.assign(loss=np.nan), *COUPLED, exit_code=4)["axes"]["weight_decay"]
+    assert {optimum["status"] for optimum in none["optimum"].values()} == {"too_few_points"}
