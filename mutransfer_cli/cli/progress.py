@@ -1,4 +1,4 @@
-"""The display of a running sweep: live on a terminal, a line a group elsewhere."""
+"""The display of a running sweep: live on a terminal, a line for finished trials elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Width:
-    """What is known of one width: its records, and the group in training if there is one."""
+    """What is known of one width: its records, and the trials in training if there are some."""
 
     trials: int
     trial_flops: float
@@ -34,7 +34,7 @@ class _Width:
 
     @property
     def diverged(self) -> int:
-        now = self.running.trials - self.running.alive if self.running else 0
+        now = self.running.running - self.running.alive if self.running else 0
         return self.count("diverged") + now
 
     @property
@@ -56,7 +56,7 @@ class _Width:
     def flops_left(self) -> float:
         left = float(self.trials - len(self.records))
         if self.running:
-            left -= self.running.trials * self.running.step / self.running.steps
+            left -= self.running.trials_done
         return self.trial_flops * max(0.0, left)
 
 
@@ -108,6 +108,9 @@ class SweepDisplay:
                 f"width {width}: {len(at.records)} of {at.trials} trials, {at.diverged} diverged, "
                 f"best lr {at.best}, {at.tokens_per_second} tokens/s, {self._time_left()} left"
             )
+
+    def noted(self, sentence: str) -> None:
+        self._console.print(sentence)
 
     def _flops_left(self) -> float:
         return sum(at.flops_left for at in self._widths.values())

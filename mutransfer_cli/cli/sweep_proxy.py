@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -47,6 +48,20 @@ def sweep_proxy(
     compile: Annotated[
         Compile, typer.Option(help="torch.compile; auto is on for CUDA, off for a CPU.")
     ] = Compile.auto,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How often the trials in training are saved; 0 is never."
+        ),
+    ] = 60.0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Train only every N-th trial, from the I-th on: one of N jobs, each with its own "
+            "folder. Default folder: runs/SPEC-I-of-N.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")
     ] = False,
@@ -64,7 +79,11 @@ def sweep_proxy(
     loaded, path = load_spec(spec)
     chosen = choose_device(device.value, loaded.train.precision)
     sweep = Sweep.prepare(loaded, path.parent)
-    folder = output or Path("runs") / path.stem
+    name = path.stem
+    if shard is not None:
+        part, parts = _parse_shard(shard)
+        sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"
+    folder = output or Path("runs") / name
     if dry_run:
         _print_price(sweep, folder, chosen)
         return
@@ -72,10 +91,24 @@ def sweep_proxy(
     from mutransfer_cli.sweep.store import RecordStore
 
     with RecordStore(folder, sweep.header(chosen)) as store:
-        _run(sweep, store, chosen, compile)
+        _run(sweep, store, chosen, compile, checkpoint_every or float("inf"))
 
 
-def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compile) -> None:
+def _parse_shard(shard: str) -> tuple[int, int]:
+    numbers = re.fullmatch(r"(\d+)/(\d+)", shard)
+    part, parts = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if not 1 <= part <= parts:
+        raise InputError(f"--shard {shard}: expected I/N with I from 1 to N, such as 3/8")
+    return part, parts
+
+
+def _run(
+    sweep: Sweep,
+    store: RecordStore,
+    device: torch.device,
+    compile: Compile,
+    checkpoint_every: float,
+) -> None:
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
     from mutransfer_cli.sweep.local import run
@@ -91,7 +124,16 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, compile: Compil
     )
     try:
         with display, Interrupt() as interrupt:
-            run(sweep, store, device, compile.value, display, echo.records, interrupt.check)
+            run(
+                sweep,
+                store,
+                device,
+                compile.value,
+                display,
+                echo.records,
+                interrupt.check,
+                checkpoint_every,
+            )
     except KeyboardInterrupt:
         raise SweepInterrupted(
             f"interrupted; {len(store.trials)} records are in {store.path}; "

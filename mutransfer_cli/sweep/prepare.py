@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,8 @@ from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.rules.plan import AxisName, BaseParameter
 from mutransfer_cli.sweep.trials import Trial, expand
 from mutransfer_cli.train.ensemble import Ensemble, Plan
-from mutransfer_cli.train.loop import GroupTrainer
+from mutransfer_cli.train.loop import Trainer
+from mutransfer_cli.train.slots import Job
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -49,6 +50,20 @@ class Sweep:
         found = base_plan(protocol.model, spec.train.context, spec.parameterization.base_width)
         return cls(protocol, corpus, found, trials)
 
+    def shard(self, part: int, parts: int) -> Sweep:
+        """Every parts-th trial of each width, from the part-th on; together they are all.
+
+        Raises:
+            InputError: no trial is left for this one.
+        """
+        trials = {width: found[part - 1 :: parts] for width, found in self.trials.items()}
+        trials = {width: found for width, found in trials.items() if found}
+        if not trials:
+            raise InputError(
+                f"shard {part}/{parts}: no width has so many trials; take fewer shards"
+            )
+        return replace(self, trials=trials)
+
     def header(self, device: torch.device) -> SweepHeader:
         return SweepHeader(
             schema_=TRIAL_SCHEMA,
@@ -70,10 +85,13 @@ class Sweep:
     def trial_plan(self, trial: Trial) -> Plan:
         return self.protocol.plan(self.base_plan, trial.width, trial.axes)
 
-    def trainer(self, width: int, text: DeviceText, compiled: bool) -> GroupTrainer:
+    def jobs(self, trials: Iterable[Trial]) -> list[Job]:
+        return [Job(trial.id, self.trial_plan(trial), trial.seed) for trial in trials]
+
+    def trainer(self, width: int, text: DeviceText, compiled: bool) -> Trainer:
         train, optimizer = self.protocol.train, self.protocol.optimizer
         ensemble = Ensemble(self.model(width), train, optimizer, text.train.device, compiled)
-        return GroupTrainer(ensemble, text, train)
+        return Trainer(ensemble, text, train)
 
 
 def spec_plan(

@@ -10,7 +10,7 @@ import torch
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.trials import pending_groups
+from mutransfer_cli.sweep.trials import pending, slot_count
 from mutransfer_cli.train.cost import group_size, trial_cost
 
 LONGEST_TIMED_STEP = 5.0  # seconds; longer steps are extrapolated from a smaller width
@@ -47,25 +47,23 @@ def price(
     text = DeviceText.on(device, sweep.corpus)
     for width, trials in sweep.trials.items():
         cost, size = trial_cost(sweep.protocol, width), group_size(sweep.protocol, width, device)
-        pending = sum(len(g.missing) for g in pending_groups(trials, recorded, size))
-        group = trials[: min(size, len(trials))]
+        to_run = len(pending(trials, recorded))
+        group = trials[: slot_count(len(trials), size)]
         steps = sweep.protocol.train.steps
         flops_step = cost.flops / steps * len(group)
         measured = not throughput or flops_step / throughput < LONGEST_TIMED_STEP
         if measured:
             trainer = sweep.trainer(width, text, compiled=False)
-            seconds = trainer.seconds_per_step(
-                [sweep.trial_plan(trial) for trial in group], [trial.seed for trial in group]
-            )
+            seconds = trainer.seconds_per_step(sweep.jobs(group))
             throughput = flops_step / seconds
         yield WidthPrice(
             width=width,
             trials=len(trials),
-            pending=pending,
+            pending=to_run,
             parameters=cost.parameters,
-            group_size=size,
-            flops=cost.flops * pending,
+            group_size=len(group),
+            flops=cost.flops * to_run,
             memory=cost.memory * len(group),
-            seconds=cost.flops * pending / throughput,
+            seconds=cost.flops * to_run / throughput,
             measured=measured,
         )

@@ -1,153 +1,191 @@
-"""Trains one group of trials from first weights to eval losses."""
+"""Trains the trials of one width, a queue through slots, from first weights to eval losses."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
-import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.spec import TrainSpec
-from mutransfer_cli.train.ensemble import (
-    Ensemble,
-    Plan,
-    Trials,
-)
-from mutransfer_cli.train.schedule import schedule_tensor
+from mutransfer_cli.train.ensemble import Ensemble
+from mutransfer_cli.train.slots import Job, Slots
 
 CURVE_POINTS = 100
-REPORTS = 20
+LOOKS = 20  # at the losses, in the steps of a trial
 
 
 @dataclass(frozen=True)
-class GroupResult:
-    """What a group of T trials gave.
+class TrialResult:
+    """What one trial gave.
 
     Attributes:
-        train_losses: [steps run, T], nats per token; not finite from divergence on.
-        eval_losses: [T], nats per token; not finite for a diverged trial.
-        seconds: wall time.
+        train_losses: [steps run], nats per token; not finite from divergence on.
+        eval_loss: nats per token; not finite for a diverged trial.
+        seconds: its share of the wall time.
     """
 
     train_losses: Tensor
-    eval_losses: Tensor
+    eval_loss: float
     seconds: float
 
-    def diverged_at(self, trial: int) -> int | None:
+    @property
+    def diverged_at(self) -> int | None:
         """First step, from 1, whose loss was not finite; the last step if only eval was not."""
-        bad = (~self.train_losses[:, trial].isfinite()).nonzero()
+        bad = (~self.train_losses.isfinite()).nonzero()
         if len(bad):
             return int(bad[0]) + 1
-        return None if math.isfinite(self.eval_losses[trial]) else len(self.train_losses)
+        return None if math.isfinite(self.eval_loss) else len(self.train_losses)
 
-    def final_train_loss(self, trial: int) -> float:
+    @property
+    def final_train_loss(self) -> float:
         """Mean over the last tenth of the steps."""
         tail = max(1, len(self.train_losses) // 10)
-        return float(self.train_losses[-tail:, trial].double().mean())
+        return float(self.train_losses[-tail:].double().mean())
 
-    def curve(self, trial: int) -> tuple[list[int], list[float]]:
+    @property
+    def curve(self) -> tuple[list[int], list[float]]:
         """About CURVE_POINTS (step from 1, loss) points up to divergence, the last one included."""
-        end = (self.diverged_at(trial) or len(self.train_losses) + 1) - 1
+        end = (self.diverged_at or len(self.train_losses) + 1) - 1
         stride = max(1, math.ceil(end / CURVE_POINTS))
         steps = sorted({*range(1, end + 1, stride), end} - {0})
-        return steps, [float(self.train_losses[step - 1, trial]) for step in steps]
+        return steps, [float(self.train_losses[step - 1]) for step in steps]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a group stands: steps done, trials whose losses are still finite, tokens trained on."""
+    """Where a queue stands, since its last finished trials.
 
-    step: int
-    steps: int
+    Attributes:
+        running: trials in training; alive: those whose losses are finite.
+        trials_done: of the running ones, in units of whole trials.
+        tokens, seconds: trained on and taken since the last finished trials.
+    """
+
+    running: int
     alive: int
-    trials: int
+    trials_done: float
     tokens: int
     seconds: float
 
 
-class GroupTrainer:
-    """Trains groups of one width: the ensemble and the text stay, trials come and go."""
+class Keeper(Interface):
+    """Keeps the state of slots in training, for a run that is cut off."""
+
+    def restore(self, slots: Slots, jobs: Sequence[Job]) -> None:
+        """Puts those of the jobs that were in training back into their slots."""
+        ...
+
+    def keep(self, slots: Slots, at_once: bool = False) -> None:
+        """Called now and then; `at_once` when the training is about to be cut off."""
+        ...
+
+
+class Trainer:
+    """Trains queues of one width: the ensemble and the text stay, trials come and go."""
 
     def __init__(self, ensemble: Ensemble, text: DeviceText, train: TrainSpec) -> None:
         self.ensemble, self.text, self.train = ensemble, text, train
-        self.factors = schedule_tensor(train).to(ensemble.device)
 
     def run(
         self,
-        plans: Sequence[Plan],
-        seeds: Sequence[int],
-        report: Callable[[Progress], None],
+        jobs: Sequence[Job],
+        count: int,
+        finished: Callable[[dict[str, TrialResult]], None],
+        report: Callable[[Progress], None] = lambda progress: None,
         check: Callable[[], None] = lambda: None,
-    ) -> GroupResult:
-        """Trains T trials, one plan and one seed each; stops early when none is finite.
+        keeper: Keeper | None = None,
+    ) -> None:
+        """Trains every job, `count` at a time; a diverged one makes room early.
 
         Args:
-            report: called about REPORTS times.
+            finished: gets the results of jobs that end together, by id.
+            report: called about LOOKS times in the steps of a trial.
             check: called before every step; what it raises ends the training.
         """
-        started = time.perf_counter()
-        train = self.train
-        trials, train_step = self._begin(plans, seeds)
-        device, dtype = self.ensemble.device, self.ensemble.dtype
-        losses = torch.full((train.steps, len(plans)), math.nan, device=device, dtype=dtype)
-        done = train.steps
-        for step in range(train.steps):
-            check()
-            losses[step] = train_step(step)
-            if (step + 1) % max(1, train.steps // REPORTS) == 0:
-                alive = int(losses[step].isfinite().sum())
-                report(
-                    Progress(
-                        step=step + 1,
-                        steps=train.steps,
-                        alive=alive,
-                        trials=len(plans),
-                        tokens=(step + 1) * len(plans) * train.batch * train.context,
-                        seconds=time.perf_counter() - started,
-                    )
-                )
-                if not alive:
-                    done = step + 1
-                    break
-        eval_losses = self._evaluate(trials, len(plans))
-        return GroupResult(losses[:done].cpu(), eval_losses.cpu(), time.perf_counter() - started)
+        slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
+        if keeper is not None:
+            keeper.restore(slots, jobs)
+        resumed = {job.id for job in slots.jobs if job is not None}
+        queue = deque(job for job in jobs if job.id not in resumed)
+        refill(slots, queue)
+        seconds, tokens = [0.0] * count, 0
+        mark = since = time.perf_counter()
+        while slots.busy:
+            steps = self._steps_to_next_look(slots)
+            for _ in range(steps):
+                try:
+                    check()
+                except BaseException:
+                    if keeper is not None:
+                        keeper.keep(slots, at_once=True)
+                    raise
+                slots.step()
+                slots.advance(1)
+            busy, diverged = slots.busy, slots.diverged()
+            now = time.perf_counter()
+            for slot in busy:
+                seconds[slot] += (now - mark) / len(busy)
+            tokens, mark = tokens + steps * len(busy) * self.train.batch * self.train.context, now
+            report(self._progress(slots, diverged, tokens, now - since))
+            ended = [s for s in busy if diverged[s] or slots.steps_done[s] == self.train.steps]
+            if ended:
+                finished(collect(slots, ended, seconds))
+                for slot in ended:
+                    slots.clear(slot)
+                    seconds[slot] = 0.0
+                tokens, since = 0, now
+                refill(slots, queue)
+            if keeper is not None:
+                keeper.keep(slots)
 
-    def seconds_per_step(self, plans: Sequence[Plan], seeds: Sequence[int]) -> float:
+    def seconds_per_step(self, jobs: Sequence[Job]) -> float:
         """Measured on the spot: the faster of two steps after one to warm up."""
-        _, train_step = self._begin(plans, seeds)
+        slots = Slots(self.ensemble, self.text, self.train, jobs[0], len(jobs))
+        refill(slots, deque(jobs))
         times = []
         for _ in range(3):
             started = time.perf_counter()
-            train_step(0).tolist()
+            slots.step()
+            slots.advance(1)
+            slots.diverged()
             times.append(time.perf_counter() - started)
         return min(times[1:])
 
-    def _begin(
-        self, plans: Sequence[Plan], seeds: Sequence[int]
-    ) -> tuple[Trials, Callable[[int], Tensor]]:
-        """The trials, and the function that trains them for step s (from 0): losses [T]."""
-        trials = self.ensemble.start(plans, seeds)
-        offsets = self._offsets(seeds)
+    def _steps_to_next_look(self, slots: Slots) -> int:
+        left = min(self.train.steps - slots.steps_done[slot] for slot in slots.busy)
+        return min(left, max(1, self.train.steps // LOOKS))
 
-        def train_step(step: int) -> Tensor:
-            tokens = gather(self.text.train, offsets[:, step], self.train.context)
-            return self.ensemble.step(trials, tokens, self.factors[step].expand(len(plans)))
+    def _progress(
+        self, slots: Slots, diverged: Sequence[bool], tokens: int, seconds: float
+    ) -> Progress:
+        busy = slots.busy
+        return Progress(
+            running=len(busy),
+            alive=sum(not diverged[slot] for slot in busy),
+            trials_done=sum(slots.steps_done[slot] for slot in busy) / self.train.steps,
+            tokens=tokens,
+            seconds=seconds,
+        )
 
-        return trials, train_step
 
-    def _offsets(self, seeds: Sequence[int]) -> Tensor:
-        """Starts of the sequences, [T, steps, batch]."""
-        by_seed = {seed: train_offsets(self.text.corpus, self.train, seed) for seed in set(seeds)}
-        return torch.stack([by_seed[seed] for seed in seeds]).to(self.ensemble.device)
+def refill(slots: Slots, queue: deque[Job]) -> None:
+    for slot, job in enumerate(slots.jobs):
+        if job is None and queue:
+            slots.fill(slot, queue.popleft())
 
-    def _evaluate(self, trials: Trials, count: int) -> Tensor:
-        batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
-        total = torch.zeros(count, device=self.ensemble.device, dtype=self.ensemble.dtype)
-        for offsets in batches:
-            tokens = gather(self.text.eval, offsets.expand(count, -1), self.train.context)
-            total += self.ensemble.evaluate(trials, tokens)
-        return total / len(batches)
+
+def collect(slots: Slots, ended: Sequence[int], seconds: Sequence[float]) -> dict[str, TrialResult]:
+    """Results of slots that ended, by id of their jobs."""
+    eval_losses = slots.evaluate()
+    results = {}
+    for slot in ended:
+        job = slots.jobs[slot]
+        assert job is not None, "only a slot in training ends"
+        results[job.id] = TrialResult(slots.losses(slot), eval_losses[slot], seconds[slot])
+    return results

@@ -102,7 +102,7 @@ def test_only_what_is_missing_from_a_group_is_appended(
     assert kept[: len(whole) - 2] == whole[:-2]
     for old, new in zip(whole[-2:], kept[-2:], strict=True):
         again, before = json.loads(new), json.loads(old)
-        for key in ("trial", "eval_loss", "train_loss", "group", "group_size"):
+        for key in ("trial", "eval_loss", "train_loss"):
             assert again[key] == before[key]
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_keeps_the_records_and_says_how_to_resume(
 def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: Losses) -> None:
     """The kernel refuses writes beyond a file size, as it does on a full disk."""
     folder = tmp_path / "full"
-    # room for what one width writes and 100 bytes more
+    # room for what one width writes, and for the trial of the next that diverges at once
     files = [(tmp_path / "undisturbed" / name) for name in ("trials.jsonl", "curves.jsonl")]
     trials, curves = (path.read_bytes().splitlines(True) for path in files)
     limit = max(len(b"".join(trials[:8])), len(b"".join(curves[:7]))) + 100
@@ -138,11 +138,68 @@ def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: 
 
     result = sweep(spec, folder, preexec_fn=small_disk)
     assert result.returncode == 1
-    assert "could not be written (File too large); the 7 records so far" in result.stderr
+    assert "could not be written (File too large); the 8 records so far" in result.stderr
     assert "Traceback" not in result.stderr
-    assert len(losses(folder)) == 7
+    assert len(losses(folder)) == 8
     assert sweep(spec, folder).returncode == 0
     assert losses(folder) == undisturbed
+
+
+def test_a_killed_sweep_goes_on_from_its_checkpoint(
+    spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    """Killed while all trials are in training and none is recorded; none starts again."""
+    tiny["train"] |= {"steps": 400, "batch": 8, "eval_batches": 1}
+    tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-7, 2**-6]}}
+    spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
+    assert sweep(spec, reference).returncode == 0
+    often = [*command(spec, folder), "--checkpoint-every", "0.01"]
+    checkpoint = folder / "checkpoint-16.pt"
+    with subprocess.Popen(often, stdout=-3, stderr=-3) as process:
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+    assert not whole_records(folder)
+    assert checkpoint.exists()
+    assert sweep(spec, folder).returncode == 0
+    assert losses(folder) == losses(reference)
+    assert not checkpoint.exists()
+
+
+def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
+    spec: Path, tmp_path: Path, undisturbed: Losses
+) -> None:
+    folder = tmp_path / "small-memory"
+    result = injected(
+        spec,
+        folder,
+        """
+start = Ensemble.start
+def refuse(self, plans, seeds):
+    if len(plans) > 2:
+        torch.empty(1 << 50)  # a real refusal of the allocator
+    return start(self, plans, seeds)
+Ensemble.start = refuse
+""",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "width 16: out of memory with 7 trials side by side; going on with 3" in result.stderr
+    assert "out of memory with 3 trials side by side; going on with 1" in result.stderr
+    assert losses(folder) == undisturbed
+
+
+def injected(spec: Path, folder: Path, fault: str) -> subprocess.CompletedProcess[str]:
+    """The command with a fault in it."""
+    program = f"""
+import sys, torch
+from mutransfer_cli.cli.app import main
+from mutransfer_cli.train.ensemble import Ensemble
+from mutransfer_cli.train.loop import Trainer
+{fault}
+sys.argv = ["mutransfer", "sweep-proxy", {str(spec)!r}, "-o", {str(folder)!r}]
+main()
+"""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
 def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
@@ -150,20 +207,18 @@ def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
 ) -> None:
     """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
     folder = tmp_path / "small-memory"
-    program = f"""
-import sys, torch
-import mutransfer_cli.sweep.local as local
-from mutransfer_cli.cli.app import main
-train = local.GroupTrainer.run
-def run(self, plans, *rest):
-    if plans[0][0].shape[1] == 32:
+    result = injected(
+        spec,
+        folder,
+        """
+train = Trainer.run
+def run(self, jobs, *rest):
+    if jobs[0].plan[0].shape[1] == 32:
         torch.empty(1 << 50)  # a real refusal of the allocator
-    return train(self, plans, *rest)
-local.GroupTrainer.run = run
-sys.argv = ["mutransfer", "sweep-proxy", {str(spec)!r}, "-o", {str(folder)!r}]
-main()
-"""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return train(self, jobs, *rest)
+Trainer.run = run
+""",
+    )
     assert result.returncode == 5, result.stderr
     assert "7 trials failed, the first with: " in result.stderr
     assert "can't allocate memory" in result.stderr
@@ -201,3 +256,28 @@ def test_a_reader_that_leaves_does_not_stop_the_sweep(
     assert "the reader of stdout has left" in result.stderr
     assert result.returncode == 0
     assert losses(folder) == undisturbed
+
+
+def test_shards_together_are_the_sweep(
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Callable[..., Any]
+) -> None:
+    found: Losses = {}
+    for part in (1, 2, 3):
+        folder = tmp_path / f"part{part}"
+        assert run("sweep-proxy", spec, "-o", folder, "--shard", f"{part}/3").exit_code == 0
+        mine = losses(folder)
+        assert not mine.keys() & found.keys()
+        found |= mine
+    assert found == undisturbed
+    parts = [tmp_path / f"part{part}" / "trials.jsonl" for part in (1, 2, 3)]
+    merged = run("fit-exponents", *parts).stdout
+    assert merged == run("fit-exponents", tmp_path / "undisturbed").stdout
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_exit_code_2(
+    spec: Path, run: Callable[..., Any], shard: str
+) -> None:
+    result = run("sweep-proxy", spec, "--shard", shard)
+    assert result.exit_code == 2
+    assert "expected I/N with I from 1 to N" in result.stderr

@@ -10,6 +10,8 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.train.slots import Job
+from tests.train.trained import train_all, train_jobs
 
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
@@ -19,10 +21,7 @@ CPU = torch.device("cpu")
 
 
 def losses(sweep: Sweep, device: torch.device, compiled: bool) -> torch.Tensor:
-    trials = sweep.trials[32]
-    trainer = sweep.trainer(32, DeviceText.on(device, sweep.corpus), compiled)
-    plans = [sweep.trial_plan(trial) for trial in trials]
-    return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None).train_losses
+    return train_all(sweep, sweep.trials[32], device, compiled).train_losses
 
 
 @pytest.fixture
@@ -42,11 +41,11 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
 def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
     text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
     trainer = sweep.trainer(32, text, compiled=True)
-    trials = sweep.trials[32]
-    plans = [sweep.trial_plan(trial) for trial in trials]
-    trainer.run(plans, [0] * len(trials), lambda progress: None)
+    jobs = sweep.jobs(sweep.trials[32])
+    train_jobs(trainer, jobs, len(jobs))
+    others = [Job(job.id, job.plan, 1) for job in jobs[::-1]]
     with torch.compiler.set_stance("fail_on_recompile"):
-        again = trainer.run(plans[::-1], [1] * len(trials), lambda progress: None)
+        again = train_jobs(trainer, others, len(jobs))
     assert again.eval_losses.isfinite().all()
 
 

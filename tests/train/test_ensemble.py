@@ -18,9 +18,10 @@ from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.ensemble import Ensemble, token_loss
-from mutransfer_cli.train.loop import GroupResult, GroupTrainer
+from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.schedule import schedule_tensor
 from tests.conftest import CPU
+from tests.train.trained import Trained, train_all
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 STEPS, WIDTH = 50, 32
@@ -37,10 +38,8 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
     return prepare(tiny)
 
 
-def train(sweep: Sweep, trials: Sequence[Trial], compiled: bool = False) -> GroupResult:
-    trainer = sweep.trainer(trials[0].width, DeviceText.on(CPU, sweep.corpus), compiled)
-    plans = [sweep.trial_plan(trial) for trial in trials]
-    return trainer.run(plans, [trial.seed for trial in trials], lambda progress: None)
+def train(sweep: Sweep, trials: Sequence[Trial], compiled: bool = False) -> Trained:
+    return train_all(sweep, trials, CPU, compiled)
 
 
 def of_seed(sweep: Sweep, seed: int) -> list[Trial]:
@@ -164,8 +163,8 @@ def test_a_diverging_trial_leaves_its_neighbours_bit_for_bit(
     with_wild, without = train(sweep, wild), train(sweep, calm)
     assert torch.equal(with_wild.train_losses[:, :3], without.train_losses)
     assert torch.equal(with_wild.eval_losses[:3], without.eval_losses)
-    assert with_wild.diverged_at(3) is not None
-    assert [with_wild.diverged_at(index) for index in range(3)] == [None] * 3
+    assert with_wild.diverged_at[3] is not None
+    assert with_wild.diverged_at[:3] == [None] * 3
 
 
 def test_no_operation_loops_over_trials(sweep: Sweep) -> None:
@@ -222,7 +221,7 @@ def test_the_loss_is_cross_entropy() -> None:
 
 def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:
     trial = of_seed(sweep, 0)[0]
-    trainer: GroupTrainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
     plan = sweep.trial_plan(trial)
     for wrong, named in ((plan[1:], plan[0].name), ((*plan, plan[0]), "planned twice")):
         with pytest.raises(InputError, match=f"hold different parameters: .*{named}"):
@@ -231,7 +230,7 @@ def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:
 
 def test_same_seed_same_first_weights_at_every_rate(sweep: Sweep) -> None:
     trials = [*of_seed(sweep, 0)[:2], of_seed(sweep, 1)[0]]
-    trainer: GroupTrainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
     plans = [sweep.trial_plan(trial) for trial in trials]
     state = trainer.ensemble.start(plans, [trial.seed for trial in trials])
     for planned in plans[0]:

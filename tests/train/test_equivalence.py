@@ -12,8 +12,10 @@ from torch import Tensor
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.slots import Job
 from tests.conftest import CPU
 from tests.train.test_ensemble import plain_losses
+from tests.train.trained import train_jobs
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Losses = Callable[..., Tensor]
@@ -47,7 +49,7 @@ def losses(tiny: dict[str, Any], prepare: Prepare) -> Losses:
         )
         assert folded <= ({p.multiplier for p in plan} == {1.0})
         trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus), compiled=False)
-        return trainer.run([plan], [0], lambda progress: None).train_losses[:, 0]
+        return train_jobs(trainer, [Job("alone", plan, 0)], 1).train_losses[:, 0]
 
     return train
 

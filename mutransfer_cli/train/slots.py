@@ -1,0 +1,140 @@
+"""Slots: as many positions in a stack as train side by side; trials pass through them.
+
+Each slot has its own step, data and hyperparameters, all in tensors: a trial that ends or diverges
+makes room for the next one without another shape, compilation or address.
+Shapes: T slots, B batch, S context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
+from mutransfer_cli.train.schedule import schedule_tensor
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to train."""
+
+    id: str
+    plan: Plan
+    seed: int
+
+
+class Slots:
+    """
+    Args:
+        like: a job whose plan has the structure of all that will come.
+        count: T.
+
+    Attributes:
+        jobs: what each slot trains; None for an empty one, whose updates have rate 0.
+        steps_done: of each slot; the host's copy of `position`.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, text: DeviceText, train: TrainSpec, like: Job, count: int
+    ) -> None:
+        self.ensemble, self.text, self.train = ensemble, text, train
+        device, dtype = ensemble.device, ensemble.dtype
+        self.trials: Trials = ensemble.start([like.plan] * count, [like.seed] * count)
+        self.factors = schedule_tensor(train).to(device)
+        self.each = torch.arange(count, device=device)
+        self.position = torch.zeros(count, dtype=torch.int64, device=device)
+        self.running = torch.zeros(count, dtype=torch.int64, device=device)
+        self.offsets = torch.zeros(
+            count, train.steps, train.batch, dtype=torch.int64, device=device
+        )
+        self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
+        self.jobs: list[Job | None] = [None] * count
+        self.steps_done = [0] * count
+
+    @property
+    def busy(self) -> list[int]:
+        return [slot for slot, job in enumerate(self.jobs) if job is not None]
+
+    def step(self) -> None:
+        """Trains every slot for one step of its own. Reads and writes this object's tensors only,
+        without a word to the host."""
+        index = self.position.clamp(max=self.train.steps - 1)
+        tokens = gather(self.text.train, self.offsets[self.each, index], self.train.context)
+        losses = self.ensemble.step(self.trials, tokens, self.factors[index] * self.running)
+        column = index.unsqueeze(1)
+        kept = torch.where(self.running.bool(), losses, self.history.gather(1, column)[:, 0])
+        self.history.scatter_(1, column, kept.unsqueeze(1))
+        self.position.add_(self.running)
+
+    def advance(self, steps: int) -> None:
+        """Tells the host that so many steps were made."""
+        for slot in self.busy:
+            self.steps_done[slot] += steps
+
+    @torch.no_grad()
+    def fill(self, slot: int, job: Job) -> None:
+        """First weights, fresh optimizer state, the job's own rates and data."""
+        alone = dict(self._tensors(self.ensemble.start([job.plan], [job.seed])))
+        for name, stack in self._tensors(self.trials):
+            stack[slot].copy_(alone[name][0])
+        self.history[slot] = torch.nan
+        self._occupy(slot, job, 0)
+
+    @torch.no_grad()
+    def clear(self, slot: int) -> None:
+        self.jobs[slot], self.steps_done[slot] = None, 0
+        self.running[slot] = 0
+
+    def losses(self, slot: int) -> Tensor:
+        """Of the steps done, on the host."""
+        return self.history[slot, : self.steps_done[slot]].to("cpu", copy=True)
+
+    def diverged(self) -> list[bool]:
+        """Whether the last loss of each slot is not finite; waits for the device."""
+        last = (self.position - 1).clamp(min=0).unsqueeze(1)
+        finite = self.history.gather(1, last)[:, 0].isfinite().tolist()
+        return [steps > 0 and not ok for steps, ok in zip(self.steps_done, finite, strict=True)]
+
+    def evaluate(self) -> list[float]:
+        """Eval losses of all slots, on the same batches."""
+        count = len(self.jobs)
+        batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
+        total = torch.zeros(count, device=self.ensemble.device, dtype=self.ensemble.dtype)
+        for offsets in batches:
+            tokens = gather(self.text.eval, offsets.expand(count, -1), self.train.context)
+            total += self.ensemble.evaluate(self.trials, tokens)
+        return [float(x) for x in total / len(batches)]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training changes, by name, [T, ...]; the tensors themselves."""
+        return {**dict(self._tensors(self.trials)), "history": self.history}
+
+    @torch.no_grad()
+    def restore(self, slot: int, state: Mapping[str, Tensor], job: Job, steps_done: int) -> None:
+        """Goes on where a slot's part of `state` was taken."""
+        for name, stack in self.state().items():
+            stack[slot].copy_(state[name])
+        self._occupy(slot, job, steps_done)
+
+    def _occupy(self, slot: int, job: Job, steps: int) -> None:
+        self.offsets[slot].copy_(train_offsets(self.text.corpus, self.train, job.seed))
+        self.position[slot], self.running[slot] = steps, 1
+        self.jobs[slot], self.steps_done[slot] = job, steps
+
+    @staticmethod
+    def _tensors(trials: Trials) -> Iterator[tuple[str, Tensor]]:
+        """Every stack of the trials by name: weights, optimizer state, hyperparameters."""
+        for name, stack in trials.params.items():
+            yield f"params.{name}", stack
+        for name, slots in trials.state.slots.items():
+            for slot, stack in slots.items():
+                yield f"slots.{name}.{slot}", stack
+        yield "step", trials.state.step
+        for group in trials.groups:
+            for key in ("lr", "weight_decay", "eps"):
+                yield f"groups.{'+'.join(group.names)}.{key}", getattr(group, key)
