@@ -116,7 +116,7 @@ def test_mup_transfers_on_real_text(run: Run, tmp_path: Path) -> None:
     check_quickstart(run, tmp_path, "quickstart", expected=0.0, within=0.15)
     recipe = run("transfer", "--width", 4096, stdin=run("fit-exponents", tmp_path).stdout)
     assert recipe.exit_code == 0
-    assert "warning: width 4096 is 32x the largest swept width 128" in recipe.stderr
+    assert "warning: width 4096 is 32x the largest fitted width 128" in recipe.stderr
 
 
 @pytest.mark.slow

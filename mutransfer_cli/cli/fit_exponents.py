@@ -19,6 +19,8 @@ from mutransfer_cli.cli.fit_sources import (
 from mutransfer_cli.cli.options import AsJson, OutputFile
 from mutransfer_cli.errors import InputError
 
+MOST_OCTAVES = 50
+
 
 def fit_exponents(
     results: Annotated[
@@ -79,8 +81,8 @@ def fit_exponents(
     than three widths have a usable optimum (with --by: in every group).
     """
     sources = stdin_or(results, "a sweep's folder, record files, a table, or - for stdin")
-    _refuse_nonpositive(grid_spacing, "--grid-spacing")
-    _refuse_nonpositive(scatter_below, "--scatter-below")
+    _refuse_outside(grid_spacing, "--grid-spacing")
+    _refuse_outside(scatter_below, "--scatter-below")
     table = TableOptions(
         columns, metric, by, keep, protocol, decay_convention, optima, grid_spacing
     )
@@ -91,15 +93,18 @@ def fit_exponents(
     from mutransfer_cli.files.sources import holds_records
     from mutransfer_cli.files.yaml_io import write_result
 
-    if not all(holds_records(source) for source in sources):
+    records = [holds_records(source) for source in sources]
+    if any(records) and not all(records):
+        raise InputError("records of a sweep and tables of own results: give one or the other")
+    if not all(records):
         document, trials = fit_table(sources, table, options)
-    elif table.given:
+    elif table.of_tables:
         raise InputError(
-            f"{', '.join(table.given)}: is for tables of own results; the records of a sweep know "
-            "their columns and protocol"
+            f"{', '.join(table.of_tables)}: is for tables of own results; the records of a sweep "
+            "know their columns and protocol"
         )
     else:
-        document, trials = fit_records(sources, options)
+        document, trials = fit_records(sources, metric, options)
     if by:
         print_groups(document, by)
     else:
@@ -110,6 +115,8 @@ def fit_exponents(
         raise typer.Exit(4)
 
 
-def _refuse_nonpositive(octaves: float | None, option: str) -> None:
-    if octaves is not None and not 0 < octaves < float("inf"):
-        raise InputError(f"{option} {octaves:g}: expected a positive number of octaves")
+def _refuse_outside(octaves: float | None, option: str) -> None:
+    if octaves is not None and not 0 < octaves <= MOST_OCTAVES:
+        raise InputError(
+            f"{option} {octaves:g}: expected a positive number of octaves, {MOST_OCTAVES} at most"
+        )

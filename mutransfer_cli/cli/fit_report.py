@@ -34,7 +34,7 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
     out = console(to_stderr=True)
     for name, axis in document.axes.items():
         if "eval_loss" in trials:
-            _print_bowls(out, name, axis, best_of_others(name, trials))
+            _print_bowls(out, name, axis, best_of_others(name, trials), document.metric)
         if out.is_terminal and axis.status != "ridge":
             _print_optima(out, name, axis)
         out.print(_optima(name, axis.optimum))
@@ -60,9 +60,11 @@ def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
     return profile(trials, [axis], others, "eval_loss")
 
 
-def _print_bowls(out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame) -> None:
+def _print_bowls(
+    out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame, metric: str
+) -> None:
     if not out.is_terminal:
-        out.print(_bowls(name, trials))
+        out.print(_bowls(name, trials, metric))
         return
     from mutransfer_cli.cli.picture import draw_bowls
 
@@ -136,9 +138,10 @@ def _print_joint(out: Console, joint: Joint) -> None:
         if product.status == "ok":
             out.print(product.sentence)
     for width, best in joint.without_decay.items():
+        against = "" if best.excess is None else f", {best.excess:+.3f} against the best with it"
         out.print(
             f"width {width} without weight decay: best lr {power_of_two(best.lr)}, loss "
-            f"{best.loss:.3f}, {best.excess:+.3f} against the best with it"
+            f"{best.loss:.3f}{against}"
         )
     if joint.horizon is not None:
         out.print(
@@ -147,13 +150,15 @@ def _print_joint(out: Console, joint: Joint) -> None:
         )
 
 
-def _bowls(axis: AxisName, trials: pd.DataFrame) -> Table:
-    """Eval loss above the best of its width, at the best of the other axes; x is diverged."""
+def _bowls(axis: AxisName, trials: pd.DataFrame, metric: str) -> Table:
+    """The loss above the best of its width, at the best of the other axes; x is diverged."""
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())
     rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
-    table = Table(title="eval loss above the best of its width (nats)", box=None)
+    unit = " (nats)" if metric == "eval_loss" else ""
+    title = f"{metric.replace('_', ' ')} above the best of its width{unit}"
+    table = Table(title=title, box=None)
     table.add_column("width", justify="right")
     for value in values:
         table.add_column(power_of_two(value), justify="right")

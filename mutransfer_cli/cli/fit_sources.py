@@ -48,10 +48,17 @@ class TableOptions:
     def given(self) -> list[str]:
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
 
-    def refuse_contradictions(self) -> None:
+    @property
+    def of_tables(self) -> list[str]:
+        """The options given that records have no use for."""
+        return [option for option in self.given if option != "--metric"]
+
+    def refuse_contradictions(self, options: FitOptions) -> None:
         of_losses = [option for option in self.given if option in ("--metric", "--keep")]
         if self.optima and of_losses:
             raise InputError(f"{of_losses[0]}: is for losses; --optima has none, leave it out")
+        if self.optima and options.resamples:
+            raise InputError("--resamples: is for losses; --optima has none, leave it out")
         if self.grid_spacing is not None and not self.optima:
             raise InputError("--grid-spacing: is for --optima; leave it out")
 
@@ -63,29 +70,33 @@ class FitOptions:
 
 
 def fit_records(
-    sources: Sequence[Path | None], options: FitOptions
+    sources: Sequence[Path | None], metric: str | None, options: FitOptions
 ) -> tuple[Exponents, pd.DataFrame]:
+    """The exponents, and the trials with the loss they are fitted to as eval_loss."""
     from mutransfer_cli.emit.exponents import exponents_of
     from mutransfer_cli.files.frames import trial_frame
     from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.fit.axes import axes_of, fit_axes
+    from mutransfer_cli.fit.axes import fit_axes
 
+    if metric not in (None, "eval_loss", "train_loss"):
+        raise InputError(f"--metric {metric}: records have eval_loss and train_loss")
     records = load_records(sources, warn=note)
     header, trials = records.header, trial_frame(records.trials)
+    if metric == "train_loss":
+        trials = trials.drop(columns="eval_loss").rename(columns={"train_loss": "eval_loss"})
     convention = header.protocol.parameterization.decay_convention
-    axes = axes_of(trials, AXES)
     fits = fit_axes(
-        {"": trials}, axes, convention, "eval_loss", options.scatter_below, options.resamples
+        {"": trials}, AXES, convention, "eval_loss", options.scatter_below, options.resamples
     )
     counts = Counter(record.status for record in records.trials)
     document = exponents_of(
-        "eval_loss",
+        metric or "eval_loss",
         {"ok": counts["ok"], "diverged": counts["diverged"], "failed": counts["failed"]},
         fits,
         header.protocol,
         base_plan=header.base_plan,
         convention=convention,
-        weight_decay=_held(trials),
+        weight_decay={"": held_decay(trials)},
     )
     return document, trials
 
@@ -96,22 +107,30 @@ def fit_table(
     """The exponents, and the rows with their loss as eval_loss."""
     from mutransfer_cli.emit.exponents import exponents_of, statuses
     from mutransfer_cli.files.declared import load_protocol
-    from mutransfer_cli.files.results import parse_columns, read_results
+    from mutransfer_cli.files.results import SIZES, parse_columns, read_results
+    from mutransfer_cli.fit.axes import fit_axes
 
-    table.refuse_contradictions()
+    table.refuse_contradictions(options)
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
-    weight_decay = _held(rows)
-    protocol = load_protocol(table.protocol, weight_decay) if table.protocol else None
-    convention = _convention(table, protocol, "weight_decay" in rows and weight_decay is None)
+    varies = held_decay(rows) is None and "weight_decay" in rows
+    option: DecayConvention | None = None
+    if table.decay_convention is not None:
+        option = table.decay_convention.value
+    protocol = None
+    if table.protocol is not None:
+        protocol = load_protocol(table.protocol, held_decay(rows), varies, option)
+    convention = _convention(protocol, option, varies)
     groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
     if table.optima:
         metric, losses = "optima", [0.0] * len(rows)
         fits = _fit_optima(groups, rows, table.grid_spacing, options)
     else:
         metric, losses = table.metric or named.get("loss", "loss"), rows["loss"].tolist()
-        fits = _fit_losses(groups, rows, convention, options)
+        below, resamples = options.scatter_below, options.resamples
+        fits = fit_axes(groups, AXES, convention, "loss", below, resamples, SIZES)
+        _note_what_is_not_fitted(groups, fits, resamples)
     document = exponents_of(
         metric,
         statuses(losses),
@@ -119,58 +138,55 @@ def fit_table(
         protocol,
         table.by,
         convention=convention,
-        weight_decay=weight_decay,
+        weight_decay={name: _decay_of(part, protocol) for name, part in groups.items()},
     )
     return document, rows.rename(columns={"loss": "eval_loss"})
 
 
-def _held(trials: pd.DataFrame) -> float | None:
-    """The one weight decay of all trials."""
+def held_decay(trials: pd.DataFrame) -> float | None:
+    """The one weight decay of all trials; None where it varies or has no column."""
     if "weight_decay" not in trials or trials["weight_decay"].nunique() != 1:
         return None
     return float(trials["weight_decay"].iloc[0])
 
 
+def _decay_of(trials: pd.DataFrame, protocol: DeclaredProtocol | None) -> float | None:
+    """That of the table, or of the protocol where the table has no column."""
+    if "weight_decay" in trials or protocol is None:
+        return held_decay(trials)
+    return protocol.optimizer.weight_decay
+
+
 def _convention(
-    table: TableOptions, protocol: DeclaredProtocol | None, varies: bool
+    protocol: DeclaredProtocol | None, option: DecayConvention | None, varies: bool
 ) -> DecayConvention | None:
     """Of the table's weight decays.
 
     Raises:
-        InputError: they vary and nothing says it, or the option and the protocol differ.
+        InputError: they vary and nothing says it.
     """
-    option: DecayConvention | None = None
-    if table.decay_convention is not None:
-        option = table.decay_convention.value
-    declared = protocol.said_convention if protocol else None
-    if option and declared and option != declared:
-        raise InputError(
-            f"--decay-convention {option}: {table.protocol} says {declared}; leave the option out"
-        )
-    if varies and not (option or declared):
+    said = protocol.said_convention if protocol else option
+    if varies and not said:
         where = "its parameterization in --protocol" if protocol else "--decay-convention"
         raise InputError(
             f"weight_decay varies: give {where} lr_coupled (torch: w -= lr * wd * w) or "
             "independent (w -= schedule * wd * w)"
         )
-    return option or declared
+    return protocol.parameterization.decay_convention if protocol else option
 
 
-def _fit_losses(
-    groups: Mapping[str, pd.DataFrame],
-    rows: pd.DataFrame,
-    convention: DecayConvention | None,
-    options: FitOptions,
-) -> dict[str, SweepFit]:
-    from mutransfer_cli.files.results import SIZES
-    from mutransfer_cli.fit.axes import axes_of, fit_axes
-
-    axes = axes_of(rows, AXES)
-    if "weight_decay" not in axes and "weight_decay" in rows and rows["weight_decay"].nunique() > 1:
-        note("weight_decay has too few values to be fitted: each optimum is at its best one")
-    return fit_axes(
-        groups, axes, convention, "loss", options.scatter_below, options.resamples, SIZES
-    )
+def _note_what_is_not_fitted(
+    groups: Mapping[str, pd.DataFrame], fits: Mapping[str, SweepFit], resamples: int
+) -> None:
+    for name, trials in groups.items():
+        few = held_decay(trials) is None and "weight_decay" in trials
+        if few and "weight_decay" not in fits[name].axes:
+            where = f" of {name}" if name else ""
+            note(
+                f"weight_decay{where} has too few values to be fitted: each optimum is at its best"
+            )
+    if resamples and any(fit.decay for fit in fits.values()):
+        note("--resamples: is for axes that are fitted on their own; lr and weight_decay are not")
 
 
 def _fit_optima(
@@ -179,10 +195,13 @@ def _fit_optima(
     spacing: float | None,
     options: FitOptions,
 ) -> dict[str, SweepFit]:
+    from mutransfer_cli.files.results import SIZES
     from mutransfer_cli.fit.axes import SweepFit
     from mutransfer_cli.fit.optima import fit_optima, grid_spacing
+    from mutransfer_cli.fit.result import warned
+    from mutransfer_cli.fit.sentences import size_warnings
 
-    axes = [axis for axis in AXES if axis in rows]
+    axes = [a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)]
     if not axes:
         raise InputError(f"--optima: the table holds no optimum; give a column {', '.join(AXES)}")
     by_axis = {}
@@ -191,4 +210,9 @@ def _fit_optima(
         if spacing is None:
             note(f"--grid-spacing: taken as {step:.3g} octaves, the smallest gap of {axis}")
         by_axis[axis] = fit_optima(groups, axis, step, options.scatter_below)
-    return {name: SweepFit({axis: by_axis[axis][name] for axis in axes}, None) for name in groups}
+    return {
+        name: SweepFit(
+            {a: warned(by_axis[a][name], size_warnings(rows_, SIZES)) for a in axes}, None
+        )
+        for name, rows_ in groups.items()
+    }

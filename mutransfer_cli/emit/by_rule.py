@@ -10,7 +10,7 @@ from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.optimizers import OptimizerSpec
-from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity
+from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.spec import attention_factor
 from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, role_parameters
@@ -24,12 +24,14 @@ def rule_part(
     protocol: Protocol | DeclaredProtocol,
     width: int,
     fitted: Mapping[AxisName, Quantity],
+    base_weight_decay: WeightDecay,
     folded: bool,
 ) -> dict[str, Any]:
     """The fields of a recipe that follow from the rule; without a base plan roles stand alone."""
     section, rule = protocol.parameterization, replace(protocol.rule, folded=folded)
     base_plan = [record.parameter() for record in exponents.base_plan] or role_parameters()
     values = {name: quantity.value for name, quantity in fitted.items()}
+    values |= {"weight_decay": base_weight_decay.value}
     by_role: dict[Role, list[PlannedParameter]] = {}
     for planned in section.plan(protocol.optimizer, base_plan, width, values, folded):
         by_role.setdefault(planned.role, []).append(planned)

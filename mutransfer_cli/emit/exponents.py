@@ -28,16 +28,17 @@ def exponents_of(
     by: str | None = None,
     base_plan: tuple[BaseParameterRecord, ...] = (),
     convention: Convention | None = None,
-    weight_decay: float | None = None,
+    weight_decay: Mapping[str, float | None] | None = None,
 ) -> Exponents:
     """
     Args:
         trials: how many there are of each status.
         fits: by group; without `by` there is one.
         convention: of weight decays; None where it is not known.
-        weight_decay: of all trials; None where it varies or is not known.
+        weight_decay: of all trials of a group; None where it varies or is not known.
     """
-    groups = {name: _group(fit, protocol) for name, fit in fits.items()}
+    held = weight_decay or {}
+    groups = {name: _group(fit, protocol, held.get(name)) for name, fit in fits.items()}
     alone = None if by else next(iter(groups.values()))
     return Exponents(
         schema_=EXPONENTS_SCHEMA,
@@ -51,11 +52,13 @@ def exponents_of(
         protocol=protocol,
         base_plan=base_plan,
         decay_convention=convention,
-        weight_decay=weight_decay,
+        weight_decay=alone.weight_decay if alone else None,
     )
 
 
-def _group(fit: SweepFit, protocol: Protocol | DeclaredProtocol | None) -> file.Group:
+def _group(
+    fit: SweepFit, protocol: Protocol | DeclaredProtocol | None, weight_decay: float | None
+) -> file.Group:
     rule = protocol.rule if protocol else None
     joint = None
     axes = {
@@ -66,18 +69,17 @@ def _group(fit: SweepFit, protocol: Protocol | DeclaredProtocol | None) -> file.
         joint = _joint(fit.decay, protocol)
         warnings = axes["weight_decay"].warnings | short_horizon(joint.horizon)
         axes["weight_decay"] = axes["weight_decay"].model_copy(update={"warnings": warnings})
-    return file.Group(axes=axes, joint=joint)
+    return file.Group(axes=axes, joint=joint, weight_decay=weight_decay)
 
 
 def _joint(fit: DecayFit, protocol: Protocol | DeclaredProtocol | None) -> file.Joint:
-    widest = max(fit.lr.bowls)
     return file.Joint(
         product=axis_of(fit.product, None),
         ridge=fit.ridge and _ridge(fit.ridge),
         without_decay={
             width: file.WithoutDecay(**asdict(best)) for width, best in fit.without_decay.items()
         },
-        horizon=protocol and horizon_of(protocol, widest, *fit.best),
+        horizon=horizon_of(protocol, *fit.best) if protocol and fit.best else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from mutransfer_cli.emit.powers import power_of_two
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.files.recipe import Forecast, Quantity
 
@@ -36,8 +37,9 @@ def forecast(
     excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
     multiplier = None
     if excess is not None and loss_per_doubling is not None:
-        multiplier = 2 ** (excess / loss_per_doubling)
-    low, high = value / 2**half_width, value * 2**half_width
+        multiplier = power_of_two(excess / loss_per_doubling, "the compute that the excess costs")
+    what = f"the prediction of {name} at width {width}"
+    low, high = (power_of_two(math.log2(value) + side * half_width, what) for side in (-1, 1))
     return Forecast(
         low=low,
         high=high,
@@ -66,6 +68,10 @@ def by_forms(axis: Axis, width: int) -> dict[Form, float]:
         return {}
     x = math.log2(width / forms.width)
     return {
-        "curved": forms.value * 2 ** (forms.exponent * x + forms.bend * x**2),
-        "saturating": forms.limit * 2 ** (forms.drift * 2.0**-x),
+        "curved": _bounded(forms.value, forms.exponent * x + forms.bend * x**2),
+        "saturating": _bounded(forms.limit, forms.drift * 2.0**-x),
     }
+
+
+def _bounded(value: float, octaves: float) -> float:
+    return power_of_two(math.log2(value) + octaves, "a form beside the line")

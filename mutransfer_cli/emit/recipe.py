@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mutransfer_cli import __version__
 from mutransfer_cli.emit.by_rule import holds_for, rule_part
 from mutransfer_cli.emit.forecast import forecast
+from mutransfer_cli.emit.powers import power_of_two
 from mutransfer_cli.errors import InputError, InsufficientEvidence
-from mutransfer_cli.files.exponents import Axis, Exponents
+from mutransfer_cli.files.exponents import Axis, Exponents, Group
 from mutransfer_cli.files.recipe import (
     RECIPE_SCHEMA,
     HoldsFor,
@@ -58,17 +59,25 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         InsufficientEvidence: an axis without a usable fit.
         InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
     """
-    axes, width, protocol = usable_axes(exponents, target.group), target.width, exponents.protocol
-    fitted = {name: fitted_at(axis, width) for name, axis in axes.items()}
+    found = usable_group(exponents, target.group)
+    axes, width, protocol = found.axes, target.width, exponents.protocol
+    fitted = {name: fitted_at(name, axis, width) for name, axis in axes.items()}
+    decay = _base_weight_decay(found, exponents, fitted)
+    fitted_widths = [w for w, optimum in axes["lr"].optimum.items() if optimum.status == "ok"]
     warnings = [
         *(warning for name, axis in axes.items() for warning in _fit_warnings(name, axis)),
-        *_distance_warnings(max(axes["lr"].optimum), width),
+        *_distance_warnings(fitted_widths, width),
     ]
     if protocol is None:
         by_rule: dict[str, Any] = _without_rule(target)
         warnings.append(GLOBAL)
     else:
-        by_rule = rule_part(exponents, protocol, width, fitted, target.folded)
+        if decay is None:
+            raise InsufficientEvidence(
+                "weight_decay varied over too few values to be fitted, so that nothing says which "
+                "one to use; sweep three positive values or more, or keep one"
+            )
+        by_rule = rule_part(exponents, protocol, width, fitted, decay, target.folded)
         warnings += _target_warnings(holds_for(protocol), width, target.said)
         if target.folded:
             width_mult = width / protocol.parameterization.base_width
@@ -79,7 +88,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         width=width,
         values="absolute",
         base_lr=fitted["lr"],
-        base_weight_decay=_base_weight_decay(exponents, fitted),
+        base_weight_decay=decay,
         forecast={
             name: forecast(name, axis, width, fitted[name], target.loss_per_doubling)
             for name, axis in axes.items()
@@ -90,35 +99,39 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             tool_version=__version__,
             protocol_hash=exponents.protocol_hash,
             data_sha256=protocol.data.sha256 if isinstance(protocol, Protocol) else None,
-            widths=tuple(sorted(axes["lr"].optimum)),
+            widths=tuple(sorted(fitted_widths)),
             trials=sum(exponents.trials.values()),
         ),
     )
 
 
-def usable_axes(exponents: Exponents, group: str | None) -> dict[AxisName, Axis]:
-    """The axes of exponents from which a recipe can be made; build_recipe's errors else."""
-    axes = exponents.axes
-    if exponents.groups:
-        found = ", ".join(exponents.groups)
-        if group is None:
-            raise InputError(f"the exponents hold groups ({found}); choose one with --group")
-        if group not in exponents.groups:
-            raise InputError(f"--group {group}: unknown{nearest(group, exponents.groups)}")
-        axes = exponents.groups[group].axes
-    elif group is not None:
-        raise InputError(f"--group {group}: the exponents hold no groups; leave it out")
-    for name, axis in axes.items():
-        if axis.line is None or axis.exponent is None:
+def usable_group(exponents: Exponents, name: str | None) -> Group:
+    """The fits from which a recipe can be made; build_recipe's errors else."""
+    group = _chosen(exponents, name)
+    for axis, fit in group.axes.items():
+        if fit.status != "ok":
             raise InsufficientEvidence(
-                f"the exponents hold no usable fit of {name}: {axis.sentence}"
+                f"the exponents hold no usable fit of {axis}: {fit.sentence}"
             )
-    if "lr" not in axes:
+    if "lr" not in group.axes:
         raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
-    return axes
+    return group
 
 
-def fitted_at(axis: Axis, width: int) -> Quantity:
+def _chosen(exponents: Exponents, name: str | None) -> Group:
+    if not exponents.groups:
+        if name is not None:
+            raise InputError(f"--group {name}: the exponents hold no groups; leave it out")
+        return Group(axes=exponents.axes, weight_decay=exponents.weight_decay)
+    if name is None:
+        found = ", ".join(exponents.groups)
+        raise InputError(f"the exponents hold groups ({found}); choose one with --group")
+    if name not in exponents.groups:
+        raise InputError(f"--group {name}: unknown{nearest(name, exponents.groups)}")
+    return exponents.groups[name]
+
+
+def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
     line, exponent = axis.line, axis.exponent
     assert line is not None, "callers refuse an insufficient fit"
@@ -128,30 +141,28 @@ def fitted_at(axis: Axis, width: int) -> Quantity:
     by_exponent = (exponent.high - exponent.low) / 2 * octaves
     half_width = math.hypot(at_centre, by_exponent)
     value = math.log2(line.value) + exponent.value * octaves
+    what = f"the interval of {name} at width {width}"
     return Quantity(
-        value=2**value,
+        value=power_of_two(value, what),
         status="fitted",
-        low=2 ** (value - half_width),
-        high=2 ** (value + half_width),
+        low=power_of_two(value - half_width, what),
+        high=power_of_two(value + half_width, what),
         level=exponent.level,
         source=f"fitted line over {sum(o.status == 'ok' for o in axis.optimum.values())} widths",
     )
 
 
 def _base_weight_decay(
-    exponents: Exponents, fitted: Mapping[AxisName, Quantity]
+    group: Group, exponents: Exponents, fitted: Mapping[AxisName, Quantity]
 ) -> WeightDecay | None:
     """Fitted, or that of all trials; None where it varied without being fitted or is not known."""
     if "weight_decay" in fitted:
         found = fitted["weight_decay"].model_dump()
         return WeightDecay(**found, convention=exponents.decay_convention)
-    value = exponents.weight_decay
-    if value is None and exponents.protocol is not None:
-        value = exponents.protocol.optimizer.weight_decay
-    if value is None:
+    if group.weight_decay is None:
         return None
     return WeightDecay(
-        value=value,
+        value=group.weight_decay,
         status="assumed",
         source="that of all runs",
         convention=exponents.decay_convention,
@@ -173,6 +184,10 @@ def _without_rule(target: Target) -> dict[str, Any]:
 def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
     """Of the fit itself, and where it misses what the rule expects."""
     yield from axis.warnings.values()
+    refused = {w: o.status for w, o in sorted(axis.optimum.items()) if o.status != "ok"}
+    if refused:
+        said = ", ".join(f"{width} is {status}" for width, status in refused.items())
+        yield f"the fit of {name} leaves widths out: {said}"
     exponent, expected = axis.exponent, axis.expected_exponent
     assert exponent is not None
     if expected is not None and not exponent.low <= expected <= exponent.high:
@@ -182,13 +197,18 @@ def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
         )
 
 
-def _distance_warnings(largest: int, width: int) -> list[str]:
-    if width <= FAR * largest:
-        return []
-    return [
-        f"width {width} is {width / largest:.0f}x the largest swept width {largest}: "
-        f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
-    ]
+def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str]:
+    smallest, largest = min(fitted_widths), max(fitted_widths)
+    if width > FAR * largest:
+        yield (
+            f"width {width} is {width / largest:.3g}x the largest fitted width {largest}: "
+            f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
+        )
+    if width * FAR < smallest:
+        yield (
+            f"width {width} is {smallest / width:.3g}x below the smallest fitted width {smallest}: "
+            f"beyond {FAR}x the line is extrapolated far; sweep a smaller width"
+        )
 
 
 def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> Iterator[str]:
@@ -197,7 +217,10 @@ def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> It
         if key not in held:
             raise InputError(f"--target {key}: unknown{nearest(key, held)}")
         value = None if text == "null" else text
-        if getattr(validated(HoldsFor, held | {key: value}, "--target"), key) != held[key]:
+        target = getattr(validated(HoldsFor, held | {key: value}, "--target"), key)
+        if held[key] is None and key != "clip":
+            yield f"{key}: the protocol of the fit does not say it, and the target has {text}"
+        elif target != held[key]:
             yield (
                 f"{key}: the fit was made under {held[key]} and the target has {text}; nothing was "
                 "rescaled for it"

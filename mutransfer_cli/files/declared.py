@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.optimizers import OptimizerSpec
+from mutransfer_cli.files.optimizers import AdamSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.spec import AttentionScale, refuse_long_warmup
 from mutransfer_cli.files.strict import Count, Natural, Positive, Strict, validated
@@ -81,23 +81,47 @@ class DeclaredProtocol(Strict):
         return content_hash(self.model_dump(mode="json", by_alias=True))
 
 
-def load_protocol(path: Path, weight_decay: float | None) -> DeclaredProtocol:
-    """
+def load_protocol(
+    path: Path,
+    weight_decay: float | None,
+    decay_varies: bool,
+    convention: DecayConvention | None,
+) -> DeclaredProtocol:
+    """The protocol, with what the table and the command line say of weight decay written into it.
+
     Args:
         weight_decay: of all rows of the table; None where it varies or has no column.
+        convention: as an option says.
 
     Raises:
-        InputError: the file, or a weight decay in it that is not the table's.
+        InputError: the file, or one that contradicts the table or the option.
     """
     protocol = validated(DeclaredProtocol, load_yaml(read_text(path), str(path)), str(path))
-    optimizer = protocol.optimizer
-    if weight_decay is None or weight_decay == optimizer.weight_decay:
-        return protocol
-    if optimizer.weight_decay:
+    section, optimizer, said = (
+        protocol.parameterization,
+        protocol.optimizer,
+        protocol.said_convention,
+    )
+    if said and convention and said != convention:
+        raise InputError(
+            f"--decay-convention {convention}: {path} says {said}; leave the option out"
+        )
+    if weight_decay is not None and optimizer.weight_decay not in (0, weight_decay):
         raise InputError(
             f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and every row of the "
             f"table has {weight_decay:g}; correct one of them"
         )
-    section = {"optimizer": optimizer.model_dump() | {"weight_decay": weight_decay}}
-    said = protocol.model_dump(by_alias=True, exclude_unset=True)
-    return validated(DeclaredProtocol, said | section, str(path))
+    if decay_varies and optimizer.weight_decay:
+        raise InputError(
+            f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and varies in the "
+            "table; leave it out"
+        )
+    if decay_varies and (section.weight_decay == "none" or isinstance(optimizer, AdamSpec)):
+        what = "parameterization.weight_decay none" if section.weight_decay == "none" else "adam"
+        raise InputError(f"{path}: {what} has no decay, and weight_decay varies in the table")
+    content = protocol.model_dump(by_alias=True, exclude_unset=True)
+    if convention:
+        content["parameterization"]["decay_convention"] = convention
+    if weight_decay:
+        content["optimizer"]["weight_decay"] = weight_decay
+    return validated(DeclaredProtocol, content, str(path))

@@ -22,6 +22,11 @@ from mutransfer_cli.rules.weight_decay import DecayConvention
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 
 
+def refuse_disorder(low: float, value: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"expected low <= value <= high, found {low:g}, {value:g}, {high:g}")
+
+
 class Interval(Strict):
     """A value with its two-sided interval at `level` (0.95 is 95 %)."""
 
@@ -29,6 +34,11 @@ class Interval(Strict):
     low: Number
     high: Number
     level: Annotated[Number, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def ordered(self) -> Interval:
+        refuse_disorder(self.low, self.value, self.high)
+        return self
 
 
 class Optimum(Strict):
@@ -50,9 +60,18 @@ class Optimum(Strict):
     side: Literal["low", "high"] | None = None
     loss: Number | None = None
     form: NonNegative | None = None
-    curvature: Number | None = None
+    curvature: NonNegative | None = None
     tilt: Number | None = None
     residual: Number | None = None
+
+    @model_validator(mode="after")
+    def ok_has_an_interval(self) -> Optimum:
+        if self.status != "ok":
+            return self
+        if self.low is None or self.value is None or self.high is None:
+            raise ValueError("expected value, low and high of an optimum that is ok")
+        refuse_disorder(self.low, self.value, self.high)
+        return self
 
 
 class Line(Strict):
@@ -67,6 +86,11 @@ class Line(Strict):
     low: Positive
     high: Positive
     scatter: NonNegative
+
+    @model_validator(mode="after")
+    def ordered(self) -> Line:
+        refuse_disorder(self.low, self.value, self.high)
+        return self
 
 
 class Prediction(Strict):
@@ -134,6 +158,19 @@ class Axis(Strict):
     warnings: dict[str, str]
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def ok_has_a_law(self) -> Axis:
+        law = (self.exponent, self.law_interval, self.measurement_interval, self.line)
+        given = [part is not None for part in (*law, self.prediction)]
+        if (self.status == "ok") != all(given) or (self.status != "ok" and any(given)):
+            raise ValueError(
+                "expected exponent, law_interval, measurement_interval, line and prediction where "
+                f"the status is ok and nowhere else, found status {self.status}"
+            )
+        if self.status == "ok" and all(o.status != "ok" for o in self.optimum.values()):
+            raise ValueError("status is ok, but no optimum is")
+        return self
+
 
 class RidgeShape(Strict):
     """Where learning rate and weight decay cannot be told apart.
@@ -152,11 +189,11 @@ class RidgeShape(Strict):
 
 
 class WithoutDecay(Strict):
-    """The best run with weight decay 0 at a width; excess in nats over the best run with some."""
+    """The best run with weight decay 0 at a width; excess over the best run with some, if any."""
 
     lr: Positive
     loss: Number
-    excess: Number
+    excess: Number | None
 
 
 class Horizon(Strict):
@@ -197,6 +234,7 @@ class Group(Strict):
 
     axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
     joint: Joint | None = None
+    weight_decay: NonNegative | None = None
 
 
 def _kind(protocol: Any) -> str:

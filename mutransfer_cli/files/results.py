@@ -22,6 +22,7 @@ LR_MULTS = tuple(MULT_AXES.values())
 SIZES = ("depth", "head_size", "vocab", "context", "batch", "steps", "tokens")
 CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
 LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # the first that a table has
+NOT_FINISHED = ("failed", "crashed", "killed", "preempted", "pending", "running")
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})
 MAX_WIDTH = 2**53  # whole numbers beyond are not exact as floats
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
@@ -62,8 +63,9 @@ def read_results(
     """One row a run, of all sources together, in their order.
 
     The format is recognised by content: Parquet, JSON lines, or CSV with a header line and comma,
-    tab or semicolon between fields. Rows with status `failed` are dropped. A diverged run stays,
-    with loss NaN: its status is `diverged`, or its loss is empty, NaN or infinite.
+    tab or semicolon between fields. Rows whose status says that they did not finish (`failed`,
+    `crashed`, `running`, ...) are dropped. A diverged run stays, with loss NaN: its status is
+    `diverged`, or its loss is empty, NaN or infinite.
 
     With seeds, a row repeated exactly counts once; without, repeated rows are replicates.
 
@@ -170,10 +172,10 @@ def _typed(table: Table, names: Mapping[str, str], by: str | None) -> pd.DataFra
     diverged = pd.Series(False, index=cells.index)
     if "status" in cells:
         status = cells["status"].astype(str).str.strip().str.lower()
-        ran = status != "failed"
+        ran = ~status.isin(NOT_FINISHED)
         cells, diverged = cells[ran], (status == "diverged")[ran]
         if cells.empty:
-            raise InputError(f"{table.where}: every row has status failed; give runs that finished")
+            raise InputError(f"{table.where}: no row has a status of a run that finished")
     table = Table(table.where, table.unit, cells)
     typed: dict[str, pd.Series[Any]] = {}
     for name, column in names.items():
@@ -224,6 +226,8 @@ def _number(value: object) -> float:
     if isinstance(value, str):
         if value.strip().lower() in EMPTY:
             return np.nan
+        if "_" in value:
+            raise ValueError(f"expected a number such as 0.001, 3e-4 or 2^-9, found {value!r}")
     elif value is None or value is pd.NA or value is pd.NaT:
         return np.nan
     elif not isinstance(value, Number):

@@ -3,7 +3,8 @@
     loss = b + a phi(x - mu; tilt),  tilts ~ N(0, 0.2^2 I + 1.0^2 11')
 
 in a soft window that follows mu: a common tilt is almost free, widths may differ a little from it.
-Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in nats.
+Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in units of the typical
+excess (Cells.normalised).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from mutransfer_cli.fit.cells import Cells, deviations, nanmedian
+from mutransfer_cli.fit.seeds import inflation, whole_deviations
 from mutransfer_cli.fit.tilt import shape
 
 Array = npt.NDArray[np.float64]
@@ -23,7 +25,7 @@ STEPS = 14
 PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
-LEAST_CURVATURE = 1e-4  # nats per octave^2
+LEAST_CURVATURE = 3e-3  # per octave^2, of the typical excess
 OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
 TINY = 1e-9  # keeps the equations of a width without cells solvable
 
@@ -182,7 +184,7 @@ def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Arra
     relative = noise / first_noise[:, None]
     scale = relative / state.a
     covariance: Array = posterior[:, :, 1, :, 1] * scale[:, :, None] * scale[:, None, :]
-    inflation, freedom = _common_random_numbers(cells, state, own, first_noise, covariance, freedom)
+    moved, freedom = _common_random_numbers(cells, state, own, first_noise, covariance, freedom)
     return Bowls(
         optimum=state.mu,
         loss=solution[..., 0],
@@ -190,8 +192,8 @@ def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Arra
         tilt=state.tilt,
         tilt_covariance=posterior[:, :, 3, :, 3] * relative[:, :, None] * relative[:, None, :],
         slope=solution[..., 1],
-        covariance=covariance * inflation[:, None, None],
-        slope_curvature=own[..., 1:3, 1:3] * (relative**2 * inflation[:, None])[..., None, None],
+        covariance=covariance * moved[:, None, None],
+        slope_curvature=own[..., 1:3, 1:3] * (relative**2 * moved[:, None])[..., None, None],
         noise=noise,
         freedom=freedom,
         in_window=(state.weight > 0).sum(-1).astype(np.float64),
@@ -237,23 +239,12 @@ def _pure_error(cells: Cells, state: _State) -> Array:
 def _common_random_numbers(
     cells: Cells, state: _State, own: Array, noise: Array, covariance: Array, freedom: Array
 ) -> tuple[Array, Array]:
-    """How much more the seeds move the optima than independent noise would, [G], at least 1.
-
-    Seeds that share their data order shift level and optimum of a whole bowl. The fit is linear
-    in the losses near its solution: applied to one seed's deviations it gives that seed's own
-    displacement of the optimum.
-    """
-    ones = np.ones(len(freedom))
-    seeds = cells.losses.shape[-1]
-    complete = ((cells.n == seeds) | ~cells.present).all((1, 2))
-    if seeds < 2 or not complete.any():
-        return ones, freedom
+    """How much more the seeds move the optima than independent noise would, [G], at least 1."""
+    if cells.losses.shape[-1] < 2:
+        return np.ones(len(freedom)), freedom
+    away = cells.losses - cells.mean[..., None]
+    filled, there = whole_deviations(away, state.weight, state.design[..., :2])
     gain = np.einsum("gki,gkc,gkci->gkc", own[..., 1, :], state.weight, state.design)
     gain = -gain / noise[:, None, None] ** 2 / state.a[..., None]
-    displaced = np.einsum("gkc,gkcs->gks", gain, deviations(cells))
-    observed = (displaced**2).sum(-1) / (seeds - 1) / seeds
-    expected = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), TINY**2)
-    ratio = (observed / expected).mean(1)
-    of_seeds = float(covariance.shape[1] * (seeds - 1))
-    alarm = complete & (ratio > stats.f.ppf(0.95, of_seeds, np.maximum(freedom, 0.5)))
-    return np.where(alarm, ratio, ones), np.where(alarm, of_seeds, freedom)
+    displaced = np.einsum("gkc,gkcs->gks", gain, filled)
+    return inflation(displaced, there, np.diagonal(covariance, axis1=1, axis2=2), freedom)

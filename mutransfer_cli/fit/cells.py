@@ -5,7 +5,7 @@ Shapes: G sweeps at once, K widths, C cells (one a value of the hyperparameter),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,28 @@ class Cells:
         """values [G, K, C] at one cell of each width, [G, K]."""
         taken: Array = np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
         return taken
+
+    def normalised(self) -> tuple[Cells, Array, Array]:
+        """The same in units of the typical excess of a cell over the best of its width.
+
+        Returns:
+            The cells, and by sweep the level that was taken off and the unit, [G] each: fits must
+            not depend on whether losses are in nats, bits or anything else.
+        """
+        lowest = np.where(self.present, self.mean, np.inf).min(-1, keepdims=True)
+        excess = np.where(self.present, self.mean - np.where(self.present, lowest, 0.0), np.nan)
+        by_sweep = excess.reshape(len(excess), -1)
+        typical = np.nan_to_num(nanmedian(by_sweep, axis=1))
+        largest = np.nan_to_num(by_sweep, nan=0.0).max(1)
+        unit = np.where(typical > 0, typical, np.where(largest > 0, largest, 1.0))
+        level = np.nan_to_num(np.where(self.present, self.mean, np.inf).min((1, 2)), posinf=0.0)
+        of, by = level[:, None, None], unit[:, None, None]
+        scaled = replace(
+            self,
+            losses=(self.losses - of[..., None]) / by[..., None],
+            mean=np.where(self.present, (self.mean - of) / by, 0.0),
+        )
+        return scaled, level, unit
 
     def without(self, cells: Mask) -> Cells:
         """The same with some of the highest cells of a width left out."""

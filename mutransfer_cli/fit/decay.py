@@ -51,11 +51,11 @@ class Ridge:
 @dataclass(frozen=True)
 class WithoutDecay:
     """The best run without weight decay at one width: its lr, its mean loss and its excess over
-    the best run with weight decay, nats."""
+    the best run with weight decay, nats; None where there is none."""
 
     lr: float
     loss: float
-    excess: float
+    excess: float | None
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class DecayFit:
         ridge: None where there is none.
         without_decay: by width; trials with weight decay 0 have no logarithm and no part in the
             fit.
-        best: (lr, weight decay) of the optimum at the widest width, of the best trial there if it
-            has no optimum.
+        best: (width, lr, weight decay) of the widest optimum; of the best trial at the widest
+            width with a finite loss if there is no optimum; None if there is neither.
     """
 
     lr: Fit
@@ -76,7 +76,7 @@ class DecayFit:
     product: Fit
     ridge: Ridge | None
     without_decay: dict[int, WithoutDecay]
-    best: tuple[float, float]
+    best: tuple[int, float, float] | None
 
 
 def has_decay_axis(trials: pd.DataFrame) -> bool:
@@ -114,6 +114,7 @@ def fit_decay(
         for g, (name, trials) in enumerate(zip(stack, profiled, strict=True)):
             widths = sorted(trials["width"].unique().tolist())
             cells = dict(zip(widths, (planes.weight[g] > 0).sum(1).tolist(), strict=True))
+            cells |= dict.fromkeys(set(groups[name]["width"].tolist()) - set(widths), 0)
             lr, weight_decay, of_product, ridge = _fits(joint, g, cells, convention, scatter_below)
             found[name] = DecayFit(
                 lr=lr,
@@ -121,37 +122,52 @@ def fit_decay(
                 product=of_product,
                 ridge=ridge,
                 without_decay=without_decay(groups[name], others, loss),
-                best=_optimum_at_widest(joint, g) or best_trial(trials, loss),
+                best=widest_optimum(joint, g, widths) or best_trial(trials, loss),
             )
     return {name: found[name] for name in groups}
 
 
 def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
-    """Cell means of sweeps with as many widths each, stacked; diverged and broken cells absent.
+    """Cells of sweeps with as many widths each, stacked; diverged and broken cells absent.
 
     Broken runs above the optimum are found along the learning rate, for each weight decay apart.
     """
     parts = [
         _plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width", sort=True)
     ]
-    deep = max(1, *(len(x) for x, *_ in parts))
-    shape = (len(sweeps), len(parts) // len(sweeps))
+    deep = max(1, *(len(part.x) for part in parts))
+    seeds = max(part.losses.shape[1] for part in parts)
+    shape = (len(sweeps), len(parts) // len(sweeps), deep)
     x, y, mean, weight = (np.zeros((len(parts), deep)) for _ in range(4))
+    away = np.full((len(parts), deep, seeds), np.nan)
     for index, part in enumerate(parts):
-        for values, found in zip((x, y, mean, weight), part, strict=True):
-            values[index, : len(found)] = found
+        count = len(part.x)
+        x[index, :count], y[index, :count] = part.x, part.y
+        mean[index, :count], weight[index, :count] = part.mean, part.n
+        away[index, :count, : part.losses.shape[1]] = part.losses - part.mean[:, None]
     widths = [np.sort(sweep["width"].unique()) for sweep in sweeps]
     return Planes(
-        x=x.reshape(*shape, deep),
-        y=y.reshape(*shape, deep),
-        loss=mean.reshape(*shape, deep),
-        weight=weight.reshape(*shape, deep),
+        x=x.reshape(shape),
+        y=y.reshape(shape),
+        loss=mean.reshape(shape),
+        weight=weight.reshape(shape),
         log2_width=np.log2(np.array(widths, dtype=np.float64)),
+        away=away.reshape(*shape, seeds),
     )
 
 
-def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array]:
-    """x, y, mean loss and seeds of one width's cells."""
+@dataclass(frozen=True)
+class _Plane:
+    """Cells of one width: x, y, mean loss and trials [C], and losses by seed [C, S]."""
+
+    x: Array
+    y: Array
+    mean: Array
+    n: Array
+    losses: Array
+
+
+def _plane(table: pd.DataFrame, loss: str) -> _Plane:
     y = np.log2(table["weight_decay"].to_numpy(dtype=np.float64)).round(SAME)
     decays, row = np.unique(y, return_inverse=True)
     # cells_of takes a sweep's widths for the rows of one width here
@@ -159,39 +175,44 @@ def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array]:
     kept = cells.without(broken(cells, first_noise(cells)))
     there = kept.present[0]
     decay = np.broadcast_to(decays[:, None], there.shape)
-    return kept.x[0][there], decay[there], kept.mean[0][there], kept.n[0][there]
+    of_cells = (kept.x[0][there], decay[there], kept.mean[0][there], kept.n[0][there])
+    return _Plane(*of_cells, kept.losses[0][there])
 
 
 def without_decay(
     trials: pd.DataFrame, others: Sequence[str], loss: str
 ) -> dict[int, WithoutDecay]:
-    """By width, of those that have a finite trial without weight decay and one with it."""
+    """By width, of those that have a finite trial without weight decay."""
     means = cell_means(trials, ["lr", "weight_decay", *others], loss)
     means = means[np.isfinite(means[loss])].sort_values(loss)
     zero, decayed = (
         means[mask].drop_duplicates("width").set_index("width")
         for mask in (means["weight_decay"] == 0, means["weight_decay"] > 0)
     )
-    return {
-        int(width): WithoutDecay(lr, lowest, lowest - with_decay)
-        for width, lr, lowest, with_decay in zero[["lr", loss]]
-        .join(decayed[loss].rename("decayed"), how="inner")
-        .sort_index()
-        .itertuples()
-    }
+    found = {}
+    for width in sorted(zero.index.tolist()):
+        lr, lowest = float(zero.at[width, "lr"]), float(zero.at[width, loss])
+        excess = lowest - float(decayed.at[width, loss]) if width in decayed.index else None
+        found[width] = WithoutDecay(lr, lowest, excess)
+    return found
 
 
-def best_trial(trials: pd.DataFrame, loss: str) -> tuple[float, float]:
-    """(lr, weight decay) of the least mean loss at the widest width."""
+def best_trial(trials: pd.DataFrame, loss: str) -> tuple[int, float, float] | None:
+    """(width, lr, weight decay) of the least finite mean loss at the widest width that has one."""
     means = cell_means(trials, ["lr", "weight_decay"], loss)
+    means = means[np.isfinite(means[loss])]
+    if means.empty:
+        return None
     best = means[means["width"] == means["width"].max()].sort_values(loss).iloc[0]
-    return float(best["lr"]), float(best["weight_decay"])
+    return int(best["width"]), float(best["lr"]), float(best["weight_decay"])
 
 
-def _optimum_at_widest(joint: Joint, g: int) -> tuple[float, float] | None:
-    """(lr, weight decay) of the last width; None where it has no optimum."""
-    lr, weight_decay = (float(x) for x in 2 ** joint.vertices[g, -1])
-    return None if np.isnan(lr) else (lr, weight_decay)
+def widest_optimum(joint: Joint, g: int, widths: Sequence[int]) -> tuple[int, float, float] | None:
+    """(width, lr, weight decay) of the widest width that has an optimum."""
+    for width, vertex in reversed(list(zip(widths, joint.vertices[g], strict=True))):
+        if np.isfinite(vertex).all():
+            return width, float(2 ** vertex[0]), float(2 ** vertex[1])
+    return None
 
 
 def _fits(
@@ -204,7 +225,7 @@ def _fits(
     """Sweep g of the joint fit: lr, weight decay, their product, and the ridge if there is one.
 
     Args:
-        cells: how many each width has, in the order of the joint fit's widths.
+        cells: how many each width has: those of the joint fit in its order, then others without.
     """
     law = partial(law_of, g=g, widths=int(joint.used[g].sum()), scatter_below=scatter_below)
     direction, name = PRODUCTS[convention]
@@ -214,7 +235,9 @@ def _fits(
             width: _vertex(joint, g, k, np.array(along), n)
             for k, (width, n) in enumerate(cells.items())
         }
-        return fit_of(axis, bowls, law(laws) if joint.status[g] == "ok" else None)
+        return fit_of(
+            axis, dict(sorted(bowls.items())), law(laws) if joint.status[g] == "ok" else None
+        )
 
     lr = fit("lr", joint.lr, (1.0, 0.0))
     weight_decay = fit("weight_decay", joint.wd, (0.0, 1.0))
@@ -236,6 +259,8 @@ def _fits(
 
 def _vertex(joint: Joint, g: int, k: int, along: Array, n: int) -> Bowl:
     """The optimum of one width in one direction of (log2 lr, log2 weight decay)."""
+    if n == 0:
+        return Bowl("too_few_points")
     status = cast(BowlStatus, str(joint.width_status[g, k]))
     side = cast(Side, str(joint.side[g, k])) if joint.side[g, k] else None
     if np.isnan(joint.vertices[g, k]).any():
@@ -261,7 +286,7 @@ def _vertex(joint: Joint, g: int, k: int, along: Array, n: int) -> Bowl:
 
 def _across(joint: Joint, g: int, k: int, n: int) -> Bowl:
     """The optimum of one width across a ridge."""
-    if not joint.used[g, k]:
+    if n == 0 or not joint.used[g, k]:
         return _vertex(joint, g, k, np.ones(2), n)
     at = float(joint.across_optimum[g, k])
     t = float(stats.t.ppf(0.5 + LEVEL / 2, joint.freedom[g]))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mutransfer_cli.errors import InsufficientEvidence
+from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.assumed import assume_scatter
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells, broken, first_noise
@@ -52,9 +52,29 @@ def fit_exponents(
         resamples: draws of the losses behind the interval of the form spread.
 
     Raises:
+        InputError: a missing column, a value of `axis` without logarithm, a weight decay that
+            varies and is neither `axis` nor among `others`.
         InsufficientEvidence: no trial at all. Too little evidence otherwise is a status.
     """
+    refuse_unusable(trials, axis, others, loss, scatter_below)
     return fit_groups({"": trials}, axis, others, loss, scatter_below, resamples)[""]
+
+
+def refuse_unusable(
+    trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str, scatter_below: float | None
+) -> None:
+    """Raises what `fit_exponents` does for input that is no evidence at all."""
+    for column in ("width", axis, loss, *others):
+        if column not in trials:
+            raise InputError(f"no column {column!r}; there are {', '.join(map(str, trials))}")
+    for column in ("width", axis):
+        if not ((trials[column] > 0) & np.isfinite(trials[column])).all():
+            raise InputError(f"{column}: expected positive, finite numbers in every row")
+    if scatter_below is not None and not 0 < scatter_below < np.inf:
+        raise InputError(f"scatter_below {scatter_below:g}: expected a positive number of octaves")
+    other = {"weight_decay"} - {axis, *others}
+    if other & set(trials.columns) and trials["weight_decay"].nunique() > 1:
+        raise InputError("weight_decay varies: name it in `others`, or fit it with fit_decay")
 
 
 def fit_groups(
@@ -97,8 +117,9 @@ def fit_sweeps(
     cells: Cells, axis: str, scatter_below: float | None = None, resamples: int = 0
 ) -> list[Fit]:
     """The fits of stacked sweeps, all at once."""
-    noise = first_noise(cells)
-    kept = cells.without(broken(cells, noise))
+    scaled, level, unit = cells.normalised()
+    noise = first_noise(scaled)
+    kept = scaled.without(broken(scaled, noise))
     bowls = fit_bowls(kept, noise)
     judged = judge(kept, bowls, LEVEL)
     laws = laws_of(
@@ -109,7 +130,8 @@ def fit_sweeps(
         if law and resamples:
             drawn = form_interval(kept, bowls, noise, g, judged.ok[g], law.scatter, resamples)
             laws[g] = replace(law, form_interval=drawn)
-    return [fit_of(axis, _bowls(kept, bowls, judged, g), law) for g, law in enumerate(laws)]
+    shown = in_units(bowls, level, unit)
+    return [fit_of(axis, _bowls(kept, shown, judged, g), law) for g, law in enumerate(laws)]
 
 
 def law_fit(scatter_below: float | None) -> LawFit:
@@ -189,6 +211,17 @@ def forms_of(
     at = (log2_width[used], optimum[used], covariance[np.ix_(used, used)], np.array(law.scatter))
     forms = fit_forms(*(values[None] for values in at))
     return Forms(**{field.name: float(getattr(forms, field.name)[0]) for field in fields(Forms)})
+
+
+def in_units(bowls: Bowls, level: Array, unit: Array) -> Bowls:
+    """What is a loss, or a loss per octave^2, back in the unit of the losses."""
+    by = unit[:, None]
+    return replace(
+        bowls,
+        loss=level[:, None] + by * bowls.loss,
+        noise=by * bowls.noise,
+        curvature=by * bowls.curvature,
+    )
 
 
 def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, Bowl]:

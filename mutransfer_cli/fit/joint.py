@@ -25,6 +25,7 @@ from mutransfer_cli.fit.planes import (
     positive_sum,
     settle,
 )
+from mutransfer_cli.fit.seeds import inflation, whole_deviations
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -104,7 +105,8 @@ def fit_planes(
     surfaces, grids = settle(planes)
     used, width_status, side = across_inside(surfaces, grids)
     enough = used.sum(1) >= MIN_WIDTHS
-    offset, errors = vertices(surfaces)
+    offset, errors, jacobian = vertices(surfaces)
+    errors, across_inflation, freedom = moved_by_seeds(planes, surfaces, errors, jacobian)
     flat = is_ridge(surfaces, grids, used, offset, errors)
     ridge, ok = enough & flat, enough & ~flat
     turn = surfaces.axes[:, None]
@@ -112,17 +114,18 @@ def fit_planes(
     covariance = np.swapaxes(turn, -1, -2) @ errors @ turn
     angle, angle_error, product_only = ridge_angle(surfaces, level, product)
     across, across_errors = across_positions(surfaces, used, angle_error, np.hypot(*product))
+    across_errors = across_errors * across_inflation[:, None, None]
     line = line or partial(fit_laws, level=level)
 
     def law(direction: tuple[float, float]) -> Laws:
         variance = np.einsum("i,gkij,j->gk", direction, covariance, direction)
         errors = variance[..., None] * np.eye(used.shape[1])
-        at = (planes.log2_width, vertex @ np.array(direction), errors, surfaces.freedom)
+        at = (planes.log2_width, vertex @ np.array(direction), errors, freedom)
         return laws_where(ok, used, *at, line)
 
     shown, swept = used & ~flat[:, None], used & ridge[:, None]
     from_ends = np.minimum(vertex - grids.low, grids.high - vertex)
-    at = (planes.log2_width, across, across_errors, surfaces.freedom)
+    at = (planes.log2_width, across, across_errors, freedom)
     return Joint(
         status=np.where(ok, "ok", np.where(ridge, "ridge", "insufficient")),
         used=used,
@@ -145,7 +148,7 @@ def fit_planes(
         curvature=np.where(enough[:, None], surfaces.curvature[:, [0, 2]], np.nan),
         curvature_error=np.where(enough[:, None], surfaces.curvature_error[:, [0, 2]], np.nan),
         noise=np.where(enough, np.sqrt(surfaces.variance), np.nan),
-        freedom=surfaces.freedom,
+        freedom=freedom,
     )
 
 
@@ -176,8 +179,32 @@ def inside(at: Array, grids: Grids) -> Mask:
     return np.asarray(((at >= grids.low - slack) & (at <= grids.high + slack)).all(-1))
 
 
-def vertices(surfaces: Surfaces) -> tuple[Array, Array]:
-    """Vertex (p, q) of each quadratic, [G, K, 2] from the centre, and covariance (delta method).
+def moved_by_seeds(
+    planes: Planes, surfaces: Surfaces, errors: Array, jacobian: Array
+) -> tuple[Array, Array, Array]:
+    """Covariance of the vertices (p, q), factor on the variance across the ridge, and degrees of
+    freedom, where seeds that share their data order move whole surfaces."""
+    if planes.away.shape[-1] < 2:
+        return errors, np.ones(len(surfaces.freedom)), surfaces.freedom
+    filled, there = whole_deviations(planes.away, surfaces.weight, surfaces.design[..., :3])
+    moves = surfaces.gain @ filled  # of the coefficients, [G, K, 7, S]
+    usable = surfaces.coefficients[..., 3] > 0
+    _, gradient, of_p = across_ridge(surfaces, usable)
+    by_p = np.einsum("gki,gkis->gks", gradient, moves[..., [1, 3], :])
+    across, freedom = inflation(by_p, there & usable[..., None], of_p, surfaces.freedom)
+    by_q = np.nan_to_num((jacobian @ moves[..., 1:6, :])[..., 1, :])
+    along, of_along = inflation(by_q, there, errors[..., 1, 1], surfaces.freedom)
+    scale = np.sqrt(np.stack([across, along], -1))[:, None]
+    return (
+        errors * scale[..., None] * scale[..., None, :],
+        across,
+        np.minimum(freedom, of_along),
+    )
+
+
+def vertices(surfaces: Surfaces) -> tuple[Array, Array, Array]:
+    """Vertex (p, q) of each quadratic, [G, K, 2] from the centre, covariance and Jacobian in b1 to
+    b5 (delta method).
 
     NaN where a width is not curved upwards in both directions.
     """
@@ -194,7 +221,7 @@ def vertices(surfaces: Surfaces) -> tuple[Array, Array]:
     jacobian = inverse @ rows.reshape(*p.shape, 2, 5)
     covariance = jacobian @ surfaces.covariance[..., 1:6, 1:6] @ np.swapaxes(jacobian, -1, -2)
     vertex = np.where(bowl[..., None], vertex, np.nan)
-    return vertex, np.where(bowl[..., None, None], covariance, np.nan)
+    return vertex, np.where(bowl[..., None, None], covariance, np.nan), jacobian
 
 
 def is_ridge(
@@ -238,6 +265,15 @@ def ridge_angle(
     return angle, error, np.abs(angle - of_product) <= bound
 
 
+def across_ridge(surfaces: Surfaces, curved: Mask) -> tuple[Array, Array, Array]:
+    """Optimum along p from the centre, [G, K], its gradient in (b1, b3), and its variance."""
+    own = np.where(curved, surfaces.coefficients[..., 3], 1.0)
+    step = -surfaces.coefficients[..., 1] / (2 * own)
+    gradient = np.stack([-1 / (2 * own), -step / own], -1)
+    errors = surfaces.covariance[..., [1, 3], :][..., [1, 3]]
+    return step, gradient, np.einsum("gki,gkij,gkj->gk", gradient, errors, gradient)
+
+
 def across_positions(
     surfaces: Surfaces, used: Mask, angle_error: Array, scale: float
 ) -> tuple[Array, Array]:
@@ -246,13 +282,9 @@ def across_positions(
     Where the grids of the widths lie at different places along the ridge, an error of its angle
     moves all positions together: a covariance of rank one.
     """
-    own = np.where(used, surfaces.coefficients[..., 3], 1.0)
-    step = -surfaces.coefficients[..., 1] / (2 * own)
-    gradient = np.stack([-1 / (2 * own), -step / own], -1)[..., None, :]
-    errors = surfaces.covariance[..., [1, 3], :][..., [1, 3]]
-    variance = (gradient @ errors @ np.swapaxes(gradient, -1, -2))[..., 0]
+    step, _, variance = across_ridge(surfaces, used)
     p, q = np.moveaxis(surfaces.centre @ np.swapaxes(surfaces.axes, 1, 2), -1, 0)
     middle = (q * used).sum(1) / np.maximum(used.sum(1), 1)
     swung = (q - middle[:, None]) * np.radians(angle_error)[:, None]
-    covariance = variance * np.eye(used.shape[1]) + swung[..., None] * swung[:, None]
+    covariance = variance[..., None] * np.eye(used.shape[1]) + swung[..., None] * swung[:, None]
     return scale * (p + step), scale**2 * covariance

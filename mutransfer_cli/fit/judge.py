@@ -51,16 +51,18 @@ def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
     inside &= (cells.best > 0) & ((cells.best < cells.count - 1) | (cells.upper > cells.last))
     at_low, at_high, both_ends = _ends(cells, bowls.noise)
+    nothing_rises = ~_rises(cells, bowls.noise)
     status = np.select(
         [
             cells.count < MIN_CELLS,
             second_minimum(cells, bowls),
             inside,
+            nothing_rises,
             at_low | at_high,
             both_ends,
             ~enough,
         ],
-        ["too_few_points", "multimodal", "ok", "not_bracketed", "flat", "too_few_points"],
+        ["too_few_points", "multimodal", "ok", "flat", "not_bracketed", "flat", "too_few_points"],
         "unresolved",
     )
     side = np.where(status == "not_bracketed", np.where(at_high, "high", "low"), "")
@@ -83,6 +85,14 @@ def fieller(bowls: Bowls, level: float) -> tuple[Array, Array]:
     root = np.sqrt(np.where(bounded, discriminant, np.nan))
     twice = 2 * np.where(bounded, a, np.nan)
     return (-b - root) / twice, (-b + root) / twice
+
+
+def _rises(cells: Cells, noise: Array) -> Mask:
+    """Whether any cell is clearly higher than the lowest, [G, K]."""
+    lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
+    clearly = lowest + 3 * np.sqrt(2) * noise
+    risen: Mask = (cells.present & (cells.mean > clearly[..., None])).any(-1)
+    return risen | (cells.upper > cells.last)
 
 
 def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:

@@ -33,6 +33,7 @@ class Planes:
         weight: seeds in each cell, [G, K, C]; 0 where the cell is absent or diverged (its x, y and
             loss are then not looked at).
         log2_width: [G, K], distinct within a sweep.
+        away: of each seed's loss from the mean, [G, K, C, S]; NaN where there is no trial.
     """
 
     x: Array
@@ -40,6 +41,7 @@ class Planes:
     loss: Array
     weight: Array
     log2_width: Array
+    away: Array
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Surfaces:
         variance, freedom: [G], of the noise, pooled over widths.
         curvature: [G, 3], coefficients of p^2, pq, q^2 pooled over widths.
         curvature_error: [G, 3].
+        design: columns of the surfaces, [G, K, C, 7].
+        weight: of the cells, [G, K, C].
+        gain: how a loss moves a coefficient, [G, K, 7, C].
     """
 
     centre: Array
@@ -78,6 +83,9 @@ class Surfaces:
     freedom: Array
     curvature: Array
     curvature_error: Array
+    design: Array
+    weight: Array
+    gain: Array
 
 
 def prepare(planes: Planes) -> Grids:
@@ -190,6 +198,9 @@ def fit_surfaces(grids: Grids, centre: Array, angle: Array, stiff: Array) -> Sur
         freedom=freedom,
         curvature=curvature,
         curvature_error=np.sqrt(variance[:, None] * unscaled),
+        design=X,
+        weight=weight,
+        gain=posterior @ (Xt * weight[..., None, :]),
     )
 
 

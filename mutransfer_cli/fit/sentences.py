@@ -32,7 +32,8 @@ def why_insufficient(axis: str, bowls: Mapping[int, Bowl]) -> str:
         if bowl.status != "ok"
     ]
     if len(bowls) < MIN_WIDTHS:
-        reasons.append(f"sweep {MIN_WIDTHS - len(bowls)} more widths or more")
+        missing = MIN_WIDTHS - len(bowls)
+        reasons.append(f"add at least {missing} width{'s' if missing > 1 else ''}")
     return (
         f"{usable} of {len(bowls)} widths have a usable optimum, {MIN_WIDTHS} are needed: "
         + "; ".join(reasons)
@@ -62,7 +63,7 @@ def edge_warnings(axis: str, bowls: Mapping[int, Bowl]) -> dict[str, str]:
     if not widths:
         return {}
     return {
-        "near_edge": f"the optimal {axis} of width {', '.join(widths)} lies less than an octave "
+        "near_edge": f"at width {', '.join(widths)} the optimal {axis} lies less than an octave "
         "from an end of its grid: extend the grid there"
     }
 
@@ -119,19 +120,22 @@ def _quantile(freedom: int) -> float:
 
 
 def _of_losses(bowls: Mapping[int, Bowl]) -> dict[str, str]:
-    found = {}
     known = [
         (width, bowl.loss, bowl.noise)
         for width, bowl in sorted(bowls.items())
         if bowl.loss is not None and bowl.noise is not None
     ]
-    for (narrow, before, before_noise), (wide, after, after_noise) in pairwise(known):
-        if after > before + WORSE * math.hypot(before_noise, after_noise):
-            found["non_monotone_loss"] = (
-                f"width {wide} ends at {after:.3f} and width {narrow} at {before:.3f}: "
-                "wider is worse, so that something beside width differs or training is too short"
-            )
-    return found
+    worse = [
+        f"width {wide} ends at {after:.4g} and width {narrow} at {before:.4g}"
+        for (narrow, before, before_noise), (wide, after, after_noise) in pairwise(known)
+        if after > before + WORSE * math.hypot(before_noise, after_noise)
+    ]
+    if not worse:
+        return {}
+    return {
+        "non_monotone_loss": f"{'; '.join(worse)}: wider is worse, so that something beside width "
+        "differs or training is too short"
+    }
 
 
 def size_warnings(trials: pd.DataFrame, sizes: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ Array = npt.NDArray[np.float64]
 
 SAME = 6  # decimals of log2 within which two values are one
 LEAST_CELLS = 4  # room for, so that differences of neighbours exist
+BROKEN = 1e100  # a loss that is finite in name only
 GAP = 2  # a diverged cell further above than so many cells bounds nothing
 
 
@@ -84,7 +85,7 @@ def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Par
     x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
     value = table[loss].to_numpy(dtype=np.float64)
     seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
-    diverged = np.unique(x[~np.isfinite(value)])
+    diverged = np.unique(x[~(np.abs(value) < BROKEN)])
     good = ~np.isin(x, diverged)
     cells, inverse = np.unique(x[good], return_inverse=True)
     row: npt.NDArray[np.intp] = inverse.astype(np.intp)

@@ -81,7 +81,14 @@ def simulate(world: World, sweeps: int, random: np.random.Generator) -> Planes:
     loss = 3 + curvature * (p**2 + world.cubic * p**3 + world.ratio * q**2)
     loss = loss + random.normal(0, world.noise, loss.shape)
     log2_width = np.broadcast_to(7 + u, (sweeps, k)).copy()
-    return Planes(xy[..., 0].copy(), xy[..., 1].copy(), loss, np.ones_like(loss), log2_width)
+    return Planes(
+        x=xy[..., 0].copy(),
+        y=xy[..., 1].copy(),
+        loss=loss,
+        weight=np.ones_like(loss),
+        log2_width=log2_width,
+        away=np.zeros((*loss.shape, 1)),
+    )
 
 
 def covered(laws: Laws, truth: float, half_width: npt.NDArray[np.float64]) -> float:

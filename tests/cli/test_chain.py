@@ -159,3 +159,15 @@ def test_targets_that_differ_are_warned_of_on_stderr_and_in_the_recipe(
     assert "warning: depth: the fit was made under 1 and the target has 24" in result.stderr
     warnings = yaml.safe_load(result.stdout)["warnings"]
     assert any("depth: the fit was made under 1" in warning for warning in warnings)
+
+
+def test_the_training_loss_of_a_sweep_can_be_fitted_too(folder: Path, run: Run) -> None:
+    by_eval, by_train = (
+        yaml.safe_load(run("fit-exponents", folder, *metric).stdout)
+        for metric in ([], ["--metric", "train_loss"])
+    )
+    assert (by_eval["metric"], by_train["metric"]) == ("eval_loss", "train_loss")
+    assert by_eval["axes"]["lr"]["optimum"] != by_train["axes"]["lr"]["optimum"]
+    result = run("fit-exponents", folder, "--metric", "accuracy")
+    assert result.exit_code == 2
+    assert "records have eval_loss and train_loss" in result.stderr

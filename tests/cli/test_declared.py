@@ -97,14 +97,15 @@ def test_the_horizon_needs_the_steps(run: Run, csv: Path) -> None:
         for y in range(-16, -7)
     ]
     pd.concat(decays).to_csv(csv, index=False)
-    fit = run("fit-exponents", csv, "--protocol", declared(csv, PROTOCOL))
+    protocol = PROTOCOL | {"optimizer": {"name": "adamw"}}
+    fit = run("fit-exponents", csv, "--protocol", declared(csv, protocol))
     assert fit.exit_code == 0, fit.stderr
     document = load_yaml(fit.stdout, "fit")
     # independent decay 2^-12 over 1,000 steps of a rate that counts as constant
     assert document["joint"]["horizon"]["value"] == pytest.approx(1000 * 2**-12, rel=0.05)
     assert document["joint"]["horizon"]["at_most"]
     assert "short_horizon" in document["axes"]["weight_decay"]["warnings"]
-    longer = PROTOCOL | {"train": {"batch": 32, "steps": 100_000, "schedule": "linear"}}
+    longer = protocol | {"train": {"batch": 32, "steps": 100_000, "schedule": "linear"}}
     fit = run("fit-exponents", csv, "--protocol", declared(csv, longer))
     document = load_yaml(fit.stdout, "fit")
     assert document["joint"]["horizon"]["value"] == pytest.approx(50_000 * 2**-12, rel=0.05)
@@ -196,3 +197,123 @@ def test_options_that_contradict_are_exit_code_2(
     result = run("fit-exponents", csv, *options)
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_a_convention_given_as_an_option_is_that_of_the_protocol(run: Run, csv: Path) -> None:
+    section = {
+        "parameterization": {"name": "mup", "base_width": 64},
+        "optimizer": {"name": "adamw"},
+    }
+    path = declared(csv, PROTOCOL | section)
+    pd.read_csv(csv).assign(weight_decay=1e-3).to_csv(csv, index=False)
+    options = ("--protocol", path, "--decay-convention", "independent")
+    recipe = recipe_of(run, csv, *options)
+    assert recipe["base_weight_decay"]["convention"] == "independent"
+    hidden = recipe["roles"]["hidden"]["weight_decay"]
+    assert (hidden["convention"], hidden["value"]) == ("independent", pytest.approx(1e-3))
+    result = run(
+        "fit-exponents",
+        csv,
+        "--protocol",
+        declared(csv, PROTOCOL),
+        "--decay-convention",
+        "lr_coupled",
+    )
+    assert result.exit_code == 2
+    assert "says independent; leave the option out" in result.stderr
+
+
+def test_a_decay_that_varies_without_being_fitted_makes_no_recipe_by_role(
+    run: Run, csv: Path
+) -> None:
+    """Two values: each optimum is at its best one, and nothing says which to use."""
+    table = pd.read_csv(csv)
+    both = [table.assign(weight_decay=d, loss=table["loss"] + d) for d in (0.1, 0.2)]
+    pd.concat(both).to_csv(csv, index=False)
+    path = declared(csv, PROTOCOL | {"optimizer": {"name": "adamw"}})
+    fit = run("fit-exponents", csv, "--protocol", path)
+    assert "weight_decay has too few values to be fitted" in fit.stderr
+    result = run("transfer", "--width", 1024, stdin=fit.stdout)
+    assert result.exit_code == 4
+    assert "weight_decay varied over too few values" in result.stderr
+    plain = run("fit-exponents", csv, "--decay-convention", "lr_coupled")
+    recipe = run("transfer", "--width", 1024, stdin=plain.stdout)
+    assert load_yaml(recipe.stdout, "recipe")["base_weight_decay"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"optimizer": {"name": "adam"}}, "adam has no decay, and weight_decay varies"),
+        ({"optimizer": {"name": "adamw", "weight_decay": 0.1}}, "is 0.1 and varies in the table"),
+        (
+            {"parameterization": {"name": "mup", "base_width": 64, "weight_decay": "none"}},
+            "parameterization.weight_decay none has no decay",
+        ),
+    ],
+)
+def test_a_protocol_that_contradicts_a_decay_that_varies_is_refused(
+    run: Run, csv: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    table = pd.read_csv(csv)
+    pd.concat([table.assign(weight_decay=d) for d in (0.1, 0.2)]).to_csv(csv, index=False)
+    protocol = PROTOCOL | {"optimizer": {"name": "adamw"}} | changes
+    result = run("fit-exponents", csv, "--protocol", declared(csv, protocol))
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_column_that_is_held_is_no_axis_of_optima(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "optima.csv"
+    rows = ["64,0.03,0,2", "128,0.015,0,2", "256,0.015,0,4", "512,0.0075,0,4"]
+    path.write_text("\n".join(["width,lr,weight_decay,depth", *rows]))
+    axes = load_yaml(run("fit-exponents", path, "--optima").stdout, "fit")["axes"]
+    assert list(axes) == ["lr"]
+    assert "size_moves_with_width" in axes["lr"]["warnings"]
+
+
+def test_widths_too_close_together_say_nothing_far_away(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "optima.csv"
+    path.write_text("width,lr\n1000,0.01\n1010,0.02\n1020,0.01\n")
+    fit = run("fit-exponents", path, "--optima")
+    result = run("transfer", "--width", 65536, stdin=fit.stdout)
+    assert result.exit_code == 4
+    assert "the widths are too few or too close together" in result.stderr
+
+
+def test_records_and_tables_are_not_mixed(run: Run, csv: Path, tmp_path: Path) -> None:
+    records = tmp_path / "trials.jsonl"
+    records.write_text('{"schema": "mutransfer.trial/1", "kind": "sweep"}\n')
+    result = run("fit-exponents", records, csv)
+    assert result.exit_code == 2
+    assert "give one or the other" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda axis: axis.update(prediction=None), "where the status is ok and nowhere else"),
+        (
+            lambda axis: axis.update(status="insufficient"),
+            "where the status is ok and nowhere else",
+        ),
+        (lambda axis: axis["exponent"].update(low=1e3), "expected low <= value <= high"),
+        (lambda axis: axis["optimum"][64].update(value=None), "of an optimum that is ok"),
+        (lambda axis: axis["optimum"][64].update(curvature=-1), "greater than or equal to 0"),
+    ],
+)
+def test_exponents_changed_by_hand_are_refused_with_the_key(
+    run: Run, csv: Path, harm: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    document = load_yaml(run("fit-exponents", csv).stdout, "fit")
+    harm(document["axes"]["lr"])
+    result = run("transfer", "--width", 1024, stdin=yaml.safe_dump(document))
+    assert result.exit_code == 2
+    assert "axes.lr" in result.stderr
+    assert sentence in result.stderr
+
+
+def test_a_target_key_that_the_protocol_does_not_say_is_named(run: Run, csv: Path) -> None:
+    fit = run("fit-exponents", csv, "--protocol", declared(csv, PROTOCOL))
+    result = run("transfer", "--width", 1024, "--target", "depth=12", stdin=fit.stdout)
+    assert "depth: the protocol of the fit does not say it, and the target has 12" in result.stderr

@@ -157,6 +157,30 @@ def test_two_widths_and_diverged_sweeps_are_insufficient(fitted: Callable[..., A
     table = table_of(World(-1.0, 0.5, ratio=0.5))
     two = fitted(table[table["width"] <= 256], *COUPLED, exit_code=4)["axes"]["lr"]
     assert {optimum["status"] for optimum in two["optimum"].values()} == {"ok"}
-    assert two["sentence"].endswith("3 are needed: sweep 1 more widths or more")
+    assert two["sentence"].endswith("3 are needed: add at least 1 width")
     none = fitted(table.assign(loss=np.nan), *COUPLED, exit_code=4)["axes"]["weight_decay"]
     assert {optimum["status"] for optimum in none["optimum"].values()} == {"too_few_points"}
+
+
+def test_a_width_swept_without_decay_alone_is_shown(fitted: Callable[..., Any]) -> None:
+    table = table_of(World(-1.0, 0.5, ratio=0.5, widths=5), without_decay=True)
+    only = table[(table["width"] < 2048) | (table["weight_decay"] == 0)]
+    document = fitted(only, *COUPLED)
+    assert document["axes"]["lr"]["optimum"][2048]["status"] == "too_few_points"
+    assert document["joint"]["without_decay"][2048]["excess"] is None
+
+
+def test_the_horizon_is_that_of_a_width_with_finite_losses(
+    fitted: Callable[..., Any], tmp_path: Path
+) -> None:
+    protocol = tmp_path / "protocol.yaml"
+    protocol.write_text(
+        "{schema: mutransfer.protocol/1, optimizer: {name: adamw}, train: {batch: 1, steps: 100},"
+        " parameterization: {name: standard, base_width: 128, decay_convention: lr_coupled}}"
+    )
+    table = table_of(World(-1.0, 0.5, ratio=0.5))
+    diverged = table.assign(loss=table["loss"].mask(table["width"] == 1024))
+    horizon = fitted(diverged, "--protocol", protocol)["joint"]["horizon"]
+    assert horizon["width"] == 512
+    found = fitted(table, "--protocol", protocol)["joint"]["horizon"]
+    assert found["width"] == 1024

@@ -12,6 +12,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Forecast
 from mutransfer_cli.fit.axes import fit_axes
+from mutransfer_cli.rules.plan import AXES
 
 CURVATURE = 0.04
 
@@ -34,9 +35,7 @@ def table(widths: tuple[int, ...], bend: float = 0.0) -> pd.DataFrame:
 
 def fitted(trials: pd.DataFrame, by: str | None = None) -> Exponents:
     groups = {str(name): rows for name, rows in trials.groupby(by)} if by else {"": trials}
-    return exponents_of(
-        "loss", statuses(trials["loss"].tolist()), fit_axes(groups, ["lr"]), None, by
-    )
+    return exponents_of("loss", statuses(trials["loss"].tolist()), fit_axes(groups, AXES), None, by)
 
 
 def forecast_of(exponents: Exponents, target: Target) -> Forecast:

@@ -51,7 +51,7 @@ def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS
 def fitted(records: Records) -> Exponents:
     protocol, frame = records.header.protocol, trial_frame(records.trials)
     convention = protocol.parameterization.decay_convention
-    fits = fit_axes({"": frame}, axes_of(frame, AXES), convention, "eval_loss")
+    fits = fit_axes({"": frame}, AXES, convention, "eval_loss")
     return exponents_of(
         "eval_loss",
         {"ok": len(records.trials)},
@@ -59,6 +59,7 @@ def fitted(records: Records) -> Exponents:
         protocol,
         base_plan=records.header.base_plan,
         convention=convention,
+        weight_decay={"": protocol.optimizer.weight_decay},
     )
 
 
@@ -113,7 +114,7 @@ def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
     axis = exponents(sweep).axes["lr"]
     widths = []
     for width in (24, 64, 512, 4096):
-        lr = fitted_at(axis, width)
+        lr = fitted_at("lr", axis, width)
         assert lr.low is not None
         assert lr.high is not None
         assert lr.low < lr.value < lr.high
@@ -130,7 +131,9 @@ def test_a_drift_is_carried_to_the_target_and_named(sweep: Sweep) -> None:
 def test_far_targets_are_labelled(sweep: Sweep) -> None:
     assert not recipe_of(exponents(sweep), 8 * 48).warnings
     (warning,) = recipe_of(exponents(sweep), 4096).warnings
-    assert warning.startswith("width 4096 is 85x the largest swept width 48")
+    assert warning.startswith("width 4096 is 85.3x the largest fitted width 48")
+    (warning,) = recipe_of(exponents(sweep, widths=(128, 256, 512, 1024)), 8).warnings[:1]
+    assert warning.startswith("width 8 is 16x below the smallest fitted width 128")
 
 
 def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep) -> None:

@@ -130,7 +130,7 @@ def test_failed_runs_are_dropped_and_diverged_ones_have_no_loss() -> None:
         "width,lr,loss,status\n16,1,3,ok\n16,2,9e9,diverged\n16,,,failed\n16,3,burst, Diverged \n"
     )
     assert rows(frame) == [[16, 1, 3], [16, 2, None], [16, 3, None]]
-    with pytest.raises(InputError, match=r"t.csv: every row has status failed"):
+    with pytest.raises(InputError, match=r"t.csv: no row has a status of a run that finished"):
         read("width,lr,loss,status\n16,1,3,failed\n")
 
 

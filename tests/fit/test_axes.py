@@ -42,15 +42,13 @@ def test_too_few_weight_decays_count_as_one_of_the_others() -> None:
     assert fit.axes["lr"].value == pytest.approx(alone.axes["lr"].value)
 
 
-def test_a_group_without_weight_decays_is_refused_alone() -> None:
+def test_a_group_has_the_axes_that_it_swept_itself() -> None:
     groups = {"with": sweep(decays=DECAYS), "without": sweep().assign(weight_decay=0.0)}
-    found = fit_axes(groups, ["lr", "weight_decay"], "lr_coupled")
-    assert found["with"].axes["weight_decay"].status == "ok"
-    without = found["without"]
-    assert without.decay is None
-    assert without.axes["lr"].status == "ok"
-    assert without.axes["weight_decay"].status == "insufficient"
-    assert "width 32 has too_few_points (0 usable)" in without.axes["weight_decay"].sentence
+    found = fit_axes(groups, AXES, "lr_coupled")
+    assert found["with"].axes.keys() == {"lr", "weight_decay"}
+    (alone,) = fit_axes({"": groups["without"]}, AXES).values()
+    assert found["without"].axes.keys() == alone.axes.keys() == {"lr"}
+    assert found["without"].axes["lr"].value == pytest.approx(alone.axes["lr"].value)
 
 
 def test_a_size_that_moves_with_width_is_named() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.errors import InsufficientEvidence
+from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.exponent import compared, fit_exponents, fit_groups
 from mutransfer_cli.fit.table import profile
 
@@ -47,7 +49,7 @@ def test_one_width_is_insufficient() -> None:
     fit = fit_exponents(sweep(0.0, (32,)))
     assert (fit.status, fit.law) == ("insufficient", None)
     assert fit.bowls[32].status in ("ok", "unresolved")
-    assert "sweep 2 more widths or more" in fit.sentence
+    assert "add at least 2 widths" in fit.sentence
 
 
 def test_a_width_at_the_edge_is_named_and_not_used() -> None:
@@ -175,3 +177,85 @@ def test_a_combination_that_diverged_is_never_the_best() -> None:
         }
     )
     assert set(profile(frame, ["lr"], ["factor"], "loss")["factor"]) == {1.0}
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+def test_the_unit_of_the_losses_does_not_matter(unit: float) -> None:
+    """Bits, nats or anything else: optima and intervals are the same, losses scale."""
+    table = sweep(-0.5, (32, 64, 128, 256))
+    plain, scaled = fit_exponents(table), fit_exponents(table.assign(loss=unit * table["loss"]))
+    assert scaled.value == pytest.approx(plain.value, rel=1e-6)
+    assert scaled.interval == pytest.approx(plain.interval, rel=1e-6)
+    for width, bowl in plain.bowls.items():
+        assert scaled.bowls[width].status == bowl.status
+        assert scaled.bowls[width].loss == pytest.approx(unit * (bowl.loss or 0), rel=1e-6)
+        assert scaled.bowls[width].noise == pytest.approx(unit * (bowl.noise or 0), rel=1e-6)
+
+
+def shifted_by_seed(random: np.random.Generator) -> pd.DataFrame:
+    """Three seeds that each move the optimum of every width by about 0.2 octave."""
+    widths, rates = (32, 64, 128, 256), np.arange(-9.0, -2.5, 0.5)
+    shift = {(w, s): random.normal(0, 0.2) for w in widths for s in range(3)}
+    return pd.DataFrame(
+        [
+            {
+                "width": w,
+                "seed": s,
+                "lr": 2.0**x,
+                "loss": 2 + 0.02 * (x + 6 - shift[w, s]) ** 2 + random.normal(0, 0.001),
+            }
+            for w in widths
+            for s in range(3)
+            for x in rates
+        ]
+    )
+
+
+def test_seeds_that_move_whole_bowls_are_seen_where_runs_are_missing_too() -> None:
+    random, held = np.random.default_rng(0), []
+    for _ in range(40):
+        table = shifted_by_seed(random)
+        fit = fit_exponents(table.drop(index=random.choice(len(table), 4, replace=False).tolist()))
+        held += [b.low <= -6 <= b.high for b in fit.bowls.values() if b.low and b.high]
+    assert np.mean(held) >= 0.85, "intervals without the seeds' shifts hold in one of seven"
+
+
+def test_a_group_with_more_seeds_changes_no_other() -> None:
+    """Three seeds beside two: the third is no seed that the two miss."""
+    three = shifted_by_seed(np.random.default_rng(1))
+    two = three[three["seed"] < 2]
+    alone = fit_exponents(two).law
+    together = fit_groups({"two": two, "three": three})["two"].law
+    assert alone is not None
+    assert together is not None
+    assert together.measurement_half_width == pytest.approx(alone.measurement_half_width)
+
+
+def test_losses_that_are_all_equal_are_flat() -> None:
+    fit = fit_exponents(sweep(0.0).assign(loss=3.0))
+    assert {bowl.status for bowl in fit.bowls.values()} == {"flat"}
+
+
+def test_a_loss_that_is_finite_in_name_only_is_a_diverged_run() -> None:
+    table = sweep(0.0)
+    high = table["lr"] > 2**-3.25
+    huge = fit_exponents(table.assign(loss=table["loss"].mask(high, 1e300)))
+    assert huge == fit_exponents(table.assign(loss=table["loss"].mask(high)))
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda t: t.drop(columns="loss"), "no column 'loss'; there are width, lr"),
+        (lambda t: t.assign(lr=0.0), "lr: expected positive, finite numbers"),
+        (lambda t: t.assign(lr=t["lr"].where(t["lr"] < 0.1)), "lr: expected positive, finite"),
+        (lambda t: t.assign(weight_decay=t["lr"]), "weight_decay varies: name it in `others`"),
+    ],
+)
+def test_input_that_is_no_evidence_is_refused(
+    harm: Callable[[pd.DataFrame], pd.DataFrame], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        fit_exponents(harm(sweep(0.0)))
+    with pytest.raises(InputError, match="scatter_below 0: expected"):
+        fit_exponents(sweep(0.0), scatter_below=0)
