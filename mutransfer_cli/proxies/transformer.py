@@ -104,11 +104,15 @@ class Transformer(nn.Module):
             for name, weight in self.named_parameters()
         }
 
-    def forward(self, tokens_BS: Tensor) -> Tensor:
-        """Logits [B, S, V]."""
+    def before_readout(self, tokens_BS: Tensor) -> Tensor:
+        """What the readout reads, [B, S, D]."""
         S = tokens_BS.shape[1]
         x_BSD = self.embedding(tokens_BS)
         for block in self.blocks:
             x_BSD = block(x_BSD, self.cos_SK[:S], self.sin_SK[:S])
-        logits_BSV: Tensor = self.readout(rms_norm(x_BSD))
+        return rms_norm(x_BSD)
+
+    def forward(self, tokens_BS: Tensor) -> Tensor:
+        """Logits [B, S, V]."""
+        logits_BSV: Tensor = self.readout(self.before_readout(tokens_BS))
         return logits_BSV

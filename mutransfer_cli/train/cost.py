@@ -10,6 +10,7 @@ import torch
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.train.loss_head import chunk_tokens
 
 STATES = 4  # of each parameter: weight, gradient, two moments
 CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache
@@ -37,14 +38,17 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
 
     FLOPs a token: 6 per matrix weight and 6 * depth * context * width for causal attention
     (half of the full square). Activations a token and block: about 34 values of the width and the
-    attention's softmax statistics; four copies of the logits.
+    attention's softmax statistics. The loss head: two copies and a mask of one chunk of logits
+    (trials of a group share it where it is a full chunk, so a group takes less), and the readout
+    times its multiplier with its gradient.
     """
     depth, vocab = protocol.model.depth, protocol.model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
     matrices = 12 * depth * width**2 + vocab * width
     parameters = matrices + vocab * width
     per_token = 6 * matrices + 6 * depth * context * width
-    activations = tokens * (34 * depth * width + 6 * width + 4 * vocab)
+    head = 9 * chunk_tokens(tokens, vocab) * vocab // 4 + 2 * vocab * width
+    activations = tokens * (34 * depth * width + 6 * width) + head
     value_bytes = 8 if protocol.train.precision == "fp64" else 4
     return Cost(
         parameters=parameters,

@@ -24,10 +24,13 @@ from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.torch_private import batch_cpu_attention
+from mutransfer_cli.train.loss_head import linear_cross_entropy
 from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
+
+READOUT = "readout.weight"  # where a model has `before_readout`: logits are its values @ weight.mT
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,23 @@ class Trials:
     multipliers: Multipliers
 
 
+class Trunk(nn.Module):
+    """A model up to its readout, as the module that functional_call asks for."""
+
+    def __init__(self, model: nn.Module, before_readout: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.before_readout = model, before_readout
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.before_readout(tokens)
+
+
 class Ensemble:
     """The compiled functions of one width; groups of trials pass through it.
 
     Args:
-        model: the proxy at this width; its own values are never used.
+        model: the proxy at this width; its own values are never used. With a method
+            `before_readout(tokens)`, [B, S, D], the logits of all tokens are never held at once.
         train: clip and precision.
         compiled: torch.compile the losses and the update.
     """
@@ -67,6 +82,8 @@ class Ensemble:
         self.dtype = torch.float64 if train.precision == "fp64" else torch.float32
         self.model = model.to(device, self.dtype)
         self.buffers = dict(self.model.named_buffers())
+        before_readout = getattr(self.model, "before_readout", None)
+        self.trunk = Trunk(self.model, before_readout) if before_readout else None
         self.train, self.device, self.compiled = train, device, compiled
         self.by_trial = device.type == "cpu" and not compiled
         self.rule = build_rule(optimizer)
@@ -125,8 +142,17 @@ class Ensemble:
             for name, stack in params.items()
         }
         with self._autocast():
-            losses: Tensor = vmap(self._trial_loss)(effective, tokens)
-        return losses
+            if self.trunk is None:
+                losses: Tensor = vmap(self._trial_loss)(effective, tokens)
+                return losses
+            hidden = vmap(self._trial_hidden)(effective, tokens[..., :-1]).flatten(1, 2)
+            return linear_cross_entropy(hidden, effective[READOUT], tokens[..., 1:].flatten(1, 2))
+
+    def _trial_hidden(self, params: Stack, tokens: Tensor) -> Tensor:
+        assert self.trunk is not None
+        values = {f"model.{name}": value for name, value in {**params, **self.buffers}.items()}
+        hidden: Tensor = functional_call(self.trunk, values, (tokens,), strict=True)
+        return hidden
 
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
         values = {**params, **self.buffers}
