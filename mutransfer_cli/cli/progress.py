@@ -24,6 +24,7 @@ class _Width:
 
     trials: int
     trial_flops: float
+    trial_tokens: int
     records: list[TrialRecord] = field(default_factory=list)
     running: Progress | None = None
     tokens: int = 0
@@ -47,10 +48,20 @@ class _Width:
         return f"{power_of_two(min(good)[1])} ({min(good)[0]:.4f})" if good else "-"
 
     @property
-    def tokens_per_second(self) -> str:
+    def tokens_per_second(self) -> float:
+        """Since the display began; 0 before anything was trained."""
         tokens = self.tokens + (self.running.tokens if self.running else 0)
         seconds = self.seconds + (self.running.seconds if self.running else 0.0)
-        return f"{tokens / seconds:,.0f}" if seconds else "-"
+        return tokens / seconds if seconds else 0.0
+
+    @property
+    def trials_per_hour(self) -> float:
+        return 3600 * self.tokens_per_second / self.trial_tokens
+
+    @property
+    def flops_per_second(self) -> float:
+        """Model FLOPs: forward and backward."""
+        return self.tokens_per_second * self.trial_flops / self.trial_tokens
 
     @property
     def flops_left(self) -> float:
@@ -65,16 +76,23 @@ class SweepDisplay:
 
     Args:
         trials, trial_flops: of each width.
+        trial_tokens: that each trial is trained on.
         recorded: records from before.
+        peak: FLOP/s of the device's matrix units in the run's precision.
     """
 
     def __init__(
         self,
         trials: Mapping[int, int],
         trial_flops: Mapping[int, float],
+        trial_tokens: int,
         recorded: Sequence[TrialRecord],
+        peak: float,
     ) -> None:
-        self._widths = {width: _Width(trials[width], trial_flops[width]) for width in trials}
+        self._peak = peak
+        self._widths = {
+            width: _Width(trials[width], trial_flops[width], trial_tokens) for width in trials
+        }
         for record in recorded:
             if record.width in self._widths and record.status != "failed":
                 self._widths[record.width].records.append(record)
@@ -106,7 +124,7 @@ class SweepDisplay:
         if not self._console.is_terminal:
             note(
                 f"width {width}: {len(at.records)} of {at.trials} trials, {at.diverged} diverged, "
-                f"best lr {at.best}, {at.tokens_per_second} tokens/s, {self._time_left()} left"
+                f"best lr {at.best}, {at.tokens_per_second:,.0f} tokens/s, {self._time_left()} left"
             )
 
     def noted(self, sentence: str) -> None:
@@ -124,6 +142,16 @@ class SweepDisplay:
             return "nothing"
         return f"at most {duration(left * elapsed / done)}" if done else "?"
 
+    def _speed(self, at: _Width) -> tuple[str, str, str, str]:
+        if not at.tokens_per_second:
+            return "-", "-", "-", "-"
+        return (
+            f"{at.tokens_per_second:,.0f}",
+            f"{at.trials_per_hour:,.0f}",
+            f"{at.flops_per_second:.1e}",
+            f"{at.flops_per_second / self._peak:.0%}",
+        )
+
     def _table(self) -> Table:
         left = self._flops_left()
         table = Table(box=None, caption=f"{self._time_left()} left" if left else None)
@@ -136,6 +164,9 @@ class SweepDisplay:
             "failed",
             "best lr (eval loss)",
             "tokens/s",
+            "trials/h",
+            "FLOP/s",
+            "of peak",
         ):
             table.add_column(column, justify="right")
         for width, at in self._widths.items():
@@ -147,6 +178,6 @@ class SweepDisplay:
                 str(at.diverged),
                 str(at.count("failed")),
                 at.best,
-                at.tokens_per_second,
+                *self._speed(at),
             )
         return table

@@ -113,6 +113,7 @@ def _run(
     from mutransfer_cli.sweep.interrupt import Interrupt
     from mutransfer_cli.sweep.local import run
     from mutransfer_cli.train.cost import trial_cost
+    from mutransfer_cli.train.peak import matrix_peak
 
     echo = _Echo(enabled=not sys.stdout.isatty())
     echo.write(b"".join(store.lines()))
@@ -120,7 +121,9 @@ def _run(
     display = SweepDisplay(
         {width: len(trials) for width, trials in sweep.trials.items()},
         {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
+        sweep.protocol.batch_tokens * sweep.protocol.train.steps,
         [store.trials[trial] for trial in wanted if trial in store.trials],
+        matrix_peak(device, sweep.protocol.train.precision),
     )
     try:
         with display, Interrupt() as interrupt:
