@@ -33,6 +33,7 @@ test-slow: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/fused_against_solo.py
+	$(BIN)/python -m tests.benchmarks.million_records
 
 bench-rules: install
 	$(BIN)/python tests/benchmarks/parameterizations.py

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mutransfer_cli.sweep.store import RecordStore
 
 
+BLOCK = 1 << 20
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -116,7 +119,7 @@ def _run(
     from mutransfer_cli.train.peak import matrix_peak
 
     echo = _Echo(enabled=not sys.stdout.isatty())
-    echo.write(b"".join(store.lines()))
+    echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     display = SweepDisplay(
         {width: len(trials) for width, trials in sweep.trials.items()},
@@ -156,6 +159,12 @@ class _Echo:
 
     def __init__(self, enabled: bool) -> None:
         self._enabled = enabled
+
+    def file(self, path: Path) -> None:
+        """What is there already, a block at a time."""
+        with path.open("rb") as content:
+            while self._enabled and (block := content.read(BLOCK)):
+                self.write(block)
 
     def records(self, records: Sequence[TrialRecord]) -> None:
         self.write(b"".join(record.line() for record in records))

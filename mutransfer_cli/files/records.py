@@ -14,12 +14,14 @@ from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec, attention_factor
 from mutransfer_cli.files.strict import (
+    Closed,
     Count,
     Natural,
     NonNegative,
     Number,
     Positive,
     Strict,
+    own_line,
     validated,
 )
 from mutransfer_cli.files.yaml_io import content_hash
@@ -141,7 +143,7 @@ class SweepHeader(Strict):
 Status = Literal["ok", "diverged", "failed"]
 
 
-class TrialRecord(Strict):
+class TrialRecord(Closed):
     """One finished trial.
 
     Attributes:
@@ -190,13 +192,22 @@ class TrialRecord(Strict):
             raise ValueError(f"status {self.status} with eval_loss {self.eval_loss}")
         return self
 
+    @model_validator(mode="after")
+    def share_the_set_of_fields(self) -> TrialRecord:
+        # pydantic notes which fields were given, in a set larger than the record, that nobody reads
+        object.__setattr__(self, "__pydantic_fields_set__", FIELDS_SET)
+        return self
+
     @property
     def axes(self) -> dict[AxisName, float]:
-        values = self.model_dump(by_alias=True)
-        return {axis: values[axis] for axis in AXES}
+        return {axis: getattr(self, FIELDS[axis]) for axis in AXES}
 
     def line(self) -> bytes:
         return json_line(self.model_dump(mode="json", by_alias=True))
+
+
+FIELDS = {field.alias or name: name for name, field in TrialRecord.model_fields.items()}
+FIELDS_SET = set(FIELDS.values())
 
 
 def json_line(data: dict[str, Any]) -> bytes:
@@ -243,31 +254,43 @@ def parse_records(
         if not line.endswith(b"\n"):
             torn = line
             break
-        if not line.strip():
-            continue
-        data = _parse_line(line, f"{where} line {number}")
-        if data.get("kind") == "sweep":
-            found = validated(SweepHeader, data, f"{where} line {number}")
-            if header is not None and found.protocol_hash != header.protocol_hash:
-                raise InputError(
-                    f"{where} line {number}: protocol {found.protocol_hash} follows protocol "
-                    f"{header.protocol_hash}; {difference(header.protocol, found.protocol)}; "
-                    "give the records of one protocol"
-                )
-            header = header or found
-            continue
-        if header is None:
-            raise InputError(
-                f"{where} line {number}: a trial before the sweep header; the first line must be "
-                '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
-            )
-        # records of sweeps before weight decay was an axis hold it in the protocol alone
-        data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
-        record = validated(TrialRecord, data, f"{where} line {number}")
+        record = own_line(TrialRecord, line) if header else None
+        if record is None:
+            if not line.strip():
+                continue
+            found = _header_or_trial(line, f"{where} line {number}", header)
+            if isinstance(found, SweepHeader):
+                header = header or found
+                continue
+            record = found
         before = trials.get(record.trial)
         if before is None or before.status == "failed":
             trials[record.trial] = record
     return Records(header, tuple(trials.values()), torn) if header else None
+
+
+def _header_or_trial(
+    line: bytes, where: str, header: SweepHeader | None
+) -> SweepHeader | TrialRecord:
+    """A line as people may write it, after the header so far; an InputError says what is wrong."""
+    data = _parse_line(line, where)
+    if data.get("kind") == "sweep":
+        found = validated(SweepHeader, data, where)
+        if header is not None and found.protocol_hash != header.protocol_hash:
+            raise InputError(
+                f"{where}: protocol {found.protocol_hash} follows protocol "
+                f"{header.protocol_hash}; {difference(header.protocol, found.protocol)}; "
+                "give the records of one protocol"
+            )
+        return found
+    if header is None:
+        raise InputError(
+            f"{where}: a trial before the sweep header; the first line must be "
+            '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
+        )
+    # records of sweeps before weight decay was an axis hold it in the protocol alone
+    data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
+    return validated(TrialRecord, data, where)
 
 
 def _parse_line(line: bytes, where: str) -> dict[str, Any]:

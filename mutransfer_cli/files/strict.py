@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from mutransfer_cli.errors import InputError
 
@@ -47,11 +56,35 @@ def parse_count(value: Any) -> Any:
     return number
 
 
-Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-NonNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
-Natural = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+class Written:
+    """Marks a number within limits that may be written as people do.
+
+    Where pydantic validates strictly, as `own_line` does, it may not: `parse` is a call into Python
+    for every value, and a sweep has millions.
+
+    Args:
+        limits: pydantic Fields, the first to be checked first.
+    """
+
+    def __init__(self, parse: Callable[[Any], Any], *limits: Any) -> None:
+        self._parse, self._limits = parse, limits
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        by_hand = Annotated[source, BeforeValidator(self._parse), *self._limits]
+        return core_schema.lax_or_strict_schema(
+            lax_schema=handler.generate_schema(by_hand),
+            strict_schema=handler.generate_schema(Annotated[source, *self._limits]),
+        )
+
+
+FINITE = Field(allow_inf_nan=False)
+Number = Annotated[float, Written(parse_number, FINITE)]
+Positive = Annotated[float, Written(parse_number, FINITE, Field(gt=0))]
+NonNegative = Annotated[float, Written(parse_number, FINITE, Field(ge=0))]
+Count = Annotated[int, Written(parse_count, Field(ge=1))]
+Natural = Annotated[int, Written(parse_count, Field(ge=0))]
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
@@ -62,19 +95,26 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     return f"{hint} (valid: {', '.join(valid)})"
 
 
-class Strict(BaseModel):
-    """A frozen mapping with known keys only."""
+class Closed(BaseModel):
+    """A frozen mapping with known keys only; unknown ones are refused in pydantic's words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @classmethod
+    def refuse_unknown_keys(cls, data: Any) -> None:
+        valid = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in data if isinstance(data, dict) else ():
+            if key not in valid and key not in cls.model_fields:
+                raise ValueError(f"unknown key {str(key)!r}{nearest(str(key), valid)}")
+
+
+class Strict(Closed):
+    """One that also says, wherever it is nested, which key was meant."""
+
     @model_validator(mode="before")
     @classmethod
-    def refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            valid = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in data:
-                if key not in valid and key not in cls.model_fields:
-                    raise ValueError(f"unknown key {str(key)!r}{nearest(str(key), valid)}")
+    def known_keys(cls, data: Any) -> Any:
+        cls.refuse_unknown_keys(data)
         return data
 
 
@@ -108,7 +148,7 @@ def explain(error: ValidationError, data: Any) -> str:
     return lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
 
 
-Model = TypeVar("Model", bound=Strict)
+Model = TypeVar("Model", bound=Closed)
 
 
 def validated(model: type[Model], data: Any, where: str) -> Model:
@@ -122,8 +162,21 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
             found = data.get("schema", "none")
             raise InputError(f"{where}: expected `schema: {expected}`, found {found}")
     try:
+        model.refuse_unknown_keys(data)
         return model.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {explain(error, data)}") from error
-    except InputError as error:
+    except (InputError, ValueError) as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def own_line(model: type[Model], line: bytes) -> Model | None:
+    """A JSON line as `model` when it is written as we write it: no number in quotes or as 1e3.
+
+    None leaves it to `validated`, which takes what people write and says what is wrong, but at
+    several times the cost.
+    """
+    try:
+        return model.model_validate_json(line, strict=True)
+    except ValidationError:
+        return None

@@ -3,8 +3,8 @@
     loss = b + a phi(x - mu; tilt),  tilts ~ N(0, 0.2^2 I + 1.0^2 11')
 
 in a soft window that follows mu: a common tilt is almost free, widths may differ a little from it.
-Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in units of the typical
-excess (Cells.normalised).
+Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in units of the excess
+of a low cell (Cells.normalised).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS = 14
 PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
-LEAST_CURVATURE = 3e-3  # per octave^2, of the typical excess
+LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
 OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
 TINY = 1e-9  # keeps the equations of a width without cells solvable
 

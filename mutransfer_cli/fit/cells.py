@@ -16,6 +16,7 @@ Mask = npt.NDArray[np.bool_]
 
 FAR = 1e3  # octaves; where cells that do not exist lie
 TRIM_REACH = 2.5  # octaves
+LOW_CELL = 3  # the fourth lowest
 LEAST_NOISE = 1e-7  # of the median excess loss; without noise nothing could be weighed
 
 
@@ -79,17 +80,17 @@ class Cells:
         return taken
 
     def normalised(self) -> tuple[Cells, Array, Array]:
-        """The same in units of the typical excess of a cell over the best of its width.
+        """The same in units of the excess of a low cell over the best of its width.
 
         Returns:
             The cells, and by sweep the level that was taken off and the unit, [G] each: fits must
-            not depend on whether losses are in nats, bits or anything else.
+            not depend on whether losses are in nats, bits or anything else. A unit from all cells
+            would be that of broken runs where there are many.
         """
-        lowest = np.where(self.present, self.mean, np.inf).min(-1, keepdims=True)
-        excess = np.where(self.present, self.mean - np.where(self.present, lowest, 0.0), np.nan)
-        by_sweep = excess.reshape(len(excess), -1)
-        typical = np.nan_to_num(nanmedian(by_sweep, axis=1))
-        largest = np.nan_to_num(by_sweep, nan=0.0).max(1)
+        ordered = np.sort(np.where(self.present, self.mean, np.nan), axis=-1)  # NaN last
+        fourth = np.clip(self.count - 1, 0, LOW_CELL).astype(np.intp)
+        excess = np.nan_to_num(self.at(ordered, fourth) - ordered[..., 0])
+        typical, largest = np.median(excess, axis=1), excess.max(1)
         unit = np.where(typical > 0, typical, np.where(largest > 0, largest, 1.0))
         level = np.nan_to_num(np.where(self.present, self.mean, np.inf).min((1, 2)), posinf=0.0)
         of, by = level[:, None, None], unit[:, None, None]

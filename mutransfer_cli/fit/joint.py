@@ -58,7 +58,6 @@ class Joint:
         angle, angle_error: [G], direction across the ridge, degrees from the lr axis in (-45, 135],
             and its standard error. 45: only lr * wd matters; 0: only lr; 90: only wd.
         product_only: [G], a ridge whose angle is compatible with the product direction.
-        curvature, curvature_error: [G, 2], strong and weak, pooled over widths, nats per octave^2.
         noise: [G], sd of a cell's mean loss at the mean number of seeds, nats.
         freedom: [G], degrees of freedom behind the noise.
     """
@@ -81,8 +80,6 @@ class Joint:
     angle: Array
     angle_error: Array
     product_only: Mask
-    curvature: Array
-    curvature_error: Array
     noise: Array
     freedom: Array
 
@@ -145,8 +142,6 @@ def fit_planes(
         angle=np.where(enough, angle, np.nan),
         angle_error=np.where(enough, angle_error, np.nan),
         product_only=ridge & product_only,
-        curvature=np.where(enough[:, None], surfaces.curvature[:, [0, 2]], np.nan),
-        curvature_error=np.where(enough[:, None], surfaces.curvature_error[:, [0, 2]], np.nan),
         noise=np.where(enough, np.sqrt(surfaces.variance), np.nan),
         freedom=freedom,
     )

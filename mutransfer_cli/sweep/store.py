@@ -81,9 +81,6 @@ class RecordStore:
         self._write(self._trials, self.path, b"".join(record.line() for record in records))
         self.trials |= {record.trial: record for record in records}
 
-    def lines(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines(keepends=True)
-
     def __enter__(self) -> RecordStore:
         return self
 

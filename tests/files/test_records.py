@@ -16,6 +16,7 @@ from mutransfer_cli.files.records import (
     parse_records,
     trial_hash,
 )
+from mutransfer_cli.files.strict import own_line
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
 
@@ -62,6 +63,52 @@ def test_a_stream_is_read_back_as_written(header: SweepHeader) -> None:
     assert found.header == header
     assert found.trials == (record("a"), diverged)
     assert found.torn == b""
+
+
+def by_hand(trial: str, **changes: str) -> bytes:
+    """A line with some values as JSON text, which may be no JSON."""
+    values = {key: json.dumps(value) for key, value in json.loads(record(trial).line()).items()}
+    inner = ", ".join(f'"{key}": {value}' for key, value in (values | changes).items())
+    return f"{{{inner}}}\n".encode()
+
+
+def test_a_line_as_written_needs_no_second_look() -> None:
+    for written in (record("a", lr=1e-5), record("b", status="failed", error="\u2026")):
+        assert own_line(TrialRecord, written.line()) == written
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [("lr", '"2^-9"', 2**-9), ("steps", '"1e5"', 100_000), ("width", "32.0", 32)],
+)
+def test_a_line_may_be_written_by_hand(
+    header: SweepHeader, key: str, value: str, read: float
+) -> None:
+    line = by_hand("a", **{key: value})
+    assert own_line(TrialRecord, line) is None
+    found = parse_records([line_of(header), line], "x")
+    assert found is not None
+    assert found.trials == (record("a", **{key: read}),)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("lr", "0", "lr: Input should be greater than 0, found 0"),
+        ("lr", '"-2^3"', "lr: Input should be greater than 0, found '-2^3'"),
+        ("lr", "true", "lr: expected a number, found True"),
+        ("lr", '"fast"', "lr: expected a number such as 0.001, 3e-4 or 2^-9, found 'fast'"),
+        ("lr", "1e400", "lr: Input should be a finite number, found inf"),
+        ("steps", "1.5", "steps: expected a whole number, found 1.5"),
+        ("width", "0", "width: Input should be greater than or equal to 1, found 0"),
+        ("lr_mult.embeding", "1", "unknown key 'lr_mult.embeding'; did you mean"),
+        ("status", '"diverged"', "status diverged with eval_loss 3.1"),
+    ],
+)
+def test_a_wrong_value_is_named(header: SweepHeader, key: str, value: str, sentence: str) -> None:
+    with pytest.raises(InputError) as raised:
+        parse_records([line_of(header), by_hand("a", **{key: value})], "x")
+    assert f"x line 2: {sentence}" in str(raised.value)
 
 
 def test_only_a_last_line_without_newline_is_skipped(header: SweepHeader) -> None:
