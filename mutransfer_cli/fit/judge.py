@@ -51,13 +51,12 @@ def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
     inside &= (cells.best > 0) & ((cells.best < cells.count - 1) | (cells.upper > cells.last))
     at_low, at_high, both_ends = _ends(cells, bowls.noise)
-    nothing_rises = ~_rises(cells, bowls.noise)
     status = np.select(
         [
             cells.count < MIN_CELLS,
             second_minimum(cells, bowls),
             inside,
-            nothing_rises,
+            _all_equal(cells),
             at_low | at_high,
             both_ends,
             ~enough,
@@ -87,12 +86,12 @@ def fieller(bowls: Bowls, level: float) -> tuple[Array, Array]:
     return (-b - root) / twice, (-b + root) / twice
 
 
-def _rises(cells: Cells, noise: Array) -> Mask:
-    """Whether any cell is clearly higher than the lowest, [G, K]."""
+def _all_equal(cells: Cells) -> Mask:
+    """Whether every cell has the same loss, [G, K]: the lowest would be the first by chance."""
     lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
-    clearly = lowest + 3 * np.sqrt(2) * noise
-    risen: Mask = (cells.present & (cells.mean > clearly[..., None])).any(-1)
-    return risen | (cells.upper > cells.last)
+    highest = np.where(cells.present, cells.mean, -np.inf).max(-1)
+    equal: Mask = (highest <= lowest) & (cells.upper <= cells.last)
+    return equal
 
 
 def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:
