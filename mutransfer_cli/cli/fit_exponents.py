@@ -35,7 +35,10 @@ def fit_exponents(
         str | None,
         typer.Option(help="Own column names, such as width=dim,lr=base_lr,loss=val_loss,seed=run."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Loss column of a table.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Loss column of a table; of records eval_loss (default) or train_loss."),
+    ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Fit each value of a column on its own.")
     ] = None,

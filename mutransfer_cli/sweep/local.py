@@ -19,7 +19,7 @@ from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.trials import Trial, pending, slot_count
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.cost import Cost, group_size, trial_cost
-from mutransfer_cli.train.loop import Keeper, Progress, Trainer, TrialResult
+from mutransfer_cli.train.loop import Progress, Trainer, TrialResult
 
 CompileMode = Literal["auto", "on", "off"]
 
@@ -107,7 +107,7 @@ class Training:
         self.emit, self.check = emit, check
         self.left, self.slots = dict(queue.trials), queue.slots
 
-    def run(self, build: Callable[[], Trainer], keeper: Keeper) -> None:
+    def run(self, build: Callable[[], Trainer], checkpoint: Checkpoint) -> None:
         """Trains what is left; where memory runs out, again with half the slots."""
         width = self.queue.width
         while self.left:
@@ -119,7 +119,7 @@ class Training:
                     partial(self._finished, trainer),
                     lambda progress: self.observer.stepped(width, progress),
                     self.check,
-                    keeper,
+                    checkpoint,
                 )
             except RuntimeError as error:
                 if not _is_out_of_memory(error):

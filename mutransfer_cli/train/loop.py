@@ -7,12 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol as Interface
 
 from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.slots import Job, Slots
 
@@ -74,18 +74,6 @@ class Progress:
     seconds: float
 
 
-class Keeper(Interface):
-    """Keeps the state of slots in training, for a run that is cut off."""
-
-    def restore(self, slots: Slots, jobs: Sequence[Job]) -> None:
-        """Puts those of the jobs that were in training back into their slots."""
-        ...
-
-    def keep(self, slots: Slots, at_once: bool = False) -> None:
-        """Called now and then; `at_once` when the training is about to be cut off."""
-        ...
-
-
 class Trainer:
     """Trains queues of one width: the ensemble and the text stay, trials come and go."""
 
@@ -99,7 +87,7 @@ class Trainer:
         finished: Callable[[dict[str, TrialResult]], None],
         report: Callable[[Progress], None] = lambda progress: None,
         check: Callable[[], None] = lambda: None,
-        keeper: Keeper | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Trains every job, `count` at a time; a diverged one makes room early.
 
@@ -107,28 +95,20 @@ class Trainer:
             finished: gets the results of jobs that end together, by id.
             report: called about LOOKS times in the steps of a trial.
             check: called before every step; what it raises ends the training.
+            checkpoint: where jobs in training go on from, and are kept.
         """
         slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
-        if keeper is not None:
-            keeper.restore(slots, jobs)
+        if checkpoint is not None:
+            checkpoint.restore(slots, jobs)
         resumed = {job.id for job in slots.jobs if job is not None}
         queue = deque(job for job in jobs if job.id not in resumed)
         refill(slots, queue)
         seconds, tokens = [0.0] * count, 0
         mark = since = time.perf_counter()
-        while slots.busy:
+        while busy := slots.busy:
             steps = self._steps_to_next_look(slots)
-            for _ in range(steps):
-                try:
-                    check()
-                except BaseException:
-                    if keeper is not None:
-                        keeper.keep(slots, at_once=True)
-                    raise
-                slots.step()
-                slots.advance(1)
-            busy, diverged = slots.busy, slots.diverged()
-            now = time.perf_counter()
+            train_steps(slots, steps, check, checkpoint)
+            diverged, now = slots.diverged(), time.perf_counter()
             for slot in busy:
                 seconds[slot] += (now - mark) / len(busy)
             tokens, mark = tokens + steps * len(busy) * self.train.batch * self.train.context, now
@@ -141,8 +121,8 @@ class Trainer:
                     seconds[slot] = 0.0
                 tokens, since = 0, now
                 refill(slots, queue)
-            if keeper is not None:
-                keeper.keep(slots)
+            if checkpoint is not None:
+                checkpoint.keep(slots)
 
     def seconds_per_step(self, jobs: Sequence[Job]) -> float:
         """Measured on the spot: the faster of two steps after one to warm up."""
@@ -172,6 +152,21 @@ class Trainer:
             tokens=tokens,
             seconds=seconds,
         )
+
+
+def train_steps(
+    slots: Slots, steps: int, check: Callable[[], None], checkpoint: Checkpoint | None
+) -> None:
+    """So many steps of every slot; kept at once when `check` ends them."""
+    for _ in range(steps):
+        try:
+            check()
+        except BaseException:
+            if checkpoint is not None:
+                checkpoint.keep(slots, at_once=True)
+            raise
+        slots.step()
+        slots.advance(1)
 
 
 def refill(slots: Slots, queue: deque[Job]) -> None:

@@ -48,7 +48,7 @@ class Run:
                 raise Cut
             self.steps += 1
 
-        self.trainer.run(jobs, slots, self.results.update, check=check, keeper=self.checkpoint)
+        self.trainer.run(jobs, slots, self.results.update, check=check, checkpoint=self.checkpoint)
 
 
 @pytest.fixture
