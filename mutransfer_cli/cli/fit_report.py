@@ -16,7 +16,7 @@ from mutransfer_cli.rules.plan import AXES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.files.exponents import Axis, Exponents, Joint, Optimum
+    from mutransfer_cli.files.exponents import Axis, Decay, Exponents, Optimum
     from mutransfer_cli.rules.plan import AxisName
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -40,8 +40,8 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
         out.print(_optima(name, axis.optimum))
         if axis.status != "ridge":
             _print_exponent(out, name, axis, document)
-    if document.joint is not None:
-        _print_joint(out, document.joint)
+    if document.decay is not None:
+        _print_decay(out, document.decay)
 
 
 def print_groups(document: Exponents, by: str) -> None:
@@ -121,9 +121,9 @@ def _apart(axis: Axis) -> str:
     return shown
 
 
-def _print_joint(out: Console, joint: Joint) -> None:
-    product, ridge = joint.product, joint.ridge
-    if ridge is not None and not ridge.product_only:
+def _print_decay(out: Console, decay: Decay) -> None:
+    product, ridge = decay.product, decay.ridge
+    if ridge is not None and product is not None and not ridge.product_only:
         across = ridge.exponent
         out.print(
             f"{product.sentence}; across it the exponent is {across.value:+.3f} "
@@ -135,17 +135,17 @@ def _print_joint(out: Console, joint: Joint) -> None:
                 f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} +- "
                 f"{ridge.angle_error:.1f} degrees): only the decay a step is identified"
             )
-        if product.status == "ok":
+        if product is not None and product.status == "ok":
             out.print(product.sentence)
-    for width, best in joint.without_decay.items():
+    for width, best in decay.without_decay.items():
         against = "" if best.excess is None else f", {best.excess:+.3f} against the best with it"
         out.print(
             f"width {width} without weight decay: best lr {power_of_two(best.lr)}, loss "
             f"{best.loss:.3f}{against}"
         )
-    if joint.horizon is not None:
+    if decay.horizon is not None:
         out.print(
-            f"horizon at width {joint.horizon.width}: {joint.horizon.value:.2g} "
+            f"horizon at width {decay.horizon.width}: {decay.horizon.value:.2g} "
             "(sum of lr * weight_decay over the steps)"
         )
 

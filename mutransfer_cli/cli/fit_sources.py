@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mutransfer_cli.files.declared import DeclaredProtocol
     from mutransfer_cli.files.exponents import Exponents
     from mutransfer_cli.fit.axes import SweepFit
+    from mutransfer_cli.fit.result import Fit
     from mutransfer_cli.rules.weight_decay import DecayConvention
 
 
@@ -114,7 +115,8 @@ def fit_table(
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
-    varies = held_decay(rows) is None and "weight_decay" in rows
+    groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
+    varies = "weight_decay" in rows and any(held_decay(part) is None for part in groups.values())
     option: DecayConvention | None = None
     if table.decay_convention is not None:
         option = table.decay_convention.value
@@ -122,15 +124,15 @@ def fit_table(
     if table.protocol is not None:
         protocol = load_protocol(table.protocol, held_decay(rows), varies, option)
     convention = _convention(protocol, option, varies)
-    groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
     if table.optima:
         metric, losses = "optima", [0.0] * len(rows)
-        fits = _fit_optima(groups, rows, table.grid_spacing, options)
+        fits = _fit_optima(groups, table.grid_spacing, options)
     else:
         metric, losses = table.metric or named.get("loss", "loss"), rows["loss"].tolist()
         below, resamples = options.scatter_below, options.resamples
         fits = fit_axes(groups, AXES, convention, "loss", below, resamples, SIZES)
-        _note_what_is_not_fitted(groups, fits, resamples)
+        if resamples and any(fit.decay for fit in fits.values()):
+            note("--resamples: is for axes fitted on their own; lr and weight_decay are not")
     document = exponents_of(
         metric,
         statuses(losses),
@@ -167,33 +169,15 @@ def _convention(
     """
     said = protocol.said_convention if protocol else option
     if varies and not said:
-        where = "its parameterization in --protocol" if protocol else "--decay-convention"
         raise InputError(
-            f"weight_decay varies: give {where} lr_coupled (torch: w -= lr * wd * w) or "
-            "independent (w -= schedule * wd * w)"
+            "weight_decay varies: give --decay-convention lr_coupled (torch: w -= lr * wd * w) or "
+            "independent (w -= schedule * wd * w), or decay_convention in the protocol"
         )
     return protocol.parameterization.decay_convention if protocol else option
 
 
-def _note_what_is_not_fitted(
-    groups: Mapping[str, pd.DataFrame], fits: Mapping[str, SweepFit], resamples: int
-) -> None:
-    for name, trials in groups.items():
-        few = held_decay(trials) is None and "weight_decay" in trials
-        if few and "weight_decay" not in fits[name].axes:
-            where = f" of {name}" if name else ""
-            note(
-                f"weight_decay{where} has too few values to be fitted: each optimum is at its best"
-            )
-    if resamples and any(fit.decay for fit in fits.values()):
-        note("--resamples: is for axes that are fitted on their own; lr and weight_decay are not")
-
-
 def _fit_optima(
-    groups: Mapping[str, pd.DataFrame],
-    rows: pd.DataFrame,
-    spacing: float | None,
-    options: FitOptions,
+    groups: Mapping[str, pd.DataFrame], spacing: float | None, options: FitOptions
 ) -> dict[str, SweepFit]:
     from mutransfer_cli.files.results import SIZES
     from mutransfer_cli.fit.axes import SweepFit
@@ -201,18 +185,20 @@ def _fit_optima(
     from mutransfer_cli.fit.result import warned
     from mutransfer_cli.fit.sentences import size_warnings
 
-    axes = [a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)]
-    if not axes:
-        raise InputError(f"--optima: the table holds no optimum; give a column {', '.join(AXES)}")
-    by_axis = {}
-    for axis in axes:
-        step = spacing or grid_spacing(rows[axis])
-        if spacing is None:
-            note(f"--grid-spacing: taken as {step:.3g} octaves, the smallest gap of {axis}")
-        by_axis[axis] = fit_optima(groups, axis, step, options.scatter_below)
-    return {
-        name: SweepFit(
-            {a: warned(by_axis[a][name], size_warnings(rows_, SIZES)) for a in axes}, None
-        )
-        for name, rows_ in groups.items()
-    }
+    found = {}
+    for name, rows in groups.items():
+        axes = [a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)]
+        where = f" of {name}" if name else ""
+        if not axes:
+            raise InputError(
+                f"--optima: the table holds no optimum{where}; give a column {', '.join(AXES)}"
+            )
+        fits: dict[str, Fit] = {}
+        for axis in axes:
+            step = spacing or grid_spacing(rows[axis], where)
+            if spacing is None:
+                note(f"--grid-spacing{where}: taken as {step:.3g} octaves, the least gap of {axis}")
+            fit = fit_optima(rows, axis, step, options.scatter_below)
+            fits[axis] = warned(fit, size_warnings(rows, SIZES))
+        found[name] = SweepFit(fits, None)
+    return found

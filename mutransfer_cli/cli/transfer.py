@@ -14,7 +14,10 @@ from mutransfer_cli.errors import InputError
 
 def transfer(
     width: Annotated[
-        int, typer.Option("--width", min=1, help="Width of the target model.", show_default=False)
+        int,
+        typer.Option(
+            "--width", min=1, max=2**53, help="Width of the target model.", show_default=False
+        ),
     ],
     exponents: Annotated[
         Path | None,

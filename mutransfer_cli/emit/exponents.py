@@ -45,7 +45,7 @@ def exponents_of(
         tool_version=__version__,
         metric=metric,
         axes=alone.axes if alone else {},
-        joint=alone.joint if alone else None,
+        decay=alone.decay if alone else None,
         groups={} if alone else groups,
         trials=dict(trials),
         protocol_hash=protocol and protocol.hash,
@@ -60,21 +60,21 @@ def _group(
     fit: SweepFit, protocol: Protocol | DeclaredProtocol | None, weight_decay: float | None
 ) -> file.Group:
     rule = protocol.rule if protocol else None
-    joint = None
+    decay = None
     axes = {
         cast(AxisName, name): axis_of(one, _expected(cast(AxisName, name), rule))
         for name, one in fit.axes.items()
     }
     if fit.decay is not None:
-        joint = _joint(fit.decay, protocol)
-        warnings = axes["weight_decay"].warnings | short_horizon(joint.horizon)
+        decay = _decay(fit.decay, protocol)
+        warnings = axes["weight_decay"].warnings | short_horizon(decay.horizon)
         axes["weight_decay"] = axes["weight_decay"].model_copy(update={"warnings": warnings})
-    return file.Group(axes=axes, joint=joint, weight_decay=weight_decay)
+    return file.Group(axes=axes, decay=decay, weight_decay=weight_decay)
 
 
-def _joint(fit: DecayFit, protocol: Protocol | DeclaredProtocol | None) -> file.Joint:
-    return file.Joint(
-        product=axis_of(fit.product, None),
+def _decay(fit: DecayFit, protocol: Protocol | DeclaredProtocol | None) -> file.Decay:
+    return file.Decay(
+        product=axis_of(fit.product, None) if fit.product else None,
         ridge=fit.ridge and _ridge(fit.ridge),
         without_decay={
             width: file.WithoutDecay(**asdict(best)) for width, best in fit.without_decay.items()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from mutransfer_cli.emit.powers import power_of_two
+from mutransfer_cli.emit.powers import MOST_OCTAVES, power_of_two
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.files.recipe import Forecast, Quantity
 
@@ -37,7 +38,12 @@ def forecast(
     excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
     multiplier = None
     if excess is not None and loss_per_doubling is not None:
-        multiplier = power_of_two(excess / loss_per_doubling, "the compute that the excess costs")
+        if excess > MOST_OCTAVES * loss_per_doubling:
+            raise InputError(
+                f"--loss-per-doubling {loss_per_doubling:g}: no compute buys {excess:.2g} nats at "
+                "that; give what the target's loss falls by"
+            )
+        multiplier = 2 ** (excess / loss_per_doubling)
     what = f"the prediction of {name} at width {width}"
     low, high = (power_of_two(math.log2(value) + side * half_width, what) for side in (-1, 1))
     return Forecast(

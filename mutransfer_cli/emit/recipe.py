@@ -28,9 +28,8 @@ from mutransfer_cli.rules.plan import AxisName
 
 FAR = 8  # times the largest swept width
 GLOBAL = (
-    "no protocol was declared: base_lr and base_weight_decay are for all parameters, as in the "
-    "runs, and nothing is scaled by role; declare how the runs were made with `fit-exponents "
-    "--protocol FILE`"
+    "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
+    "is scaled by role; declare how the runs were made with `fit-exponents --protocol FILE`"
 )
 
 
@@ -159,10 +158,13 @@ def _base_weight_decay(
     if "weight_decay" in fitted:
         found = fitted["weight_decay"].model_dump()
         return WeightDecay(**found, convention=exponents.decay_convention)
-    if group.weight_decay is None:
+    value, protocol = group.weight_decay, exponents.protocol
+    if protocol is not None and protocol.rule.weight_decay == "none":
+        value = 0.0
+    if value is None:
         return None
     return WeightDecay(
-        value=group.weight_decay,
+        value=value,
         status="assumed",
         source="that of all runs",
         convention=exponents.decay_convention,

@@ -104,8 +104,7 @@ def _weight_decay(planned: PlannedParameter, rule: Rule, fitted: Quantity | None
     if x is None:
         source = "none for this role"
     else:
-        base = "the proxies'" if fitted is None else "base_weight_decay"
-        source = f"{base} * width_mult^{x}; {decay_source(rule.weight_decay)}"
+        source = f"base_weight_decay * width_mult^{x}; {decay_source(rule.weight_decay)}"
     if x is not None and planned.role == "readout":
         source += READOUT_ASSUMED
     interval = {}

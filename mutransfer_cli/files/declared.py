@@ -113,8 +113,8 @@ def load_protocol(
         )
     if decay_varies and optimizer.weight_decay:
         raise InputError(
-            f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and varies in the "
-            "table; leave it out"
+            f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and the rows of "
+            "the table differ in it; leave it out"
         )
     if decay_varies and (section.weight_decay == "none" or isinstance(optimizer, AdamSpec)):
         what = "parameterization.weight_decay none" if section.weight_decay == "none" else "adam"

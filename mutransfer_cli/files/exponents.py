@@ -101,9 +101,9 @@ class Prediction(Strict):
     """
 
     width: Positive
-    half_width: NonNegative
-    per_octave: NonNegative
-    quantile: Positive
+    half_width: Annotated[NonNegative, Field(le=1e4)]
+    per_octave: Annotated[NonNegative, Field(le=1e4)]
+    quantile: Annotated[Number, Field(ge=0.01)]
 
 
 class Forms(Strict):
@@ -213,17 +213,18 @@ class Horizon(Strict):
     at_most: bool
 
 
-class Joint(Strict):
-    """The joint fit of learning rate and weight decay.
+class Decay(Strict):
+    """What goes with a fit of weight decay, jointly with the learning rate where that varies.
 
     Attributes:
         product: the decay a step: lr * weight_decay when decay is lr_coupled, weight_decay itself
-            when it is independent. Identified on a ridge of that direction too.
+            when it is independent. Identified on a ridge of that direction too; null where the
+            learning rate is held.
         without_decay: by width; 0 has no logarithm and no part in the fit.
         horizon: null where the protocol is not known.
     """
 
-    product: Axis
+    product: Axis | None
     ridge: RidgeShape | None
     without_decay: dict[Count, WithoutDecay]
     horizon: Horizon | None
@@ -233,7 +234,7 @@ class Group(Strict):
     """The fit of the rows with one value of the `--by` column."""
 
     axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
-    joint: Joint | None = None
+    decay: Decay | None = None
     weight_decay: NonNegative | None = None
 
 
@@ -256,7 +257,7 @@ class Exponents(Strict):
     Attributes:
         metric: the losses' column.
         axes: the fits; empty with `groups`.
-        joint: where learning rate and weight decay were fitted together.
+        decay: where weight decay was fitted.
         groups: the fits by value of the `--by` column.
         protocol: of the sweep, or declared for own results; null where nothing was declared.
         base_plan: empty for own results.
@@ -268,7 +269,7 @@ class Exponents(Strict):
     tool_version: str
     metric: str
     axes: dict[AxisName, Axis]
-    joint: Joint | None = None
+    decay: Decay | None = None
     groups: dict[str, Group] = Field(default_factory=dict)
     trials: dict[Status, int]
     protocol_hash: str | None
@@ -285,5 +286,5 @@ class Exponents(Strict):
 
     @model_serializer(mode="wrap")
     def without_absent_parts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        parts = ("groups", "joint")
+        parts = ("groups", "decay")
         return {key: value for key, value in handler(self).items() if key not in parts or value}

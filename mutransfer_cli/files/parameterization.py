@@ -7,11 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import MuonSpec, OptimizerSpec
-from mutransfer_cli.files.strict import Count, Number, Strict
+from mutransfer_cli.files.strict import MAX_WIDTH, Count, Number, Strict
 from mutransfer_cli.rules.alignment import ALIGNMENTS, FULL, Alignment, AlignmentName
 from mutransfer_cli.rules.alignment import LayerAlignment as RuleLayerAlignment
 from mutransfer_cli.rules.parameterizations import ParameterizationName
@@ -83,7 +83,7 @@ class ParameterizationSpec(Strict):
     """
 
     name: ParameterizationName
-    base_width: Count
+    base_width: Annotated[Count, Field(le=MAX_WIDTH)]
     alignment: Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)] = (
         "full"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import nearest, parse_number
+from mutransfer_cli.files.strict import MAX_WIDTH, nearest, parse_number
 from mutransfer_cli.files.tables import Table, load_table
 from mutransfer_cli.rules.plan import MULT_AXES
 
@@ -24,7 +24,6 @@ CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
 LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # the first that a table has
 NOT_FINISHED = ("failed", "crashed", "killed", "preempted", "pending", "running")
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})
-MAX_WIDTH = 2**53  # whole numbers beyond are not exact as floats
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
 

@@ -79,6 +79,7 @@ class Written:
         )
 
 
+MAX_WIDTH = 2**53  # whole numbers beyond are not exact as floats
 FINITE = Field(allow_inf_nan=False)
 Number = Annotated[float, Written(parse_number, FINITE)]
 Positive = Annotated[float, Written(parse_number, FINITE, Field(gt=0))]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mutransfer_cli.fit.decay import Convention, DecayFit, fit_decay, has_decay_axis
+from mutransfer_cli.fit.decay import Convention, DecayFit, decay_alone, fit_decay, has_decay_axis
 from mutransfer_cli.fit.exponent import compared, fit_groups
 from mutransfer_cli.fit.result import Fit, warned
-from mutransfer_cli.fit.sentences import size_warnings
+from mutransfer_cli.fit.sentences import decay_warning, size_warnings
 
 PAIR = ("lr", "weight_decay")
 
@@ -20,7 +20,8 @@ class SweepFit:
     """
     Attributes:
         axes: by hyperparameter.
-        decay: the joint fit behind `lr` and `weight_decay`; None where weight decay is no axis.
+        decay: the joint fit behind `lr` and `weight_decay`, or that of weight decay where lr is
+            held; None where weight decay is no axis.
     """
 
     axes: dict[str, Fit]
@@ -60,7 +61,7 @@ def fit_axes(
                 for name, fit in fits[axis].items():
                     fits[axis][name] = compared(fit, by_train[axis][name])
         for name, trials in some.items():
-            warnings = size_warnings(trials, sizes)
+            warnings = size_warnings(trials, sizes) | decay_warning(trials, axes)
             by_axis = {axis: warned(fits[axis][name], warnings) for axis in axes}
             found[name] = SweepFit(axes=by_axis, decay=joint.get(name))
     return {name: found[name] for name in groups}
@@ -74,7 +75,7 @@ def _by_loss(
     scatter_below: float | None,
     resamples: int,
 ) -> tuple[dict[str, dict[str, Fit]], dict[str, DecayFit]]:
-    """Fits by axis and group of groups with the same axes, and the joint fits if there are some."""
+    """Fits by axis and group of groups with the same axes, and what goes with a weight decay."""
     joint: dict[str, DecayFit] = {}
     if set(PAIR) <= set(axes):
         assert convention is not None, "callers refuse weight decays without a convention"
@@ -82,12 +83,17 @@ def _by_loss(
         joint = fit_decay(groups, convention, rest, loss, scatter_below)
     fits: dict[str, dict[str, Fit]] = {}
     for axis in axes:
-        if joint and axis in PAIR:
+        if axis in PAIR and set(PAIR) <= set(axes):
             fits[axis] = {name: getattr(fit, axis) for name, fit in joint.items()}
             continue
         others = [other for other in varying(groups, axes) if other != axis]
         positive = {name: trials[trials[axis] > 0] for name, trials in groups.items()}
         fits[axis] = fit_groups(positive, axis, others, loss, scatter_below, resamples)
+        if axis == "weight_decay":
+            joint = {
+                name: decay_alone(fits[axis][name], trials, others, loss)
+                for name, trials in groups.items()
+            }
     return fits, joint
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mutransfer_cli.fit.cells import Cells, deviations, nanmedian
-from mutransfer_cli.fit.seeds import inflation, whole_deviations
+from mutransfer_cli.fit.cells import Cells, nanmedian
+from mutransfer_cli.fit.seeds import inflation, seed_lines, whole_deviations
 from mutransfer_cli.fit.tilt import shape
 
 Array = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ class Bowls:
         slope: what is left of the derivative at mu, [G, K], nats per octave.
         covariance: of the optima's errors, [G, K, K].
         slope_curvature: covariance of slope and curvature, [G, K, 2, 2].
-        noise: sd of a cell mean, [G, K].
+        noise: sd of a cell mean, [G, K], at the sweep's mean number of seeds.
         freedom: degrees of freedom behind the noise, [G].
         in_window: weight of the cells used, [G, K].
         parabola: optimum by the parabola, [G, K].
@@ -71,15 +71,14 @@ class Bowls:
 def window(cells: Cells, centre: Array, half_width: float, in_cells: float) -> Array:
     """Weights [G, K, C]: 1 within the half-width, falling to 0 over one cell at its edge.
 
-    On grids coarser than 0.75 octave the half-width is `in_cells` cells. Cells of fewer seeds
-    weigh less.
+    On grids coarser than 0.75 octave the half-width is `in_cells` cells. Cells weigh by their
+    seeds, over the sweep's mean number of them.
     """
     spacing = cells.spacing
     reach = np.where(spacing > 0.75, in_cells * spacing, half_width)
     distance = np.abs(cells.x - centre[..., None])
     soft = np.clip(((reach + spacing / 2)[..., None] - distance) / spacing[..., None], 0, 1)
-    share = cells.n / np.maximum(cells.n.sum(-1) / np.maximum(cells.count, 1), TINY)[..., None]
-    weight: Array = soft * share
+    weight: Array = soft * cells.n / cells.mean_n[:, None, None]
     return weight
 
 
@@ -202,18 +201,19 @@ def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Arra
 
 
 def _noise(cells: Cells, state: _State, residual: Array, spent: Array) -> tuple[Array, Array]:
-    """Sd of a cell mean by width [G, K], and the degrees of freedom [G], pooled over widths.
+    """Sd of the mean of a cell with the sweep's mean number of seeds, by width [G, K], and the
+    degrees of freedom [G], pooled over widths.
 
     From the misfit of the cells and, with seeds, from the pure error.
     """
-    weight = state.weight
-    squares = (weight * residual**2).sum(-1)
-    freedom = np.maximum(weight.sum(-1) - spent, 0)
-    seeds = np.maximum(cells.n.max(-1), 1)
+    mean_n = cells.mean_n[:, None, None]
+    soft = state.weight * mean_n / np.maximum(cells.n, 1)
+    squares = (state.weight * residual**2).sum(-1)
+    freedom = np.maximum(soft.sum(-1) - spent, 0)
     if cells.losses.shape[-1] > 1:
-        pure = _pure_error(cells, state)
-        squares = squares + pure / seeds
-        freedom = freedom + (seeds - 1) * np.maximum(weight.sum(-1) - 2, 0)
+        squares = squares + _pure_error(cells, state, soft) / cells.mean_n[:, None]
+        lines = 2 * (np.maximum(cells.n.max(-1), 1) - 1)
+        freedom = freedom + np.maximum((soft * np.maximum(cells.n - 1, 0)).sum(-1) - lines, 0)
     mean_square = squares / np.maximum(freedom, TINY)
     usable = freedom > 0.5
     typical = np.nan_to_num(nanmedian(np.where(usable, mean_square, np.nan), axis=1))
@@ -225,14 +225,11 @@ def _noise(cells: Cells, state: _State, residual: Array, spent: Array) -> tuple[
     return np.sqrt(np.where(own, mean_square, pooled[:, None])), pool
 
 
-def _pure_error(cells: Cells, state: _State) -> Array:
+def _pure_error(cells: Cells, state: _State, soft: Array) -> Array:
     """Squares within cells, [G, K], after level and slope of each seed, which shift whole bowls."""
-    away = deviations(cells)
-    columns = state.design[..., :2]
-    normal = np.einsum("gkc,gkci,gkcj->gkij", state.weight, columns, columns) + TINY * np.eye(2)
-    right = np.einsum("gkc,gkci,gkcs->gkis", state.weight, columns, away)
-    left = away - np.einsum("gkci,gkis->gkcs", columns, np.linalg.solve(normal, right))
-    squares: Array = (state.weight[..., None] * left**2).sum((-1, -2))
+    away = cells.losses - cells.mean[..., None]
+    left = np.nan_to_num(away - seed_lines(away, soft, state.design[..., :2]))
+    squares: Array = (soft[..., None] * left**2).sum((-1, -2))
     return squares
 
 

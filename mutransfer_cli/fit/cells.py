@@ -52,6 +52,13 @@ class Cells:
         return counted
 
     @property
+    def mean_n(self) -> Array:
+        """Mean number of seeds of a cell, [G]; 1 where there is no cell."""
+        cells = self.count.sum(1)
+        mean: Array = np.where(cells > 0, self.n.sum((1, 2)) / np.maximum(cells, 1), 1.0)
+        return mean
+
+    @property
     def first(self) -> Array:
         return self.x[..., 0]
 
@@ -111,11 +118,6 @@ class Cells:
             upper=self.upper,
             log2_width=self.log2_width,
         )
-
-
-def deviations(cells: Cells) -> Array:
-    """Of each loss from its cell's mean, [G, K, C, S]; 0 where there is no trial."""
-    return np.where(np.isnan(cells.losses), 0.0, cells.losses - cells.mean[..., None])
 
 
 def first_noise(cells: Cells) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, cast
 
@@ -62,8 +62,9 @@ class WithoutDecay:
 class DecayFit:
     """
     Attributes:
-        lr, weight_decay: status `ridge` where they cannot be told apart.
-        product: the decay a step; ok also on a ridge that is compatible with it.
+        lr, weight_decay: status `ridge` where they cannot be told apart; lr is None where it is
+            held, and weight decay fitted on its own.
+        product: the decay a step; ok also on a ridge that is compatible with it. None without lr.
         ridge: None where there is none.
         without_decay: by width; trials with weight decay 0 have no logarithm and no part in the
             fit.
@@ -71,9 +72,9 @@ class DecayFit:
             width with a finite loss if there is no optimum; None if there is neither.
     """
 
-    lr: Fit
+    lr: Fit | None
     weight_decay: Fit
-    product: Fit
+    product: Fit | None
     ridge: Ridge | None
     without_decay: dict[int, WithoutDecay]
     best: tuple[int, float, float] | None
@@ -109,8 +110,14 @@ def fit_decay(
     for stack in by_widths(decayed).values():
         axes = ["lr", "weight_decay"]
         profiled = [profile(trials, axes, others, loss) for trials in stack.values()]
-        planes = planes_of(profiled, loss)
+        # from the lowest loss up: of equal losses of 5 nothing but rounding would have curvature
+        lowest = [float(np.nan_to_num(trials[loss].min())) for trials in profiled]
+        raised = [
+            t.assign(**{loss: t[loss] - low}) for t, low in zip(profiled, lowest, strict=True)
+        ]
+        planes = planes_of(raised, loss)
         joint = fit_planes(planes, LEVEL, product, law_fit(scatter_below))
+        joint = replace(joint, loss=joint.loss + np.array(lowest)[:, None])
         for g, (name, trials) in enumerate(zip(stack, profiled, strict=True)):
             widths = sorted(trials["width"].unique().tolist())
             cells = dict(zip(widths, (planes.weight[g] > 0).sum(1).tolist(), strict=True))
@@ -125,6 +132,25 @@ def fit_decay(
                 best=widest_optimum(joint, g, widths) or best_trial(trials, loss),
             )
     return {name: found[name] for name in groups}
+
+
+def decay_alone(
+    fit: Fit, trials: pd.DataFrame, others: Sequence[str] = (), loss: str = "loss"
+) -> DecayFit:
+    """The fit of weight decay where the learning rate is held, with what goes beside it."""
+    best = best_trial(trials[trials["weight_decay"] > 0], loss)
+    optima = {w: bowl.optimum for w, bowl in fit.bowls.items() if bowl.optimum is not None}
+    if optima and best is not None:
+        widest = max(optima)
+        best = (widest, best[1], float(2 ** optima[widest]))
+    return DecayFit(
+        lr=None,
+        weight_decay=fit,
+        product=None,
+        ridge=None,
+        without_decay=without_decay(trials, others, loss),
+        best=best,
+    )
 
 
 def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +15,8 @@ from mutransfer_cli.fit.table import SAME
 
 
 def fit_optima(
-    groups: Mapping[str, pd.DataFrame],
-    axis: str,
-    spacing: float,
-    scatter_below: float | None = None,
-) -> dict[str, Fit]:
+    optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None = None
+) -> Fit:
     """The exponent of optima that were read off grids.
 
     The true optimum lies anywhere within half a spacing of the best point: a variance of
@@ -28,16 +24,12 @@ def fit_optima(
     that their number makes no error smaller.
 
     Args:
-        groups: one row an optimum with columns `width` and `axis`.
+        optima: one row an optimum with columns `width` and `axis`.
         spacing: of the grids, octaves.
 
     Raises:
         InputError: an optimum that has no logarithm.
     """
-    return {name: _fit(optima, axis, spacing, scatter_below) for name, optima in groups.items()}
-
-
-def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None) -> Fit:
     by_width = log2_of(optima[axis]).groupby(optima["width"])
     widths, counts = by_width.size().index.tolist(), by_width.size().tolist()
     means = by_width.mean().tolist()
@@ -56,8 +48,11 @@ def _fit(optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float |
     return replace(fit, sentence=f"{fit.sentence}; {resolution}")
 
 
-def grid_spacing(optima: pd.Series[float]) -> float:
+def grid_spacing(optima: pd.Series[float], where: str = "") -> float:
     """The smallest gap between different optima, octaves.
+
+    Args:
+        where: whose they are, for the error.
 
     Raises:
         InputError: all are the same, or one has no logarithm.
@@ -65,8 +60,8 @@ def grid_spacing(optima: pd.Series[float]) -> float:
     gaps = np.diff(np.unique(log2_of(optima).to_numpy().round(SAME)))
     if not gaps.size:
         raise InputError(
-            f"all optima of {optima.name} are the same, so that the spacing of their grid cannot "
-            "be seen; give it in octaves with --grid-spacing"
+            f"all optima of {optima.name}{where} are the same, so that the spacing of their grid "
+            "cannot be seen; give it in octaves with --grid-spacing"
         )
     return float(gaps.min())
 

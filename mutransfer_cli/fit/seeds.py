@@ -19,25 +19,30 @@ LEVEL = 0.95  # at which seeds are told from independent noise
 TINY = 1e-9
 
 
-def whole_deviations(away: Array, weight: Array, columns: Array) -> tuple[Array, Mask]:
-    """Deviations without gaps, and which seeds have cells enough to tell, [G, K, S].
-
-    A cell that a seed misses has what the seed shifts elsewhere: level and slope by the columns.
+def seed_lines(away: Array, weight: Array, columns: Array) -> Array:
+    """Level and slope of each seed's deviations over the cells that it has, [G, K, C, S].
 
     Args:
         away: of each loss from its cell's mean, [G, K, C, S]; NaN where a seed has no trial.
-        weight: of the cells in the fit, [G, K, C].
+        weight: of the cells, [G, K, C].
         columns: [G, K, C, P].
     """
     has = ~np.isnan(away)
-    known = np.where(has, away, 0.0)
     by_seed = weight[..., None] * has
     size = columns.shape[-1]
     normal = np.einsum("gkcs,gkci,gkcj->gksij", by_seed, columns, columns) + TINY * np.eye(size)
-    right = np.einsum("gkcs,gkci,gkcs->gksi", by_seed, columns, known)
+    right = np.einsum("gkcs,gkci,gkcs->gksi", by_seed, columns, np.where(has, away, 0.0))
     shift = np.linalg.solve(normal, right[..., None])[..., 0]
-    filled = np.where(has, known, np.einsum("gkci,gksi->gkcs", columns, shift))
-    return filled, by_seed.sum(2) > MOST_MISSING * weight.sum(2)[..., None]
+    lines: Array = np.einsum("gkci,gksi->gkcs", columns, shift)
+    return lines
+
+
+def whole_deviations(away: Array, weight: Array, columns: Array) -> tuple[Array, Mask]:
+    """Deviations with the seed's own line where it has no trial, and which seeds have cells enough
+    to tell, [G, K, S]; arguments as of `seed_lines`."""
+    has = ~np.isnan(away)
+    filled = np.where(has, away, seed_lines(away, weight, columns))
+    return filled, (weight[..., None] * has).sum(2) > MOST_MISSING * weight.sum(2)[..., None]
 
 
 def inflation(
@@ -58,8 +63,9 @@ def inflation(
     observed = squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)
     counted = (seeds >= 2) & np.isfinite(expected)
     ratio = np.where(counted, observed / np.where(counted, np.maximum(expected, TINY**2), 1.0), 0.0)
-    mean_ratio = ratio.sum(1) / np.maximum(counted.sum(1), 1)
-    of_seeds = np.where(counted, seeds - 1, 0).sum(1).astype(np.float64)
+    by_width = np.where(counted, seeds - 1, 0)
+    of_seeds = by_width.sum(1).astype(np.float64)
+    mean_ratio = (ratio * by_width).sum(1) / np.maximum(of_seeds, 1)
     limit = stats.f.ppf(LEVEL, np.maximum(of_seeds, 1), np.maximum(freedom, 0.5))
     alarm = (of_seeds > 0) & (mean_ratio > limit)
     return np.where(alarm, mean_ratio, 1.0), np.where(alarm, of_seeds, freedom)

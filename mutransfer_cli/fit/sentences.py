@@ -151,3 +151,14 @@ def size_warnings(trials: pd.DataFrame, sizes: Sequence[str]) -> dict[str, str]:
         "size_moves_with_width": f"{' and '.join(moving)} changes together with width: the "
         "exponent is that of both together, not of width alone"
     }
+
+
+def decay_warning(trials: pd.DataFrame, axes: Sequence[str]) -> dict[str, str]:
+    """Of a weight decay that varies too little to be an axis."""
+    varies = "weight_decay" in trials and trials["weight_decay"].nunique() > 1
+    if not varies or "weight_decay" in axes:
+        return {}
+    return {
+        "decay_not_fitted": "weight_decay has too few values to be fitted: each optimum is at its "
+        "best one, and nothing says which to use"
+    }

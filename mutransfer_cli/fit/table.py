@@ -58,16 +58,17 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
     shape = (len(sweeps), len(parts) // len(sweeps))
     losses = np.full((len(parts), deep, wide), np.nan)
     x, n = np.full((len(parts), deep), FAR), np.zeros((len(parts), deep))
+    mean = np.zeros((len(parts), deep))
     for index, part in enumerate(parts):
         count, seeds = part.losses.shape
         losses[index, :count, :seeds] = part.losses
         x[index, :count] = part.x
         n[index, :count] = np.isfinite(part.losses).sum(1)
-    total = np.where(np.isnan(losses), 0.0, losses).sum(-1)
+        mean[index, :count] = _cell_means(part.losses)
     return Cells(
         x=x.reshape(*shape, deep),
         losses=losses.reshape(*shape, deep, wide),
-        mean=(total / np.maximum(n, 1)).reshape(*shape, deep),
+        mean=mean.reshape(*shape, deep),
         n=n.reshape(*shape, deep),
         upper=np.array([part.upper for part in parts]).reshape(shape),
         log2_width=np.array([part.log2_width for part in parts]).reshape(shape),
@@ -97,7 +98,7 @@ def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Par
         beyond = diverged - upper
         near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
         upper = float(near.min()) if near.size else upper
-    return _Part(log2_width, cells, _level(losses), upper)
+    return _Part(log2_width, cells, losses, upper)
 
 
 def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
@@ -112,18 +113,24 @@ def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.N
     return np.asarray(np.unique(column, return_inverse=True)[1], dtype=np.intp)
 
 
-def _level(losses: Array) -> Array:
-    """Losses [C, S] without what a seed shifts in the cells that it has, where it misses some.
+def _cell_means(losses: Array) -> Array:
+    """Means [C] of losses [C, S], as if every seed had every cell.
 
-    By the additive model loss = cell + seed. Where every cell has every seed nothing changes;
-    elsewhere a seed's level would look like a slope.
+    By the model loss = cell + level of the seed + slope of the seed: a seed that is missing from
+    some cells would else bend the bowl by what it shifts, and look like noise where it is.
     """
     missing = np.isnan(losses)
-    if not missing.any() or not losses.size:
-        return losses
+    n = np.maximum((~missing).sum(1), 1)
+    means: Array = np.where(missing, 0.0, losses).sum(1) / n
+    if not missing.any():
+        return means
     cell, seed = np.nonzero(~missing)
     cells, seeds = losses.shape
-    design = np.concatenate([np.eye(cells)[cell], np.eye(seeds)[seed]], axis=1)
-    effects = np.linalg.lstsq(design, losses[cell, seed], rcond=None)[0][cells:]
-    levelled: Array = losses - (effects - effects.mean())
-    return levelled
+    x = np.arange(cells) - (cells - 1) / 2
+    of_seed = np.eye(seeds)[seed]
+    design = np.concatenate([np.eye(cells)[cell], of_seed, of_seed * x[cell][:, None]], axis=1)
+    effects = np.linalg.lstsq(design, losses[cell, seed], rcond=None)[0]
+    level, slope = effects[cells : cells + seeds], effects[cells + seeds :]
+    shift = level - level.mean() + (slope - slope.mean()) * x[:, None]
+    means -= np.where(missing, 0.0, shift).sum(1) / n
+    return means

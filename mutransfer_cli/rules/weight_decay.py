@@ -34,6 +34,7 @@ DecayRule = DecayRuleName | Fraction
 DecayConvention = Literal["lr_coupled", "independent"]
 ReadoutDecay = Literal["as_hidden", "none"]
 
+MOST_EXPONENT = 10
 DECAY_SOURCES: dict[DecayRuleName, str] = {
     "none": "no weight decay",
     "constant": "weight decay the same at all widths",
@@ -59,7 +60,13 @@ def parse_decay_rule(text: str) -> DecayRule:
         if text == name:
             return cast(DecayRuleName, name)
     try:
-        return Fraction(text)
+        exponent = Fraction(text)
+        if abs(exponent) <= MOST_EXPONENT:
+            return exponent
+        raise InputError(
+            f"weight decay rule {text}: an exponent of width beyond {MOST_EXPONENT} is none that a "
+            "model could train with"
+        )
     except (ValueError, ZeroDivisionError):
         raise InputError(
             f"weight decay rule {text}: unknown; give {', '.join(get_args(DecayRuleName))}, or an "

@@ -102,13 +102,13 @@ def test_the_horizon_needs_the_steps(run: Run, csv: Path) -> None:
     assert fit.exit_code == 0, fit.stderr
     document = load_yaml(fit.stdout, "fit")
     # independent decay 2^-12 over 1,000 steps of a rate that counts as constant
-    assert document["joint"]["horizon"]["value"] == pytest.approx(1000 * 2**-12, rel=0.05)
-    assert document["joint"]["horizon"]["at_most"]
+    assert document["decay"]["horizon"]["value"] == pytest.approx(1000 * 2**-12, rel=0.05)
+    assert document["decay"]["horizon"]["at_most"]
     assert "short_horizon" in document["axes"]["weight_decay"]["warnings"]
     longer = protocol | {"train": {"batch": 32, "steps": 100_000, "schedule": "linear"}}
     fit = run("fit-exponents", csv, "--protocol", declared(csv, longer))
     document = load_yaml(fit.stdout, "fit")
-    assert document["joint"]["horizon"]["value"] == pytest.approx(50_000 * 2**-12, rel=0.05)
+    assert document["decay"]["horizon"]["value"] == pytest.approx(50_000 * 2**-12, rel=0.05)
     assert "short_horizon" not in document["axes"]["weight_decay"]["warnings"]
 
 
@@ -245,7 +245,10 @@ def test_a_decay_that_varies_without_being_fitted_makes_no_recipe_by_role(
     ("changes", "sentence"),
     [
         ({"optimizer": {"name": "adam"}}, "adam has no decay, and weight_decay varies"),
-        ({"optimizer": {"name": "adamw", "weight_decay": 0.1}}, "is 0.1 and varies in the table"),
+        (
+            {"optimizer": {"name": "adamw", "weight_decay": 0.1}},
+            "is 0.1 and the rows of the table differ",
+        ),
         (
             {"parameterization": {"name": "mup", "base_width": 64, "weight_decay": "none"}},
             "parameterization.weight_decay none has no decay",
@@ -317,3 +320,34 @@ def test_a_target_key_that_the_protocol_does_not_say_is_named(run: Run, csv: Pat
     fit = run("fit-exponents", csv, "--protocol", declared(csv, PROTOCOL))
     result = run("transfer", "--width", 1024, "--target", "depth=12", stdin=fit.stdout)
     assert "depth: the protocol of the fit does not say it, and the target has 12" in result.stderr
+
+
+def test_a_rule_without_decay_makes_no_recipe_with_some(run: Run, csv: Path) -> None:
+    rule = {"name": "mup", "base_width": 64, "weight_decay": "none"}
+    pd.read_csv(csv).assign(weight_decay=1e-3).to_csv(csv, index=False)
+    recipe = recipe_of(run, csv, "--protocol", declared(csv, PROTOCOL | {"parameterization": rule}))
+    decays = [role["weight_decay"]["value"] for role in recipe["roles"].values()]
+    assert {recipe["base_weight_decay"]["value"], *decays} == {0.0}
+
+
+def test_groups_of_optima_have_their_own_axes_and_grids(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "optima.csv"
+    lines = ["width,lr,weight_decay,g"]
+    for group, decay, factor in (("a", 0.1, 1.0), ("b", 0.2, 1.01)):
+        lines += [
+            f"{w},{factor * 2.0 ** (-8 - k / 2)},{decay},{group}"
+            for k, w in enumerate((64, 128, 256))
+        ]
+    path.write_text("\n".join(lines))
+    together = load_yaml(run("fit-exponents", path, "--optima", "--by", "g").stdout, "fit")
+    path.write_text("\n".join(lines[:4]))
+    alone = load_yaml(run("fit-exponents", path, "--optima").stdout, "fit")
+    assert together["groups"]["a"]["axes"] == alone["axes"]
+    assert together["groups"]["b"]["weight_decay"] == 0.2
+
+
+def test_a_slope_that_no_loss_has_is_named(run: Run, csv: Path) -> None:
+    fit = run("fit-exponents", csv)
+    result = run("transfer", "--width", 1024, "--loss-per-doubling", 1e-12, stdin=fit.stdout)
+    assert result.exit_code == 2
+    assert "--loss-per-doubling 1e-12: no compute buys" in result.stderr

@@ -49,12 +49,12 @@ def fitted(run: Run, tmp_path: Path) -> Callable[..., Any]:
 def test_both_exponents_and_that_of_their_product(fitted: Callable[..., Any]) -> None:
     document = fitted(table_of(World(-1.0, 0.5, ratio=0.5)), *COUPLED)
     assert document["decay_convention"] == "lr_coupled"
-    found = document["axes"] | {"product": document["joint"]["product"]}
+    found = document["axes"] | {"product": document["decay"]["product"]}
     for name, truth in {"lr": -1.0, "weight_decay": 0.5, "product": -0.5}.items():
         exponent = found[name]["exponent"]
         assert exponent["low"] <= truth <= exponent["high"]
         assert exponent["high"] - exponent["low"] < 0.3
-    assert document["joint"]["ridge"] is None
+    assert document["decay"]["ridge"] is None
 
 
 def test_a_ridge_is_reported_as_exactly_that(fitted: Callable[..., Any]) -> None:
@@ -62,7 +62,7 @@ def test_a_ridge_is_reported_as_exactly_that(fitted: Callable[..., Any]) -> None
     for axis in document["axes"].values():
         assert (axis["status"], axis["exponent"]) == ("ridge", None)
         assert "only lr * weight_decay is identified" in axis["sentence"]
-    ridge, product = document["joint"]["ridge"], document["joint"]["product"]
+    ridge, product = document["decay"]["ridge"], document["decay"]["product"]
     assert ridge["product_only"]
     assert ridge["angle"] == pytest.approx(45, abs=1.5)
     assert product["exponent"]["low"] <= -0.5 <= product["exponent"]["high"]
@@ -70,12 +70,12 @@ def test_a_ridge_is_reported_as_exactly_that(fitted: Callable[..., Any]) -> None
 
 def test_a_ridge_of_another_direction_identifies_no_product(fitted: Callable[..., Any]) -> None:
     document = fitted(table_of(World(-0.5, 0.0, ratio=0.0, angle=60)), *COUPLED, exit_code=4)
-    joint = document["joint"]
-    assert not joint["ridge"]["product_only"]
-    assert joint["product"]["status"] == "ridge"
-    assert "only what lies across it" in joint["product"]["sentence"]
+    decay = document["decay"]
+    assert not decay["ridge"]["product_only"]
+    assert decay["product"]["status"] == "ridge"
+    assert "only what lies across it" in decay["product"]["sentence"]
     truth = World(-0.5, 0.0, angle=60).across
-    assert joint["ridge"]["exponent"]["low"] <= truth <= joint["ridge"]["exponent"]["high"]
+    assert decay["ridge"]["exponent"]["low"] <= truth <= decay["ridge"]["exponent"]["high"]
 
 
 def test_under_independent_decay_the_product_is_weight_decay_alone(
@@ -83,8 +83,8 @@ def test_under_independent_decay_the_product_is_weight_decay_alone(
 ) -> None:
     upright = table_of(World(0.0, -0.5, ratio=0.0, angle=90))
     document = fitted(upright, "--decay-convention", "independent", exit_code=4)
-    assert document["joint"]["ridge"]["product_only"]
-    exponent = document["joint"]["product"]["exponent"]
+    assert document["decay"]["ridge"]["product_only"]
+    exponent = document["decay"]["product"]["exponent"]
     assert exponent["low"] <= -0.5 <= exponent["high"]
 
 
@@ -94,7 +94,7 @@ def test_runs_without_decay_are_kept_out_of_the_fit_and_shown(
     world = World(-1.0, 0.5, ratio=0.5)
     with_zero = fitted(table_of(world, without_decay=True), *COUPLED)
     assert with_zero["axes"] == fitted(table_of(world), *COUPLED)["axes"]
-    without = with_zero["joint"]["without_decay"]
+    without = with_zero["decay"]["without_decay"]
     assert list(without) == [128, 256, 512, 1024]
     assert all(0.05 < best["excess"] < 0.3 for best in without.values())
     table_of(world, without_decay=True).to_csv(tmp_path / "runs.csv", index=False)
@@ -136,7 +136,7 @@ def test_groups_are_fitted_each_on_its_own(fitted: Callable[..., Any]) -> None:
     groups = fitted(both, *COUPLED, "--by", "variant")["groups"]
     assert groups["bowl"]["axes"] == fitted(bowl, *COUPLED)["axes"]
     assert groups["ridge"]["axes"]["lr"]["status"] == "ridge"
-    assert groups["ridge"]["joint"]["product"]["status"] == "ok"
+    assert groups["ridge"]["decay"]["product"]["status"] == "ok"
 
 
 def test_the_recipe_carries_the_fitted_decay(
@@ -167,7 +167,7 @@ def test_a_width_swept_without_decay_alone_is_shown(fitted: Callable[..., Any]) 
     only = table[(table["width"] < 2048) | (table["weight_decay"] == 0)]
     document = fitted(only, *COUPLED)
     assert document["axes"]["lr"]["optimum"][2048]["status"] == "too_few_points"
-    assert document["joint"]["without_decay"][2048]["excess"] is None
+    assert document["decay"]["without_decay"][2048]["excess"] is None
 
 
 def test_the_horizon_is_that_of_a_width_with_finite_losses(
@@ -180,7 +180,36 @@ def test_the_horizon_is_that_of_a_width_with_finite_losses(
     )
     table = table_of(World(-1.0, 0.5, ratio=0.5))
     diverged = table.assign(loss=table["loss"].mask(table["width"] == 1024))
-    horizon = fitted(diverged, "--protocol", protocol)["joint"]["horizon"]
+    horizon = fitted(diverged, "--protocol", protocol)["decay"]["horizon"]
     assert horizon["width"] == 512
-    found = fitted(table, "--protocol", protocol)["joint"]["horizon"]
+    found = fitted(table, "--protocol", protocol)["decay"]["horizon"]
     assert found["width"] == 1024
+
+
+def test_weight_decay_alone_has_its_zero_rows_and_horizon_too(
+    fitted: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The learning rate is held: nothing to fit jointly."""
+    protocol = tmp_path / "protocol.yaml"
+    protocol.write_text(
+        "{schema: mutransfer.protocol/1, optimizer: {name: adamw}, train: {batch: 1, steps: 100},"
+        " parameterization: {name: standard, base_width: 128, decay_convention: lr_coupled,"
+        " lr_rule: global, weight_decay: constant}}"
+    )
+    table = table_of(World(0.0, 0.5, ratio=0.5), without_decay=True)
+    held = table[table["lr"] == 2**-8]
+    document = fitted(held, "--protocol", protocol)
+    assert list(document["axes"]) == ["weight_decay"]
+    decay = document["decay"]
+    assert decay["product"] is None
+    assert list(decay["without_decay"]) == [128, 256, 512, 1024]
+    horizon = decay["horizon"]
+    optimum = document["axes"]["weight_decay"]["optimum"][1024]["value"]
+    assert horizon["value"] == pytest.approx(100 * 2**-8 * optimum)
+
+
+def test_losses_that_are_all_equal_have_no_optimum(fitted: Callable[..., Any]) -> None:
+    """Whatever curvature rounding gives them."""
+    for constant in (5.03, 3.0, 0.0031):
+        document = fitted(table_of(World()).assign(loss=constant), *COUPLED, exit_code=4)
+        assert document["axes"]["lr"]["status"] == "insufficient"
