@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from mutransfer_cli.emit.powers import MOST_OCTAVES, power_of_two
+from mutransfer_cli.emit.octaves import MOST_OCTAVES, from_octaves
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.files.recipe import Forecast, Quantity
@@ -45,7 +45,7 @@ def forecast(
             )
         multiplier = 2 ** (excess / loss_per_doubling)
     what = f"the prediction of {name} at width {width}"
-    low, high = (power_of_two(math.log2(value) + side * half_width, what) for side in (-1, 1))
+    low, high = (from_octaves(math.log2(value) + side * half_width, what) for side in (-1, 1))
     return Forecast(
         low=low,
         high=high,
@@ -80,4 +80,4 @@ def by_forms(axis: Axis, width: int) -> dict[Form, float]:
 
 
 def _bounded(value: float, octaves: float) -> float:
-    return power_of_two(math.log2(value) + octaves, "a form beside the line")
+    return from_octaves(math.log2(value) + octaves, "a form beside the line")

@@ -10,7 +10,7 @@ from typing import Any
 from mutransfer_cli import __version__
 from mutransfer_cli.emit.by_rule import holds_for, rule_part
 from mutransfer_cli.emit.forecast import forecast
-from mutransfer_cli.emit.powers import power_of_two
+from mutransfer_cli.emit.octaves import from_octaves
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents, Group
 from mutransfer_cli.files.recipe import (
@@ -142,10 +142,10 @@ def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
     value = math.log2(line.value) + exponent.value * octaves
     what = f"the interval of {name} at width {width}"
     return Quantity(
-        value=power_of_two(value, what),
+        value=from_octaves(value, what),
         status="fitted",
-        low=power_of_two(value - half_width, what),
-        high=power_of_two(value + half_width, what),
+        low=from_octaves(value - half_width, what),
+        high=from_octaves(value + half_width, what),
         level=exponent.level,
         source=f"fitted line over {sum(o.status == 'ok' for o in axis.optimum.values())} widths",
     )

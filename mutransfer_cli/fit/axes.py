@@ -77,13 +77,14 @@ def _by_loss(
 ) -> tuple[dict[str, dict[str, Fit]], dict[str, DecayFit]]:
     """Fits by axis and group of groups with the same axes, and what goes with a weight decay."""
     joint: dict[str, DecayFit] = {}
-    if set(PAIR) <= set(axes):
+    together = set(PAIR) <= set(axes)
+    if together:
         assert convention is not None, "callers refuse weight decays without a convention"
         rest = [axis for axis in axes if axis not in PAIR]
         joint = fit_decay(groups, convention, rest, loss, scatter_below)
     fits: dict[str, dict[str, Fit]] = {}
     for axis in axes:
-        if axis in PAIR and set(PAIR) <= set(axes):
+        if together and axis in PAIR:
             fits[axis] = {name: getattr(fit, axis) for name, fit in joint.items()}
             continue
         others = [other for other in varying(groups, axes) if other != axis]

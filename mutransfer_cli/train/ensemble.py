@@ -85,6 +85,8 @@ class Ensemble:
         before_readout = getattr(self.model, "before_readout", None)
         self.trunk = Trunk(self.model, before_readout) if before_readout else None
         self.train, self.device, self.compiled = train, device, compiled
+        # of the seeds started last: trials that take a slot one by one mostly share theirs
+        self.noise: dict[int, list[Tensor]] = {}
         self.by_trial = device.type == "cpu" and not compiled
         self.rule = build_rule(optimizer)
         self.apply_ = build_update(self.rule, self.by_trial)
@@ -107,15 +109,11 @@ class Ensemble:
         for plan in plans:
             refuse_other_parameters(plan, self.model)
         params: Stack = {}
-        drawn = {seed: stream_generator(seed, "init") for seed in seeds}
+        self.noise = {seed: self.noise.get(seed) or draw(plans[0], seed) for seed in seeds}
         for index, planned in enumerate(plans[0]):
-            noise = {
-                seed: torch.randn(planned.shape, generator=generator).to(self.dtype)
-                for seed, generator in drawn.items()
-            }
             stack = torch.stack(
                 [
-                    plan[index].init_std * noise[seed]
+                    plan[index].init_std * self.noise[seed][index].to(self.dtype)
                     for plan, seed in zip(plans, seeds, strict=True)
                 ]
             )
@@ -168,6 +166,12 @@ class Ensemble:
         if self.train.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def draw(plan: Plan, seed: int) -> list[Tensor]:
+    """Standard normal values of every parameter, the same for a seed whatever the trial."""
+    generator = stream_generator(seed, "init")
+    return [torch.randn(planned.shape, generator=generator) for planned in plan]
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from mutransfer_cli.errors import InsufficientEvidence
 MOST_OCTAVES = 200.0  # beyond it nothing is a hyperparameter, and floats soon end
 
 
-def power_of_two(octaves: float, what: str) -> float:
+def from_octaves(octaves: float, what: str) -> float:
     """2^octaves.
 
     Raises:
