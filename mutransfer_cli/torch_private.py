@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from operator import attrgetter
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -120,3 +122,31 @@ def _batched_cpu_attention(
         functorch._add_batch_dim(x.unflatten(0, (trials, -1)), 0, level) for x in results
     )
     return out, logsumexp
+
+
+def prepare_inductor() -> None:
+    """What torch.compile should know before it first compiles.
+
+    Compiled code is kept in the user's cache folder, so that a second run starts in seconds; a
+    folder of the user's own in TORCHINDUCTOR_CACHE_DIR stays. Norms that share one gain get wrong
+    gradients from one optimisation of torch 2.10 to 2.13 (pytorch #193061): it is off.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    import torch._inductor.config as inductor
+
+    if hasattr(inductor.triton, "mix_order_reduction"):
+        inductor.triton.mix_order_reduction = False
+
+
+def cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mutransfer"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; yes where torch does not say."""
+    try:
+        checks = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+    except AttributeError:
+        return True
+    return any(check() for check in checks)

@@ -14,19 +14,20 @@ from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.tables import console, duration, power_of_two
 
 if TYPE_CHECKING:
-    from mutransfer_cli.files.records import TrialRecord
+    from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
     from mutransfer_cli.train.loop import Progress
 
 
 @dataclass
 class _Width:
-    """What is known of one width: its records, and the trials in training if there are some."""
+    """What is known of one width: its records, and its groups in training."""
 
     trials: int
     trial_flops: float
     trial_tokens: int
     records: list[TrialRecord] = field(default_factory=list)
-    running: Progress | None = None
+    running: dict[str, Progress] = field(default_factory=dict)
+    of_peak: float | None = None
     tokens: int = 0
     seconds: float = 0.0
 
@@ -35,12 +36,12 @@ class _Width:
 
     @property
     def diverged(self) -> int:
-        now = self.running.running - self.running.alive if self.running else 0
-        return self.count("diverged") + now
+        now = (progress.running - progress.alive for progress in self.running.values())
+        return self.count("diverged") + sum(now)
 
     @property
     def alive(self) -> int:
-        return self.count("ok") + (self.running.alive if self.running else 0)
+        return self.count("ok") + sum(progress.alive for progress in self.running.values())
 
     @property
     def best(self) -> str:
@@ -49,9 +50,9 @@ class _Width:
 
     @property
     def tokens_per_second(self) -> float:
-        """Since the display began; 0 before anything was trained."""
-        tokens = self.tokens + (self.running.tokens if self.running else 0)
-        seconds = self.seconds + (self.running.seconds if self.running else 0.0)
+        """Of one device, since the display began; 0 before anything was trained."""
+        tokens = self.tokens + sum(progress.tokens for progress in self.running.values())
+        seconds = self.seconds + sum(progress.seconds for progress in self.running.values())
         return tokens / seconds if seconds else 0.0
 
     @property
@@ -65,9 +66,8 @@ class _Width:
 
     @property
     def flops_left(self) -> float:
-        left = float(self.trials - len(self.records))
-        if self.running:
-            left -= self.running.trials_done
+        done = sum(progress.trials_done for progress in self.running.values())
+        left = self.trials - len(self.records) - done
         return self.trial_flops * max(0.0, left)
 
 
@@ -78,7 +78,6 @@ class SweepDisplay:
         trials, trial_flops: of each width.
         trial_tokens: that each trial is trained on.
         recorded: records from before.
-        peak: FLOP/s of the device's matrix units in the run's precision.
     """
 
     def __init__(
@@ -87,9 +86,7 @@ class SweepDisplay:
         trial_flops: Mapping[int, float],
         trial_tokens: int,
         recorded: Sequence[TrialRecord],
-        peak: float,
     ) -> None:
-        self._peak = peak
         self._widths = {
             width: _Width(trials[width], trial_flops[width], trial_tokens) for width in trials
         }
@@ -112,14 +109,19 @@ class SweepDisplay:
         else:
             self._console.print(self._table())
 
-    def stepped(self, width: int, progress: Progress) -> None:
-        self._widths[width].running = progress
+    def stepped(self, width: int, group: str, progress: Progress) -> None:
+        self._widths[width].running[group] = progress
 
-    def recorded(self, width: int, records: Sequence[TrialRecord]) -> None:
+    def measured(self, throughput: ThroughputRecord) -> None:
+        self._widths[throughput.width].of_peak = throughput.of_peak
+
+    def recorded(self, records: Sequence[TrialRecord]) -> None:
+        """Records of trials of one group."""
+        width = records[0].width
         at = self._widths[width]
-        if at.running is not None:
-            at.tokens, at.seconds = at.tokens + at.running.tokens, at.seconds + at.running.seconds
-        at.running = None
+        before = at.running.pop(records[0].group, None)
+        if before is not None:
+            at.tokens, at.seconds = at.tokens + before.tokens, at.seconds + before.seconds
         at.records += records
         if not self._console.is_terminal:
             note(
@@ -149,7 +151,7 @@ class SweepDisplay:
             f"{at.tokens_per_second:,.0f}",
             f"{at.trials_per_hour:,.0f}",
             f"{at.flops_per_second:.1e}",
-            f"{at.flops_per_second / self._peak:.0%}",
+            "-" if at.of_peak is None else f"{at.of_peak:.0%}",
         )
 
     def _table(self) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from mutransfer_cli.errors import InputError, SweepIncomplete, SweepInterrupted
 if TYPE_CHECKING:
     import torch
 
-    from mutransfer_cli.files.records import TrialRecord
+    from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
     from mutransfer_cli.sweep.store import RecordStore
 
@@ -49,7 +48,8 @@ def sweep_proxy(
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     compile: Annotated[
-        Compile, typer.Option(help="torch.compile; auto is on for CUDA, off for a CPU.")
+        Compile,
+        typer.Option(help="torch.compile; auto: on CUDA, where it saves more time than it takes."),
     ] = Compile.auto,
     checkpoint_every: Annotated[
         float,
@@ -75,12 +75,14 @@ def sweep_proxy(
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec
-    from mutransfer_cli.sweep.prepare import Sweep, choose_device
+    from mutransfer_cli.sweep.prepare import Sweep, choose_device, slow_precision
 
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
     loaded, path = load_spec(spec)
-    chosen = choose_device(device.value, loaded.train.precision)
+    chosen = choose_device(device.value, loaded.train.precision, loaded.deterministic)
+    if slow := slow_precision(chosen, loaded.train.precision):
+        note(f"warning: {slow}")
     sweep = Sweep.prepare(loaded, path.parent)
     name = path.stem
     if shard is not None:
@@ -91,10 +93,12 @@ def sweep_proxy(
         _print_price(sweep, folder, chosen)
         return
 
+    from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.store import RecordStore
 
+    settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
     with RecordStore(folder, sweep.header(chosen)) as store:
-        _run(sweep, store, chosen, compile, checkpoint_every or float("inf"))
+        _run(sweep, store, chosen, settings)
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:
@@ -105,18 +109,11 @@ def _parse_shard(shard: str) -> tuple[int, int]:
     return part, parts
 
 
-def _run(
-    sweep: Sweep,
-    store: RecordStore,
-    device: torch.device,
-    compile: Compile,
-    checkpoint_every: float,
-) -> None:
+def _run(sweep: Sweep, store: RecordStore, device: torch.device, settings: Settings) -> None:
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
     from mutransfer_cli.sweep.local import run
     from mutransfer_cli.train.cost import trial_cost
-    from mutransfer_cli.train.peak import matrix_peak
 
     echo = _Echo(enabled=not sys.stdout.isatty())
     echo.file(store.path)
@@ -126,20 +123,10 @@ def _run(
         {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
         sweep.protocol.batch_tokens * sweep.protocol.train.steps,
         [store.trials[trial] for trial in wanted if trial in store.trials],
-        matrix_peak(device, sweep.protocol.train.precision),
     )
     try:
         with display, Interrupt() as interrupt:
-            run(
-                sweep,
-                store,
-                device,
-                compile.value,
-                display,
-                echo.records,
-                interrupt.check,
-                checkpoint_every,
-            )
+            run(sweep, store, device, settings, display, echo.write, interrupt.check)
     except KeyboardInterrupt:
         raise SweepInterrupted(
             f"interrupted; {len(store.trials)} records are in {store.path}; "
@@ -165,9 +152,6 @@ class _Echo:
         with path.open("rb") as content:
             while self._enabled and (block := content.read(BLOCK)):
                 self.write(block)
-
-    def records(self, records: Sequence[TrialRecord]) -> None:
-        self.write(b"".join(record.line() for record in records))
 
     def write(self, data: bytes) -> None:
         if not self._enabled:

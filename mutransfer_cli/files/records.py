@@ -1,4 +1,5 @@
-"""Trial records, `schema: mutransfer.trial/1`: one sweep header, then one line per trial."""
+"""Trial records, `schema: mutransfer.trial/1`: one sweep header, then one line per trial, and one
+per width and run with its throughput."""
 
 from __future__ import annotations
 
@@ -206,6 +207,36 @@ class TrialRecord(Closed):
         return json_line(self.model_dump(mode="json", by_alias=True))
 
 
+class ThroughputRecord(Strict):
+    """How fast the trials of a width were trained, by one device in one run.
+
+    Attributes:
+        tokens, seconds: trained on, and taken, without `start_seconds` to build and compile.
+        trials_per_hour: whole trials that so many tokens a second are.
+        flops_per_second: model FLOPs, forward and backward.
+        matrix_peak: FLOP/s of a large matrix product on the device in the run's precision.
+        of_peak: the first over the second.
+    """
+
+    kind: Literal["throughput"] = "throughput"
+    width: Count
+    group: str
+    group_size: Count
+    device: str
+    compiled: bool
+    tokens: Natural
+    seconds: NonNegative
+    start_seconds: NonNegative
+    tokens_per_second: NonNegative
+    trials_per_hour: NonNegative
+    flops_per_second: NonNegative
+    matrix_peak: Positive
+    of_peak: NonNegative
+
+    def line(self) -> bytes:
+        return json_line(self.model_dump(mode="json"))
+
+
 FIELDS = {field.alias or name: name for name, field in TrialRecord.model_fields.items()}
 FIELDS_SET = set(FIELDS.values())
 
@@ -258,9 +289,10 @@ def parse_records(
         if record is None:
             if not line.strip():
                 continue
-            found = _header_or_trial(line, f"{where} line {number}", header)
+            found = _other_line(line, f"{where} line {number}", header)
             if isinstance(found, SweepHeader):
                 header = header or found
+            if not isinstance(found, TrialRecord):
                 continue
             record = found
         before = trials.get(record.trial)
@@ -269,10 +301,11 @@ def parse_records(
     return Records(header, tuple(trials.values()), torn) if header else None
 
 
-def _header_or_trial(
+def _other_line(
     line: bytes, where: str, header: SweepHeader | None
-) -> SweepHeader | TrialRecord:
-    """A line as people may write it, after the header so far; an InputError says what is wrong."""
+) -> SweepHeader | TrialRecord | ThroughputRecord:
+    """A header, a throughput, or a trial as people may write it, after the header so far; an
+    InputError says what is wrong."""
     data = _parse_line(line, where)
     if data.get("kind") == "sweep":
         found = validated(SweepHeader, data, where)
@@ -288,6 +321,8 @@ def _header_or_trial(
             f"{where}: a trial before the sweep header; the first line must be "
             '{"schema": "mutransfer.trial/1", "kind": "sweep", ...}'
         )
+    if data.get("kind") == "throughput":
+        return validated(ThroughputRecord, data, where)
     # records of sweeps before weight decay was an axis hold it in the protocol alone
     data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
     return validated(TrialRecord, data, where)

@@ -194,7 +194,12 @@ class SweepGrid(Strict):
 
 
 class SweepSpec(Strict):
-    """A sweep: the protocol that its trials share, and the grid of trials."""
+    """A sweep: the protocol that its trials share, and the grid of trials.
+
+    Attributes:
+        deterministic: the same bits in every run on one kind of GPU, at some cost in speed; on a
+            CPU they are in any case. No part of the protocol.
+    """
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
     model: ModelSpec = ModelSpec()
@@ -203,6 +208,7 @@ class SweepSpec(Strict):
     optimizer: OptimizerSpec = AdamWSpec()
     train: TrainSpec
     sweep: SweepGrid
+    deterministic: bool = False
 
     @model_validator(mode="after")
     def heads_divide_widths(self) -> SweepSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +26,9 @@ from mutransfer_cli.proxies.build import base_plan, build_proxy
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.rules.plan import AxisName, BaseParameter
 from mutransfer_cli.sweep.trials import Trial, expand
+from mutransfer_cli.torch_private import cpu_has_bf16
 from mutransfer_cli.train.ensemble import Ensemble, Plan
+from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
 
@@ -88,9 +91,9 @@ class Sweep:
     def jobs(self, trials: Iterable[Trial]) -> list[Job]:
         return [Job(trial.id, self.trial_plan(trial), trial.seed) for trial in trials]
 
-    def trainer(self, width: int, text: DeviceText, compiled: bool) -> Trainer:
+    def trainer(self, width: int, text: DeviceText, execution: Execution = EAGER) -> Trainer:
         train, optimizer = self.protocol.train, self.protocol.optimizer
-        ensemble = Ensemble(self.model(width), train, optimizer, text.train.device, compiled)
+        ensemble = Ensemble(self.model(width), train, optimizer, text.train.device, execution)
         return Trainer(ensemble, text, train)
 
 
@@ -108,7 +111,7 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} {name}"
 
 
-def choose_device(name: DeviceName, precision: str) -> torch.device:
+def choose_device(name: DeviceName, precision: str, deterministic: bool = False) -> torch.device:
     """The device of a run, with its matrix precision set.
 
     Raises:
@@ -125,4 +128,24 @@ def choose_device(name: DeviceName, precision: str) -> torch.device:
         raise InputError("train.precision: tf32 exists on CUDA only; use fp32 on a CPU")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        if deterministic:
+            make_deterministic()
     return device
+
+
+def make_deterministic() -> None:
+    """Same bits in every run on one kind of GPU; on a CPU that is so in any case."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first matrix product
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward is not
+
+
+def slow_precision(device: torch.device, precision: str) -> str:
+    """A sentence where the device only emulates the precision; else empty."""
+    if precision == "bf16" and device.type == "cpu" and not cpu_has_bf16():
+        return (
+            "train.precision: this CPU has no bf16 units, and products in bf16 take 36 to 63 times "
+            "as long as in fp32; use fp32"
+        )
+    return ""

@@ -9,9 +9,11 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.records import TrialRecord
+from mutransfer_cli.sweep.choice import Queue, Settings, size_of_group, with_capture
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.trials import pending, slot_count
-from mutransfer_cli.train.cost import group_size, trial_cost
+from mutransfer_cli.sweep.trials import pending
+from mutransfer_cli.train.execution import EAGER
+from mutransfer_cli.train.group_size import GroupSize, most_slots, slot_count
 
 LONGEST_TIMED_STEP = 5.0  # seconds; longer steps are extrapolated from a smaller width
 
@@ -42,28 +44,32 @@ class WidthPrice:
 def price(
     sweep: Sweep, recorded: Mapping[str, TrialRecord], device: torch.device
 ) -> Iterator[WidthPrice]:
-    """Prices each width by timing a few uncompiled steps of one group on the device."""
+    """Prices each width by timing a few uncompiled steps of groups on the device."""
     throughput = 0.0
-    text = DeviceText.on(device, sweep.corpus)
+    text, settings = DeviceText.on(device, sweep.corpus), Settings("off", False, float("inf"))
+    steps = sweep.protocol.train.steps
     for width, trials in sweep.trials.items():
-        cost, size = trial_cost(sweep.protocol, width), group_size(sweep.protocol, width, device)
-        to_run = len(pending(trials, recorded))
-        group = trials[: slot_count(len(trials), size)]
-        steps = sweep.protocol.train.steps
-        flops_step = cost.flops / steps * len(group)
+        queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
+        cost, to_run = queue.cost, len(pending(trials, recorded))
+        most = most_slots(sweep.protocol, width, cost, device)
+        flops_step = cost.flops / steps * slot_count(len(trials), most)
         measured = not throughput or flops_step / throughput < LONGEST_TIMED_STEP
         if measured:
-            trainer = sweep.trainer(width, text, compiled=False)
-            seconds = trainer.seconds_per_step(sweep.jobs(group))
-            throughput = flops_step / seconds
+            execution = with_capture(EAGER, queue, settings)
+            size = size_of_group(queue, execution, settings, always=True)
+            assert size.seconds is not None, "asked for"
+            throughput = cost.flops / steps / size.seconds
+        else:
+            slots = slot_count(len(trials), most)
+            size = GroupSize(slots, cost.memory(slots))
         yield WidthPrice(
             width=width,
             trials=len(trials),
             pending=to_run,
             parameters=cost.parameters,
-            group_size=len(group),
+            group_size=size.slots,
             flops=cost.flops * to_run,
-            memory=cost.memory * len(group),
+            memory=size.memory,
             seconds=cost.flops * to_run / throughput,
             measured=measured,
         )

@@ -14,6 +14,7 @@ from mutransfer_cli.files.records import (
     Protocol,
     Records,
     SweepHeader,
+    ThroughputRecord,
     TrialRecord,
     difference,
     json_line,
@@ -80,6 +81,9 @@ class RecordStore:
         self._write(self._curves, self.curves_path, b"".join(map(json_line, curves)))
         self._write(self._trials, self.path, b"".join(record.line() for record in records))
         self.trials |= {record.trial: record for record in records}
+
+    def append_throughput(self, throughput: ThroughputRecord) -> None:
+        self._write(self._trials, self.path, throughput.line())
 
     def __enter__(self) -> RecordStore:
         return self

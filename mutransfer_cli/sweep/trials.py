@@ -1,4 +1,4 @@
-"""The trials of a spec, and how many train side by side."""
+"""The trials of a spec."""
 
 from __future__ import annotations
 
@@ -42,9 +42,3 @@ def pending(trials: Sequence[Trial], recorded: Mapping[str, TrialRecord]) -> lis
     """The trials without a finished record."""
     done = {key for key, record in recorded.items() if record.status != "failed"}
     return [trial for trial in trials if trial.id not in done]
-
-
-def slot_count(trials: int, most: int) -> int:
-    """As few rounds as `most` at a time allow, and in them as few idle slots as possible."""
-    rounds = -(-trials // most)
-    return -(-trials // rounds)

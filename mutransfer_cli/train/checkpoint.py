@@ -5,29 +5,50 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from mutransfer_cli.train.slots import Job, Slots
+from mutransfer_cli.train.slots import Slots
 
-CHECKPOINT_SCHEMA = "mutransfer.checkpoint/1"
+CHECKPOINT_SCHEMA = "mutransfer.checkpoint/2"
 MOST_TIME = 0.05  # of the training, that writing may take
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trial in training: the steps it has done, and its part of the state of the slots."""
+
+    steps: int
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """On CUDA the last digits of a result depend on these: who goes on keeps them."""
+
+    slots: int
+    compiled: bool
 
 
 class Checkpoint:
     """One file, replaced in one step: a reader sees the old state or the new, never half of one.
 
     A run that goes on from it ends with the same losses as one that was not cut off: bit for bit
-    on a CPU, to rounding on CUDA.
+    on a CPU and with `deterministic: true`, else on CUDA to rounding.
 
     Args:
         path: of the file; its folder exists.
         protocol_hash: of the sweep.
         every: seconds between two writes, or longer where writing takes long; infinite: never.
         warn: gets a sentence when a file cannot be used.
+
+    Attributes:
+        waiting: trials of the file that have not yet come back into a slot, by id.
     """
 
     def __init__(
@@ -35,35 +56,30 @@ class Checkpoint:
     ) -> None:
         self.path, self.protocol_hash, self.every, self.warn = path, protocol_hash, every, warn
         self.due = time.monotonic() + every
+        self.waiting: dict[str, Saved] = {}
 
-    def restore(self, slots: Slots, jobs: Sequence[Job]) -> None:
-        """Fills slots with those of the jobs that were in training, as many as there is room."""
+    def read(self, wanted: Container[str]) -> Shape | None:
+        """Takes up the wanted trials that were in training, and says how they were run."""
         found = self._read() if self.path.exists() else None
+        self.waiting = {}
         if found is None:
-            return
-        by_id = {job.id: job for job in jobs}
-        state, rows = found["state"], enumerate(zip(found["trials"], found["steps"], strict=True))
-        kept = [(row, by_id[trial], steps) for row, (trial, steps) in rows if trial in by_id]
-        for slot, (row, job, steps) in enumerate(kept[: len(slots.jobs)]):
-            slots.restore(slot, {name: stack[row] for name, stack in state.items()}, job, steps)
+            return None
+        self.waiting = {
+            trial: Saved(steps, {name: rows[row] for name, rows in found["state"].items()})
+            for row, (trial, steps) in enumerate(found["trials"].items())
+            if trial in wanted
+        }
+        return Shape(found["slots"], found["compiled"])
 
     def keep(self, slots: Slots, at_once: bool = False) -> None:
         """Writes the state when it is due; the run goes on if the disk refuses."""
         if self.every == float("inf") or (not at_once and time.monotonic() < self.due):
             return
         started = time.monotonic()
-        busy = slots.busy
-        content = {
-            "schema": CHECKPOINT_SCHEMA,
-            "protocol_hash": self.protocol_hash,
-            "trials": [job.id for job in slots.jobs if job is not None],
-            "steps": [slots.steps_done[slot] for slot in busy],
-            "state": {name: stack.detach()[busy].cpu() for name, stack in slots.state().items()},
-        }
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
             with temporary.open("wb") as file:
-                torch.save(content, file)
+                torch.save(self._content(slots), file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
@@ -75,6 +91,23 @@ class Checkpoint:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+    def _content(self, slots: Slots) -> dict[str, Any]:
+        """Trials in slots and those still waiting, their states stacked by name."""
+        busy, waiting = slots.busy, list(self.waiting.values())
+        steps = [slots.steps_done[slot] for slot in busy] + [saved.steps for saved in waiting]
+        ids = [job.id for job in slots.jobs if job is not None] + list(self.waiting)
+        return {
+            "schema": CHECKPOINT_SCHEMA,
+            "protocol_hash": self.protocol_hash,
+            "slots": len(slots.jobs),
+            "compiled": slots.ensemble.execution.compiled,
+            "trials": dict(zip(ids, steps, strict=True)),
+            "state": {
+                name: torch.stack([*stack.detach()[busy].cpu(), *(s.state[name] for s in waiting)])
+                for name, stack in slots.state().items()
+            },
+        }
 
     def _read(self) -> dict[str, Any] | None:
         """The content of the file; None, and a warning, where it cannot be used."""

@@ -23,7 +23,9 @@ from mutransfer_cli.optim.clip import clip_
 from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
-from mutransfer_cli.torch_private import batch_cpu_attention
+from mutransfer_cli.torch_private import batch_cpu_attention, prepare_inductor
+from mutransfer_cli.train.embedding import capturable_embeddings
+from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loss_head import linear_cross_entropy
 from mutransfer_cli.train.optimizer import build_rule, build_update
 
@@ -68,7 +70,7 @@ class Ensemble:
         model: the proxy at this width; its own values are never used. With a method
             `before_readout(tokens)`, [B, S, D], the logits of all tokens are never held at once.
         train: clip and precision.
-        compiled: torch.compile the losses and the update.
+        execution: how the steps are run.
     """
 
     def __init__(
@@ -77,24 +79,27 @@ class Ensemble:
         train: TrainSpec,
         optimizer: OptimizerSpec,
         device: torch.device,
-        compiled: bool,
+        execution: Execution = EAGER,
     ) -> None:
         self.dtype = torch.float64 if train.precision == "fp64" else torch.float32
         self.model = model.to(device, self.dtype)
         self.buffers = dict(self.model.named_buffers())
         before_readout = getattr(self.model, "before_readout", None)
         self.trunk = Trunk(self.model, before_readout) if before_readout else None
-        self.train, self.device, self.compiled = train, device, compiled
+        self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that take a slot one by one mostly share theirs
         self.noise: dict[int, list[Tensor]] = {}
-        self.by_trial = device.type == "cpu" and not compiled
+        self.by_trial = device.type == "cpu" and not execution.compiled
         self.rule = build_rule(optimizer)
         self.apply_ = build_update(self.rule, self.by_trial)
         self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
         self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
             batch_cpu_attention()
-        if compiled:
+        else:
+            capturable_embeddings(self.model)
+        if execution.compiled:
+            prepare_inductor()
             # dynamo keeps the graphs of all widths under one code object and gives up at eight
             torch.compiler.reset()
             self.losses = torch.compile(self._losses, dynamic=False)
@@ -111,13 +116,14 @@ class Ensemble:
         params: Stack = {}
         self.noise = {seed: self.noise.get(seed) or draw(plans[0], seed) for seed in seeds}
         for index, planned in enumerate(plans[0]):
+            drawn = {seed: noise[index].to(self.device) for seed, noise in self.noise.items()}
             stack = torch.stack(
                 [
-                    plan[index].init_std * self.noise[seed][index].to(self.dtype)
+                    plan[index].init_std * drawn[seed].to(self.dtype)
                     for plan, seed in zip(plans, seeds, strict=True)
                 ]
             )
-            params[planned.name] = stack.to(self.device).requires_grad_()
+            params[planned.name] = stack.requires_grad_()
         groups = param_groups(plans, self.device, self.dtype)
         return Trials(params, begin(self.rule, params, groups), groups, multipliers(plans[0]))
 
@@ -129,10 +135,11 @@ class Ensemble:
             self.update(trials, dict(zip(trials.params, gradients, strict=True)), schedule)
         return losses.detach()
 
-    @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
         """Losses [T] on tokens [T, B, S + 1]."""
-        return self.losses(trials.params, trials.multipliers, tokens)
+        # compiled code without gradients would be one more graph
+        with torch.set_grad_enabled(self.execution.compiled):
+            return self.losses(trials.params, trials.multipliers, tokens).detach()
 
     def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
         effective = {
@@ -141,21 +148,39 @@ class Ensemble:
         }
         with self._autocast():
             if self.trunk is None:
-                losses: Tensor = vmap(self._trial_loss)(effective, tokens)
-                return losses
-            hidden = vmap(self._trial_hidden)(effective, tokens[..., :-1]).flatten(1, 2)
+                return self._over_trials(self._trial_loss, effective, tokens)
+            hidden = self._over_trials(self._trial_hidden, effective, tokens[..., :-1])
+            hidden = hidden.flatten(1, 2)
             return linear_cross_entropy(hidden, effective[READOUT], tokens[..., 1:].flatten(1, 2))
+
+    def _over_trials(
+        self, forward: Callable[[Stack, Tensor], Tensor], params: Stack, tokens: Tensor
+    ) -> Tensor:
+        if self.execution.batched:
+            stacked: Tensor = vmap(forward)(params, tokens)
+            return stacked
+        return torch.stack(
+            [
+                forward({name: stack[trial] for name, stack in params.items()}, tokens[trial])
+                for trial in range(len(tokens))
+            ]
+        )
 
     def _trial_hidden(self, params: Stack, tokens: Tensor) -> Tensor:
         assert self.trunk is not None
-        values = {f"model.{name}": value for name, value in {**params, **self.buffers}.items()}
+        values = {f"model.{name}": value for name, value in self._values(params).items()}
         hidden: Tensor = functional_call(self.trunk, values, (tokens,), strict=True)
         return hidden
 
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
-        values = {**params, **self.buffers}
-        logits = functional_call(self.model, values, (tokens[:, :-1],), strict=True)
+        logits = functional_call(self.model, self._values(params), (tokens[:, :-1],), strict=True)
         return token_loss(logits.to(self.dtype), tokens[:, 1:])
+
+    def _values(self, params: Stack) -> Stack:
+        """Weights and buffers; where a model may change buffers, copies: trials share them."""
+        if self.execution.batched:
+            return {**params, **self.buffers}
+        return {**params, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
 
     def _update(self, trials: Trials, gradients: Stack, schedule: Tensor) -> None:
         if self.train.clip is not None:

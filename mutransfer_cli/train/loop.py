@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.spec import TrainSpec
-from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.checkpoint import Checkpoint, Saved
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.slots import Job, Slots
 
 CURVE_POINTS = 100
 LOOKS = 20  # at the losses, in the steps of a trial
+TIMED_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,24 @@ class Progress:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What a queue took: `tokens` in `seconds` of training, after `start` seconds to build,
+    compile and capture."""
+
+    tokens: int
+    seconds: float
+    start: float
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one step of a group: seconds, and peak bytes where the device counts them."""
+
+    seconds: float
+    memory: int | None
+
+
 class Trainer:
     """Trains queues of one width: the ensemble and the text stay, trials come and go."""
 
@@ -88,7 +108,7 @@ class Trainer:
         report: Callable[[Progress], None] = lambda progress: None,
         check: Callable[[], None] = lambda: None,
         checkpoint: Checkpoint | None = None,
-    ) -> None:
+    ) -> Speed:
         """Trains every job, `count` at a time; a diverged one makes room early.
 
         Args:
@@ -97,14 +117,13 @@ class Trainer:
             check: called before every step; what it raises ends the training.
             checkpoint: where jobs in training go on from, and are kept.
         """
+        started = time.perf_counter()
         slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
-        if checkpoint is not None:
-            checkpoint.restore(slots, jobs)
-        resumed = {job.id for job in slots.jobs if job is not None}
-        queue = deque(job for job in jobs if job.id not in resumed)
-        refill(slots, queue)
-        seconds, tokens = [0.0] * count, 0
-        mark = since = time.perf_counter()
+        saved = checkpoint.waiting if checkpoint else {}
+        queue = deque(sorted(jobs, key=lambda job: job.id not in saved))
+        refill(slots, queue, saved)
+        seconds, tokens, all_tokens = [0.0] * count, 0, 0
+        begun = mark = since = time.perf_counter()
         while busy := slots.busy:
             steps = self._steps_to_next_look(slots)
             train_steps(slots, steps, check, checkpoint)
@@ -119,23 +138,36 @@ class Trainer:
                 for slot in ended:
                     slots.clear(slot)
                     seconds[slot] = 0.0
-                tokens, since = 0, now
-                refill(slots, queue)
+                all_tokens, tokens, since = all_tokens + tokens, 0, now
+                refill(slots, queue, saved)
             if checkpoint is not None:
                 checkpoint.keep(slots)
+        return Speed(all_tokens, time.perf_counter() - begun, begun - started)
 
-    def seconds_per_step(self, jobs: Sequence[Job]) -> float:
-        """Measured on the spot: the faster of two steps after one to warm up."""
-        slots = Slots(self.ensemble, self.text, self.train, jobs[0], len(jobs))
-        refill(slots, deque(jobs))
+    def slots(self, jobs: Sequence[Job], count: int) -> Slots:
+        """As many slots, the first jobs in them."""
+        slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
+        refill(slots, deque(jobs), {})
+        return slots
+
+    def step_cost(self, jobs: Sequence[Job]) -> StepCost:
+        """Of all these jobs side by side: the fastest of a few steps after one to warm up."""
+        device = self.ensemble.device
+        before = 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+        slots = self.slots(jobs, len(jobs))
         times = []
-        for _ in range(3):
+        for _ in range(1 + TIMED_STEPS):
             started = time.perf_counter()
             slots.step()
             slots.advance(1)
             slots.diverged()
             times.append(time.perf_counter() - started)
-        return min(times[1:])
+        if device.type != "cuda":
+            return StepCost(min(times[1:]), None)
+        return StepCost(min(times[1:]), torch.cuda.max_memory_allocated(device) - before)
 
     def _steps_to_next_look(self, slots: Slots) -> int:
         left = min(self.train.steps - slots.steps_done[slot] for slot in slots.busy)
@@ -169,10 +201,16 @@ def train_steps(
         slots.advance(1)
 
 
-def refill(slots: Slots, queue: deque[Job]) -> None:
-    for slot, job in enumerate(slots.jobs):
-        if job is None and queue:
-            slots.fill(slot, queue.popleft())
+def refill(slots: Slots, queue: deque[Job], saved: dict[str, Saved]) -> None:
+    """Puts the next jobs into empty slots, where they were left or from their first step."""
+    for slot, before in enumerate(slots.jobs):
+        if before is None and queue:
+            job = queue.popleft()
+            if job.id in saved:
+                kept = saved.pop(job.id)
+                slots.restore(slot, kept.state, job, kept.steps)
+            else:
+                slots.fill(slot, job)
 
 
 def collect(slots: Slots, ended: Sequence[int], seconds: Sequence[float]) -> dict[str, TrialResult]:

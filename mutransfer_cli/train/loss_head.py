@@ -48,7 +48,7 @@ def losses_and_gradients(
     T, N, _ = hidden_TND.shape
     V, exact_type = weight_TVD.shape[1], weight_TVD.dtype
     tokens_at_once = chunk_tokens(N, V)
-    trials_at_once = max(1, CHUNK_LOGITS // (tokens_at_once * V))
+    trials_at_once = chunk_trials(tokens_at_once, V)
     losses_TN = hidden_TND.new_empty(T, N, dtype=exact_type)
     d_hidden_TND = empty_gradient(hidden_TND, gradients_wanted)
     d_weight_TVD = empty_gradient(weight_TVD, gradients_wanted)
@@ -103,6 +103,11 @@ def chunk_tokens(tokens: int, vocab: int) -> int:
     """Tokens of a chunk, so that all chunks are about equal."""
     most = max(CHUNK_TOKENS, CHUNK_LOGITS // vocab)
     return math.ceil(tokens / math.ceil(tokens / most))
+
+
+def chunk_trials(tokens: int, vocab: int) -> int:
+    """Trials of which a chunk holds so many tokens each."""
+    return max(1, CHUNK_LOGITS // (tokens * vocab))
 
 
 def slices(size: int, step: int) -> Iterator[slice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import torch
 
@@ -15,6 +16,7 @@ DTYPES = {
 REPETITIONS = 3
 
 
+@cache
 def matrix_peak(device: torch.device, precision: str) -> float:
     """FLOP/s of one large square matrix product in a run's precision, the best of a few."""
     size = 8192 if device.type == "cuda" else 1024

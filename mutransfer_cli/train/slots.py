@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
 from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.train.capture import captured
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
 from mutransfer_cli.train.schedule import schedule_tensor
 
@@ -53,23 +54,44 @@ class Slots:
             count, train.steps, train.batch, dtype=torch.int64, device=device
         )
         self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
+        self.columns = torch.arange(train.steps, device=device)
+        self.eval_offsets = eval_offsets(text.corpus, train).to(device)
+        self.eval_index = torch.zeros((), dtype=torch.int64, device=device)
+        self.eval_total = torch.zeros(count, device=device, dtype=dtype)
         self.jobs: list[Job | None] = [None] * count
         self.steps_done = [0] * count
+        self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
+        if ensemble.execution.captured:
+            # before anything is in the slots: the steps of the warm-up change what stands in them
+            step = captured(self._step, beside=None)
+            self.graphs = step, captured(self._evaluate_batch, beside=step)
 
     @property
     def busy(self) -> list[int]:
         return [slot for slot, job in enumerate(self.jobs) if job is not None]
 
     def step(self) -> None:
-        """Trains every slot for one step of its own. Reads and writes this object's tensors only,
-        without a word to the host."""
+        """Trains every slot for one step of its own, without waiting for the device."""
+        if self.graphs:
+            self.graphs[0].replay()
+        else:
+            self._step()
+
+    def _step(self) -> None:
+        """Reads and writes this object's tensors only, without a word to the host."""
         index = self.position.clamp(max=self.train.steps - 1)
         tokens = gather(self.text.train, self.offsets[self.each, index], self.train.context)
         losses = self.ensemble.step(self.trials, tokens, self.factors[index] * self.running)
-        column = index.unsqueeze(1)
-        kept = torch.where(self.running.bool(), losses, self.history.gather(1, column)[:, 0])
-        self.history.scatter_(1, column, kept.unsqueeze(1))
+        now = (self.columns == index.unsqueeze(1)) & self.running.bool().unsqueeze(1)
+        torch.where(now, losses.unsqueeze(1), self.history, out=self.history)
         self.position.add_(self.running)
+
+    def _evaluate_batch(self) -> None:
+        """Adds the losses of all slots on the next eval batch; alike."""
+        offsets = self.eval_offsets[self.eval_index].expand(len(self.jobs), -1)
+        tokens = gather(self.text.eval, offsets, self.train.context)
+        self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
+        self.eval_index.add_(1).remainder_(len(self.eval_offsets))
 
     def advance(self, steps: int) -> None:
         """Tells the host that so many steps were made."""
@@ -102,13 +124,15 @@ class Slots:
 
     def evaluate(self) -> list[float]:
         """Eval losses of all slots, on the same batches."""
-        count = len(self.jobs)
-        batches = eval_offsets(self.text.corpus, self.train).to(self.ensemble.device)
-        total = torch.zeros(count, device=self.ensemble.device, dtype=self.ensemble.dtype)
-        for offsets in batches:
-            tokens = gather(self.text.eval, offsets.expand(count, -1), self.train.context)
-            total += self.ensemble.evaluate(self.trials, tokens)
-        return [float(x) for x in total / len(batches)]
+        self.eval_total.zero_()
+        self.eval_index.zero_()
+        for _ in self.eval_offsets:
+            if self.graphs:
+                self.graphs[1].replay()
+            else:
+                self._evaluate_batch()
+        losses: list[float] = (self.eval_total / len(self.eval_offsets)).tolist()
+        return losses
 
     def state(self) -> dict[str, Tensor]:
         """All that training changes, by name, [T, ...]; the tensors themselves."""

@@ -78,7 +78,7 @@ class Fused:
     def __init__(self, sweep: Sweep, width: int) -> None:
         trials = sweep.trials[width]
         self.train, self.count = sweep.protocol.train, len(trials)
-        self.trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus), compiled=False)
+        self.trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus))
         plans = [sweep.trial_plan(trial) for trial in trials]
         self.trials = self.trainer.ensemble.start(plans, [0] * self.count)
         self.offsets = train_offsets(sweep.corpus, self.train, seed=0)

@@ -49,7 +49,7 @@ class Proxies:
         }
         sweep = Sweep.prepare(validated(SweepSpec, spec, "test"), Path())
         text, train = DeviceText.on(CPU, sweep.corpus), sweep.protocol.train
-        self.ensemble: Ensemble = sweep.trainer(width, text, compiled=False).ensemble
+        self.ensemble: Ensemble = sweep.trainer(width, text).ensemble
         self.plan = sweep.trial_plan(sweep.trials[width][0])
         self.trials: Trials = self.ensemble.start([self.plan] * len(SEEDS), SEEDS)
         offsets = torch.stack([train_offsets(sweep.corpus, train, seed) for seed in SEEDS], dim=1)

@@ -34,7 +34,8 @@ def whole_records(folder: Path) -> Losses:
     """Status and eval loss by (width, lr, seed); fails when a trial is there twice."""
     path = folder / "trials.jsonl"
     lines = path.read_bytes().splitlines(True)[1:] if path.exists() else []
-    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    found_lines = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    records = [line for line in found_lines if line["kind"] == "trial"]
     found = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in records}
     assert len(found) == len(records)
     return found

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mutransfer_cli.files.spec import SweepGrid
-from mutransfer_cli.sweep.trials import Trial, expand, pending, slot_count
+from mutransfer_cli.sweep.trials import Trial, expand, pending
+from mutransfer_cli.train.group_size import slot_count
 from tests.files.test_records import record
 
 

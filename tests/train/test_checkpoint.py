@@ -36,7 +36,7 @@ class Run:
 
     def __init__(self, sweep: Sweep, path: Path, protocol_hash: str = "protocol") -> None:
         text = DeviceText.on(CPU, sweep.corpus)
-        self.trainer: Trainer = sweep.trainer(WIDTH, text, compiled=False)
+        self.trainer: Trainer = sweep.trainer(WIDTH, text)
         self.said: list[str] = []
         self.checkpoint = Checkpoint(path, protocol_hash, 1e9, self.said.append)
         self.results: dict[str, TrialResult] = {}
@@ -48,6 +48,7 @@ class Run:
                 raise Cut
             self.steps += 1
 
+        self.checkpoint.read({job.id for job in jobs})
         self.trainer.run(jobs, slots, self.results.update, check=check, checkpoint=self.checkpoint)
 
 

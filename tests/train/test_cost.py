@@ -3,14 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mutransfer_cli.errors import InputError
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.cost import available_memory, group_size, trial_cost
-from tests.conftest import CPU
+from mutransfer_cli.train.cost import trial_cost
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 
@@ -31,19 +28,3 @@ def test_parameters_and_flops_are_those_of_the_module(
     products = sum(n for op, n in counts.items() if "attention" not in str(op))
     attention = 6 * 2 * protocol.train.context * 32 * protocol.batch_tokens
     assert cost.flops == (products + attention) * protocol.train.steps
-
-
-def test_memory_bounds_the_group(tiny: dict[str, Any], prepare: Prepare) -> None:
-    protocol = prepare(tiny).protocol
-    size = group_size(protocol, 16, CPU)
-    assert size > 1
-    assert size * trial_cost(protocol, 16).memory <= available_memory(CPU) // 2
-    assert group_size(protocol, 8192, CPU) == 1
-
-
-def test_a_trial_that_cannot_fit_is_refused_with_both_figures(
-    tiny: dict[str, Any], prepare: Prepare
-) -> None:
-    protocol = prepare(tiny).protocol
-    with pytest.raises(InputError, match=r"width 8000000: one trial needs about \d+\.\d GB and"):
-        group_size(protocol, 8_000_000, CPU)

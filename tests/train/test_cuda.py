@@ -10,6 +10,7 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.slots import Job
 from tests.train.trained import train_all, train_jobs
 
@@ -40,7 +41,7 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
 
 def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
     text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
-    trainer = sweep.trainer(32, text, compiled=True)
+    trainer = sweep.trainer(32, text, Execution(compiled=True, captured=True))
     jobs = sweep.jobs(sweep.trials[32])
     train_jobs(trainer, jobs, len(jobs))
     others = [Job(job.id, job.plan, 1) for job in jobs[::-1]]

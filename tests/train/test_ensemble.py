@@ -106,7 +106,7 @@ def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
     """
     protocol: Protocol = sweep.protocol
     model, plan = sweep.model(trial.width), sweep.trial_plan(trial)
-    ensemble = Ensemble(model, protocol.train, protocol.optimizer, CPU, compiled=False)
+    ensemble = Ensemble(model, protocol.train, protocol.optimizer, CPU)
     state = ensemble.start([plan], [trial.seed])
     weights = {n: stack[0].detach().clone().requires_grad_() for n, stack in state.params.items()}
     optimizer = torch.optim.AdamW(
@@ -221,7 +221,7 @@ def test_the_loss_is_cross_entropy() -> None:
 
 def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:
     trial = of_seed(sweep, 0)[0]
-    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
     plan = sweep.trial_plan(trial)
     for wrong, named in ((plan[1:], plan[0].name), ((*plan, plan[0]), "planned twice")):
         with pytest.raises(InputError, match=f"hold different parameters: .*{named}"):
@@ -230,7 +230,7 @@ def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:
 
 def test_same_seed_same_first_weights_at_every_rate(sweep: Sweep) -> None:
     trials = [*of_seed(sweep, 0)[:2], of_seed(sweep, 1)[0]]
-    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    trainer: Trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
     plans = [sweep.trial_plan(trial) for trial in trials]
     state = trainer.ensemble.start(plans, [trial.seed for trial in trials])
     for planned in plans[0]:

@@ -48,7 +48,7 @@ def losses(tiny: dict[str, Any], prepare: Prepare) -> Losses:
             protocol.optimizer, sweep.base_plan, width, {"lr": lr}, folded
         )
         assert folded <= ({p.multiplier for p in plan} == {1.0})
-        trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus), compiled=False)
+        trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus))
         return train_jobs(trainer, [Job("alone", plan, 0)], 1).train_losses[:, 0]
 
     return train

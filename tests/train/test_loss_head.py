@@ -198,9 +198,7 @@ def ensemble(
     """Three trials in float64 at twice the base width, and their losses with all gradients."""
     tiny["train"]["precision"] = "fp64"
     sweep = prepare(tiny)
-    ensemble = Ensemble(
-        sweep.model(32), sweep.protocol.train, sweep.protocol.optimizer, CPU, compiled=False
-    )
+    ensemble = Ensemble(sweep.model(32), sweep.protocol.train, sweep.protocol.optimizer, CPU)
     plan = sweep.trial_plan(sweep.trials[32][0])
     assert multipliers(plan)["readout.weight"] != 1
     trials = ensemble.start([plan] * 3, [0, 1, 2])
@@ -246,7 +244,7 @@ def test_a_model_that_gives_only_logits_is_trained_on_them(
             return logits
 
     protocol, model = prepare(tiny).protocol, OnlyLogits()
-    engine = Ensemble(model, protocol.train, protocol.optimizer, CPU, compiled=False)
+    engine = Ensemble(model, protocol.train, protocol.optimizer, CPU)
     params = {name: p.detach().expand(2, *p.shape) for name, p in model.named_parameters()}
     tokens = torch.randint(256, (2, 3, 9))
     losses = engine.losses(params, dict.fromkeys(params, 1.0), tokens)

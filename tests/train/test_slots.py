@@ -30,7 +30,7 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
 
 @pytest.fixture
 def trainer(sweep: Sweep) -> Trainer:
-    return sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), compiled=False)
+    return sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
 
 
 def test_a_queue_ends_as_each_of_its_trials_alone_bit_for_bit(

@@ -11,6 +11,7 @@ from torch import Tensor
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job
 
@@ -27,7 +28,11 @@ class Trained:
 def train_all(
     sweep: Sweep, trials: Sequence[Trial], device: torch.device, compiled: bool = False
 ) -> Trained:
-    trainer = sweep.trainer(trials[0].width, DeviceText.on(device, sweep.corpus), compiled)
+    trainer = sweep.trainer(
+        trials[0].width,
+        DeviceText.on(device, sweep.corpus),
+        Execution(compiled, captured=device.type == "cuda"),
+    )
     return train_jobs(trainer, sweep.jobs(trials), len(trials))
 
 

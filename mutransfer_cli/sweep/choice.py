@@ -1,0 +1,155 @@
+"""How the trials of a width are run: side by side how many, compiled or not, in a graph or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.files.yaml_io import content_hash
+from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.train.checkpoint import Shape
+from mutransfer_cli.train.compile_cost import pays
+from mutransfer_cli.train.cost import Cost, trial_cost
+from mutransfer_cli.train.embedding import MOST_VOCAB
+from mutransfer_cli.train.execution import Execution, allowed
+from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count
+from mutransfer_cli.train.loop import Trainer
+
+CompileMode = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the user wants trials to be run; no part of what they compute.
+
+    Attributes:
+        compile_mode: `auto` compiles on CUDA where that saves more time than it takes.
+        deterministic: bit for bit the same in every run, on CUDA too.
+        checkpoint_every: seconds; infinite is never.
+    """
+
+    compile_mode: CompileMode
+    deterministic: bool
+    checkpoint_every: float
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Trials of one width that pass through the same slots.
+
+    Attributes:
+        sweep: its trials of this width say how many there are in all.
+        trials: those to train, by id.
+        text: on the device of the training.
+    """
+
+    sweep: Sweep
+    trials: Mapping[str, Trial]
+    text: DeviceText
+
+    @property
+    def id(self) -> str:
+        return content_hash(list(self.trials), length=12)
+
+    @property
+    def width(self) -> int:
+        return next(iter(self.trials.values())).width
+
+    @property
+    def all_trials(self) -> list[Trial]:
+        return self.sweep.trials[self.width]
+
+    @property
+    def device(self) -> torch.device:
+        return self.text.train.device
+
+    @property
+    def cost(self) -> Cost:
+        return trial_cost(self.sweep.protocol, self.width)
+
+    def trainer(self, execution: Execution) -> Trainer:
+        return self.sweep.trainer(self.width, self.text, execution)
+
+
+def choose_run(
+    queue: Queue, settings: Settings, begun: Shape | None, note: Callable[[str], None]
+) -> tuple[Execution, int]:
+    """How the steps are run, and how many slots there are.
+
+    Args:
+        begun: how those that were in training have been run: they go on as they were.
+    """
+    possible, sentence = model_allows(queue)
+    if sentence:
+        note(f"width {queue.width}: {sentence}")
+    compiled = possible.compiled and settings.compile_mode == "on"
+    if begun:
+        compiled = possible.compiled and begun.compiled
+        return with_capture(replace(possible, compiled=compiled), queue, settings), begun.slots
+    eager = with_capture(replace(possible, compiled=False), queue, settings)
+    size = size_of_group(queue, eager, settings)
+    if possible.compiled and settings.compile_mode == "auto" and queue.device.type == "cuda":
+        compiled = size.seconds is not None and pays(
+            size.seconds * queue.sweep.protocol.train.steps * len(queue.trials),
+            compilation(queue, size.slots),
+        )
+    return with_capture(replace(possible, compiled=compiled), queue, settings), size.slots
+
+
+def model_allows(queue: Queue) -> tuple[Execution, str]:
+    """What the model itself can do, and a sentence why not all."""
+    model = queue.sweep.model(queue.width).to(queue.device)
+    context = queue.sweep.protocol.train.context
+    tokens = torch.zeros(1, context, dtype=torch.int64, device=queue.device)
+    return allowed(model, tokens, Execution(compiled=True, captured=True))
+
+
+def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Execution:
+    """In a CUDA graph where that is right.
+
+    The gradient of a large embedding can be captured only compiled, with atomics: not where runs
+    are to be equal bit for bit.
+    """
+    large = queue.sweep.protocol.model.vocab > MOST_VOCAB
+    in_a_graph = execution.batched and queue.device.type == "cuda"
+    if large:
+        in_a_graph = in_a_graph and execution.compiled and not settings.deterministic
+    return replace(execution, captured=in_a_graph)
+
+
+def size_of_group(
+    queue: Queue, execution: Execution, settings: Settings, always: bool = False
+) -> GroupSize:
+    """Measured where runs may differ in the last digits, else predicted.
+
+    Args:
+        always: measure also where that takes long beside the training.
+    """
+    protocol, cost, trials = queue.sweep.protocol, queue.cost, len(queue.all_trials)
+    most = most_slots(protocol, queue.width, cost, queue.device) if execution.batched else 1
+    if settings.deterministic:
+        slots = slot_count(trials, most)
+        return GroupSize(slots, cost.memory(slots))
+    jobs = queue.sweep.jobs(queue.all_trials[:most])
+    return fastest(queue.trainer(execution), jobs, trials, cost, most, always)
+
+
+def compilation(queue: Queue, slots: int) -> str:
+    """Names what torch would compile, and the machine that it would do so for."""
+    protocol = queue.sweep.protocol
+    return content_hash(
+        {
+            "model": protocol.model.model_dump(mode="json"),
+            "optimizer": protocol.optimizer.name,
+            "train": [protocol.train.batch, protocol.train.context, protocol.train.precision],
+            "width": queue.width,
+            "slots": slots,
+            "torch": torch.__version__,
+            "device": device_name(queue.device),
+        }
+    )

@@ -1,0 +1,204 @@
+"""Trains the trials of one width on one device, whoever asks for it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import torch
+
+from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
+from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
+from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.loop import Progress, Speed, TrialResult
+from mutransfer_cli.train.peak import matrix_peak
+
+
+class Sink(Interface):
+    """Who gets what a training gives."""
+
+    def stepped(self, width: int, group: str, progress: Progress) -> None: ...
+
+    def finished(
+        self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]
+    ) -> None: ...
+
+    def measured(self, throughput: ThroughputRecord) -> None: ...
+
+    def noted(self, sentence: str) -> None: ...
+
+
+def train_queue(
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    text: DeviceText,
+    settings: Settings,
+    sink: Sink,
+    check: Callable[[], None],
+    checkpoint: Path,
+) -> None:
+    """Trains trials of one width on the device of the text.
+
+    Args:
+        sweep: its trials of this width say how many there are in all.
+        trials: those that have no finished record.
+        check: called at every step; raises to stop there.
+        checkpoint: file that those in training go on from, and are kept in.
+    """
+    kept = Checkpoint(checkpoint, sweep.protocol.hash, settings.checkpoint_every, sink.noted)
+    queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
+    execution, slots = choose_run(queue, settings, kept.read(queue.trials), sink.noted)
+    Training(queue, execution, slots, sink, check, kept).run()
+    kept.remove()
+
+
+class Training:
+    """A queue in training: what is left of it, and where its records go."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        execution: Execution,
+        slots: int,
+        sink: Sink,
+        check: Callable[[], None],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.queue, self.execution, self.slots = queue, execution, slots
+        self.sink, self.check, self.checkpoint = sink, check, checkpoint
+        self.left = dict(queue.trials)
+
+    def run(self) -> None:
+        """Trains what is left; where memory runs out, again with half the slots."""
+        while self.left:
+            failure = self._run_until_out_of_memory()
+            if failure and self.slots == 1:
+                self._record(dict.fromkeys(self.left, _failure(failure)), [])
+            elif failure:
+                self._halve()
+
+    def _run_until_out_of_memory(self) -> str:
+        """What the device said; empty where memory sufficed. Nothing of the attempt outlives it."""
+        width, group = self.queue.width, self.queue.id
+        try:
+            speed = self.queue.trainer(self.execution).run(
+                self.queue.sweep.jobs(self.left.values()),
+                self.slots,
+                self._finished,
+                lambda progress: self.sink.stepped(width, group, progress),
+                self.check,
+                self.checkpoint,
+            )
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return str(error).splitlines()[0]
+        self.sink.measured(self._throughput(speed))
+        return ""
+
+    def _halve(self) -> None:
+        """Half the slots, and what the device held (graph, pool, compiled functions) free again."""
+        gc.collect()
+        if self.queue.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.sink.noted(
+            f"width {self.queue.width}: out of memory with {self.slots} trials side by side; going "
+            f"on with {self.slots // 2}"
+        )
+        self.slots //= 2
+        self.checkpoint.read(self.left)
+
+    def _finished(self, results: dict[str, TrialResult]) -> None:
+        protocol, cost = self.queue.sweep.protocol, self.queue.cost
+        outcomes = {key: _outcome(protocol, result, cost) for key, result in results.items()}
+        curves: list[dict[str, object]] = [
+            {"trial": key, "step": steps, "train_loss": losses}
+            for key, result in results.items()
+            for steps, losses in [result.curve]
+        ]
+        self._record(outcomes, curves)
+
+    def _record(
+        self, outcomes: Mapping[str, dict[str, Any]], curves: list[dict[str, object]]
+    ) -> None:
+        records = [self._trial_record(self.left.pop(key), found) for key, found in outcomes.items()]
+        self.sink.finished(records, curves)
+        self.check()
+
+    def _trial_record(self, trial: Trial, outcome: dict[str, Any]) -> TrialRecord:
+        return TrialRecord.model_validate(
+            {
+                "trial": trial.id,
+                "width": trial.width,
+                "seed": trial.seed,
+                "weight_decay": self.queue.sweep.protocol.optimizer.weight_decay,
+                **trial.axes,
+                "group": self.queue.id,
+                "group_size": self.slots,
+                "device": device_name(self.queue.device),
+                "compiled": self.execution.compiled,
+                **outcome,
+            }
+        )
+
+    def _throughput(self, speed: Speed) -> ThroughputRecord:
+        protocol, cost = self.queue.sweep.protocol, self.queue.cost
+        trial_tokens = protocol.batch_tokens * protocol.train.steps
+        tokens_per_second = speed.tokens / speed.seconds
+        flops_per_second = tokens_per_second * cost.flops / trial_tokens
+        peak = matrix_peak(self.queue.device, protocol.train.precision)
+        return ThroughputRecord(
+            width=self.queue.width,
+            group=self.queue.id,
+            group_size=self.slots,
+            device=device_name(self.queue.device),
+            compiled=self.execution.compiled,
+            tokens=speed.tokens,
+            seconds=round(speed.seconds, 4),
+            start_seconds=round(speed.start, 4),
+            tokens_per_second=readable(tokens_per_second),
+            trials_per_hour=readable(3600 * tokens_per_second / trial_tokens),
+            flops_per_second=readable(flops_per_second),
+            matrix_peak=readable(peak),
+            of_peak=readable(flops_per_second / peak),
+        )
+
+
+def readable(measured: float) -> float:
+    """To five digits: no speed is measured better."""
+    return float(f"{measured:.5g}")
+
+
+def _outcome(protocol: Protocol, result: TrialResult, cost: Cost) -> dict[str, Any]:
+    """What became of a trial."""
+    diverged_at = result.diverged_at
+    finite = diverged_at is None
+    steps = diverged_at or len(result.train_losses)
+    return {
+        "status": "ok" if finite else "diverged",
+        "train_loss": result.final_train_loss if finite else None,
+        "eval_loss": result.eval_loss if finite else None,
+        "diverged_at": diverged_at,
+        "steps": steps,
+        "tokens": steps * protocol.batch_tokens,
+        "flops": cost.flops * steps / protocol.train.steps,
+        "seconds": round(result.seconds, 4),
+    }
+
+
+def _failure(reason: str) -> dict[str, Any]:
+    nothing = {"train_loss": None, "eval_loss": None, "steps": 0, "tokens": 0, "flops": 0.0}
+    return {"status": "failed", "seconds": 0.0, "error": reason, **nothing}
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # the CPU allocator raises a plain RuntimeError
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,76 @@
+"""How the steps of a width are run: no part of what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.func import functional_call, vmap
+
+REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
+
+
+@dataclass(frozen=True)
+class Execution:
+    """
+    Attributes:
+        compiled: losses and update through torch.compile.
+        captured: the whole step replayed from one CUDA graph.
+        batched: the losses of all trials by one vmap; else of one trial after the other.
+    """
+
+    compiled: bool
+    captured: bool
+    batched: bool = True
+
+
+EAGER = Execution(compiled=False, captured=False)
+
+
+def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Execution, str]:
+    """What of `wanted` is right for this model, and a sentence why not all; empty if all.
+
+    Compiled under vmap, an autograd.Function silently loses its own backward or is refused (torch
+    2.13), so that a model with one stays eager. What vmap cannot batch (a branch on values, state
+    changed in place) is trained one trial after the other.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    def outputs(params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        out: Tensor = functional_call(model, {**params, **buffers}, (tokens,), strict=True)
+        return out
+
+    params = dict(model.named_parameters())
+    function = custom_function(outputs(params, tokens_BS))
+    stacks = {name: torch.stack([value, value]) for name, value in params.items()}
+    try:
+        vmap(outputs)(stacks, torch.stack([tokens_BS, tokens_BS]))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        one_by_one = Execution(compiled=False, captured=False, batched=False)
+        return one_by_one, f"the model cannot be batched ({reason}): one trial after the other"
+    if function and wanted.compiled:
+        return (
+            replace(wanted, compiled=False),
+            f"the model holds {function}, an autograd.Function, whose compiled form is known to be "
+            "wrong: not compiled",
+        )
+    return wanted, ""
+
+
+def custom_function(out: Tensor) -> str:
+    """The name of an autograd.Function in the graph behind `out`; empty where there is none."""
+    seen, ahead = set(), [out.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = type(node).__name__
+        if isinstance(node, BackwardCFunction) and not name.startswith(REGISTERED):
+            return name.removesuffix("Backward")
+        ahead += [parent for parent, _ in node.next_functions]
+    return ""

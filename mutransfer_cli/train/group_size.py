@@ -1,0 +1,131 @@
+"""How many trials train side by side: the fastest measured of those predicted to fit."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.loop import StepCost, Trainer
+from mutransfer_cli.train.slots import Job
+
+CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache
+CPU_WIDTH_TOKENS = 1 << 19
+CUDA_TOKENS_PER_STEP = 1 << 17
+WORTH = 1.03  # a larger group must gain so much
+TIMED_SHARE = 0.05  # of all steps, that timing may take
+STEPS_TO_TIME = {"cpu": 3, "cuda": 10}  # of each size, with warm-up and capture
+
+
+@dataclass(frozen=True)
+class GroupSize:
+    """
+    Attributes:
+        slots: trials side by side.
+        memory: predicted peak bytes; on CUDA from the measured peaks of one trial and of two.
+        seconds: measured, of a step of one trial; None where training is too short to measure.
+    """
+
+    slots: int
+    memory: int
+    seconds: float | None = None
+
+
+def most_slots(protocol: Protocol, width: int, cost: Cost, device: torch.device) -> int:
+    """The most that may help: as many as half the free memory holds and as keep the device busy.
+
+    On a CPU a stack stops paying once it leaves the cache; on CUDA once a step fills the device.
+
+    Raises:
+        InputError: one trial alone is predicted not to fit.
+    """
+    one, free = cost.memory(1), available_memory(device)
+    if one > free:
+        raise InputError(
+            f"width {width}: one trial needs about {one / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
+            "free; make train.batch, train.context or the width smaller"
+        )
+    if device.type == "cpu":
+        useful = min(
+            CPU_TOKENS_PER_STEP // protocol.batch_tokens,
+            CPU_WIDTH_TOKENS // (protocol.batch_tokens * width),
+        )
+    else:
+        useful = CUDA_TOKENS_PER_STEP // protocol.batch_tokens
+    return max(1, min(useful, free // 2 // one))
+
+
+def slot_count(trials: int, most: int) -> int:
+    """As few rounds as `most` at a time allow, and in them as few idle slots as possible."""
+    rounds = -(-trials // most)
+    return -(-trials // rounds)
+
+
+def fastest(
+    trainer: Trainer,
+    jobs: Sequence[Job],
+    trials: int,
+    cost: Cost,
+    most: int,
+    always: bool = False,
+) -> GroupSize:
+    """Times 1, 2, 4, ... trials side by side and takes the smallest that is as fast as any.
+
+    Args:
+        jobs: the first `most` of the width's trials.
+        trials: how many there are.
+        most: slots at most.
+        always: measure also where that takes more than TIMED_SHARE of the training.
+    """
+    largest = min(most, len(jobs))
+    sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest] + [largest]
+    spent = STEPS_TO_TIME[trainer.ensemble.device.type] * sum(sizes)
+    if not always and spent > TIMED_SHARE * trainer.train.steps * trials:
+        slots = slot_count(trials, most)
+        return GroupSize(slots, cost.memory(slots))
+    measured: dict[int, StepCost] = {}
+    for size in sizes:
+        if not fits(predicted_memory(measured, cost, size), trainer.ensemble.device):
+            break
+        measured[size] = trainer.step_cost(jobs[:size])
+        gc.collect()  # graphs and pools of the last size
+    seconds = {size: found.seconds / size for size, found in measured.items()}
+    best = min(seconds.values())
+    chosen = next(size for size in measured if seconds[size] <= WORTH * best)
+    slots = slot_count(trials, chosen)
+    return GroupSize(slots, predicted_memory(measured, cost, slots), seconds[chosen])
+
+
+def predicted_memory(measured: dict[int, StepCost], cost: Cost, slots: int) -> int:
+    """Peak bytes are affine in the slots: from two measured ones where there are such."""
+    peaks = {size: found.memory for size, found in measured.items() if found.memory is not None}
+    if slots in peaks:
+        return peaks[slots]
+    if 1 in peaks and 2 in peaks:
+        return peaks[1] + (slots - 1) * (peaks[2] - peaks[1])
+    return cost.memory(slots)
+
+
+def fits(memory: int, device: torch.device) -> bool:
+    return memory <= available_memory(device)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a process may still take on the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
