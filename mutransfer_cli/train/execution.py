@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.func import functional_call, vmap
 
+from mutransfer_cli.torch_private import batch_cpu_attention
+
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
 
 
@@ -37,6 +39,8 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
     2.13), so that a model with one stays eager. What vmap cannot batch (a branch on values, state
     changed in place) is trained one trial after the other.
     """
+    if tokens_BS.device.type == "cpu":
+        batch_cpu_attention()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
     def outputs(params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:

@@ -19,18 +19,37 @@ def test_records_go_to_the_folder_and_to_a_pipe(
     result = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out")
     assert result.exit_code == 0
     assert result.stdout == (tmp_path / "out" / "trials.jsonl").read_text()
-    header, *trials = map(json.loads, result.stdout.splitlines())
+    header, *lines = map(json.loads, result.stdout.splitlines())
     assert (header["schema"], header["kind"]) == ("mutransfer.trial/1", "sweep")
     assert [p["role"] for p in header["base_plan"]] == ["embedding", *["hidden"] * 4, "readout"]
+    trials = [line for line in lines if line["kind"] == "trial"]
     assert len(trials) == 3 * 7
     for trial in trials:
-        assert trial["kind"] == "trial"
         assert trial["status"] == "ok"
         assert 0 < trial["eval_loss"] < 6
         assert (trial["steps"], trial["tokens"]) == (10, 10 * 2 * 16)
     curves = [json.loads(c) for c in (tmp_path / "out" / "curves.jsonl").read_text().splitlines()]
     assert {curve["trial"] for curve in curves} == {trial["trial"] for trial in trials}
     assert curves[0]["step"] == list(range(1, 11))
+
+
+def test_the_throughput_of_each_width_is_a_record(
+    tiny: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
+) -> None:
+    out = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out").stdout
+    lines = [json.loads(line) for line in out.splitlines()]
+    speeds = [line for line in lines if line["kind"] == "throughput"]
+    assert [speed["width"] for speed in speeds] == [16, 24, 32]
+    for speed in speeds:
+        of_width = [r for r in lines if r["kind"] == "trial" and r["width"] == speed["width"]]
+        assert speed["tokens"] == sum(trial["tokens"] for trial in of_width)
+        per_second = speed["tokens"] / speed["seconds"]
+        assert speed["tokens_per_second"] == pytest.approx(per_second, rel=1e-2)
+        assert speed["trials_per_hour"] == pytest.approx(3600 * per_second / 320, rel=1e-2)
+        flops = sum(trial["flops"] for trial in of_width) / speed["seconds"]
+        assert speed["flops_per_second"] == pytest.approx(flops, rel=1e-2)
+        assert speed["of_peak"] == pytest.approx(flops / speed["matrix_peak"], rel=1e-2)
+        assert 0 < speed["of_peak"] < 1
 
 
 def test_finished_trials_are_not_run_again_but_piped_again(
@@ -43,7 +62,7 @@ def test_finished_trials_are_not_run_again_but_piped_again(
     tiny["sweep"]["widths"] = [16, 40]
     third = run("sweep-proxy", write_spec(tiny), "-o", folder)
     assert third.stdout.startswith(first.stdout)
-    assert len(third.stdout.splitlines()) == 1 + 4 * 7
+    assert third.stdout.count('"kind": "trial"') == 4 * 7
 
 
 def test_the_default_folder_is_named_for_the_spec(

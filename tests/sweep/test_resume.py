@@ -97,11 +97,12 @@ def test_only_what_is_missing_from_a_group_is_appended(
     folder = tmp_path / "undisturbed"
     path = folder / "trials.jsonl"
     whole = path.read_bytes().splitlines(True)
-    path.write_bytes(b"".join(whole[:-2]) + whole[-2][:30])
+    assert json.loads(whole[-1])["kind"] == "throughput"
+    path.write_bytes(b"".join(whole[:-3]) + whole[-3][:30])
     assert sweep(spec, folder).returncode == 0
     kept = path.read_bytes().splitlines(True)
-    assert kept[: len(whole) - 2] == whole[:-2]
-    for old, new in zip(whole[-2:], kept[-2:], strict=True):
+    assert kept[: len(whole) - 3] == whole[:-3]
+    for old, new in zip(whole[-3:-1], kept[-3:-1], strict=True):
         again, before = json.loads(new), json.loads(old)
         for key in ("trial", "eval_loss", "train_loss"):
             assert again[key] == before[key]
@@ -226,7 +227,8 @@ Trainer.run = run
     statuses = [status for status, _ in losses(folder).values()]
     assert statuses.count("failed") == 7
     assert sweep(spec, folder).returncode == 0
-    final = [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()[1:]]
+    lines = [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()]
+    final = [r for r in lines if r["kind"] == "trial"]
     kept = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in final}
     assert kept == undisturbed
 
