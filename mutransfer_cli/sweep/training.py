@@ -12,10 +12,11 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
-from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
+from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
 from mutransfer_cli.sweep.prepare import Sweep, device_name
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.compile_cost import remember
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
@@ -102,6 +103,8 @@ class Training:
                 raise
             return str(error).splitlines()[0]
         self.sink.measured(self._throughput(speed))
+        if self.execution.compiled:
+            remember(compilation(self.queue, self.slots))
         return ""
 
     def _halve(self) -> None:

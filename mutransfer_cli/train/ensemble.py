@@ -26,7 +26,7 @@ from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.torch_private import batch_cpu_attention, prepare_inductor
 from mutransfer_cli.train.embedding import capturable_embeddings
 from mutransfer_cli.train.execution import EAGER, Execution
-from mutransfer_cli.train.loss_head import linear_cross_entropy
+from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss
 from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
@@ -151,7 +151,10 @@ class Ensemble:
                 return self._over_trials(self._trial_loss, effective, tokens)
             hidden = self._over_trials(self._trial_hidden, effective, tokens[..., :-1])
             hidden = hidden.flatten(1, 2)
-            return linear_cross_entropy(hidden, effective[READOUT], tokens[..., 1:].flatten(1, 2))
+            targets = tokens[..., 1:].flatten(1, 2)
+            return linear_cross_entropy(
+                hidden, effective[READOUT], targets, self.execution.compiled
+            )
 
     def _over_trials(
         self, forward: Callable[[Stack, Tensor], Tensor], params: Stack, tokens: Tensor
@@ -174,7 +177,7 @@ class Ensemble:
 
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
         logits = functional_call(self.model, self._values(params), (tokens[:, :-1],), strict=True)
-        return token_loss(logits.to(self.dtype), tokens[:, 1:])
+        return token_loss(logits.to(self.dtype).flatten(0, 1), tokens[:, 1:].flatten())
 
     def _values(self, params: Stack) -> Stack:
         """Weights and buffers; where a model may change buffers, copies: trials share them."""
@@ -197,16 +200,6 @@ def draw(plan: Plan, seed: int) -> list[Tensor]:
     """Standard normal values of every parameter, the same for a seed whatever the trial."""
     generator = stream_generator(seed, "init")
     return [torch.randn(planned.shape, generator=generator) for planned in plan]
-
-
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats: logits [B, S, V], targets [B, S].
-
-    The target's logit is picked by comparison: its backward has no scatter and no atomics.
-    """
-    vocab = torch.arange(logits.shape[-1], device=logits.device)
-    picked = torch.where(vocab == targets.unsqueeze(-1), logits, 0.0).sum(-1)
-    return (logits.logsumexp(-1) - picked).mean()
 
 
 def refuse_other_parameters(plan: Plan, model: nn.Module) -> None:

@@ -11,29 +11,50 @@ The bounds of chunks depend on N and V alone: a trial is computed alike in every
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK_LOGITS = 1 << 23  # held at once: 32 MB in float32
+WHOLE_VOCAB = 4096  # up to it compiled code holds all logits at once
 CHUNK_TOKENS = 256  # at least: every chunk reads and writes the whole gradient of the weight
 
 
-def linear_cross_entropy(hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor, compiled: bool = False
+) -> Tensor:
     """Mean cross-entropy [T] in nats of the logits `hidden @ weight.mT`.
 
     Products are in autocast's type where autocast is on; log-sum-exp and the gradient of the
     weight are always in the type of the weight. First derivatives only, and once.
+
+    Args:
+        compiled: as the caller. A small vocabulary then needs no chunks: one graph holds all.
     """
+    if compiled and weight_TVD.shape[1] <= WHOLE_VOCAB:
+        return token_loss(torch.bmm(hidden_TND, weight_TVD.mT).to(weight_TVD.dtype), targets_TN)
     device = hidden_TND.device.type
     autocast = torch.is_autocast_enabled(device)
     product_type = torch.get_autocast_dtype(device) if autocast else weight_TVD.dtype
     wanted = torch.is_grad_enabled() and (hidden_TND.requires_grad or weight_TVD.requires_grad)
     losses_T: Tensor
-    losses_T, _, _ = losses_and_gradients(hidden_TND, weight_TVD, targets_TN, product_type, wanted)
+    losses_T, _, _ = losses_and_gradients(
+        hidden_TND, weight_TVD, targets_TN, product_type, wanted, compiled
+    )
     return losses_T
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy [...] in nats: logits [..., N, V], targets [..., N].
+
+    The target's logit is picked by comparison: its backward has no scatter and no atomics.
+    """
+    vocab = torch.arange(logits.shape[-1], device=logits.device)
+    picked = torch.where(vocab == targets.unsqueeze(-1), logits, 0.0).sum(-1)
+    return (logits.logsumexp(-1) - picked).mean(-1)
 
 
 @torch.library.custom_op("mutransfer::linear_cross_entropy", mutates_args=())
@@ -43,6 +64,7 @@ def losses_and_gradients(
     targets_TN: Tensor,
     product_type: torch.dtype,
     gradients_wanted: bool,
+    compiled: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses [T], and N times their gradients in hidden and in weight (empty unless wanted)."""
     T, N, _ = hidden_TND.shape
@@ -52,18 +74,18 @@ def losses_and_gradients(
     losses_TN = hidden_TND.new_empty(T, N, dtype=exact_type)
     d_hidden_TND = empty_gradient(hidden_TND, gradients_wanted)
     d_weight_TVD = empty_gradient(weight_TVD, gradients_wanted)
-    vocab_V = torch.arange(V, device=hidden_TND.device)
+    of_chunk = compiled_of_logits() if compiled else of_logits
     with torch.autocast(hidden_TND.device.type, enabled=False):
         for trials in slices(T, trials_at_once):
             weight = weight_TVD[trials].to(product_type)
             for tokens in slices(N, tokens_at_once):
                 hidden = hidden_TND[trials, tokens].to(product_type)
-                log_p = torch.log_softmax(torch.bmm(hidden, weight.mT), -1, dtype=exact_type)
-                is_target = vocab_V == targets_TN[trials, tokens].unsqueeze(-1)
-                losses_TN[trials, tokens] = -torch.where(is_target, log_p, 0.0).sum(-1)
+                losses, d_logits = of_chunk(
+                    torch.bmm(hidden, weight.mT), targets_TN[trials, tokens], exact_type
+                )
+                losses_TN[trials, tokens] = losses
                 if not gradients_wanted:
                     continue
-                d_logits = log_p.exp_().add_(is_target, alpha=-1).to(product_type)
                 d_hidden_TND[trials, tokens] = torch.bmm(d_logits, weight)
                 add_product_(d_weight_TVD[trials], d_logits.mT, hidden, first=tokens.start == 0)
     return losses_TN.mean(1), d_hidden_TND, d_weight_TVD
@@ -76,10 +98,40 @@ def _(
     targets_TN: Tensor,
     product_type: torch.dtype,
     gradients_wanted: bool,
+    compiled: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_hidden_TND = empty_gradient(hidden_TND, gradients_wanted)
     d_weight_TVD = empty_gradient(weight_TVD, gradients_wanted)
     return weight_TVD.new_empty(weight_TVD.shape[0]), d_hidden_TND, d_weight_TVD
+
+
+def of_logits(logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Losses [T, N], and N times their gradient in the logits, in the logits' type."""
+    targets = targets_TN.unsqueeze(-1)
+    log_p = torch.log_softmax(logits_TNV, -1, dtype=exact)
+    losses = -log_p.gather(-1, targets).squeeze(-1)
+    p = log_p.exp_()
+    if torch.are_deterministic_algorithms_enabled():  # scatter would sort, which no graph captures
+        p.sub_((torch.arange(p.shape[-1], device=p.device) == targets).to(exact))
+    else:
+        p.scatter_add_(-1, targets, p.new_full(targets.shape, -1.0))
+    return losses, p.to(logits_TNV.dtype)
+
+
+def fused_of_logits(
+    logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The same for a compiler: two passes over the logits, and no scatter."""
+    x = logits_TNV.to(exact)
+    log_sum = x.logsumexp(-1, keepdim=True)
+    is_target = torch.arange(x.shape[-1], device=x.device) == targets_TN.unsqueeze(-1)
+    losses = log_sum.squeeze(-1) - torch.where(is_target, x, 0.0).sum(-1)
+    return losses, ((x - log_sum).exp() - is_target.to(exact)).to(logits_TNV.dtype)
+
+
+@cache
+def compiled_of_logits() -> Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor]]:
+    return torch.compile(fused_of_logits, dynamic=False)
 
 
 def keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -93,7 +145,7 @@ def keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def scale_gradients(ctx: Any, d_losses_T: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     d_hidden_TND, d_weight_TVD = ctx.saved_tensors
     scale = (d_losses_T / ctx.tokens)[:, None, None]
-    return d_hidden_TND.mul_(scale), d_weight_TVD.mul_(scale), None, None, None
+    return d_hidden_TND.mul_(scale), d_weight_TVD.mul_(scale), None, None, None, None
 
 
 losses_and_gradients.register_autograd(scale_gradients, setup_context=keep_gradients)

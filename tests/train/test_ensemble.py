@@ -17,7 +17,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
-from mutransfer_cli.train.ensemble import Ensemble, token_loss
+from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.schedule import schedule_tensor
 from tests.conftest import CPU
@@ -209,14 +209,6 @@ def test_bf16_autocast_trains_close_to_fp32(
     full = train(prepare(tiny), of_seed(prepare(tiny), 0)[2:4])
     assert not torch.equal(half.train_losses, full.train_losses)
     torch.testing.assert_close(half.train_losses, full.train_losses, rtol=2e-2, atol=0)
-
-
-def test_the_loss_is_cross_entropy() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = 5 * torch.randn(2, 3, 7, generator=generator, dtype=torch.float64)
-    targets = torch.randint(7, (2, 3), generator=generator)
-    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    torch.testing.assert_close(token_loss(logits, targets), expected)
 
 
 def test_a_plan_of_another_model_is_refused(sweep: Sweep) -> None:

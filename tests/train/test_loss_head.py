@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train import loss_head
 from mutransfer_cli.train.ensemble import Ensemble, multipliers
-from mutransfer_cli.train.loss_head import chunk_tokens, linear_cross_entropy
+from mutransfer_cli.train.loss_head import chunk_tokens, compiled_of_logits, linear_cross_entropy
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]
@@ -186,7 +186,7 @@ def test_a_second_backward_is_refused() -> None:
 def test_torch_finds_the_operator_well_formed(wanted: bool) -> None:
     torch.library.opcheck(
         loss_head.losses_and_gradients,
-        (*drawn(2, 5, 4, 20), torch.float64, wanted),
+        (*drawn(2, 5, 4, 20), torch.float64, wanted, False),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 
@@ -229,6 +229,25 @@ def test_compiled_in_one_graph_it_is_the_same(ensemble: tuple[Ensemble, Run]) ->
     engine, run = ensemble
     compiled = torch.compile(engine._losses, backend="aot_eager", fullgraph=True)
     exactly(run(compiled), run(engine.losses))
+
+
+def test_where_losses_are_compiled_the_body_of_a_large_vocabulary_is_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A small one is whole logits, all of it the compiler's."""
+    compile_quickly = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    monkeypatch.setattr(loss_head, "compiled_of_logits", cache(compiled_of_logits.__wrapped__))
+    monkeypatch.setattr(loss_head, "CHUNK_TOKENS", 8)
+    monkeypatch.setattr(loss_head, "CHUNK_LOGITS", 8 * 50)
+    case = drawn(3, 20, 4, 50)
+    expected = with_gradients(linear_cross_entropy, *case)
+    for small in (0, 50):
+        monkeypatch.setattr(loss_head, "WHOLE_VOCAB", small)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        exactly(with_gradients(partial(linear_cross_entropy, compiled=True), *case), expected)
+        compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"] - graphs
+        assert bool(compiled) != bool(small)
 
 
 def test_a_model_that_gives_only_logits_is_trained_on_them(
