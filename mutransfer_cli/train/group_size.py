@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def fastest(
     most: int,
     always: bool = False,
 ) -> GroupSize:
-    """Times 1, 2, 4, ... trials side by side and takes the smallest that is as fast as any.
+    """Times 1, 2, 4, ... trials side by side, as many as are predicted to fit.
 
     Args:
         jobs: the first `most` of the width's trials.
@@ -97,10 +97,15 @@ def fastest(
         measured[size] = trainer.step_cost(jobs[:size])
         gc.collect()  # graphs and pools of the last size
     seconds = {size: found.seconds / size for size, found in measured.items()}
-    best = min(seconds.values())
-    chosen = next(size for size in measured if seconds[size] <= WORTH * best)
+    chosen = smallest_as_fast(seconds)
     slots = slot_count(trials, chosen)
     return GroupSize(slots, predicted_memory(measured, cost, slots), seconds[chosen])
+
+
+def smallest_as_fast(seconds: Mapping[int, float]) -> int:
+    """The smallest size whose seconds a trial are as good as the least; sizes ascend."""
+    best = min(seconds.values())
+    return next(size for size, took in seconds.items() if took <= WORTH * best)
 
 
 def predicted_memory(measured: dict[int, StepCost], cost: Cost, slots: int) -> int:

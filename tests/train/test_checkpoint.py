@@ -11,7 +11,7 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.checkpoint import Checkpoint, Shape
 from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job
 from tests.conftest import CPU
@@ -87,6 +87,29 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
     assert not second.said
     if slots == SLOTS:
         assert second.steps == 2 * STEPS - CUT, "nothing is trained twice"
+
+
+def test_with_fewer_slots_nothing_that_was_trained_is_lost(
+    sweep: Sweep, tmp_path: Path, whole: dict[str, TrialResult]
+) -> None:
+    """Three were in training, two find room, and the third waits; cut off again meanwhile."""
+    jobs, path = sweep.jobs(sweep.trials[WIDTH]), tmp_path / "checkpoint.pt"
+    runs = [Run(sweep, path) for _ in range(3)]
+    with pytest.raises(Cut):
+        runs[0].train(jobs, cut=CUT)
+    with pytest.raises(Cut):
+        runs[1].train(jobs, slots=2, cut=1)
+    runs[2].train(jobs, slots=1)
+    assert_same(runs[2].results, whole)
+    trained = SLOTS * CUT + 2 * 1
+    assert runs[2].steps == len(jobs) * STEPS - trained
+
+
+def test_the_shape_of_the_run_is_kept(sweep: Sweep, tmp_path: Path) -> None:
+    jobs, path = sweep.jobs(sweep.trials[WIDTH]), tmp_path / "checkpoint.pt"
+    with pytest.raises(Cut):
+        Run(sweep, path).train(jobs, slots=2, cut=CUT)
+    assert Run(sweep, path).checkpoint.read({jobs[0].id}) == Shape(slots=2, compiled=False)
 
 
 def test_what_was_recorded_meanwhile_is_not_trained_again(
