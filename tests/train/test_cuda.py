@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.group_size import predicted_memory
+from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
 from tests.train.trained import train_all, train_jobs
 
@@ -19,6 +25,9 @@ if not torch.cuda.is_available():
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+GRAPH = Execution(compiled=True, captured=True)
+EAGER_GRAPH = Execution(compiled=False, captured=True)
 
 
 def losses(sweep: Sweep, device: torch.device, compiled: bool) -> torch.Tensor:
@@ -39,15 +48,80 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
     )
 
 
-def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
+def trainer_of(sweep: Sweep, execution: Execution) -> Trainer:
     text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
-    trainer = sweep.trainer(32, text, Execution(compiled=True, captured=True))
+    return sweep.trainer(32, text, execution)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_in_a_graph_is_the_step(sweep: Sweep, compiled: bool) -> None:
+    jobs = sweep.jobs(sweep.trials[32])
+    in_a_graph, launched = (
+        train_jobs(trainer_of(sweep, Execution(compiled, captured)), jobs, 2)
+        for captured in (True, False)
+    )
+    torch.testing.assert_close(in_a_graph.train_losses, launched.train_losses)
+    torch.testing.assert_close(in_a_graph.eval_losses, launched.eval_losses)
+
+
+def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
+    trainer = trainer_of(sweep, GRAPH)
     jobs = sweep.jobs(sweep.trials[32])
     train_jobs(trainer, jobs, len(jobs))
     others = [Job(job.id, job.plan, 1) for job in jobs[::-1]]
     with torch.compiler.set_stance("fail_on_recompile"):
         again = train_jobs(trainer, others, len(jobs))
     assert again.eval_losses.isfinite().all()
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_step_never_waits_for_the_host(sweep: Sweep, captured: bool) -> None:
+    jobs = sweep.jobs(sweep.trials[32])
+    slots = trainer_of(sweep, Execution(compiled=False, captured=captured)).slots(jobs, 2)
+    slots.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        slots.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_peak_of_a_group_is_predicted_from_smaller_ones(
+    tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    """Within 15 %, of a width where weights and activations both count."""
+    tiny["model"] = {"depth": 2, "head_size": 32}
+    tiny["train"] |= {"batch": 8, "context": 128}
+    tiny["data"] = {"source": "stdlib"}
+    tiny["sweep"] = {"widths": [256], "axes": {"lr": [2.0**-k for k in range(8, 16)]}}
+    sweep = prepare(tiny)
+    text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
+    jobs, cost = sweep.jobs(sweep.trials[256]), trial_cost(sweep.protocol, 256)
+    measured = {
+        size: sweep.trainer(256, text, EAGER_GRAPH).step_cost(jobs[:size]) for size in (1, 2, 8)
+    }
+    peak = measured.pop(8).memory
+    assert predicted_memory(measured, cost, 8) == pytest.approx(peak, rel=0.15)
+
+
+def test_deterministic_runs_are_equal_bit_for_bit_wherever_they_are_cut(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    """In processes of their own: the mode cannot be taken back."""
+    program = f"""
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from tests.train.cut_on_cuda import train
+print(train(Path({str(tmp_path)!r}), int(sys.argv[1])))
+"""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(cut)], check=True, capture_output=True, text=True
+        ).stdout
+        for cut in (0, 0, 6)
+    ]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

@@ -1,0 +1,137 @@
+"""How the trials of a width are run, and that a model's limits change nothing but speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.training import train_queue
+from mutransfer_cli.train.checkpoint import Shape
+from mutransfer_cli.train.execution import EAGER, Execution
+from mutransfer_cli.train.loop import Progress
+from tests.conftest import CPU
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+SETTINGS = Settings("auto", deterministic=False, checkpoint_every=float("inf"))
+COMPILED = Execution(compiled=True, captured=False)
+
+
+class Collected:
+    """What a training gave."""
+
+    def __init__(self) -> None:
+        self.records: list[TrialRecord] = []
+        self.throughput: list[ThroughputRecord] = []
+        self.said: list[str] = []
+
+    def stepped(self, width: int, group: str, progress: Progress) -> None:
+        pass
+
+    def finished(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
+        self.records += records
+
+    def measured(self, throughput: ThroughputRecord) -> None:
+        self.throughput.append(throughput)
+
+    def noted(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+    @property
+    def losses(self) -> dict[str, float | None]:
+        return {record.trial: record.eval_loss for record in self.records}
+
+
+class Branching(Transformer):
+    def before_readout(self, tokens_BS: Tensor) -> Tensor:
+        hidden = super().before_readout(tokens_BS)
+        return hidden if hidden.sum() != 0.125 else -hidden
+
+
+class BranchingSweep(Sweep):
+    def model(self, width: int) -> Transformer:
+        model = super().model(width)
+        model.__class__ = Branching
+        return model
+
+
+def train(sweep: Sweep, tmp_path: Path, settings: Settings = SETTINGS) -> Collected:
+    collected, text = Collected(), DeviceText.on(CPU, sweep.corpus)
+    path = tmp_path / "checkpoint.pt"
+    train_queue(sweep, sweep.trials[16], text, settings, collected, lambda: None, path)
+    return collected
+
+
+def queue(sweep: Sweep) -> Queue:
+    trials = {trial.id: trial for trial in sweep.trials[16]}
+    return Queue(sweep, trials, DeviceText.on(CPU, sweep.corpus))
+
+
+def refuse(sentence: str) -> None:
+    raise AssertionError(sentence)
+
+
+def test_a_model_that_cannot_be_batched_runs_one_at_a_time_and_says_so(
+    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path
+) -> None:
+    sweep = prepare(tiny)
+    branching = BranchingSweep(**{f.name: getattr(sweep, f.name) for f in fields(sweep)})
+    collected = train(branching, tmp_path)
+    (said,) = collected.said
+    assert said.startswith("width 16: the model cannot be batched (vmap: ")
+    assert said.endswith("): one trial after the other")
+    assert {record.group_size for record in collected.records} == {1}
+    assert collected.losses == pytest.approx(train(sweep, tmp_path).losses, rel=1e-5)
+
+
+def test_on_a_cpu_auto_is_eager(tiny: dict[str, Any], prepare: Prepare) -> None:
+    """Compiled code rounds otherwise, and a resumed sweep would not be one that was not stopped."""
+    tiny["train"]["steps"] = 1_000_000
+    execution, slots = choose_run(queue(prepare(tiny)), SETTINGS, None, refuse)
+    assert execution == EAGER
+    assert 1 <= slots <= 7
+
+
+def test_who_goes_on_keeps_the_shape(tiny: dict[str, Any], prepare: Prepare) -> None:
+    begun = Shape(slots=3, compiled=True)
+    chosen = choose_run(queue(prepare(tiny)), replace(SETTINGS, compile_mode="off"), begun, refuse)
+    assert chosen == (COMPILED, 3)
+
+
+@pytest.mark.parametrize(("mode", "execution"), [("on", COMPILED), ("off", EAGER)])
+def test_deterministic_runs_are_chosen_without_a_clock(
+    tiny: dict[str, Any],
+    prepare: Prepare,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: Any,
+    execution: Execution,
+) -> None:
+    tiny["train"]["steps"] = 1_000_000
+    monkeypatch.setattr("mutransfer_cli.sweep.choice.fastest", refuse)
+    settings = replace(SETTINGS, deterministic=True, compile_mode=mode)
+    assert choose_run(queue(prepare(tiny)), settings, None, refuse) == (execution, 7)
+
+
+def test_out_of_memory_with_one_trial_fails_the_rest(
+    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: object, *args: object) -> None:
+        torch.empty(1 << 50)  # a real refusal of the allocator
+
+    monkeypatch.setattr("mutransfer_cli.train.ensemble.Ensemble.start", refused)
+    collected = train(prepare(tiny), tmp_path)
+    assert [record.status for record in collected.records] == ["failed"] * 7
+    assert "going on with 3" in collected.said[0]
+    assert "going on with 1" in collected.said[1]
+    assert "can't allocate memory" in (collected.records[0].error or "")
+    assert not collected.throughput

@@ -1,0 +1,51 @@
+"""A deterministic run on CUDA, whole or cut off and gone on with; for a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.loop import TrialResult
+
+SPEC = {
+    "schema": "mutransfer.sweep/1",
+    "data": {"source": "stdlib"},
+    "parameterization": {"name": "mup", "base_width": 32},
+    "train": {"steps": 20, "batch": 4, "context": 64, "warmup": 2, "precision": "bf16"},
+    "sweep": {"widths": [64], "axes": {"lr": [2**-8, 2**-7, 2**-6]}},
+}
+
+
+class Cut(Exception):
+    pass
+
+
+def train(folder: Path, cut: int) -> list[list[float]]:
+    """All losses; `cut` off after so many steps and gone on with by a new trainer, or never: 0."""
+    sweep = Sweep.prepare(validated(SweepSpec, SPEC, "spec"), folder)
+    device = choose_device("cuda", "bf16", deterministic=True)
+    text, jobs = DeviceText.on(device, sweep.corpus), sweep.jobs(sweep.trials[64])
+    execution = Execution(compiled=False, captured=True)
+    results: dict[str, TrialResult] = {}
+    steps = 0
+
+    def check() -> None:
+        nonlocal steps
+        if steps == cut:
+            raise Cut
+        steps += 1
+
+    for stop in (check, lambda: None) if cut else (lambda: None,):
+        checkpoint = Checkpoint(folder / f"{cut}.pt", "protocol", 1e9, print)
+        checkpoint.read({job.id for job in jobs})
+        trainer = sweep.trainer(64, text, execution)
+        try:
+            trainer.run(jobs, 3, results.update, check=stop, checkpoint=checkpoint)
+        except Cut:
+            assert not results
+    return [[*results[job.id].train_losses.tolist(), results[job.id].eval_loss] for job in jobs]
