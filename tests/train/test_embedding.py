@@ -69,3 +69,17 @@ def test_its_product_follows_autocast() -> None:
 def test_torch_finds_the_operator_well_formed() -> None:
     weight, tokens = torch.randn(16, 4, requires_grad=True), torch.randint(16, (5,))
     torch.library.opcheck(lookup, (weight, tokens, torch.float32))
+
+
+def test_it_can_be_compiled_under_vmap() -> None:
+    embedding = nn.Embedding(16, 4)
+    capturable_embeddings(embedding)
+    weight, tokens = torch.randn(3, 16, 4, requires_grad=True), torch.randint(16, (3, 2, 5))
+
+    def sums(weight: Tensor, tokens: Tensor) -> Tensor:
+        rows = vmap(lambda w, t: functional_call(embedding, {"weight": w}, (t,)))(weight, tokens)
+        return (rows**3).sum()
+
+    compiled = torch.compile(sums, backend="aot_eager", fullgraph=True)
+    (eager,) = torch.autograd.grad(sums(weight, tokens), weight)
+    torch.testing.assert_close(torch.autograd.grad(compiled(weight, tokens), weight)[0], eager)
