@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mutransfer_cli.torch_private import cpu_has_bf16
+
 WriteSpec = Callable[[Any], Path]
 Run = Callable[..., Any]
 
@@ -229,3 +231,23 @@ def test_debug_shows_the_traceback() -> None:
 
     assert stderr_of().startswith("Error: no-such-spec: no such spec")
     assert "Traceback" in stderr_of("--debug")
+
+
+def test_how_a_sweep_is_run_is_no_part_of_its_protocol(
+    tiny: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
+) -> None:
+    run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out")
+    again = run("sweep-proxy", write_spec(tiny | {"deterministic": True}), "-o", tmp_path / "out")
+    assert again.exit_code == 0
+    assert again.stdout.count('"kind": "trial"') == 3 * 7
+
+
+@pytest.mark.skipif(cpu_has_bf16(), reason="this CPU has bf16 units")
+def test_a_precision_that_the_cpu_only_emulates_is_warned_of(
+    tiny: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
+) -> None:
+    tiny["train"]["precision"] = "bf16"
+    tiny["sweep"] = {"widths": [16], "axes": {"lr": [0.01]}}
+    result = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 0
+    assert "warning: train.precision: this CPU has no bf16 units" in result.stderr
