@@ -32,7 +32,7 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 bench: install
-	$(BIN)/python tests/benchmarks/fused_against_solo.py
+	$(BIN)/python -m tests.benchmarks.fused_sweep
 	$(BIN)/python -m tests.benchmarks.million_records
 
 bench-rules: install

@@ -28,13 +28,13 @@ class Corpus:
     """A text split into a train part and, after it, an eval part.
 
     Attributes:
-        train: uint8 [train bytes], mapped.
-        eval: uint8 [eval bytes], mapped.
+        train: tokens [train tokens]; of a text its bytes, mapped.
+        eval: the same of the eval part.
         protocol: what identifies the text.
     """
 
-    train: npt.NDArray[np.uint8]
-    eval: npt.NDArray[np.uint8]
+    train: npt.NDArray[np.uint8 | np.int32]
+    eval: npt.NDArray[np.uint8 | np.int32]
     protocol: DataProtocol
 
 
@@ -43,7 +43,7 @@ class DeviceText:
     """A corpus where it is trained on: on a CPU the mapping itself, on CUDA one copy of its bytes.
 
     Attributes:
-        train, eval: uint8 tensors of both parts.
+        train, eval: both parts as tensors of their own type.
     """
 
     corpus: Corpus
@@ -193,6 +193,6 @@ def eval_offsets(corpus: Corpus, train: TrainSpec) -> Tensor:
 
 
 def gather(text: Tensor, offsets: Tensor, context: int) -> Tensor:
-    """Sequences of context + 1 tokens, int64 [..., context + 1], from uint8 text."""
+    """Sequences of context + 1 tokens, int64 [..., context + 1], from a text of integers."""
     positions = offsets.unsqueeze(-1) + torch.arange(context + 1, device=offsets.device)
     return text[positions].long()
