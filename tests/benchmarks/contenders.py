@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.optimizers import AdamWSpec
+from mutransfer_cli.torch_private import prepare_inductor
+from mutransfer_cli.train.capture import captured
 from mutransfer_cli.train.ensemble import draw
-from mutransfer_cli.train.slots import Job, Slots
+from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.slots import Job
 from tests.benchmarks.cases import Case
 
 Name = Literal["a1", "a2", "b", "c", "d"]
-WARM_UP = 3  # steps before a capture: lazy allocations and compilations happen there
 
 DESCRIPTIONS: dict[Name, str] = {
     "a1": "one at a time: the engine with one slot",
@@ -65,11 +67,11 @@ class Engine:
 
     def __init__(self, case: Case, device: torch.device, jobs: Sequence[Job]) -> None:
         sweep = case.sweep()
-        text = DeviceText.on(device, sweep.corpus)
-        trainer = sweep.trainer(case.width, text, compiled=device.type == "cuda")
+        on_cuda = device.type == "cuda"
+        execution = Execution(compiled=on_cuda, captured=on_cuda)
+        trainer = sweep.trainer(case.width, DeviceText.on(device, sweep.corpus), execution)
         self.side_by_side = len(jobs)
-        self.slots = Slots(trainer.ensemble, text, sweep.protocol.train, jobs[0], len(jobs))
-        self._fill(jobs)
+        self.slots = trainer.slots(jobs, len(jobs))
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
         found = []
@@ -109,6 +111,7 @@ class Plain:
             self.train.steps, self.train.batch, dtype=torch.int64, device=device
         )
         self.history = torch.zeros(self.train.steps, device=device)
+        self.noise: tuple[int, list[Tensor]] = (-1, [])  # of the last seed
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
         found = []
@@ -127,7 +130,9 @@ class Plain:
     @torch.no_grad()
     def load(self, job: Job) -> float:
         """First weights and data of a job; returns its rate."""
-        for planned, noise in zip(job.plan, draw(job.plan, job.seed), strict=True):
+        if job.seed != self.noise[0]:
+            self.noise = job.seed, draw(job.plan, job.seed)
+        for planned, noise in zip(job.plan, self.noise[1], strict=True):
             self.model.get_parameter(planned.name).copy_(planned.init_std * noise)
         self.offsets.copy_(train_offsets(self.corpus, self.train, job.seed))
         (settings,) = {(p.lr, p.weight_decay, p.eps, p.multiplier) for p in job.plan}
@@ -176,7 +181,8 @@ class Captured(Plain):
 
     def __init__(self, case: Case, device: torch.device) -> None:
         super().__init__(case, device)
-        self.compiled_loss = torch.compile(self.loss, dynamic=False)
+        prepare_inductor()
+        self.compiled_loss = torch.compile(self.loss, dynamic=False, fullgraph=True)
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=torch.tensor(1e-3, device=device),
@@ -187,7 +193,7 @@ class Captured(Plain):
         )
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.begin(case.jobs(case.sweep())[0])
-        self.step = captured(self._step) if device.type == "cuda" else self._step
+        self.step = captured(self._step, beside=None).replay
 
     def begin(self, job: Job) -> None:
         lr = self.load(job)
@@ -213,17 +219,3 @@ class Captured(Plain):
         self.optimizer.step()
         self.history.index_copy_(0, self.position, loss.detach().view(1))
         self.position.add_(1)
-
-
-def captured(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as a CUDA graph; it was run a few times before it is captured."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay

@@ -74,7 +74,7 @@ class Row:
     @property
     def predicted_memory(self) -> int:
         """Bytes that the program expects all slots to take."""
-        return self.case.trials * trial_cost(self.case.sweep().protocol, self.case.width).memory
+        return trial_cost(self.case.sweep().protocol, self.case.width).memory(self.case.trials)
 
     @property
     def share_of_peak(self) -> float:

@@ -28,6 +28,8 @@ def case(**changes: Any) -> Case:
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_sweep, "MOST_SECONDS", 0.02)
     monkeypatch.setattr(fused_sweep, "REPETITIONS", 3)
+    # two threads wait for each other at length where other processes take the cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_all_contenders_of_a_cpu_train_the_same_and_are_timed(
