@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,6 +38,10 @@ PROCESS_BYTES = 1_500_000_000  # that a process takes on CUDA besides its tensor
 
 class LeftOutError(Exception):
     """Why a part, or a contender of it, is not measured."""
+
+
+class DisagreementError(Exception):
+    """Contenders do not train the same."""
 
 
 @dataclass(frozen=True)
@@ -127,43 +132,56 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    deadline = time.monotonic() + options.budget
-    compiled = compile_all(options) if options.cases[0].device_name == "cuda" else {}
+    begun = time.monotonic()
+    on_cuda = options.cases[0].device_name == "cuda"
+    compiled = compile_all(options, begun + options.budget / 2) if on_cuda else None
     rows: list[Row] = []
     left_out: list[str] = []
+    failed: list[str] = []
     setup = 0.0  # of the part before: what the next one needs before anything is timed
     for index, case in enumerate(options.cases):
-        begun = time.monotonic()
-        share = max((deadline - begun) / (len(options.cases) - index), setup)
+        now = time.monotonic()
+        left = begun + options.budget - now
         try:
-            if begun + setup > deadline:
+            if compiled is not None and case not in compiled:
+                raise LeftOutError("half of the budget went by before it was compiled")
+            if left < setup:
                 raise LeftOutError("the budget is spent")
-            row = measure(case, options, begun + share, left_out)
+            share = max(left / (len(options.cases) - index), setup)
+            row = measure(case, options, now + share, left_out)
         except (LeftOutError, OutOfMemoryError) as error:
             left_out.append(f"{case.title}: {error}")
-            continue
-        row.compile_seconds = compiled.get(case, {})
-        setup = row.setup_seconds
-        rows.append(row)
+        except (DisagreementError, RuntimeError) as error:
+            failed.append(f"{case.title}: {error}")
+        else:
+            row.compile_seconds = compiled[case] if compiled else {}
+            setup = row.setup_seconds
+            rows.append(row)
+            print(f"{case.title}: {time.monotonic() - now:.0f} s", file=sys.stderr, flush=True)
     print_report(rows, left_out)
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
-def compile_all(options: Options) -> dict[Case, dict[Name, float]]:
-    """Compiles every part into the cache in parallel processes; seconds of each.
+def compile_all(options: Options, end: float) -> dict[Case, dict[Name, float]]:
+    """Compiles into the cache, in parallel processes, until `end`: seconds of each part.
 
     They are wall times of processes that compete; in a warm cache they are short.
     """
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     free, _ = torch.cuda.mem_get_info()
-    seconds: dict[Case, dict[Name, float]] = {case: {} for case in options.cases}
-    for batch in batches(options, 0.6 * free, (os.cpu_count() or 2) // 2):
+    seconds: dict[Case, dict[Name, float]] = {}
+    # predictions count activations in float32, of which autocast halves most
+    for batch in batches(options, 1.4 * free, os.cpu_count() or 1):
+        if time.monotonic() > end:
+            break
         with ExitStack() as stack:
-            pools = [stack.enter_context(pool(name, case, name)) for case, name in batch]
-            for made in pools:
+            for made in [stack.enter_context(pool(name, case, name)) for case, name in batch]:
+                found = seconds.setdefault(made.case, {})
                 try:
-                    seconds[made.case][made.name] = made.wait().build_seconds
-                except OutOfMemoryError:
-                    continue  # the part itself will say so
+                    found[made.name] = made.wait().build_seconds
+                except (OutOfMemoryError, RuntimeError):
+                    continue  # the part itself meets it again, and says so
     return seconds
 
 
@@ -216,17 +234,22 @@ def measure(case: Case, options: Options, end: float, left_out: list[str]) -> Ro
                 left_out.append(f"{case.title}, contender c: {error}")
         setup_seconds = time.monotonic() - begun
         steps, seconds = take_turns(pools, end)
-        return Row(
+        row = Row(
             case=case,
             shared_by=shared_by,
             steps=steps,
             seconds=seconds,
             differences=differences,
-            peak_flops=pools["d"].ask("matrix_peak"),
             memory={name: made.ask("peak_memory") for name, made in pools.items()},
+            peak_flops=pools["d"].ask("matrix_peak"),
             setup_seconds=setup_seconds,
-            profile=pools["d"].ask("profile") if options.profile else [],
         )
+        if options.profile:
+            try:
+                row.profile = pools["d"].ask("profile")
+            except RuntimeError as error:
+                left_out.append(f"{case.title}, profile: {error}")
+    return row
 
 
 def check_losses(
@@ -235,21 +258,19 @@ def check_losses(
     """Largest relative difference of each from the fused losses.
 
     Raises:
-        SystemExit: they do not agree, or prove nothing.
+        DisagreementError: also where agreement would prove nothing.
     """
     tolerance = LOSS_TOLERANCE[case.precision]
     moved = float((reference[:, 0] - reference[:, -1]).abs().min() / reference[:, 0].mean())
     if not moved > 2 * tolerance:
-        raise SystemExit(
-            f"{case.title}: a loss moved by {moved:.1e} only; their agreement would prove nothing"
-        )
+        raise DisagreementError(f"a loss moved by {moved:.1e} only: agreement would prove nothing")
     differences: dict[Name, float] = {}
     for name, made in pools.items():
         losses = reference if name == "d" else made.losses(CHECKED_STEPS)
         differences[name] = float(((losses - reference) / reference).abs().max())
         if not differences[name] <= tolerance:
-            raise SystemExit(
-                f"{case.title}: losses of {name} differ from the fused ones by "
+            raise DisagreementError(
+                f"losses of {name} differ from the fused ones by "
                 f"{differences[name]:.1e}, more than {tolerance:g}: it trains something else"
             )
     return differences

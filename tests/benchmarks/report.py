@@ -45,8 +45,8 @@ class Row:
     peak_flops: float
     memory: dict[Name, int | None]
     setup_seconds: float
-    profile: list[tuple[str, float, float]]
     compile_seconds: dict[Name, float] = field(default_factory=dict)
+    profile: list[tuple[str, float, float]] = field(default_factory=list)
 
     @property
     def medians(self) -> dict[Name, float]:

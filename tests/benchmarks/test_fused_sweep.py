@@ -89,7 +89,7 @@ def test_what_does_not_fit_into_the_budget_is_said(capsys: pytest.CaptureFixture
 
 
 def test_an_error_in_a_process_is_not_swallowed() -> None:
-    with pytest.raises(RuntimeError, match="does not divide"):
+    with pytest.raises(SystemExit, match="does not divide"):
         fused_sweep.main([*TINY, "--contenders", "b", "--head-size", "12"])
 
 

@@ -96,7 +96,7 @@ def pool(name: Name, case: Case, trains_as: Name, processes: int = 1) -> Iterato
 
 def start(name: Name, case: Case, processes: int) -> tuple[Any, Connection]:
     ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=serve, args=(theirs, name, case, processes), daemon=True)
+    process = SPAWN.Process(target=serve, args=(theirs, name, case, processes))
     process.start()
     theirs.close()
     return process, ours
@@ -107,7 +107,10 @@ def receive(connection: Connection) -> Any:
     Raises:
         OutOfMemoryError: in the process; RuntimeError: anything else there.
     """
-    kind, answer = connection.recv()
+    try:
+        kind, answer = connection.recv()
+    except (EOFError, ConnectionResetError) as error:
+        raise RuntimeError("a process of the benchmark died") from error
     if kind == "out of memory":
         raise OutOfMemoryError(answer)
     if kind == "error":
@@ -126,7 +129,7 @@ def serve(connection: Connection, name: Name, case: Case, processes: int) -> Non
         while True:
             command, *args = connection.recv()
             connection.send(("ok", getattr(worker, command)(*args)))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass
     except torch.OutOfMemoryError as error:
         connection.send(("out of memory", str(error).splitlines()[0]))
