@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -111,7 +112,8 @@ def environment(device: torch.device, precision: str) -> dict[str, str]:
     found["precision"] = precision
     found["torch"] = torch.__version__
     if device.type == "cuda":
-        found["triton"] = importlib.metadata.version("triton")
+        with suppress(importlib.metadata.PackageNotFoundError):  # some builds name it otherwise
+            found["triton"] = importlib.metadata.version("triton")
         found["CUDA"] = str(torch.version.cuda)
     else:
         found["threads"] = str(torch.get_num_threads())

@@ -144,7 +144,7 @@ class Worker:
         self.case, self.device = case, case.device()
         self.jobs = case.jobs(case.sweep())
         self.contender = build(name, case)
-        self.contender.losses(self.jobs[: self.contender.side_by_side], 1)
+        self.contender.losses(self.jobs[:1], 1)
         self.side_by_side = self.contender.side_by_side
 
     def losses(self, part: int, parts: int, steps: int) -> list[list[float]]:
