@@ -20,6 +20,7 @@ from mutransfer_cli.train.compile_cost import remember
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
+from mutransfer_cli.train.memory import is_out_of_memory
 from mutransfer_cli.train.peak import matrix_peak
 
 
@@ -99,7 +100,7 @@ class Training:
                 self.checkpoint,
             )
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return str(error).splitlines()[0]
         self.sink.measured(self._throughput(speed))
@@ -200,8 +201,3 @@ def _outcome(protocol: Protocol, result: TrialResult, cost: Cost) -> dict[str, A
 def _failure(reason: str) -> dict[str, Any]:
     nothing = {"train_loss": None, "eval_loss": None, "steps": 0, "tokens": 0, "flops": 0.0}
     return {"status": "failed", "seconds": 0.0, "error": reason, **nothing}
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # the CPU allocator raises a plain RuntimeError
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
