@@ -96,10 +96,12 @@ def fastest(
         try:
             measured[size] = trainer.step_cost(jobs[:size])
         except RuntimeError as error:
-            if size == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             break
         gc.collect()  # graphs and pools of the last size
+    if not measured:
+        return GroupSize(1, cost.memory(1))
     seconds = {size: found.seconds / size for size, found in measured.items()}
     chosen = smallest_as_fast(seconds)
     slots = slot_count(trials, chosen)
