@@ -75,7 +75,8 @@ def sweep_proxy(
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec
-    from mutransfer_cli.sweep.prepare import Sweep, choose_device, slow_precision
+    from mutransfer_cli.sweep.prepare import Sweep
+    from mutransfer_cli.train.device import choose_device, slow_precision
 
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")

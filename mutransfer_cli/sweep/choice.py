@@ -10,11 +10,12 @@ import torch
 
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.compile_cost import pays
 from mutransfer_cli.train.cost import Cost, trial_cost
+from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.embedding import MOST_VOCAB
 from mutransfer_cli.train.execution import Execution, allowed
 from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count

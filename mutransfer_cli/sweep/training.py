@@ -13,11 +13,12 @@ import torch
 from mutransfer_cli.data.text import DeviceText
 from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
-from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.compile_cost import remember
 from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
 from mutransfer_cli.train.memory import is_out_of_memory
