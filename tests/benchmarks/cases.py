@@ -12,8 +12,9 @@ from mutransfer_cli.files.records import DataProtocol, Protocol
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.proxies.build import base_plan
-from mutransfer_cli.sweep.prepare import DeviceName, Sweep, choose_device
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import expand
+from mutransfer_cli.train.device import DeviceName, choose_device
 from mutransfer_cli.train.slots import Job
 
 TOKENS = 1 << 20

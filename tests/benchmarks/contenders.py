@@ -14,8 +14,10 @@ from mutransfer_cli.data.text import DeviceText, gather, train_offsets
 from mutransfer_cli.files.optimizers import AdamWSpec
 from mutransfer_cli.torch_private import prepare_inductor
 from mutransfer_cli.train.capture import captured
+from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.ensemble import draw
 from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.group_size import fastest, most_slots
 from mutransfer_cli.train.slots import Job
 from tests.benchmarks.cases import Case
 
@@ -26,7 +28,7 @@ DESCRIPTIONS: dict[Name, str] = {
     "a2": "one at a time: a plain module compiled, its whole step in a CUDA graph",
     "b": "one at a time: plain eager PyTorch",
     "c": "processes that share the device, each as the best of (a)",
-    "d": "fused: the engine, all trials in slots",
+    "d": "fused: the engine, trials in slots",
 }
 
 
@@ -63,7 +65,7 @@ def build(name: Name, case: Case) -> Contender:
 
 
 class Engine:
-    """What a sweep runs: compiled and captured on CUDA."""
+    """What a sweep runs: compiled and captured on CUDA; on a CPU as many slots as are fastest."""
 
     def __init__(self, case: Case, device: torch.device, jobs: Sequence[Job]) -> None:
         sweep = case.sweep()
@@ -71,7 +73,12 @@ class Engine:
         execution = Execution(compiled=on_cuda, captured=on_cuda)
         trainer = sweep.trainer(case.width, DeviceText.on(device, sweep.corpus), execution)
         self.side_by_side = len(jobs)
-        self.slots = trainer.slots(jobs, len(jobs))
+        if len(jobs) > 1 and not on_cuda:
+            # on CUDA what is compiled beforehand has to be what is timed: all trials
+            cost = trial_cost(sweep.protocol, case.width)
+            most = most_slots(sweep.protocol, case.width, cost, device)
+            self.side_by_side = fastest(trainer, jobs, len(jobs), cost, most, always=True).slots
+        self.slots = trainer.slots(jobs, self.side_by_side)
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
         found = []

@@ -236,6 +236,7 @@ def measure(case: Case, options: Options, end: float, left_out: list[str]) -> Ro
         steps, seconds = take_turns(pools, end)
         row = Row(
             case=case,
+            slots=pools["d"].side_by_side,
             shared_by=shared_by,
             steps=steps,
             seconds=seconds,

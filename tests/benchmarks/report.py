@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import torch
 
-from mutransfer_cli.sweep.prepare import device_name
 from mutransfer_cli.train.cost import trial_cost
+from mutransfer_cli.train.device import device_name
 from tests.benchmarks.cases import Case
 from tests.benchmarks.contenders import DESCRIPTIONS, Name
 from tests.benchmarks.expected import expected
@@ -27,6 +27,7 @@ class Row:
     """One part as measured; lists and dictionaries by contender.
 
     Attributes:
+        slots: of (d).
         shared_by: how many processes (c) has, and as which contender they train.
         steps: of one repetition.
         seconds: per trial-step, one of each repetition.
@@ -39,6 +40,7 @@ class Row:
     """
 
     case: Case
+    slots: int
     shared_by: tuple[int, Name]
     steps: dict[Name, int]
     seconds: dict[Name, list[float]]
@@ -75,7 +77,7 @@ class Row:
     @property
     def predicted_memory(self) -> int:
         """Bytes that the program expects all slots to take."""
-        return trial_cost(self.case.sweep().protocol, self.case.width).memory(self.case.trials)
+        return trial_cost(self.case.sweep().protocol, self.case.width).memory(self.slots)
 
     @property
     def share_of_peak(self) -> float:
@@ -148,7 +150,17 @@ def print_tables(rows: Sequence[Row]) -> dict[str, str]:
         "and share of the measured matrix peak: measured (predicted by a model; required). Memory: "
         "peak of d (predicted by the program), GB.\n"
     )
-    header = ["vocab", "batch", "width", *names, *ratios, "of peak", "memory", "compile d, s"]
+    header = [
+        "vocab",
+        "batch",
+        "width",
+        "slots",
+        *names,
+        *ratios,
+        "of peak",
+        "memory",
+        "compile d, s",
+    ]
     print(f"| {' | '.join(header)} |")
     print("|" + "---|" * len(header))
     for row in rows:
@@ -167,6 +179,7 @@ def cells(row: Row, names: Sequence[Name], ratios: Sequence[str]) -> list[str]:
         str(case.vocab),
         f"{case.batch} x {case.context}",
         str(case.width),
+        str(row.slots),
         *(f"{trials_per_hour(medians[name]):.0f}" if name in medians else "-" for name in names),
         *(compared(row, ratio) for ratio in ratios),
         compared(row, "share of peak"),

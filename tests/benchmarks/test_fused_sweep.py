@@ -51,6 +51,7 @@ def test_all_contenders_of_a_cpu_train_the_same_and_are_timed(
         assert row["trials_per_hour"][name] == pytest.approx(per_hour)
         assert any(line.startswith("|") and f"{row['ratios'][ratio]:.2f}" in line for line in table)
     assert 0 < row["share_of_peak"] < 1
+    assert row["slots"] in (1, 2)
     assert row["profile"]
 
 
