@@ -63,7 +63,11 @@ class Sweep:
             )
         return replace(self, trials=trials)
 
-    def header(self, device: torch.device) -> SweepHeader:
+    def header(self, device: torch.device | None) -> SweepHeader:
+        """
+        Args:
+            device: None where workers train, each on its own: records name it.
+        """
         return SweepHeader(
             schema_=TRIAL_SCHEMA,
             kind="sweep",
@@ -74,7 +78,7 @@ class Sweep:
                 "mutransfer": __version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "device": device_name(device),
+                "device": device_name(device) if device else "workers",
             },
         )
 

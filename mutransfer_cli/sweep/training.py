@@ -139,20 +139,13 @@ class Training:
         self.check()
 
     def _trial_record(self, trial: Trial, outcome: dict[str, Any]) -> TrialRecord:
-        return TrialRecord.model_validate(
-            {
-                "trial": trial.id,
-                "width": trial.width,
-                "seed": trial.seed,
-                "weight_decay": self.queue.sweep.protocol.optimizer.weight_decay,
-                **trial.axes,
-                "group": self.queue.id,
-                "group_size": self.slots,
-                "device": device_name(self.queue.device),
-                "compiled": self.execution.compiled,
-                **outcome,
-            }
-        )
+        how = {
+            "group": self.queue.id,
+            "group_size": self.slots,
+            "device": device_name(self.queue.device),
+            "compiled": self.execution.compiled,
+        }
+        return _trial_record(self.queue.sweep.protocol, trial, how, outcome)
 
     def _throughput(self, speed: Speed) -> ThroughputRecord:
         protocol, cost = self.queue.sweep.protocol, self.queue.cost
@@ -175,6 +168,28 @@ class Training:
             matrix_peak=readable(peak),
             of_peak=readable(flops_per_second / peak),
         )
+
+
+def failed_record(protocol: Protocol, trial: Trial, group: str, reason: str) -> TrialRecord:
+    """Of a trial whose workers were lost, wherever they were."""
+    how = {"group": group, "group_size": 1, "device": "workers", "compiled": False}
+    return _trial_record(protocol, trial, how, _failure(reason))
+
+
+def _trial_record(
+    protocol: Protocol, trial: Trial, how: dict[str, Any], outcome: dict[str, Any]
+) -> TrialRecord:
+    return TrialRecord.model_validate(
+        {
+            "trial": trial.id,
+            "width": trial.width,
+            "seed": trial.seed,
+            "weight_decay": protocol.optimizer.weight_decay,
+            **trial.axes,
+            **how,
+            **outcome,
+        }
+    )
 
 
 def readable(measured: float) -> float:

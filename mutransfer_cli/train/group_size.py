@@ -51,14 +51,19 @@ def most_slots(protocol: Protocol, width: int, cost: Cost, device: torch.device)
             f"width {width}: one trial needs about {one / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
             "free; make train.batch, train.context or the width smaller"
         )
-    if device.type == "cpu":
+    return max(1, min(useful_slots(protocol, width, device.type), free // 2 // one))
+
+
+def useful_slots(protocol: Protocol, width: int, device_type: str) -> int:
+    """As many as keep a device of the type busy, whatever its memory."""
+    if device_type == "cpu":
         useful = min(
             CPU_TOKENS_PER_STEP // protocol.batch_tokens,
             CPU_WIDTH_TOKENS // (protocol.batch_tokens * width),
         )
     else:
         useful = CUDA_TOKENS_PER_STEP // protocol.batch_tokens
-    return max(1, min(useful, free // 2 // one))
+    return max(1, useful)
 
 
 def slot_count(trials: int, most: int) -> int:
