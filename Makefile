@@ -34,6 +34,7 @@ test-slow: install
 bench: install
 	$(BIN)/python -m tests.benchmarks.fused_sweep
 	$(BIN)/python -m tests.benchmarks.million_records
+	$(BIN)/python -m tests.benchmarks.ray_scaling
 
 bench-rules: install
 	$(BIN)/python tests/benchmarks/parameterizations.py

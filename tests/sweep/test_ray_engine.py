@@ -142,11 +142,12 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_cluster_gives_what_this_machine_gives(
-    spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path
+    spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path, run: Run
 ) -> None:
-    with begin(command(spec, tmp_path, *machines.options)) as process:
-        said = end(process)
-    assert "lost" not in said
+    result = run("sweep-proxy", spec, "-o", tmp_path, *machines.options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.encode() == (tmp_path / "trials.jsonl").read_bytes()
+    assert "lost" not in result.stderr
     assert table(tmp_path) == undisturbed
     assert not list(tmp_path.glob("checkpoint*"))
 
@@ -256,9 +257,10 @@ def test_nodes_go_and_come(
 
 
 def test_a_full_disk_keeps_the_records(
-    spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path
+    spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path, run: Run
 ) -> None:
-    """The kernel refuses the driver writes beyond a file size, as it does on a full disk."""
+    """The kernel refuses the driver writes beyond a file size, as it does on a full disk. What is
+    left is trained here."""
     files = [spec.parent / "local" / name for name in ("trials.jsonl", "curves.jsonl")]
     limit = max(file.stat().st_size for file in files) // 2
 
@@ -272,13 +274,12 @@ def test_a_full_disk_keeps_the_records(
     assert "could not be written (File too large)" in said
     assert "Traceback" not in said
     assert 0 < len(table(tmp_path)) < len(undisturbed)
-    with begin(arguments) as process:
-        end(process)
+    assert run("sweep-proxy", spec, "-o", tmp_path).exit_code == 0
     assert table(tmp_path) == undisturbed
 
 
 def test_ctrl_c_keeps_the_records_and_leaves_no_process(
-    spec: Path, undisturbed: Table, tmp_path: Path
+    spec: Path, undisturbed: Table, tmp_path: Path, run: Run
 ) -> None:
     """On a Ray of its own; a terminal interrupts all processes at once."""
     arguments = command(spec, tmp_path, "--engine", "ray", "--device", "cpu")
@@ -293,9 +294,7 @@ def test_ctrl_c_keeps_the_records_and_leaves_no_process(
     assert "Traceback" not in said
     assert not of_session(process.pid)
     assert 0 < len(table(tmp_path)) < len(undisturbed)
-    with begin(arguments, start_new_session=True) as process:
-        end(process)
-    assert not of_session(process.pid)
+    assert run("sweep-proxy", spec, "-o", tmp_path).exit_code == 0
     assert table(tmp_path) == undisturbed
 
 
