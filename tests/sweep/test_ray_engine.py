@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ pytest.importorskip("ray")
 from ray.cluster_utils import Cluster
 
 from mutransfer_cli.sweep import ray_engine, ray_worker
+from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.ray_cluster import connected
 from tests.conftest import TINY
 
@@ -176,13 +178,16 @@ def test_the_driver_killed_at_random_moments(
     """Its tasks end with it, and nothing that was finished is repeated."""
     chance, recorded = random.Random(kills), dict[Any, Any]()
     arguments = [*command(spec, tmp_path, *machines.options), "--checkpoint-every", "0.1"]
-    for _ in range(kills):
+    for kill in range(kills):
         with begin(arguments) as process:
             machines.wait_for(machines.trainers, process)
-            time.sleep(chance.uniform(0.0, 2.0))
+            if not kill:
+                machines.wait_for(lambda: table(tmp_path), process)
+            time.sleep(chance.uniform(0.0, 1.0))
             process.kill()
         before, recorded = recorded, table(tmp_path)
         assert before.items() <= recorded.items(), "a finished trial was lost"
+    assert 0 < len(recorded) < len(undisturbed)
     with begin(arguments) as process:
         end(process)
     assert table(tmp_path) == undisturbed
@@ -234,6 +239,8 @@ def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
     assert result.exit_code == 5
     assert "8 trials failed, the first with: 3 workers were lost" in result.stderr
     assert "its process died" in result.stderr
+    # Ray says so too, on its driver's stdout
+    assert result.stdout.encode() == (tmp_path / "trials.jsonl").read_bytes()
     assert run("sweep-proxy", spec, "-o", tmp_path, *machines.options).exit_code == 0
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     trials = [record for record in map(json.loads, lines) if record["kind"] == "trial"]
@@ -254,6 +261,17 @@ def test_nodes_go_and_come(
         said = end(process)
     assert "was lost, its node is gone; they go on in another, attempt 2 of 3" in said
     assert table(tmp_path) == undisturbed
+
+
+def test_a_checkpoint_lies_where_the_worker_can_write(tmp_path: Path) -> None:
+    group = ray_worker.Group("0123", 16, ())
+    settings = Settings("auto", False, 60.0)
+    seen, unseen = (
+        ray_worker.Assignment(group, 1, (), folder, "cpu", settings)
+        for folder in (tmp_path, tmp_path / "on-the-driver-only")
+    )
+    assert seen.checkpoint == tmp_path / "checkpoint-0123.pt"
+    assert unseen.checkpoint == Path(tempfile.gettempdir()) / "checkpoint-0123.pt"
 
 
 def test_a_full_disk_keeps_the_records(
@@ -320,7 +338,7 @@ def test_a_trial_that_raises_ends_the_sweep_with_its_sentence(
     monkeypatch.setattr(ray_engine, "train_group", refuse)
     result = run("sweep-proxy", spec, "-o", tmp_path, *machines.options)
     assert result.exit_code == 2
-    assert "Error: width 32: no\n" in result.stderr
+    assert "\nError: width 32: no\n" in f"\n{result.stderr}"
 
 
 @pytest.fixture
