@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from mutransfer_cli.cli.progress import SweepDisplay
+    from mutransfer_cli.files.spec import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
     from mutransfer_cli.sweep.store import RecordStore
@@ -101,18 +102,20 @@ def sweep_proxy(
     cluster = ray_options(engine, address, num_gpus, worker_timeout)
     loaded, path = load_spec(spec)
     settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
+    go: Callable[[Sweep, Path], None]
+    if dry_run:
+        go = partial(_print_price, device=_here(device, loaded))
+    elif cluster is None:
+        go = partial(_run_here, device=_here(device, loaded), settings=settings)
+    else:
+        go = partial(_run_on_ray, device=device, settings=settings, options=cluster)
     sweep = Sweep.prepare(loaded, path.parent)
     name = path.stem
     if shard is not None:
         part, parts = _parse_shard(shard)
         sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"
     folder = output or Path("runs") / name
-    if dry_run:
-        _print_price(sweep, folder, _here(device, sweep, settings))
-    elif cluster is None:
-        _run_here(sweep, folder, _here(device, sweep, settings), settings)
-    else:
-        _run_on_ray(sweep, folder, device, settings, cluster)
+    go(sweep, folder)
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:
@@ -123,12 +126,11 @@ def _parse_shard(shard: str) -> tuple[int, int]:
     return part, parts
 
 
-def _here(device: Device, sweep: Sweep, settings: Settings) -> torch.device:
+def _here(device: Device, spec: SweepSpec) -> torch.device:
     from mutransfer_cli.train.device import choose_device, slow_precision
 
-    precision = sweep.protocol.train.precision
-    chosen = choose_device(device.value, precision, settings.deterministic)
-    if slow := slow_precision(chosen, precision):
+    chosen = choose_device(device.value, spec.train.precision, spec.deterministic)
+    if slow := slow_precision(chosen, spec.train.precision):
         note(f"warning: {slow}")
     return chosen
 
