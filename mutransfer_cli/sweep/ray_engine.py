@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -182,7 +181,7 @@ class Driver:
         ended, _ = ray.wait(list(self.tasks), timeout=POLL)
         # what a task sent was in the inbox before it ended
         for message in ray.get(self.inbox.take.remote()):
-            self._hear(pickle.loads(message))  # noqa: S301  of our own workers
+            self._hear(Message.of(message))
         for ref in ended:
             self._end(ref, self.tasks.pop(ref))
         self._give_up_silent()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Inbox:
-    """An actor. It holds pickled messages: it need not import what they are made of."""
+    """An actor. Messages are plain values: it need not import what they are made of."""
 
     def __init__(self) -> None:
-        self._messages: list[bytes] = []
+        self._messages: list[Any] = []
 
-    def put(self, message: bytes) -> None:
+    def put(self, message: Any) -> None:
         self._messages.append(message)
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[Any]:
         taken, self._messages = self._messages, []
         return taken

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 import time
 import warnings
@@ -95,6 +94,34 @@ class Message:
     attempt: int
     content: Content
 
+    def plain(self) -> tuple[str, int, str, Any]:
+        """As values that need no class to be read: records as their lines."""
+        kind: str
+        value: Any
+        match self.content:
+            case Stepped(queue, progress):
+                kind, value = "stepped", (queue, vars(progress))
+            case Finished(records, curves):
+                kind, value = "finished", ([record.line() for record in records], list(curves))
+            case ThroughputRecord():
+                kind, value = "throughput", self.content.line()
+            case sentence:
+                kind, value = "said", sentence
+        return self.group, self.attempt, kind, value
+
+    @classmethod
+    def of(cls, plain: tuple[str, int, str, Any]) -> Message:
+        group, attempt, kind, value = plain
+        content: Content = value
+        if kind == "stepped":
+            content = Stepped(value[0], Progress(**value[1]))
+        elif kind == "finished":
+            lines, curves = value
+            content = Finished([TrialRecord.model_validate_json(line) for line in lines], curves)
+        elif kind == "throughput":
+            content = ThroughputRecord.model_validate_json(value)
+        return cls(group, attempt, content)
+
 
 class Mail:
     """The sink of a training whose driver is elsewhere."""
@@ -106,7 +133,7 @@ class Mail:
     def send(self, content: Content) -> None:
         """Returns when the inbox has it: it is not lost with this process."""
         message = Message(self._assignment.group.id, self._assignment.attempt, content)
-        ray.get(self._inbox.put.remote(pickle.dumps(message)))
+        ray.get(self._inbox.put.remote(message.plain()))
         self._sent = time.monotonic()
 
     def check(self) -> None:
