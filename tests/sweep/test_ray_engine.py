@@ -218,6 +218,7 @@ def test_a_worker_that_hangs_is_given_up(
     assert table(tmp_path) == undisturbed
 
 
+@pytest.mark.slow  # a minute where the machine is busy
 def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
     spec: Path,
     undisturbed: Table,
@@ -296,6 +297,7 @@ def test_a_full_disk_keeps_the_records(
     assert table(tmp_path) == undisturbed
 
 
+@pytest.mark.slow  # a minute where the machine is busy
 def test_ctrl_c_keeps_the_records_and_leaves_no_process(
     spec: Path, undisturbed: Table, tmp_path: Path, run: Run
 ) -> None:
