@@ -1,32 +1,43 @@
+"""Recipes, made once: nothing changes them."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import copy
 
 import pytest
 
+from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.apply.made import WIDTH
-from tests.emit.test_recipe import exponents, recipe_of
+from tests.conftest import TINY
+from tests.emit.test_recipe import exponents
 
-Prepare = Callable[[dict[str, Any]], Sweep]
 
-
-@pytest.fixture
-def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """muP from base width 16 on, with weight decay."""
-    tiny["optimizer"] = {"weight_decay": 0.1}
-    return prepare(tiny)
+    folder = tmp_path_factory.mktemp("apply")
+    (folder / "text.txt").write_text("the quick brown fox\n" * 800)
+    raw = copy.deepcopy(TINY) | {"optimizer": {"weight_decay": 0.1}}
+    return Sweep.prepare(validated(SweepSpec, raw, "spec"), folder)
 
 
-@pytest.fixture
-def unfolded(sweep: Sweep) -> Recipe:
+@pytest.fixture(scope="session")
+def fitted(sweep: Sweep) -> Exponents:
+    return exponents(sweep)
+
+
+@pytest.fixture(scope="session")
+def unfolded(fitted: Exponents) -> Recipe:
     """The recipe of the proxy at width 64."""
-    return recipe_of(exponents(sweep), WIDTH)
+    return build_recipe(fitted, Target(WIDTH, {}))
 
 
-@pytest.fixture
-def folded(sweep: Sweep) -> Recipe:
+@pytest.fixture(scope="session")
+def folded(fitted: Exponents) -> Recipe:
     """The same without multipliers."""
-    return recipe_of(exponents(sweep), WIDTH, folded=True)
+    return build_recipe(fitted, Target(WIDTH, {}, folded=True))
