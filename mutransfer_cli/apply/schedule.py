@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,46 +65,53 @@ def _of_group(group: dict[str, Any], l2: bool) -> Settings:
 def settings_ahead(
     optimizer: torch.optim.Optimizer, scheduler: Stepped, steps: int
 ) -> Iterator[list[Settings]]:
-    """The settings after each of so many steps of a copy; the originals stay as they are.
+    """The settings after each of so many steps of a copy of the scheduler.
+
+    The copy changes the groups of the optimizer itself, which afterwards are what they were.
 
     Raises:
         InputError: the scheduler cannot be copied, or its step asks for something.
     """
-    # the copy shares the weights and has no moments: as large as the groups, not as the model
+    # optimizer and weights are shared with the copy: as large as a schedule, not as the model
     memo: dict[int, Any] = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-    memo[id(getattr(optimizer, "state", None))] = defaultdict(dict)
+    memo[id(optimizer)] = optimizer
     saved = _values(optimizer)
     try:
-        twin = copy.deepcopy(optimizer, memo)
         ahead = copy.deepcopy(scheduler, memo)
         for _ in range(steps):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that no optimizer step came before it
                 ahead.step()
-            # a function in the scheduler may hold the optimizer itself, and is not copied
-            yield settings(optimizer if _values(optimizer) != saved else twin)
+            yield settings(optimizer)
     except (TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(
             f"the scheduler {type(scheduler).__name__} cannot be stepped on a copy ({error}); "
             "leave it out, and verify again after its first step"
         ) from error
     finally:
-        for group, values in zip(optimizer.param_groups, saved, strict=True):
-            for key in group.keys() - values.keys() - {"params"}:
-                del group[key]
-            for key, value in values.items():
-                if torch.is_tensor(value):
-                    group[key].copy_(value)
-                else:
-                    group[key] = value
+        _restore(optimizer, saved)
 
 
-def _values(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+Saved = list[dict[str, tuple[Any, torch.Tensor | None]]]
+
+
+def _values(optimizer: torch.optim.Optimizer) -> Saved:
+    """All values of all groups; of tensors, which steps fill in place, copies too."""
     return [
         {
-            key: value.clone() if torch.is_tensor(value) else value
+            key: (value, value.clone() if torch.is_tensor(value) else None)
             for key, value in group.items()
             if key != "params"
         }
         for group in optimizer.param_groups
     ]
+
+
+def _restore(optimizer: torch.optim.Optimizer, saved: Saved) -> None:
+    for group, values in zip(optimizer.param_groups, saved, strict=True):
+        for key in group.keys() - values.keys() - {"params"}:
+            del group[key]
+        for key, (value, copied) in values.items():
+            group[key] = value
+            if copied is not None:
+                value.copy_(copied)

@@ -134,35 +134,52 @@ def test_optimizer_and_scheduler_stay_as_they_are(
 
 
 def test_so_does_an_optimizer_that_a_function_holds(recipe: LoadedRecipe, model: Net) -> None:
-    """What a copy of the scheduler shares with it."""
+    """In whatever a copy of the scheduler shares with it, and where rates are tensors."""
     optimizer = adamw(recipe, model)
-    rate = optimizer.param_groups[0]["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+    filled, replaced, _ = optimizer.param_groups
+    for group in (filled, replaced):
+        group["lr"] = torch.tensor(group["lr"])
 
-    def flat(step: int) -> float:
+    def flat() -> None:
         for group in optimizer.param_groups:
-            if step:
-                group["added"] = True
-            if step and torch.is_tensor(group["lr"]):
+            group["added"] = True
+            if group is filled:
                 group["lr"].fill_(1e-5)
-            elif step:
+            else:
                 group["lr"] = 1e-5
-        return 1e-5
 
     class Outside:
         def __init__(self) -> None:
             self.set = flat
 
         def step(self) -> None:
-            self.set(1)
+            self.set()
 
     before = [dict(group) for group in optimizer.param_groups]
-    value = float(rate)
+    value = float(filled["lr"])
     assert "one_rate" in found(recipe, model, optimizer, Outside())
-    assert optimizer.param_groups[0]["lr"] is rate
-    assert float(rate) == value
+    assert float(filled["lr"]) == value
     for group, was in zip(optimizer.param_groups, before, strict=True):
         assert set(group) == set(was)
         assert group["lr"] is was["lr"]
+
+
+def test_weights_are_not_copied_with_a_scheduler(recipe: LoadedRecipe, model: Net) -> None:
+    optimizer = adamw(recipe, model)
+    looked = []
+
+    class Holding(Hand):
+        model: Net
+
+        def step(self) -> None:
+            super().step()
+            if self.steps:
+                looked.append(self.model.wte.weight is model.wte.weight)
+
+    holding = Holding(optimizer, lambda peak, step: peak)
+    holding.model = model
+    assert recipe.verify(model, optimizer, holding).ok
+    assert looked == [True]
 
 
 def test_one_rate_for_all_groups(recipe: LoadedRecipe, model: Net) -> None:
