@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # what each room may import from: rules <- files <- fit, emit; rules <- proxies, optim <- train
-# <- sweep; the command line on top
+# <- sweep; the command line on top; rules <- files <- apply
 MAY_IMPORT = {
     "rules": set[str](),
     "files": {"rules"},
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "optim": {"rules", "torch_private"},
     "train": {"rules", "files", "data", "optim", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "train"},
+    "apply": {"rules", "files"},
     "cli": {"rules", "files", "fit", "emit", "sweep", "train"},
 }
 TORCH_FREE = {"rules", "files", "fit", "emit"}

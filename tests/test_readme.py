@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.files.declared import DeclaredProtocol
+from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.files.yaml_io import load_yaml
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.emit.test_recipe import exponents, recipe_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,6 +81,22 @@ def test_the_python_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.DataFrame([{"width": w, "lr": lr} for w in widths for lr in rates])
     exec(block_after("python"), {"frame": frame.assign(loss=(np.log2(frame["lr"]) + 6) ** 2)})
     assert capsys.readouterr().out.endswith(" 4\n"), "n, the number of widths"
+
+
+def test_the_trainer_shown_runs(
+    tiny: dict[str, Any],
+    prepare: Callable[[dict[str, Any]], Sweep],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = prepare(tiny)
+    (tmp_path / "recipe.yaml").write_text(dump(recipe_of(exponents(sweep), 64, folded=True)))
+    monkeypatch.chdir(tmp_path)
+    shown: dict[str, Any] = {"model": sweep.model(64)}
+    exec(block_after("trainer"), shown)
+    held = {group["name"]: group["initial_lr"] for group in shown["optimizer"].param_groups}
+    planned = {target.role: target.lr for target in shown["recipe"].plan(shown["model"])}
+    assert held == planned
 
 
 def test_the_picture_shown_is_that_of_the_quickstart() -> None:

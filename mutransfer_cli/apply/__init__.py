@@ -1,0 +1,1 @@
+"""The recipe as a library: applied to a model and held against an optimizer."""

@@ -1,0 +1,159 @@
+"""Which pattern of a recipe claims which parameter of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.roles import Role
+
+# put into names by torch.compile, FSDP and activation checkpointing; nobody calls a module so
+PRIVATE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# by DistributedDataParallel; a model may have a module of that name too
+WRAPPERS = PRIVATE | {"module"}
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class RolePattern:
+    """A regex for whole names, the role it gives, and the init std; None where not known."""
+
+    role: Role
+    regex: str
+    init_std: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Claimed:
+    """A trainable parameter under the name its pattern knows.
+
+    Attributes:
+        names: as in the model; several for tied weights.
+        pattern: None where the recipe is for all parameters alike.
+    """
+
+    tensor: nn.Parameter
+    name: str
+    names: tuple[str, ...]
+    pattern: RolePattern | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a recipe says nothing of: names of frozen parameters and of buffers."""
+
+    frozen: tuple[str, ...]
+    buffers: tuple[str, ...]
+
+
+def left_out(model: nn.Module) -> LeftOut:
+    return LeftOut(
+        tuple(bare(names[0]) for p, names in named_tensors(model) if not p.requires_grad),
+        tuple(bare(name) for name, _ in model.named_buffers()),
+    )
+
+
+def named_tensors(model: nn.Module) -> list[tuple[nn.Parameter, list[str]]]:
+    """Every parameter once with all its names, in the order of the model."""
+    found: dict[int, tuple[nn.Parameter, list[str]]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), (parameter, []))[1].append(name)
+    return list(found.values())
+
+
+def bare(name: str, wrappers: frozenset[str] = WRAPPERS) -> str:
+    """The name without what wrappers put into it: module._orig_mod.up.weight -> up.weight."""
+    *path, last = name.split(".")
+    return ".".join([*(part for part in path if part not in wrappers), last])
+
+
+def known_names(name: str) -> tuple[str, ...]:
+    """The names under which a pattern may know a parameter, the barest first."""
+    names = [name, bare(name, PRIVATE)]
+    while names[-1].startswith("module."):
+        names.append(names[-1].removeprefix("module."))
+    return tuple(dict.fromkeys([bare(name), *reversed(names)]))
+
+
+def claim_all(model: nn.Module) -> list[Claimed]:
+    """Every trainable parameter, without patterns."""
+    return [
+        Claimed(tensor, bare(names[0]), tuple(names), None)
+        for tensor, names in named_tensors(model)
+        if tensor.requires_grad
+    ]
+
+
+def claim(model: nn.Module, patterns: Sequence[RolePattern], where: str) -> list[Claimed]:
+    """Every trainable parameter with its pattern.
+
+    Raises:
+        InputError: a parameter that no pattern or more than one claims, a pattern that matches
+            nothing, or tied weights under patterns that disagree.
+    """
+    claimed: list[Claimed] = []
+    unclaimed: list[str] = []
+    used: set[RolePattern] = set()
+    for tensor, names in named_tensors(model):
+        found: dict[RolePattern, str] = {}
+        for name in names:
+            found |= matches(patterns, name, where)
+        used |= found.keys()
+        if not tensor.requires_grad:
+            continue
+        if not found:
+            unclaimed.append(bare(names[0]))
+            continue
+        if len({(pattern.role, pattern.init_std) for pattern in found}) > 1:
+            raise InputError(_tied(found, where))
+        pattern, name = next(iter(found.items()))
+        claimed.append(Claimed(tensor, name, tuple(names), pattern))
+    unused = [f"{p.regex} ({p.role})" for p in patterns if p not in used]
+    wrong = []
+    if unclaimed:
+        wrong.append(f"no pattern claims {listed(unclaimed)}")
+    if unused:
+        wrong.append(f"nothing in the model matches {listed(unused)}")
+    if wrong:
+        raise InputError(
+            f"{where}: {' and '.join(wrong)}; say which names are which role with "
+            "`load_recipe(..., patterns={role: regex})`, or under `parameters` in the recipe"
+        )
+    return claimed
+
+
+def matches(patterns: Sequence[RolePattern], name: str, where: str) -> dict[RolePattern, str]:
+    """At most one pattern, with the name it knows."""
+    found: dict[RolePattern, str] = {}
+    for pattern in patterns:
+        known = next((n for n in known_names(name) if re.fullmatch(pattern.regex, n)), None)
+        if known is not None:
+            found[pattern] = known
+    if len(found) > 1:
+        both = " and ".join(f"{p.regex} ({p.role})" for p in found)
+        raise InputError(f"{where}: {name} is claimed by {both}; make the patterns disjoint")
+    return found
+
+
+def listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def named_count(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} parameters, {names[0]} first"
+
+
+def _tied(found: dict[RolePattern, str], where: str) -> str:
+    claims = " and as ".join(
+        f"{name} ({pattern.role}, init std {pattern.init_std})" for pattern, name in found.items()
+    )
+    return (
+        f"{where}: one tied parameter is claimed as {claims}; untie it, or keep the pattern of one "
+        "name only with `load_recipe(..., patterns={role: regex})`"
+    )

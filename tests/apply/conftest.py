@@ -1,0 +1,43 @@
+"""Recipes, made once: nothing changes them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.apply.made import WIDTH
+from tests.conftest import TINY
+from tests.emit.test_recipe import exponents
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """muP from base width 16 on, with weight decay."""
+    folder = tmp_path_factory.mktemp("apply")
+    (folder / "text.txt").write_text("the quick brown fox\n" * 800)
+    raw = copy.deepcopy(TINY) | {"optimizer": {"weight_decay": 0.1}}
+    return Sweep.prepare(validated(SweepSpec, raw, "spec"), folder)
+
+
+@pytest.fixture(scope="session")
+def fitted(sweep: Sweep) -> Exponents:
+    return exponents(sweep)
+
+
+@pytest.fixture(scope="session")
+def unfolded(fitted: Exponents) -> Recipe:
+    """The recipe of the proxy at width 64."""
+    return build_recipe(fitted, Target(WIDTH, {}))
+
+
+@pytest.fixture(scope="session")
+def folded(fitted: Exponents) -> Recipe:
+    """The same without multipliers."""
+    return build_recipe(fitted, Target(WIDTH, {}, folded=True))
