@@ -15,6 +15,10 @@ def recipe_hash(recipe: Recipe) -> str:
     return content_hash(recipe.model_dump(mode="json", by_alias=True))
 
 
+def has_names(recipe: Recipe) -> bool:
+    return any(role.parameters for role in recipe.roles.values())
+
+
 def header_of(
     capability: Capability,
     recipe: Recipe,
@@ -37,6 +41,14 @@ def header_of(
         scope = "one learning rate for all parameters"
     kind = "BASE, scaled by the target," if scaled_there else "absolute,"
     yield f"values are {kind} for width {recipe.width} ({scope})"
+    lr = recipe.base_lr
+    if lr.low is not None and lr.high is not None:
+        yield (
+            f"base learning rate {lr.value:.3g}, {100 * (lr.level or 0):g} % interval {lr.low:.3g} "
+            f"to {lr.high:.3g}"
+        )
+    if capability.name == "pytorch" and not has_names(recipe) and recipe.scope == "per_role":
+        yield "the recipe names no parameters: written for those of transformers' Llama"
     if sheet.optimizer is None:
         yield "the optimizer of the runs is not known; AdamW is taken"
     decay = recipe.base_weight_decay

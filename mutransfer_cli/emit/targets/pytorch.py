@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutransfer_cli.emit.targets.capability import Capability
+from mutransfer_cli.emit.targets.header import has_names
 from mutransfer_cli.emit.targets.python_helper import (
     CLAIMED,
     LLAMA_PATTERNS,
@@ -51,26 +52,26 @@ def optimizers(model):
 
 
 def write(sheet: Sheet) -> str:
-    has_names = any(role.parameters for role in sheet.recipe.roles.values())
+    named = has_names(sheet.recipe)
     parts = [
         comments([*sheet.header, *schedule_note(sheet)]),
         "\nimport re\n\nimport torch\n\n",
-        pattern_table(_patterns(sheet, has_names)),
+        pattern_table(_patterns(sheet, named)),
         group_table(sheet, _settings(sheet)),
         _optimizers(sheet),
         _multipliers(sheet),
     ]
-    if has_names:
+    if named:
         parts += [_stds(sheet), CLAIMED, OPTIMIZERS, INIT]
     else:
         parts += [factor_table(sheet), CLAIMED, OPTIMIZERS, rescale_init(ROLES_BY_PATTERN)]
     return "".join(parts)
 
 
-def _patterns(sheet: Sheet, has_names: bool) -> dict[str, tuple[str, ...]]:
+def _patterns(sheet: Sheet, named: bool) -> dict[str, tuple[str, ...]]:
     if "all" in sheet.values:
         return {"all": (".*",)}
-    if not has_names:
+    if not named:
         return {role: LLAMA_PATTERNS[role] for role in sheet.values}
     roles = sheet.recipe.roles.items()
     return {role: tuple(p.pattern for p in found.parameters) for role, found in roles}
