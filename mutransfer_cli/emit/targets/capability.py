@@ -85,8 +85,8 @@ def losses(capability: Capability, sheet: Sheet, unfolded: Sheet) -> Iterator[st
         yield f"multipliers ({_listed(by_role('multiplier'))})"
     if not held.schedule_keeps_ratios and len(set(by_role("lr").values())) > 1:
         yield "ratios between learning rates while the schedule runs"
-    scale = sheet.attention_scale
-    if not held.attention_scale and scale is not None and scale.formula != "1/sqrt(d_head)":
+    scale = sheet.unusual_scale
+    if not held.attention_scale and scale is not None:
         yield f"attention scale {scale.formula} (the target's Llama has 1/sqrt(d_head))"
 
 

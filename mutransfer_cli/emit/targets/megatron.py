@@ -22,15 +22,15 @@ CAPABILITY = Capability(
     matching="predicates, merged",
     attention_scale=True,
     unverified=(
-        "parameter names are those of GPTModel with Transformer Engine layers; nothing was run "
-        "there",
+        "its grouping and its scheduler were run on the names of a GPTModel with Transformer "
+        "Engine layers as read; a training run was not",
     ),
 )
 
 PATTERNS = {
     "embedding": r"^(module\.)*embedding\.word_embeddings\.weight$",
     "readout": r"^(module\.)*output_layer\.weight$",
-    "vector": r"^(module\.)*decoder\..*(layernorm\.weight|layer_norm_weight)$",
+    "vector": r"^(module\.)*decoder\..*(layernorm\.weight|layer_norm_weight|bias)$",
 }
 
 OVERRIDES = '''
@@ -145,7 +145,7 @@ def _effective_eps(sheet: Sheet) -> dict[str, float]:
 
 
 def _overrides(sheet: Sheet) -> str:
-    decay, scale = sheet.rest.weight_decay or 0.0, sheet.attention_scale
+    decay, scale = sheet.rest.weight_decay or 0.0, sheet.unusual_scale
     flags = [shlex.join(flag) for flag in _flags(sheet, sheet.rest, decay)]
     how = (
         "import this file in the training script, call install() before pretrain(), init_(model) "

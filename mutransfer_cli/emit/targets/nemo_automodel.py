@@ -15,6 +15,10 @@ CAPABILITY = Capability(
     matching="regex, first match wins",
     role_eps=False,
     init_std=False,
+    unverified=(
+        "its grouping and its scheduler were run on the names of its Llama as read; a training run "
+        "was not",
+    ),
 )
 
 # what none claims gets the optimizer's own values; (_\w+\.)* are wrappers such as

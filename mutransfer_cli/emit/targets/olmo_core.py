@@ -17,14 +17,17 @@ CAPABILITY = Capability(
     name="olmo-core",
     written_for="OLMo-core v2.5.0 to fa6c5014c (2026-06-22)",
     matching="glob, no overlap",
-    unverified=("init_ expects InitMethod.normal, whose std is fixed; it was not run there",),
+    unverified=(
+        "its grouping and its schedulers were run on the names of its Llama as read; init_, which "
+        "expects InitMethod.normal with its fixed std, was not run there",
+    ),
 )
 
 # what no glob claims gets the config's own values; a glob that matches nothing is an error
 GLOBS = {
     "embedding": ("embeddings.weight",),
     "readout": ("lm_head.w_out.weight",),
-    "vector": ("blocks.*_norm.weight", "lm_head.norm.weight"),
+    "vector": ("blocks.*_norm.*weight", "lm_head.norm.weight"),
 }
 
 SCHEDULERS = {

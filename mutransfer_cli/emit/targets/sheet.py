@@ -66,6 +66,12 @@ class Sheet:
         return self.recipe.attention_scale
 
     @property
+    def unusual_scale(self) -> AttentionScaleValue | None:
+        """The attention scale, unless it is what every target here has by itself."""
+        scale = self.attention_scale
+        return None if scale is None or scale.formula == "1/sqrt(d_head)" else scale
+
+    @property
     def holds_for(self) -> HoldsFor | None:
         return self.recipe.holds_for
 

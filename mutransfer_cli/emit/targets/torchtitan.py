@@ -22,7 +22,8 @@ CAPABILITY = Capability(
     ),
     matching="regex, first match wins",
     unverified=(
-        "scale_init walks the fields of Llama3Model.Config as read, and was not run there",
+        "its grouping and its scheduler were run on the names of its Llama 3 as read; scale_init, "
+        "which walks the fields of Llama3Model.Config, was not run there",
         "with pipeline parallelism a pattern without a parameter on a stage is an error there",
     ),
 )

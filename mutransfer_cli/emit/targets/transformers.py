@@ -49,7 +49,7 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 def write(sheet: Sheet) -> str:
     everything = "all" in sheet.values
     patterns = {"all": (".*",)} if everything else LLAMA_PATTERNS
-    scale = sheet.attention_scale
+    scale = sheet.unusual_scale
     parts = [
         comments([*sheet.header, *schedule_note(sheet)]),
         "\nimport re\n\nimport torch\n\n",
