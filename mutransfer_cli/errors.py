@@ -31,6 +31,12 @@ class SweepIncomplete(MutransferError):
     exit_code = 5
 
 
+class NotExpressible(MutransferError):
+    """The recipe holds what the format asked for cannot."""
+
+    exit_code = 6
+
+
 class SweepInterrupted(MutransferError):
     """The user stopped the sweep; what was recorded stays and the sweep can be resumed."""
 

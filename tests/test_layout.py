@@ -46,7 +46,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_point_one_way(room: str) -> None:
-    for path in (PACKAGE / room).glob("*.py"):
+    for path in (PACKAGE / room).rglob("*.py"):
         modules = imports(path)
         inner = {name.split(".")[1] for name in modules if name.startswith("mutransfer_cli.")}
         assert inner <= MAY_IMPORT[room] | {room, "errors"}, path

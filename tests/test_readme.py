@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mutransfer_cli.emit.targets.dispatch import FORMATS, PLAIN
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.sources import load_spec
@@ -56,6 +57,14 @@ def test_every_option_is_documented(run: Run) -> None:
         for option in set(re.findall(r"--[a-z][\w-]*", run(command, "--help").stdout)):
             if option not in ("--help", "--output", "--version"):
                 assert option in README, (command, option)
+
+
+def test_the_formats_shown_are_those_there_are() -> None:
+    table = README.split("<!-- targets -->")[1].split("\n\n")[0]
+    shown = re.findall(
+        r"`([\w-]+)`", "".join(line.split("|")[1] for line in table.splitlines()[1:])
+    )
+    assert shown == ["--to", *PLAIN, *FORMATS]
 
 
 def test_make_targets_exist() -> None:

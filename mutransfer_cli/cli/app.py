@@ -53,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the best learning rate on small models and what to use at the target width.",
     epilog="Exit codes: 0 done; 1 unexpected error; 2 bad input; 4 evidence insufficient; "
-    "5 some trials failed; 130 interrupted.",
+    "5 some trials failed; 6 format cannot hold the recipe; 130 interrupted.",
 )
 
 

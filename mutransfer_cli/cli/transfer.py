@@ -51,22 +51,38 @@ def transfer(
             "--fold", help="Move multipliers into init, lr, decay and eps: no change of the model."
         ),
     ] = False,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="yaml, json, pytorch, torchtitan, megatron, transformers, olmo-core or "
+            "nemo-automodel.",
+        ),
+    ] = "yaml",
+    allow_lossy: Annotated[
+        bool,
+        typer.Option("--allow-lossy", help="Leave out what FORMAT cannot hold, and say so."),
+    ] = False,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the recipe for a target width.
 
     Writes mutransfer.recipe/1: per role the absolute learning rate, weight decay, eps, betas, init
-    std and multiplier with name patterns, each number with its status, and what the fit holds for.
-    Exit code 4 when the exponents hold no usable fit.
+    std and multiplier with name patterns, each number with its status, and what the fit holds for;
+    or, with --to, the same in the format of a training framework. Exit code 4 when the exponents
+    hold no usable fit, 6 when FORMAT cannot hold the recipe.
     """
     if loss_per_doubling is not None and not 0 < loss_per_doubling < float("inf"):
         raise InputError(f"--loss-per-doubling {loss_per_doubling:g}: expected positive nats")
+    if as_json and to not in ("yaml", "json"):
+        raise InputError(f"--json: --to {to} is no JSON; leave one of them out")
     said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
-    from mutransfer_cli.emit.recipe import Target, build_recipe
-    from mutransfer_cli.files.dump import dump
+    from mutransfer_cli.emit.recipe import Target
+    from mutransfer_cli.emit.targets.dispatch import emit
     from mutransfer_cli.files.exponents import Exponents
     from mutransfer_cli.files.strict import validated
     from mutransfer_cli.files.yaml_io import load_yaml, read_text, write_result
@@ -74,12 +90,14 @@ def transfer(
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
     asked = Target(width, said, folded, loss_per_doubling, group)
-    recipe = build_recipe(document, asked)
-    for forecast in recipe.forecast.values():
+    emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
+    for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")
-    for warning in recipe.warnings:
+    for warning in emitted.recipe.warnings:
         note(f"warning: {warning}")
-    write_result(dump(recipe, as_json), stdout_or(output))
+    for item in emitted.dropped:
+        note(f"dropped, --to {to} cannot hold it: {item}")
+    write_result(emitted.text, stdout_or(output))
 
 
 def _pairs(target: list[str]) -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""`transfer --to`: from exponents to the text of any format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.targets import (
+    megatron,
+    nemo_automodel,
+    olmo_core,
+    pytorch,
+    torchtitan,
+    transformers,
+)
+from mutransfer_cli.emit.targets.capability import Capability, losses, refuse_optimizer
+from mutransfer_cli.emit.targets.header import header_of
+from mutransfer_cli.emit.targets.sheet import STOCK_ROLES, Sheet, sheet_of
+from mutransfer_cli.errors import InputError, NotExpressible
+from mutransfer_cli.files.dump import dump
+from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.strict import nearest
+
+
+@dataclass(frozen=True)
+class Format:
+    """
+    Attributes:
+        scales_itself: whether the target applies the recipe's rule, multipliers included.
+    """
+
+    capability: Capability
+    write: Callable[[Sheet], str]
+    scales_itself: Callable[[Sheet], bool] = lambda _: False
+
+
+PLAIN = ("yaml", "json")
+FORMATS: dict[str, Format] = {
+    found.capability.name: found
+    for found in (
+        Format(pytorch.CAPABILITY, pytorch.write),
+        Format(torchtitan.CAPABILITY, torchtitan.write),
+        Format(megatron.CAPABILITY, megatron.write, megatron.is_native),
+        Format(transformers.CAPABILITY, transformers.write),
+        Format(olmo_core.CAPABILITY, olmo_core.write),
+        Format(nemo_automodel.CAPABILITY, nemo_automodel.write),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """
+    Attributes:
+        recipe: what was written, with its warnings.
+        dropped: what the target cannot hold.
+    """
+
+    text: str
+    recipe: Recipe
+    dropped: tuple[str, ...] = ()
+
+
+def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False) -> Emitted:
+    """
+    Raises:
+        InputError: an unknown format, or build_recipe's.
+        InsufficientEvidence: build_recipe's.
+        NotExpressible: the target cannot hold the recipe, and losses are not allowed.
+    """
+    if to not in (*PLAIN, *FORMATS):
+        known = (*PLAIN, *FORMATS)
+        raise InputError(f"--to {to}: unknown{nearest(to, known)}; formats: {', '.join(known)}")
+    recipe = build_recipe(exponents, asked)
+    if to in PLAIN:
+        return Emitted(dump(recipe, to == "json"), recipe)
+    found = FORMATS[to]
+    capability = found.capability
+    unfolded = sheet = _sheet(exponents, asked, to)
+    refuse_optimizer(capability, sheet)
+    scaled_there, folded = found.scales_itself(sheet), asked.folded
+    if scaled_there:
+        capability = replace(capability, multipliers=True)
+    if not capability.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
+        sheet, folded = _sheet(exponents, replace(asked, folded=True), to), True
+    dropped = tuple(losses(capability, sheet, unfolded))
+    if dropped and not allow_lossy:
+        raise NotExpressible(
+            f"--to {to} cannot hold: {'; '.join(dropped)}; use --to yaml or pytorch, or write the "
+            "rest with --allow-lossy"
+        )
+    header = tuple(header_of(capability, recipe, sheet, dropped, folded, scaled_there))
+    return Emitted(found.write(replace(sheet, header=header)), sheet.recipe, dropped)
+
+
+def _sheet(exponents: Exponents, asked: Target, to: str) -> Sheet:
+    """By the proxies' own names for plain torch; else by role, those of a stock Llama."""
+    if to == "pytorch" and (exponents.base_plan or exponents.protocol is None):
+        return sheet_of(build_recipe(exponents, asked))
+    by_role = build_recipe(exponents.model_copy(update={"base_plan": ()}), asked)
+    return sheet_of(by_role, STOCK_ROLES)

@@ -1,0 +1,79 @@
+"""`--to transformers`: a Python file for the Trainer, written for the names of Llama."""
+
+from __future__ import annotations
+
+from mutransfer_cli.emit.targets.capability import Capability
+from mutransfer_cli.emit.targets.python_helper import (
+    CLAIMED,
+    LLAMA_PATTERNS,
+    ROLES_BY_PATTERN,
+    factor_table,
+    group_table,
+    pattern_table,
+    rescale_init,
+    schedule_note,
+    table,
+)
+from mutransfer_cli.emit.targets.sheet import Sheet
+from mutransfer_cli.emit.targets.text import comments, number
+
+CAPABILITY = Capability(
+    name="transformers",
+    written_for="transformers 5.23, Trainer with Llama",
+    matching="regex, each parameter exactly once",
+    attention_scale=True,
+)
+
+OPTIMIZER = '''
+
+def optimizer(model):
+    """For Trainer(model, args, optimizers=(optimizer(model), None)): the Trainer then makes the
+    schedule, which multiplies each group's rate."""
+    return torch.optim.AdamW(param_groups(model))
+'''
+
+SCALE = '''
+
+def set_attention_scale_(model):
+    """Once, after the model is built: the config has no key for it."""
+    found = [module for module in model.modules() if hasattr(module, "q_proj")]
+    if not found or not all(hasattr(module, "scaling") for module in found):
+        raise ValueError("no attention with q_proj and scaling; set the scale in the model's code")
+    for module in found:
+        module.scaling = ATTENTION_SCALE
+'''
+
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def write(sheet: Sheet) -> str:
+    everything = "all" in sheet.values
+    patterns = {"all": (".*",)} if everything else LLAMA_PATTERNS
+    scale = sheet.unusual_scale
+    parts = [
+        comments([*sheet.header, *schedule_note(sheet)]),
+        "\nimport re\n\nimport torch\n\n",
+        pattern_table(patterns),
+        group_table(sheet),
+        "" if everything else factor_table(sheet),
+        _arguments(sheet),
+        "" if scale is None else f"ATTENTION_SCALE = {number(scale.value)}  # {scale.formula}\n",
+        CLAIMED,
+        OPTIMIZER,
+        "" if everything else rescale_init(ROLES_BY_PATTERN),
+        "" if scale is None else SCALE,
+    ]
+    return "".join(parts)
+
+
+def _arguments(sheet: Sheet) -> str:
+    """Learning rate and weight decay are the groups'."""
+    held, rows = sheet.holds_for, list[tuple[str, str, str]]()
+    if held is not None and held.schedule is not None:
+        rows = [
+            ("lr_scheduler_type", repr(SCHEDULES[held.schedule]), ""),
+            ("warmup_steps", str(held.warmup), ""),
+        ]
+    if held is not None and held.clip is not None:
+        rows.append(("max_grad_norm", number(held.clip), ""))
+    return table("TRAINING_ARGUMENTS", rows, "for TrainingArguments(..., **TRAINING_ARGUMENTS)")
