@@ -84,6 +84,8 @@ def sweep_proxy(
     if slow := slow_precision(chosen, loaded.train.precision):
         note(f"warning: {slow}")
     sweep = Sweep.prepare(loaded, path.parent)
+    if sweep.corpus.note:
+        note(sweep.corpus.note)
     name = path.stem
     if shard is not None:
         part, parts = _parse_shard(shard)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mutransfer_cli.data.text import DeviceText, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
