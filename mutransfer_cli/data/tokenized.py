@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLUMN = "text"
 PIECE = 1 << 16  # bytes encoded as one
-BATCH = 1 << 20  # bytes encoded side by side
+BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
 
 
 @dataclass(frozen=True)
