@@ -48,7 +48,7 @@ def test_a_model_learns_it_down_to_its_entropy(
 ) -> None:
     spec = copy.deepcopy(TINY)
     spec["data"] = {"source": "markov", "vocab": 8, "length": 40_000}
-    spec["train"] = {"steps": 200, "batch": 8, "context": 32, "warmup": 10}
+    spec["train"] = {"steps": 100, "batch": 8, "context": 16, "warmup": 10, "eval_batches": 8}
     spec["sweep"] = {"widths": [32], "axes": {"lr": ["2^-6"]}}
     found = run("sweep-proxy", write_spec(spec), "-o", tmp_path / "out")
     assert found.exit_code == 0, found.stderr
