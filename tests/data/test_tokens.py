@@ -339,6 +339,9 @@ def test_columns_and_lists_of_parquet_are_checked(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=sentence):
             load(path, **keys)
     assert whole(load(path, column="ids", vocab=401)).tolist() == [1, 2, 3, 400, 5]
+    pq.write_table(pa.table({"ids": [[1]] * 300 + [[1, 300]]}), path)
+    with pytest.raises(InputError, match=r"token 300 at position 1 of row 300 \(from 0\)"):
+        load(path, column="ids")
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
