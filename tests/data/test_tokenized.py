@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,7 +126,8 @@ def test_a_sweep_trains_on_it_and_rules_know_its_vocabulary(
     (tmp_path / "text.txt").unlink()
     planned = run("rules", path, "--width", 64, "--json")
     assert planned.exit_code == 0, planned.stderr
-    assert str(tokenizer.get_vocab_size()) in planned.stdout
+    embedding = json.loads(planned.stdout)["parameters"][0]
+    assert embedding["shape"] == [tokenizer.get_vocab_size(), 64]
 
 
 def test_what_is_wrong_is_said(
