@@ -32,8 +32,9 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 bench: install
-	$(BIN)/python tests/benchmarks/fused_against_solo.py
+	$(BIN)/python -m tests.benchmarks.fused_sweep
 	$(BIN)/python -m tests.benchmarks.million_records
+	$(BIN)/python -m tests.benchmarks.ray_scaling
 
 bench-rules: install
 	$(BIN)/python tests/benchmarks/parameterizations.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -124,6 +125,9 @@ def _batched_cpu_attention(
     return out, logsumexp
 
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
+
 def prepare_inductor() -> None:
     """What torch.compile should know before it first compiles.
 
@@ -131,7 +135,10 @@ def prepare_inductor() -> None:
     folder of the user's own in TORCHINDUCTOR_CACHE_DIR stays. Norms that share one gain get wrong
     gradients from one optimisation of torch 2.10 to 2.13 (pytorch #193061): it is off.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    # torch sets the variable itself, to a folder that the next start of the machine empties
+    torchs_own = str(Path(tempfile.gettempdir()) / "torchinductor_")
+    if os.environ.get(CACHE, torchs_own).startswith(torchs_own):
+        os.environ[CACHE] = str(cache_folder() / "inductor")
     import torch._inductor.config as inductor
 
     if hasattr(inductor.triton, "mix_order_reduction"):

@@ -96,7 +96,12 @@ class SweepDisplay:
         self._flops_at_start = self._flops_left()
         self._started = time.perf_counter()
         self._console = console(to_stderr=True)
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._table,
+            refresh_per_second=4,
+            redirect_stdout=False,  # what others print there is not for the display
+        )
 
     def __enter__(self) -> SweepDisplay:
         if self._console.is_terminal:

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.ray_options import (
+    Address,
+    Engine,
+    EngineName,
+    NumGpus,
+    RayOptions,
+    WorkerTimeout,
+    ray_options,
+)
 from mutransfer_cli.errors import InputError, SweepIncomplete, SweepInterrupted
 
 if TYPE_CHECKING:
     import torch
 
+    from mutransfer_cli.cli.progress import SweepDisplay
+    from mutransfer_cli.files.spec import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
     from mutransfer_cli.sweep.store import RecordStore
 
+    # an engine, told who watches, who gets what is recorded, and what may stop it
+    Run = Callable[[SweepDisplay, Callable[[bytes], None], Callable[[], None]], None]
 
 BLOCK = 1 << 20
 
@@ -68,6 +83,10 @@ def sweep_proxy(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")
     ] = False,
+    engine: Engine = EngineName.local,
+    address: Address = None,
+    num_gpus: NumGpus = None,
+    worker_timeout: WorkerTimeout = None,
 ) -> None:
     """Train the proxies of a sweep, many at a time.
 
@@ -75,14 +94,21 @@ def sweep_proxy(
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec
-    from mutransfer_cli.sweep.prepare import Sweep, choose_device, slow_precision
+    from mutransfer_cli.sweep.choice import Settings
+    from mutransfer_cli.sweep.prepare import Sweep
 
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
+    cluster = ray_options(engine, address, num_gpus, worker_timeout)
     loaded, path = load_spec(spec)
-    chosen = choose_device(device.value, loaded.train.precision, loaded.deterministic)
-    if slow := slow_precision(chosen, loaded.train.precision):
-        note(f"warning: {slow}")
+    settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
+    go: Callable[[Sweep, Path], None]
+    if dry_run:
+        go = partial(_print_price, device=_here(device, loaded))
+    elif cluster is None:
+        go = partial(_run_here, device=_here(device, loaded), settings=settings)
+    else:
+        go = partial(_run_on_ray, device=device, settings=settings, options=cluster)
     sweep = Sweep.prepare(loaded, path.parent)
     if sweep.corpus.note:
         note(sweep.corpus.note)
@@ -91,16 +117,7 @@ def sweep_proxy(
         part, parts = _parse_shard(shard)
         sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"
     folder = output or Path("runs") / name
-    if dry_run:
-        _print_price(sweep, folder, chosen)
-        return
-
-    from mutransfer_cli.sweep.choice import Settings
-    from mutransfer_cli.sweep.store import RecordStore
-
-    settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
-    with RecordStore(folder, sweep.header(chosen)) as store:
-        _run(sweep, store, chosen, settings)
+    go(sweep, folder)
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:
@@ -111,13 +128,46 @@ def _parse_shard(shard: str) -> tuple[int, int]:
     return part, parts
 
 
-def _run(sweep: Sweep, store: RecordStore, device: torch.device, settings: Settings) -> None:
+def _here(device: Device, spec: SweepSpec) -> torch.device:
+    from mutransfer_cli.train.device import choose_device, slow_precision
+
+    chosen = choose_device(device.value, spec.train.precision, spec.deterministic)
+    if slow := slow_precision(chosen, spec.train.precision):
+        note(f"warning: {slow}")
+    return chosen
+
+
+def _run_here(sweep: Sweep, folder: Path, device: torch.device, settings: Settings) -> None:
+    from mutransfer_cli.sweep.local import run
+    from mutransfer_cli.sweep.store import RecordStore
+
+    with RecordStore(folder, sweep.header(device)) as store:
+        _watch(sweep, store, _Echo(), partial(run, sweep, store, device, settings))
+
+
+def _run_on_ray(
+    sweep: Sweep, folder: Path, device: Device, settings: Settings, options: RayOptions
+) -> None:
+    from mutransfer_cli.sweep.ray_cluster import choose_kind, connected
+    from mutransfer_cli.sweep.ray_engine import Workers, run
+    from mutransfer_cli.sweep.store import RecordStore
+
+    echo = _Echo()
+    with connected(options.address):
+        kind = choose_kind(
+            device.value, sweep.protocol.train.precision, options.address is not None
+        )
+        workers = Workers(kind, options.num_gpus, options.worker_timeout)
+        with RecordStore(folder, sweep.header(None)) as store:
+            _watch(sweep, store, echo, partial(run, sweep, store, workers, settings))
+
+
+def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
+    """Runs the sweep under the display's eyes, and says what came of it."""
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
-    from mutransfer_cli.sweep.local import run
     from mutransfer_cli.train.cost import trial_cost
 
-    echo = _Echo(enabled=not sys.stdout.isatty())
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     display = SweepDisplay(
@@ -128,7 +178,7 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, settings: Setti
     )
     try:
         with display, Interrupt() as interrupt:
-            run(sweep, store, device, settings, display, echo.write, interrupt.check)
+            run(display, echo.write, interrupt.check)
     except KeyboardInterrupt:
         raise SweepInterrupted(
             f"interrupted; {len(store.trials)} records are in {store.path}; "
@@ -146,8 +196,9 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, settings: Setti
 class _Echo:
     """Copies records to stdout; a reader that leaves early does not stop the sweep."""
 
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self) -> None:
+        # an engine may point sys.stdout elsewhere
+        self._stdout, self._enabled = sys.stdout.buffer, not sys.stdout.isatty()
 
     def file(self, path: Path) -> None:
         """What is there already, a block at a time."""
@@ -159,8 +210,8 @@ class _Echo:
         if not self._enabled:
             return
         try:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            self._stdout.write(data)
+            self._stdout.flush()
         except BrokenPipeError:
             self._enabled = False
             note("warning: the reader of stdout has left; the records go on into the folder")

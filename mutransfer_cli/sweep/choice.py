@@ -10,11 +10,12 @@ import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.compile_cost import pays
 from mutransfer_cli.train.cost import Cost, trial_cost
+from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.embedding import MOST_VOCAB
 from mutransfer_cli.train.execution import Execution, allowed
 from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count
@@ -90,7 +91,9 @@ def choose_run(
     compiled = possible.compiled and settings.compile_mode == "on"
     if begun:
         compiled = possible.compiled and begun.compiled
-        return with_capture(replace(possible, compiled=compiled), queue, settings), begun.slots
+        # on a CPU an empty slot takes time, and no result depends on how many there are
+        slots = begun.slots if queue.device.type == "cuda" else min(begun.slots, len(queue.trials))
+        return with_capture(replace(possible, compiled=compiled), queue, settings), slots
     eager = with_capture(replace(possible, compiled=False), queue, settings)
     size = size_of_group(queue, eager, settings)
     if possible.compiled and settings.compile_mode == "auto" and queue.device.type == "cuda":
@@ -125,18 +128,18 @@ def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Exec
 def size_of_group(
     queue: Queue, execution: Execution, settings: Settings, always: bool = False
 ) -> GroupSize:
-    """Measured where runs may differ in the last digits, else predicted.
+    """Measured for the trials at hand; deterministic runs have the shape of all trials, predicted.
 
     Args:
         always: measure also where that takes long beside the training.
     """
-    protocol, cost, trials = queue.sweep.protocol, queue.cost, len(queue.all_trials)
+    protocol, cost = queue.sweep.protocol, queue.cost
     most = most_slots(protocol, queue.width, cost, queue.device) if execution.batched else 1
     if settings.deterministic:
-        slots = slot_count(trials, most)
+        slots = slot_count(len(queue.all_trials), most)
         return GroupSize(slots, cost.memory(slots))
-    jobs = queue.sweep.jobs(queue.all_trials[:most])
-    return fastest(queue.trainer(execution), jobs, trials, cost, most, always)
+    jobs = queue.sweep.jobs(list(queue.trials.values())[:most])
+    return fastest(queue.trainer(execution), jobs, len(queue.trials), cost, most, always)
 
 
 def compilation(queue: Queue, slots: int) -> str:

@@ -13,13 +13,15 @@ import torch
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
-from mutransfer_cli.sweep.prepare import Sweep, device_name
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.compile_cost import remember
 from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
+from mutransfer_cli.train.memory import is_out_of_memory
 from mutransfer_cli.train.peak import matrix_peak
 
 
@@ -99,7 +101,7 @@ class Training:
                 self.checkpoint,
             )
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return str(error).splitlines()[0]
         self.sink.measured(self._throughput(speed))
@@ -137,20 +139,13 @@ class Training:
         self.check()
 
     def _trial_record(self, trial: Trial, outcome: dict[str, Any]) -> TrialRecord:
-        return TrialRecord.model_validate(
-            {
-                "trial": trial.id,
-                "width": trial.width,
-                "seed": trial.seed,
-                "weight_decay": self.queue.sweep.protocol.optimizer.weight_decay,
-                **trial.axes,
-                "group": self.queue.id,
-                "group_size": self.slots,
-                "device": device_name(self.queue.device),
-                "compiled": self.execution.compiled,
-                **outcome,
-            }
-        )
+        how = {
+            "group": self.queue.id,
+            "group_size": self.slots,
+            "device": device_name(self.queue.device),
+            "compiled": self.execution.compiled,
+        }
+        return _trial_record(self.queue.sweep.protocol, trial, how, outcome)
 
     def _throughput(self, speed: Speed) -> ThroughputRecord:
         protocol, cost = self.queue.sweep.protocol, self.queue.cost
@@ -173,6 +168,28 @@ class Training:
             matrix_peak=readable(peak),
             of_peak=readable(flops_per_second / peak),
         )
+
+
+def failed_record(protocol: Protocol, trial: Trial, group: str, reason: str) -> TrialRecord:
+    """Of a trial whose workers were lost, wherever they were."""
+    how = {"group": group, "group_size": 1, "device": "workers", "compiled": False}
+    return _trial_record(protocol, trial, how, _failure(reason))
+
+
+def _trial_record(
+    protocol: Protocol, trial: Trial, how: dict[str, Any], outcome: dict[str, Any]
+) -> TrialRecord:
+    return TrialRecord.model_validate(
+        {
+            "trial": trial.id,
+            "width": trial.width,
+            "seed": trial.seed,
+            "weight_decay": protocol.optimizer.weight_decay,
+            **trial.axes,
+            **how,
+            **outcome,
+        }
+    )
 
 
 def readable(measured: float) -> float:
@@ -200,8 +217,3 @@ def _outcome(protocol: Protocol, result: TrialResult, cost: Cost) -> dict[str, A
 def _failure(reason: str) -> dict[str, Any]:
     nothing = {"train_loss": None, "eval_loss": None, "steps": 0, "tokens": 0, "flops": 0.0}
     return {"status": "failed", "seconds": 0.0, "error": reason, **nothing}
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # the CPU allocator raises a plain RuntimeError
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

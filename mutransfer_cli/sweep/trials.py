@@ -11,7 +11,7 @@ from mutransfer_cli.files.spec import SweepGrid
 from mutransfer_cli.rules.plan import AxisName
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class Trial:
     """One proxy run; `id` is the hash of what determines its result."""
 

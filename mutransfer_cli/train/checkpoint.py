@@ -75,6 +75,8 @@ class Checkpoint:
         """Writes the state when it is due; the run goes on if the disk refuses."""
         if self.every == float("inf") or (not at_once and time.monotonic() < self.due):
             return
+        if not slots.busy and not self.waiting:
+            return
         started = time.monotonic()
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:

@@ -36,16 +36,16 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
     """Formulas for the built-in decoder, E = vocab * width embedding weights.
 
     FLOPs a token: 6 per matrix weight and 6 * depth * context * width for causal attention
-    (half of the full square). Activations a token and block: about 34 values of the width and the
-    attention's softmax statistics. The loss head: two copies and a mask of one chunk of logits, and
-    the readout times its multiplier with its gradient.
+    (half of the full square). Activations a token and block: about 26 values of the width
+    (measured on a CPU: whole peaks within 12 %). The loss head: two copies and a mask of one chunk
+    of logits, and the readout times its multiplier with its gradient.
     """
     depth, vocab = protocol.model.depth, protocol.model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
     matrices = 12 * depth * width**2 + vocab * width
     parameters = matrices + vocab * width
     per_token = 6 * matrices + 6 * depth * context * width
-    activations = tokens * (34 * depth * width + 6 * width) + 2 * vocab * width
+    activations = tokens * (26 * depth * width + 6 * width) + 2 * vocab * width
     value_bytes = 8 if protocol.train.precision == "fp64" else 4
     at_once = chunk_tokens(tokens, vocab)
     return Cost(

@@ -135,11 +135,10 @@ class Ensemble:
             self.update(trials, dict(zip(trials.params, gradients, strict=True)), schedule)
         return losses.detach()
 
+    @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
-        """Losses [T] on tokens [T, B, S + 1]."""
-        # compiled code without gradients would be one more graph
-        with torch.set_grad_enabled(self.execution.compiled):
-            return self.losses(trials.params, trials.multipliers, tokens).detach()
+        """Losses [T] on tokens [T, B, S + 1]; never compiled, which would be one more graph."""
+        return self._losses(trials.params, trials.multipliers, tokens)
 
     def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
         effective = {
@@ -151,10 +150,7 @@ class Ensemble:
                 return self._over_trials(self._trial_loss, effective, tokens)
             hidden = self._over_trials(self._trial_hidden, effective, tokens[..., :-1])
             hidden = hidden.flatten(1, 2)
-            targets = tokens[..., 1:].flatten(1, 2)
-            return linear_cross_entropy(
-                hidden, effective[READOUT], targets, self.execution.compiled
-            )
+            return linear_cross_entropy(hidden, effective[READOUT], tokens[..., 1:].flatten(1, 2))
 
     def _over_trials(
         self, forward: Callable[[Stack, Tensor], Tensor], params: Stack, tokens: Tensor

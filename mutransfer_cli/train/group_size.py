@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -14,6 +12,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.loop import StepCost, Trainer
+from mutransfer_cli.train.memory import available_memory, is_out_of_memory
 from mutransfer_cli.train.slots import Job
 
 CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache
@@ -52,14 +51,19 @@ def most_slots(protocol: Protocol, width: int, cost: Cost, device: torch.device)
             f"width {width}: one trial needs about {one / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
             "free; make train.batch, train.context or the width smaller"
         )
-    if device.type == "cpu":
+    return max(1, min(useful_slots(protocol, width, device.type), free // 2 // one))
+
+
+def useful_slots(protocol: Protocol, width: int, device_type: str) -> int:
+    """As many as keep a device of the type busy, whatever its memory."""
+    if device_type == "cpu":
         useful = min(
             CPU_TOKENS_PER_STEP // protocol.batch_tokens,
             CPU_WIDTH_TOKENS // (protocol.batch_tokens * width),
         )
     else:
         useful = CUDA_TOKENS_PER_STEP // protocol.batch_tokens
-    return max(1, min(useful, free // 2 // one))
+    return max(1, useful)
 
 
 def slot_count(trials: int, most: int) -> int:
@@ -79,8 +83,8 @@ def fastest(
     """Times 1, 2, 4, ... trials side by side, as many as are predicted to fit.
 
     Args:
-        jobs: the first `most` of the width's trials.
-        trials: how many there are.
+        jobs: the first `most` of them.
+        trials: how many are to be trained.
         most: slots at most.
         always: measure also where that takes more than TIMED_SHARE of the training.
     """
@@ -92,10 +96,17 @@ def fastest(
         return GroupSize(slots, cost.memory(slots))
     measured: dict[int, StepCost] = {}
     for size in sizes:
-        if not fits(predicted_memory(measured, cost, size), trainer.ensemble.device):
+        if predicted_memory(measured, cost, size) > available_memory(trainer.ensemble.device):
             break
-        measured[size] = trainer.step_cost(jobs[:size])
+        try:
+            measured[size] = trainer.step_cost(jobs[:size])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
         gc.collect()  # graphs and pools of the last size
+    if not measured:
+        return GroupSize(1, cost.memory(1))
     seconds = {size: found.seconds / size for size, found in measured.items()}
     chosen = smallest_as_fast(seconds)
     slots = slot_count(trials, chosen)
@@ -116,21 +127,3 @@ def predicted_memory(measured: dict[int, StepCost], cost: Cost, slots: int) -> i
     if 1 in peaks and 2 in peaks:
         return peaks[1] + (slots - 1) * (peaks[2] - peaks[1])
     return cost.memory(slots)
-
-
-def fits(memory: int, device: torch.device) -> bool:
-    return memory <= available_memory(device)
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes that a process may still take on the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free)
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

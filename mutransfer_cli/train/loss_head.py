@@ -23,17 +23,14 @@ WHOLE_VOCAB = 4096  # up to it compiled code holds all logits at once
 CHUNK_TOKENS = 256  # at least: every chunk reads and writes the whole gradient of the weight
 
 
-def linear_cross_entropy(
-    hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor, compiled: bool = False
-) -> Tensor:
+def linear_cross_entropy(hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor) -> Tensor:
     """Mean cross-entropy [T] in nats of the logits `hidden @ weight.mT`.
 
     Products are in autocast's type where autocast is on; log-sum-exp and the gradient of the
-    weight are always in the type of the weight. First derivatives only, and once.
-
-    Args:
-        compiled: as the caller. A small vocabulary then needs no chunks: one graph holds all.
+    weight are always in the type of the weight. First derivatives only, and once. Where it is
+    compiled a small vocabulary needs no chunks: one graph holds all logits.
     """
+    compiled = torch.compiler.is_compiling()
     if compiled and weight_TVD.shape[1] <= WHOLE_VOCAB:
         return token_loss(torch.bmm(hidden_TND, weight_TVD.mT).to(weight_TVD.dtype), targets_TN)
     device = hidden_TND.device.type

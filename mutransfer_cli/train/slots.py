@@ -65,6 +65,8 @@ class Slots:
             # before anything is in the slots: the steps of the warm-up change what stands in them
             step = captured(self._step, beside=None)
             self.graphs = step, captured(self._evaluate_batch, beside=step)
+        elif ensemble.execution.compiled:
+            self._step()  # compiles
 
     @property
     def busy(self) -> list[int]:

@@ -15,17 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from mutransfer_cli.files.records import SweepHeader, TrialRecord
 from mutransfer_cli.sweep.store import RecordStore
-from tests.benchmarks.fused_against_solo import prepare
+from tests.benchmarks.cases import Case
 
 ODD = 0x9E3779B97F4B  # times a counter, modulo 2^48: identities that look drawn and never repeat
 
 
 def sweep_header() -> SweepHeader:
-    return prepare(width=32, batch=4, context=64, trials=2).header(torch.device("cpu"))
+    case = Case(32, 256, 4, 64, trials=2, depth=2, head_size=16, device_name="cpu")
+    return case.sweep().header(case.device())
 
 
 def trial_record(index: int, group_size: int, chance: random.Random) -> TrialRecord:

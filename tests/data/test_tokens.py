@@ -104,6 +104,8 @@ def test_a_sweep_trains_on_every_kind(
     assert '"status": "ok"' in found.stdout
     again = run("sweep-proxy", write_spec(spec), "-o", tmp_path / "again")
     assert losses(again.stdout) == losses(found.stdout)
+    planned = json.loads(run("rules", write_spec(spec), "--width", 16, "--json").stdout)
+    assert planned["parameters"][0]["shape"] == [300, 16]
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "int32", "int64"])

@@ -7,8 +7,9 @@ from pathlib import Path
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
-from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.checkpoint import Checkpoint
+from mutransfer_cli.train.device import choose_device
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import TrialResult
 

@@ -11,6 +11,7 @@ import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train import checkpoint
 from mutransfer_cli.train.checkpoint import Checkpoint, Shape
 from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job
@@ -171,6 +172,20 @@ def test_a_disk_that_refuses_stops_no_training(
     run.train(sweep.jobs(sweep.trials[WIDTH]))
     assert_same(run.results, whole)
     assert "no checkpoint could be written (No such file or directory)" in run.said[0]
+
+
+def test_it_is_not_written_when_nothing_is_in_training(
+    sweep: Sweep,
+    whole: dict[str, TrialResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A moment comes after the last trial too."""
+    monkeypatch.setattr(checkpoint, "MOST_TIME", float("inf"))
+    run = Run(sweep, tmp_path / "checkpoint.pt")
+    run.checkpoint.due, run.checkpoint.every = 0.0, 0.0
+    run.train(sweep.jobs(sweep.trials[WIDTH]))
+    assert run.results.keys() == whole.keys()
 
 
 def test_it_is_written_when_due_and_not_at_all_when_never(sweep: Sweep, tmp_path: Path) -> None:

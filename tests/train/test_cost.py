@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
 
+CLEAR_REFS = Path("/proc/self/clear_refs")
 Prepare = Callable[[dict[str, Any]], Sweep]
 
 
@@ -28,3 +33,34 @@ def test_parameters_and_flops_are_those_of_the_module(
     products = sum(n for op, n in counts.items() if "attention" not in str(op))
     attention = 6 * 2 * protocol.train.context * 32 * protocol.batch_tokens
     assert cost.flops == (products + attention) * protocol.train.steps
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="the kernel does not reset peaks")
+def test_the_peak_of_a_group_is_predicted(tiny: dict[str, Any], prepare: Prepare) -> None:
+    """Of a process of its own, where nothing else takes memory."""
+    tiny["model"] = {"depth": 4, "head_size": 16}
+    tiny["train"] |= {"batch": 16, "context": 64}
+    tiny["data"] = {"source": "stdlib"}
+    tiny["sweep"] = {"widths": [256], "axes": {"lr": [2.0**-k for k in range(8, 12)]}}
+    program = f"""
+import sys, torch
+from pathlib import Path
+from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.sweep.prepare import Sweep
+def kilobytes(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+sweep = Sweep.prepare(SweepSpec.model_validate({tiny!r}), Path())
+trainer = sweep.trainer(256, DeviceText.on(torch.device("cpu"), sweep.corpus))
+before = kilobytes("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+slots = trainer.slots(sweep.jobs(sweep.trials[256]), 4)
+slots.step(); slots.step()
+print(1024 * (kilobytes("VmHWM") - before))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    predicted = trial_cost(prepare(tiny).protocol, 256).memory(4)
+    assert int(out) == pytest.approx(predicted, rel=0.2)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.sweep.prepare import Sweep, choose_device
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
+from mutransfer_cli.train.device import choose_device
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.group_size import predicted_memory
 from mutransfer_cli.train.loop import Trainer

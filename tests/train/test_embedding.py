@@ -78,7 +78,8 @@ def test_it_can_be_compiled_under_vmap() -> None:
 
     def sums(weight: Tensor, tokens: Tensor) -> Tensor:
         rows = vmap(lambda w, t: functional_call(embedding, {"weight": w}, (t,)))(weight, tokens)
-        return (rows**3).sum()
+        total: Tensor = (rows**3).sum()
+        return total
 
     compiled = torch.compile(sums, backend="aot_eager", fullgraph=True)
     (eager,) = torch.autograd.grad(sums(weight, tokens), weight)

@@ -11,13 +11,13 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.group_size import (
     GroupSize,
-    available_memory,
     fastest,
     most_slots,
     predicted_memory,
     smallest_as_fast,
 )
 from mutransfer_cli.train.loop import StepCost
+from mutransfer_cli.train.memory import available_memory
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]

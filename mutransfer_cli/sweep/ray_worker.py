@@ -1,0 +1,148 @@
+"""A Ray task that trains one group of trials, and what it says to the driver."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.ray_cluster import Kind
+from mutransfer_cli.sweep.training import train_queue
+from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.train.device import choose_device
+from mutransfer_cli.train.loop import Progress
+
+SILENCE = 5.0  # seconds after which a worker that trains says so
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of one width for one task.
+
+    Attributes:
+        id: the same in every run of the same sweep.
+    """
+
+    id: str
+    width: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def checkpoint(self) -> str:
+        return f"checkpoint-{self.id}.pt"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one task is to do.
+
+    Attributes:
+        attempt: from 1.
+        trials: of the group, those without a record.
+        folder: of the records on the driver; the checkpoint goes there where the worker sees it.
+    """
+
+    group: Group
+    attempt: int
+    trials: tuple[Trial, ...]
+    folder: Path
+    kind: Kind
+    settings: Settings
+
+    @property
+    def checkpoint(self) -> Path:
+        folder = self.folder if self.folder.is_dir() else Path(tempfile.gettempdir())
+        return folder / self.group.checkpoint
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Where a queue stands."""
+
+    queue: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Trials that ended together."""
+
+    records: Sequence[TrialRecord]
+    curves: Sequence[dict[str, object]]
+
+
+# a str is a note to the user, None a sign of life
+Content = Stepped | Finished | ThroughputRecord | str | None
+
+
+@dataclass(frozen=True)
+class Message:
+    """From an attempt at a group."""
+
+    group: str
+    attempt: int
+    content: Content
+
+
+class Mail:
+    """The sink of a training whose driver is elsewhere."""
+
+    def __init__(self, inbox: Any, assignment: Assignment) -> None:
+        self._inbox, self._assignment = inbox, assignment
+        self._sent = 0.0
+
+    def send(self, content: Content) -> None:
+        """Returns when the inbox has it: it is not lost with this process."""
+        message = Message(self._assignment.group.id, self._assignment.attempt, content)
+        ray.get(self._inbox.put.remote(pickle.dumps(message)))
+        self._sent = time.monotonic()
+
+    def check(self) -> None:
+        """Called before every step: a worker that is silent hangs."""
+        if time.monotonic() - self._sent > SILENCE:
+            self.send(None)
+
+    def stepped(self, width: int, group: str, progress: Progress) -> None:
+        self.send(Stepped(group, progress))
+
+    def finished(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
+        self.send(Finished(records, curves))
+
+    def measured(self, throughput: ThroughputRecord) -> None:
+        self.send(throughput)
+
+    def noted(self, sentence: str) -> None:
+        self.send(sentence)
+
+
+def train_group(assignment: Assignment, sweep: Sweep, inbox: Any) -> None:
+    """The body of a task.
+
+    Args:
+        sweep: without its trials; its text lies in memory that the workers of a node share.
+    """
+    mail = Mail(inbox, assignment)
+    mail.send(None)  # it has started
+    group, settings = assignment.group, assignment.settings
+    precision = sweep.protocol.train.precision
+    device = choose_device(assignment.kind, precision, settings.deterministic)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        # shared memory is read-only, and nothing writes a text
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        text = DeviceText.on(device, sweep.corpus)
+    mine = replace(sweep, trials={group.width: list(group.trials)})
+    train_queue(mine, assignment.trials, text, settings, mail, mail.check, assignment.checkpoint)
