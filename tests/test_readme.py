@@ -80,6 +80,15 @@ def test_the_spec_shown_is_the_quickstart() -> None:
     assert shown == load_spec("quickstart")[0]
 
 
+def test_the_data_shown_are_read() -> None:
+    shown = re.findall(r"`(\{source: .*?\})`", README)
+    assert len(shown) == 4
+    spec = load_yaml(block_after("spec"), "README")
+    for written in shown:
+        data = load_yaml(written.replace("...", "my-data"), "README")
+        assert validated(SweepSpec, spec | {"data": data}, "README").data.source == data["source"]
+
+
 def test_the_protocol_shown_is_read() -> None:
     shown = load_yaml(block_after("protocol"), "README")
     assert validated(DeclaredProtocol, shown, "README").said_convention == "independent"

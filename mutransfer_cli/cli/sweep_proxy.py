@@ -110,6 +110,8 @@ def sweep_proxy(
     else:
         go = partial(_run_on_ray, device=device, settings=settings, options=cluster)
     sweep = Sweep.prepare(loaded, path.parent)
+    if sweep.corpus.note:
+        note(sweep.corpus.note)
     name = path.stem
     if shard is not None:
         part, parts = _parse_shard(shard)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.data import DataProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec, attention_factor
@@ -55,15 +56,6 @@ class ModelProtocol(Strict):
     @property
     def attention_factor(self) -> float:
         return attention_factor(self.attention_scale, self.head_size)
-
-
-class DataProtocol(Strict):
-    """What was read, not where it lay: SHA-256 and size of the text, and the eval share."""
-
-    source: str
-    sha256: str
-    bytes: Count
-    eval_fraction: Number
 
 
 class Protocol(Strict):

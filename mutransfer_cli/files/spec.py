@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from mutransfer_cli.files.data import DataSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
@@ -44,24 +45,6 @@ class ModelSpec(Strict):
         if head_size % 2:
             raise ValueError(f"must be even for rotary positions, found {head_size}")
         return head_size
-
-
-class StdlibData(Strict):
-    """The text of Python's own standard library."""
-
-    source: Literal["stdlib"]
-    eval_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-
-
-class TextData(Strict):
-    """A file, or all files of a folder sorted by path (hidden ones left out), read as bytes."""
-
-    source: Literal["text"]
-    path: str
-    eval_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-
-
-DataSpec = Annotated[StdlibData | TextData, Field(discriminator="source")]
 
 
 def refuse_long_warmup(warmup: int, steps: int) -> None:

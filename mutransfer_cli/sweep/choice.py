@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from mutransfer_cli import __version__
-from mutransfer_cli.data.text import BYTE_VOCAB, Corpus, DeviceText, check_size, load_corpus
+from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
+from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
@@ -44,7 +45,7 @@ class Sweep:
     def prepare(cls, spec: SweepSpec, spec_folder: Path) -> Sweep:
         corpus = load_corpus(spec.data, spec_folder)
         check_size(corpus, spec.train)
-        protocol = Protocol.of(spec, corpus.protocol, BYTE_VOCAB)
+        protocol = Protocol.of(spec, corpus.protocol, corpus.vocab)
         trials = expand(spec.sweep, protocol.hash)
         found = base_plan(protocol.model, spec.train.context, spec.parameterization.base_width)
         return cls(protocol, corpus, found, trials)
@@ -98,9 +99,14 @@ class Sweep:
 
 
 def spec_plan(
-    spec: SweepSpec, width: int, axes: Mapping[AxisName, float], folded: bool = False
+    spec: SweepSpec,
+    spec_folder: Path,
+    width: int,
+    axes: Mapping[AxisName, float],
+    folded: bool = False,
 ) -> Plan:
-    """The plan of a spec's model at a width; its data is not read."""
-    rule, model = spec.parameterization, ModelProtocol.of(spec, BYTE_VOCAB)
+    """The plan of a spec's model at a width; of its data only a tokenizer is read."""
+    vocab = data_vocab(spec.data, spec_folder)
+    rule, model = spec.parameterization, ModelProtocol.of(spec, vocab)
     found = base_plan(model, spec.train.context, rule.base_width)
     return rule.plan(spec.optimizer, found, width, axes, folded)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Settings, size_of_group, with_capture
 from mutransfer_cli.sweep.prepare import Sweep

@@ -20,7 +20,6 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mutransfer_cli.data.text import Corpus
 from mutransfer_cli.files.records import ThroughputRecord
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.sweep.choice import Settings
@@ -119,7 +118,7 @@ def shareable(sweep: Sweep) -> Sweep:
     """Its text in arrays that Ray puts into shared memory, which it does not do with mapped files;
     without trials, which come with each group."""
     corpus = sweep.corpus
-    plain = Corpus(np.asarray(corpus.train), np.asarray(corpus.eval), corpus.protocol)
+    plain = replace(corpus, train=np.asarray(corpus.train), eval=np.asarray(corpus.eval))
     return replace(sweep, corpus=plain, trials={})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.prepare import Sweep

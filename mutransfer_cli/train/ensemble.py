@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from mutransfer_cli.data.text import stream_generator
+from mutransfer_cli.data.corpus import stream_generator
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.spec import TrainSpec

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.checkpoint import Checkpoint, Saved
 from mutransfer_cli.train.ensemble import Ensemble

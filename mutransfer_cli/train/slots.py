@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather, train_offsets
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.capture import captured
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mutransfer_cli.data.text import Corpus
-from mutransfer_cli.files.records import DataProtocol, Protocol
+from mutransfer_cli.data.corpus import Corpus
+from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.proxies.build import base_plan
@@ -91,4 +92,4 @@ def zipf_corpus(vocab: int) -> Corpus:
     tokens = chance.choice(vocab, TOKENS, p=weights / weights.sum()).astype(np.int32)
     protocol = DataProtocol(source="zipf", sha256="", bytes=TOKENS, eval_fraction=0.1)
     split = TOKENS - TOKENS // 10
-    return Corpus(tokens[:split], tokens[split:], protocol)
+    return Corpus(tokens[:split], tokens[split:], vocab, protocol)

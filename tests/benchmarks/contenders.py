@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.files.optimizers import AdamWSpec
 from mutransfer_cli.torch_private import prepare_inductor
 from mutransfer_cli.train.capture import captured

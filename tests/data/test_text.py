@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from mutransfer_cli.data.text import (
-    Corpus,
-    check_size,
-    eval_offsets,
-    gather,
-    load_corpus,
-    stdlib_files,
-    train_offsets,
-)
+from mutransfer_cli.data.corpus import Corpus, check_size, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.load import load_corpus
+from mutransfer_cli.data.text import stdlib_files
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.spec import StdlibData, TextData, TrainSpec
+from mutransfer_cli.files.data import StdlibData, TextData
+from mutransfer_cli.files.spec import TrainSpec
 
 TRAIN = TrainSpec(steps=5, batch=3, context=16, eval_batches=2)
 
@@ -135,8 +130,10 @@ def test_a_large_text_is_mapped_not_read(tmp_path: Path) -> None:
     program = f"""
 import resource, torch
 from pathlib import Path
-from mutransfer_cli.data.text import gather, load_corpus, train_offsets
-from mutransfer_cli.files.spec import TextData, TrainSpec
+from mutransfer_cli.data.corpus import gather, train_offsets
+from mutransfer_cli.data.load import load_corpus
+from mutransfer_cli.files.data import TextData
+from mutransfer_cli.files.spec import TrainSpec
 corpus = load_corpus(TextData(source="text", path={str(big)!r}), Path())
 offsets = train_offsets(corpus, TrainSpec(steps=50, batch=8, context=64), seed=0)
 gather(torch.from_numpy(corpus.train), offsets, 64)

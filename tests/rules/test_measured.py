@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mutransfer_cli.data.text import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather, train_offsets
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.rules.exponents import role_exponents

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train import checkpoint
 from mutransfer_cli.train.checkpoint import Checkpoint, Shape

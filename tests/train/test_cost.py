@@ -45,7 +45,7 @@ def test_the_peak_of_a_group_is_predicted(tiny: dict[str, Any], prepare: Prepare
     program = f"""
 import sys, torch
 from pathlib import Path
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.sweep.prepare import Sweep
 def kilobytes(key):

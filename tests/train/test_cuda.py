@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.device import choose_device

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.sweep.prepare import Sweep

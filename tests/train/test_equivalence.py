@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.slots import Job

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost

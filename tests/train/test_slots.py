@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.loop import LOOKS, Progress, Trainer, TrialResult
 from mutransfer_cli.train.slots import Slots

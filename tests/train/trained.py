@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.text import DeviceText
+from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.execution import Execution

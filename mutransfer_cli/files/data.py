@@ -1,0 +1,111 @@
+"""The `data` of a spec, and what a protocol says of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from mutransfer_cli.files.strict import Count, Natural, Number, Strict
+
+EvalFraction = Annotated[Number, Field(gt=0, lt=1)]
+DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"]
+
+
+class StdlibData(Strict):
+    """The text of Python's own standard library."""
+
+    source: Literal["stdlib"]
+    eval_fraction: EvalFraction = 0.1
+
+
+class TextData(Strict):
+    """A file, all files of a folder (hidden ones left out) or those of a pattern, sorted by path.
+
+    Attributes:
+        tokenizer: a tokenizer.json; without it the text is read as bytes.
+        column: of Parquet files; `text` where it is not said.
+    """
+
+    source: Literal["text"]
+    path: str
+    tokenizer: str | None = None
+    column: str | None = None
+    eval_fraction: EvalFraction = 0.1
+
+    @model_validator(mode="after")
+    def bytes_have_no_column(self) -> TextData:
+        if self.column is not None and self.tokenizer is None:
+            raise ValueError("column: Parquet is read with a tokenizer only; give tokenizer too")
+        return self
+
+
+class TokenData(Strict):
+    """Files of tokens, recognised by their content.
+
+    Attributes:
+        path: a file, a folder of shards, or a pattern such as train_*.bin.
+        vocab: of the model. No token file says it; the largest token does not either, and would
+            change with every shard.
+        dtype: of files that do not say it.
+        column: of Parquet files; `input_ids` where it is not said.
+    """
+
+    source: Literal["tokens"]
+    path: str
+    vocab: Count
+    dtype: DtypeName | None = None
+    column: str | None = None
+    eval_fraction: EvalFraction = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def vocab_is_said(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "vocab" not in data:
+            raise ValueError(
+                "vocab is missing: no token file says it; give that of the tokenizer, or of the "
+                "model to be tuned, such as 50304"
+            )
+        return data
+
+
+class MarkovData(Strict):
+    """Synthetic tokens, each drawn given the one before it; their entropy rate is known."""
+
+    source: Literal["markov"]
+    vocab: Annotated[Count, Field(ge=2, le=1024)] = 64
+    length: Count = 1 << 20
+    seed: Natural = 0
+    eval_fraction: EvalFraction = 0.1
+
+
+DataSpec = Annotated[StdlibData | TextData | TokenData | MarkovData, Field(discriminator="source")]
+
+
+class DataProtocol(Strict):
+    """What was read, not where it lay; what does not apply is left out.
+
+    Attributes:
+        sha256, bytes: of the text, or of the tokens that are trained on.
+        kind: what the files were recognised as.
+        tokens, dtype: how many, and the integers that `sha256` was taken of; absent for bytes.
+        tokenizer_sha256: of the tokenizer's file.
+    """
+
+    source: str
+    sha256: str
+    bytes: Count
+    eval_fraction: Number
+    kind: str | None = None
+    tokens: Count | None = None
+    dtype: str | None = None
+    tokenizer_sha256: str | None = None
+
+    @model_serializer(mode="wrap")
+    def without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value is not None}
