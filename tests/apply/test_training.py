@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from mutransfer_cli.apply.recipe import LoadedRecipe
-from mutransfer_cli.data.text import DeviceText, gather, stream_generator, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, gather, stream_generator, train_offsets
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.schedule import schedule_tensor
 from mutransfer_cli.train.slots import Job
