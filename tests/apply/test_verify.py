@@ -24,6 +24,7 @@ from mutransfer_cli.apply.recipe import LoadedRecipe
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.recipe import Recipe
 from tests.apply.made import NAMES, Net, Wrapper, compiled, loaded, with_vectors
+from tests.apply.test_plan import global_scope
 
 Fixed = Callable[[Optimizer], Any]
 WARMUP = [0.0, 0.5, 1.0]
@@ -268,6 +269,21 @@ def test_rates_that_are_wrong_by_themselves(recipe: LoadedRecipe, model: Net) ->
     # nothing shows that it is no warm-up, but LambdaLR knows its peak
     assert recipe.verify(model, optimizer, Hand(optimizer, lambda peak, step: peak)).ok
     assert "lr" in found(recipe, model, optimizer, LambdaLR(optimizer, lambda step: 1.0))
+    for group in (optimizer := adamw(recipe, model)).param_groups:
+        group["lr"] *= 2
+    assert "lr" in found(recipe, model, optimizer, Hand(optimizer, lambda peak, step: peak))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    assert set(found(recipe, model, optimizer)) == {"one_rate"}
+
+
+def test_one_rate_is_right_where_the_recipe_has_one(folded: Recipe, model: Net) -> None:
+    recipe = loaded(folded, edit=global_scope)
+    with pytest.warns(UserWarning, match="scope: global"):
+        optimizer = adamw(recipe, model)
+    assert recipe.verify(model, optimizer).ok
+    optimizer.param_groups[0]["lr"] *= 3
+    assert set(found(recipe, model, optimizer)) == {"lr"}
 
 
 def test_weight_decay_of_the_other_convention(recipe: LoadedRecipe, model: Net) -> None:
@@ -285,9 +301,10 @@ def test_weight_decay_of_the_other_convention(recipe: LoadedRecipe, model: Net) 
 
 def test_weight_decay_that_is_added_to_the_gradient(recipe: LoadedRecipe, model: Net) -> None:
     groups = recipe.param_groups(model)
-    differences = found(recipe, model, torch.optim.Adam(groups))
-    assert set(differences) == {"decay_convention"}
-    assert "is added to the gradient by this optimizer" in differences["decay_convention"]
+    for difference in (differences := recipe.verify(model, torch.optim.Adam(groups)).differences):
+        assert difference.name == "decay_convention"
+        assert "is added to the gradient by this optimizer" in difference.sentence
+    assert len(differences) == 2, "the embedding has none"
     sgd = torch.optim.SGD([{k: g[k] for k in ("params", "lr", "weight_decay")} for g in groups])
     assert set(found(recipe, model, sgd)) == {"decay_convention", "eps", "betas"}
 
