@@ -84,7 +84,7 @@ def sweep_proxy(
     chosen = choose_device(device.value, loaded.train.precision, loaded.deterministic)
     if slow := slow_precision(chosen, loaded.train.precision):
         note(f"warning: {slow}")
-    sweep = Sweep.prepare(loaded, path.parent)
+    sweep = Sweep.prepare(loaded, path.parent, note)
     name = path.stem
     if shard is not None:
         part, parts = _parse_shard(shard)
@@ -114,14 +114,13 @@ def _run(sweep: Sweep, store: RecordStore, device: torch.device, settings: Setti
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
     from mutransfer_cli.sweep.local import run
-    from mutransfer_cli.train.cost import trial_cost
 
     echo = _Echo(enabled=not sys.stdout.isatty())
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     display = SweepDisplay(
         {width: len(trials) for width, trials in sweep.trials.items()},
-        {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
+        {width: sweep.cost(width).flops for width in sweep.trials},
         sweep.protocol.batch_tokens * sweep.protocol.train.steps,
         [store.trials[trial] for trial in wanted if trial in store.trials],
     )
