@@ -170,6 +170,8 @@ def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     from mutransfer_cli.sweep.price import price
     from mutransfer_cli.sweep.store import refuse_other_protocol
 
+    if sweep.shapes:
+        note("FLOPs and memory of an own model are estimates: attention is not counted")
     path = folder / TRIALS
     records = read_records(path) if path.exists() else None
     if records:

@@ -37,14 +37,6 @@ def role_recipe(
     first = planned[0]
     role, x = first.role, role_exponents(rule, first.role)
     derived = f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
-    patterns = {
-        name_pattern(parameter.name): Quantity(
-            value=parameter.init_std,
-            status="derived",
-            source=f"base init std * width_mult^{x.init_std}; {derived}",
-        )
-        for parameter in planned
-    }
     # muon's betas and eps are those of adamw, which updates all but hidden matrices
     adam = family_of(optimizer.name, role) == "adam"
     betas, eps = getattr(optimizer, "betas", None) if adam else None, first.eps
@@ -66,11 +58,30 @@ def role_recipe(
             status="derived",
             source=f"width_mult^{x.init_std}; {derived}",
         ),
-        parameters=tuple(
-            ParameterPattern(pattern=pattern, init_std=init_std)
-            for pattern, init_std in patterns.items()
-            if has_model
-        ),
+        parameters=_patterns(planned, f"base init std * width_mult^{x.init_std}; {derived}")
+        if has_model
+        else (),
+    )
+
+
+def _patterns(planned: Sequence[PlannedParameter], source: str) -> tuple[ParameterPattern, ...]:
+    """One for the same parameter of all blocks, or, where their inits differ, one for each."""
+    alike: dict[str, list[PlannedParameter]] = {}
+    for parameter in planned:
+        alike.setdefault(name_pattern(parameter.name), []).append(parameter)
+    patterns = {}
+    for pattern, found in alike.items():
+        if len({(p.init_std, p.init_mean) for p in found}) == 1:
+            patterns[pattern] = found[0]
+        else:
+            patterns |= {f"^{re.escape(p.name)}$": p for p in found}
+    return tuple(
+        ParameterPattern(
+            pattern=pattern,
+            init_std=Quantity(value=p.init_std, status="derived", source=source),
+            init_mean=p.init_mean,
+        )
+        for pattern, p in patterns.items()
     )
 
 

@@ -58,10 +58,19 @@ class Betas(Strict):
 
 
 class ParameterPattern(Strict):
-    """Parameters whose whole name matches `pattern` (Python regex), and their init std."""
+    """Parameters whose whole name matches `pattern` (Python regex), and their init: normal values.
+
+    Attributes:
+        init_mean: the constant around which they are drawn, 1 of a gain; not written where it is 0.
+    """
 
     pattern: str
     init_std: Quantity
+    init_mean: Number = 0.0
+
+    @model_serializer(mode="wrap")
+    def without_zero_mean(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "init_mean" or value}
 
 
 class RoleRecipe(Strict):

@@ -11,7 +11,8 @@ from torch import nn
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.model import AnyModel, FactoryProtocol, ModelProtocol
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.reading import Init, Note, assign_roles, read_weights, silent
+from mutransfer_cli.proxies.init import Init, Note, read_inits, silent
+from mutransfer_cli.proxies.reading import assign_roles, read_weights
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.proxies.trial_run import run_once
 from mutransfer_cli.rules.plan import BaseParameter
@@ -93,7 +94,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     base = for_real(build, base_width)
     weights = read_weights(base, on_meta(build, 2 * base_width))
     tried = run_once(base, context, model.vocab)
-    inits = {name: Init.of(parameter) for name, parameter in base.named_parameters()}
+    inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout
     plan = assign_roles(weights, readout, inits, model.roles, note)
     return Reading(plan, tried.sequence_bytes, tried.why_not)

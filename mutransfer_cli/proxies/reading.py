@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.init import Init, Note, silent
 from mutransfer_cli.proxies.orientation import fan_in_axis, is_depthwise
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.rules.roles import Role, role_of
 
-Note = Callable[[str], None]
 Shape = tuple[int, ...]
-
-
-def silent(sentence: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Init:
-    """Of one parameter at the base width."""
-
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Init:
-        """A constant's own value; else the std around a mean of 0."""
-        exact = values.detach().double().flatten()
-        if not len(exact) or bool((exact == exact[0]).all()):
-            return cls(float(exact[0]) if len(exact) else 0.0, 0.0)
-        return cls(0.0, float(exact.std(correction=0)))
 
 
 @dataclass(frozen=True)

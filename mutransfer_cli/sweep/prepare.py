@@ -24,7 +24,7 @@ from mutransfer_cli.files.records import (
 )
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
-from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.proxies.init import Note, silent
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
 from mutransfer_cli.sweep.trials import Trial, expand
 from mutransfer_cli.train.cost import Cost, estimated_cost, trial_cost
