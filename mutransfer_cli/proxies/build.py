@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.model import AnyModel, FactoryProtocol, ModelProtocol
+from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol, ModelProtocol
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
+from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
 from mutransfer_cli.proxies.init import Init, Note, read_inits, silent
 from mutransfer_cli.proxies.reading import assign_roles, read_weights
 from mutransfer_cli.proxies.transformer import Transformer
@@ -47,25 +47,27 @@ def build_transformer(model: ModelProtocol, context: int, width: int) -> Transfo
     )
 
 
-def builder(model: AnyModel, context: int) -> Build:
-    """The function from width to module of a model that is not built in."""
+def builder(model: FactoryProtocol | HfProtocol, context: int, base_width: int) -> Build:
+    """The function from width to module."""
     if isinstance(model, FactoryProtocol):
         return factory_builder(model, context)
-    raise InputError("model.hf: is not supported yet")
+    return hf_builder(model, context, base_width)
 
 
-def build_proxy(model: AnyModel, context: int, width: int) -> nn.Module:
+def build_proxy(model: AnyModel, context: int, base_width: int, width: int) -> nn.Module:
     """The protocol's model at a width; its values are replaced by those of a plan."""
     if isinstance(model, ModelProtocol):
         return build_transformer(model, context, width)
-    return for_real(builder(model, context), width)
+    return for_real(builder(model, context, base_width), width)
 
 
-def proxy_shapes(model: AnyModel, context: int, width: int) -> dict[str, tuple[int, ...]] | None:
+def proxy_shapes(
+    model: AnyModel, context: int, base_width: int, width: int
+) -> dict[str, tuple[int, ...]] | None:
     """Of every parameter at a width, without its values; None where they follow from the base."""
     if isinstance(model, ModelProtocol):
         return None
-    found = on_meta(builder(model, context), width)
+    found = on_meta(builder(model, context, base_width), width)
     return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
 
 
@@ -90,11 +92,13 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     """
     if isinstance(model, ModelProtocol):
         return Reading(base_plan(model, context, base_width))
-    build = builder(model, context)
+    build = builder(model, context, base_width)
     base = for_real(build, base_width)
     weights = read_weights(base, on_meta(build, 2 * base_width))
     tried = run_once(base, context, model.vocab)
     inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout
     plan = assign_roles(weights, readout, inits, model.roles, note)
+    if isinstance(model, HfProtocol):
+        plan = tuple(replace(p, own_multiplier=own_multiplier(model, p.name)) for p in plan)
     return Reading(plan, tried.sequence_bytes, tried.why_not)

@@ -13,8 +13,9 @@ from torch import nn
 from mutransfer_cli import __version__
 from mutransfer_cli.data.text import BYTE_VOCAB, Corpus, DeviceText, check_size, load_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.model import ModelProtocol
+from mutransfer_cli.files.model import AnyModel, HfProtocol, ModelProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
+from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
     BaseParameterRecord,
@@ -23,7 +24,8 @@ from mutransfer_cli.files.records import (
     model_protocol,
 )
 from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.hf import say_what_is_used
 from mutransfer_cli.proxies.init import Note, silent
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
 from mutransfer_cli.sweep.trials import Trial, expand
@@ -57,14 +59,16 @@ class Sweep:
         check_size(corpus, spec.train)
         protocol = Protocol.of(spec, corpus.protocol, BYTE_VOCAB, spec_folder)
         trials = expand(spec.sweep, protocol.hash)
-        context = spec.train.context
-        reading = read_model(protocol.model, context, spec.parameterization.base_width, note)
+        context, rule = spec.train.context, spec.parameterization
+        reading = read_proxy(protocol.model, context, rule, note)
         if reading.why_not:
             raise InputError(
                 f"model: cannot be run on tokens of shape [batch, {context}]: {reading.why_not}"
             )
         refuse_convolutions(spec.optimizer, reading.base_plan)
-        shapes = {width: proxy_shapes(protocol.model, context, width) for width in trials}
+        shapes = {
+            width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials
+        }
         known = {width: found for width, found in shapes.items() if found is not None}
         return cls(protocol, corpus, reading.base_plan, trials, known, reading.sequence_bytes)
 
@@ -98,7 +102,8 @@ class Sweep:
         )
 
     def model(self, width: int) -> nn.Module:
-        return build_proxy(self.protocol.model, self.protocol.train.context, width)
+        base_width = self.protocol.parameterization.base_width
+        return build_proxy(self.protocol.model, self.protocol.train.context, base_width, width)
 
     def trial_plan(self, trial: Trial) -> Plan:
         return self._plan(trial.width, trial.axes)
@@ -132,9 +137,15 @@ def spec_plan(
 ) -> Plan:
     """The plan of a spec's model at a width; its data is not read."""
     rule, model = spec.parameterization, model_protocol(spec, BYTE_VOCAB, spec_folder)
-    found = read_model(model, spec.train.context, rule.base_width, note)
-    shapes = proxy_shapes(model, spec.train.context, width)
+    found = read_proxy(model, spec.train.context, rule, note)
+    shapes = proxy_shapes(model, spec.train.context, rule.base_width, width)
     return rule.plan(spec.optimizer, found.base_plan, width, axes, folded, shapes)
+
+
+def read_proxy(model: AnyModel, context: int, rule: ParameterizationSpec, note: Note) -> Reading:
+    if isinstance(model, HfProtocol):
+        say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
+    return read_model(model, context, rule.base_width, note)
 
 
 def refuse_convolutions(optimizer: OptimizerSpec, base_plan: Sequence[BaseParameter]) -> None:

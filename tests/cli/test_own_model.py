@@ -55,8 +55,8 @@ def own(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_from_a_factory_to_a_recipe_with_its_own_names(
     own: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
 ) -> None:
-    own["train"] |= {"steps": 20, "batch": 8, "eval_batches": 4}
-    own["sweep"]["axes"]["lr"] = {"from": "2^-8", "to": "2^-1"}
+    own["train"] |= {"steps": 20, "batch": 8, "eval_batches": 8}
+    own["sweep"] |= {"axes": {"lr": {"from": "2^-8", "to": "2^-1"}}, "seeds": [0, 1]}
     out = tmp_path / "out"
     swept = run("sweep-proxy", write_spec(own), "-o", out)
     assert swept.exit_code == 0, swept.stderr

@@ -271,4 +271,4 @@ def test_dropout_is_off() -> None:
     model = FactoryProtocol(
         factory="tests.proxies.own_models:token_mlp", args={}, roles={}, vocab=32
     )
-    assert build_proxy(model, 16, 16).get_submodule("drop").p == 0.0
+    assert build_proxy(model, 16, 16, 16).get_submodule("drop").p == 0.0
