@@ -13,12 +13,13 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.model import KNOWN_TYPES, HfProtocol
 from mutransfer_cli.proxies.init import Note
 
-# of the file it came from, of tokens, and of how others would load weights
+# of how others would load and run it: an attention may name code to be downloaded
 DROPPED = (
-    "_name_or_path",
     "architectures",
+    "attn_implementation",
     "auto_map",
     "dtype",
+    "experts_implementation",
     "quantization_config",
     "torch_dtype",
     "transformers_version",
@@ -66,6 +67,10 @@ def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[in
 
     def build(width: int) -> nn.Module:
         config = scaled_config(transformers, model, base_width, width)
+        window = getattr(config, "sliding_window", None)
+        if isinstance(window, int) and window < context:
+            # the mask that the fused attention is given cannot be made under vmap
+            config._attn_implementation = "eager"
         try:
             found: nn.Module = transformers.AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32
@@ -82,10 +87,13 @@ def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[in
 
 def read_config(transformers: Any, model: HfProtocol) -> Any:
     """The config as declared, for the vocabulary of the data, without dropout and caches."""
-    settings = {key: value for key, value in model.hf.items() if key not in DROPPED}
+    settings = {
+        key: value
+        for key, value in model.hf.items()
+        if key not in DROPPED and not key.startswith("_")
+    }
     model_type = settings.pop("model_type")
     settings |= dict.fromkeys(SPECIAL_TOKENS) | {"vocab_size": model.vocab, "use_cache": False}
-    settings |= {key: 0.0 for key in settings if "dropout" in key or key.endswith("_pdrop")}
     if model.untie:
         settings["tie_word_embeddings"] = False
     try:
@@ -94,8 +102,8 @@ def read_config(transformers: Any, model: HfProtocol) -> Any:
         problem = (str(error).splitlines() or [""])[0]
         raise InputError(f"model.hf: {type(error).__name__}: {problem}") from error
     for key, value in config.to_dict().items():
-        if isinstance(value, float) and ("dropout" in key or key.endswith("_pdrop")):
-            setattr(config, key, 0.0)  # also where the default is not 0
+        if isinstance(value, int | float) and ("dropout" in key or key.endswith("_pdrop")):
+            setattr(config, key, 0.0)
     for key in ("hidden_size", "num_attention_heads"):
         if not isinstance(getattr(config, key, None), int):
             raise InputError(f"model.hf: {model_type} has no {key} to be scaled")

@@ -102,7 +102,9 @@ def hf_model(model_type: str, **changes: Any) -> HfProtocol:
 def hf_spec(tiny: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def write(like: str, untie: bool = True, **changes: Any) -> dict[str, Any]:
         config = {"model_type": like, **CONFIGS[like], **changes}
+        config = {key: value for key, value in config.items() if value is not None}
         (tmp_path / "config.json").write_text(json.dumps(config))
+        tiny["sweep"]["widths"] = [16, 32]
         return tiny | {"model": {"hf": "config.json", "untie": untie}}
 
     return write
@@ -160,6 +162,8 @@ def test_sizes_are_scaled_with_the_width() -> None:
     assert (one.num_attention_heads, one.num_key_value_heads) == (6, 1), "fixed where no ratio is"
     gpt2: Any = build_proxy(hf_model("gpt2"), 16, 16, 48).config
     assert (gpt2.n_head, gpt2.attn_pdrop, gpt2.embd_pdrop) == (6, 0.0, 0.0)
+    other: Any = build_proxy(hf_model("llama", attn_implementation="org/code"), 16, 16, 16).config
+    assert other._attn_implementation == "sdpa", "nothing is downloaded"
     wide: Any = build_proxy(hf_model("qwen3", head_dim=16), 16, 16, 48).config
     assert (wide.num_attention_heads, wide.head_dim) == (6, 16), "wider than hidden / heads"
 
@@ -231,7 +235,12 @@ def test_folded_it_stays_divided_out() -> None:
             "width 16, 2 heads, which 4 kv heads to 32 heads do not divide; .* multiples of 64",
         ),
         ("llama", True, {"model_type": "lama"}, "lama"),
-        ("llama", True, {"model_type": "mamba"}, "mamba has no num_attention_heads"),
+        (
+            "llama",
+            True,
+            {"model_type": "mamba", "num_attention_heads": None},
+            "mamba has no num_attention_heads",
+        ),
     ],
 )
 def test_configs_that_cannot_be_scaled(
@@ -274,7 +283,7 @@ def test_a_config_is_swept_side_by_side(
     tmp_path: Path,
 ) -> None:
     spec = hf_spec("llama")
-    spec["sweep"] = {"widths": [16, 32], "axes": {"lr": [0.004, 0.016, 0.064]}}
+    spec["sweep"]["axes"]["lr"] = [0.004, 0.016, 0.064]
     result = run("sweep-proxy", write_spec(spec), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "batched" not in result.stderr
