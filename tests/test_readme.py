@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.files.declared import DeclaredProtocol
+from mutransfer_cli.files.model import FactorySpec
 from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
@@ -66,6 +67,12 @@ def test_make_targets_exist() -> None:
 def test_the_spec_shown_is_the_quickstart() -> None:
     shown = validated(SweepSpec, load_yaml(block_after("spec"), "README"), "README")
     assert shown == load_spec("quickstart")[0]
+
+
+def test_the_own_model_shown_is_read(tiny: dict[str, Any]) -> None:
+    shown = validated(SweepSpec, tiny | load_yaml(block_after("own model"), "README"), "README")
+    assert isinstance(shown.model, FactorySpec)
+    assert set(shown.model.roles.values()) == {"embedding", "hidden"}
 
 
 def test_the_protocol_shown_is_read() -> None:
