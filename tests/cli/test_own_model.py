@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.nn.functional as F
 import yaml
+from torch import nn
 
 from mutransfer_cli.files.records import SweepHeader
+from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
 from tests.conftest import CPU
+from tests.proxies.own_models import TokenMlp
 
 WriteSpec = Callable[[Any], Path]
 Prepare = Callable[[dict[str, Any]], Sweep]
@@ -84,6 +88,32 @@ def test_from_a_factory_to_a_recipe_with_its_own_names(
     assert (again.exit_code, again.stdout) == (0, swept.stdout), "resumed: nothing is left to do"
 
 
+def test_a_folder_of_another_model_is_refused(
+    own: dict[str, Any], write_spec: WriteSpec, run: Run
+) -> None:
+    """The code behind a factory may change without its name."""
+    own["sweep"] = {"widths": [16], "axes": {"lr": [0.01]}}
+    module = "tests.cli.test_own_model:changing"
+    own["model"] = {"factory": module}
+    assert run("sweep-proxy", write_spec(own), "-o", "out").exit_code == 0
+    LAYERS.append(1)
+    try:
+        result = run("sweep-proxy", write_spec(own), "-o", "out")
+    finally:
+        LAYERS.clear()
+    assert result.exit_code == 2
+    assert "out holds another model: 2.bias is 256 (scalar) there and 16 (vector)" in result.stderr
+
+
+LAYERS: list[int] = []
+
+
+def changing(width: int, vocab: int) -> Any:
+    more = [nn.Linear(width, width) for _ in LAYERS]
+    first = nn.Linear(width, width)
+    return nn.Sequential(nn.Embedding(vocab, width), first, *more, nn.Linear(width, vocab))
+
+
 def test_its_plan_is_printed_with_what_the_user_declared(
     own: dict[str, Any], write_spec: WriteSpec, run: Run
 ) -> None:
@@ -117,8 +147,6 @@ def test_the_estimate_is_near_the_formula_of_the_built_in_model(
 
 
 def built_in(width: int, vocab: int, context: int) -> Any:
-    from mutransfer_cli.proxies.transformer import Transformer
-
     return Transformer(width, 1, 8, vocab, context, 1 / 8)
 
 
@@ -174,10 +202,6 @@ def test_random_numbers_in_the_forward_pass_are_refused(
 
 
 def noisy(width: int, vocab: int) -> Any:
-    import torch.nn.functional as F
-
-    from tests.proxies.own_models import TokenMlp
-
     class Noisy(TokenMlp):
         def forward(self, tokens: Any) -> Any:
             return F.dropout(super().forward(tokens), 0.1)
