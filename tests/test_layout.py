@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "data": {"files"},
     "proxies": {"rules", "files"},
     "optim": {"rules", "torch_private"},
-    "train": {"rules", "files", "data", "optim", "torch_private"},
+    "train": {"rules", "files", "data", "proxies", "optim", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "train"},
     "apply": {"rules", "files"},
     "cli": {"rules", "files", "fit", "emit", "sweep", "train"},

@@ -15,6 +15,7 @@ import pytest
 from mutransfer_cli.emit.targets.dispatch import FORMATS, PLAIN
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.dump import dump
+from mutransfer_cli.files.model import FactorySpec
 from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
@@ -87,6 +88,12 @@ def test_the_data_shown_are_read() -> None:
     for written in shown:
         data = load_yaml(written.replace("...", "my-data"), "README")
         assert validated(SweepSpec, spec | {"data": data}, "README").data.source == data["source"]
+
+
+def test_the_own_model_shown_is_read(tiny: dict[str, Any]) -> None:
+    shown = validated(SweepSpec, tiny | load_yaml(block_after("own model"), "README"), "README")
+    assert isinstance(shown.model, FactorySpec)
+    assert set(shown.model.roles.values()) == {"embedding", "hidden"}
 
 
 def test_the_protocol_shown_is_read() -> None:

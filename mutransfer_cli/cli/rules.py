@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mutransfer_cli.cli.console import note
 from mutransfer_cli.emit.rules import plan_document, rule_document, rule_settings
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.alignment import ALIGNMENTS, Alignment
@@ -113,7 +114,7 @@ def _print_plan(spec: str, width: int, lr: float | None, folded: bool, as_json: 
         raise InputError(f"--lr {lr:g}: must be positive")
     axes = loaded.middle_axes | ({} if lr is None else {"lr": lr})
     section = loaded.parameterization
-    planned = spec_plan(loaded, path.parent, width, axes, folded)
+    planned = spec_plan(loaded, path.parent, width, axes, folded, note)
     settings = rule_settings(section.rule(loaded.optimizer))
     document = plan_document(planned, settings, section.base_width, width, axes)
     if as_json:

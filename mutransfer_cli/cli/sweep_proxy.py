@@ -109,7 +109,7 @@ def sweep_proxy(
         go = partial(_run_here, device=_here(device, loaded), settings=settings)
     else:
         go = partial(_run_on_ray, device=device, settings=settings, options=cluster)
-    sweep = Sweep.prepare(loaded, path.parent)
+    sweep = Sweep.prepare(loaded, path.parent, note)
     if sweep.corpus.note:
         note(sweep.corpus.note)
     name = path.stem
@@ -166,13 +166,12 @@ def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
     """Runs the sweep under the display's eyes, and says what came of it."""
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
-    from mutransfer_cli.train.cost import trial_cost
 
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     display = SweepDisplay(
         {width: len(trials) for width, trials in sweep.trials.items()},
-        {width: trial_cost(sweep.protocol, width).flops for width in sweep.trials},
+        {width: sweep.cost(width).flops for width in sweep.trials},
         sweep.protocol.batch_tokens * sweep.protocol.train.steps,
         [store.trials[trial] for trial in wanted if trial in store.trials],
     )
@@ -223,6 +222,8 @@ def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     from mutransfer_cli.sweep.price import price
     from mutransfer_cli.sweep.store import refuse_other_protocol
 
+    if sweep.shapes:
+        note("FLOPs and memory of an own model are estimates: attention is not counted")
     path = folder / TRIALS
     records = read_records(path) if path.exists() else None
     if records:

@@ -9,11 +9,17 @@ from typing import Any
 from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.model import attention_factor
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
 from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.files.spec import attention_factor
-from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, role_parameters
+from mutransfer_cli.rules.plan import (
+    MULT_AXES,
+    AxisName,
+    PlannedParameter,
+    parameter_exponents,
+    role_parameters,
+)
 from mutransfer_cli.rules.roles import MatrixRole, Role
 
 PER_ROLE = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, given by role
@@ -32,6 +38,7 @@ def rule_part(
     base_plan = [record.parameter() for record in exponents.base_plan] or role_parameters()
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
+    exponents_of = {p.role: parameter_exponents(rule, p) for p in reversed(base_plan)}
     by_role: dict[Role, list[PlannedParameter]] = {}
     for planned in section.plan(protocol.optimizer, base_plan, width, values, folded):
         by_role.setdefault(planned.role, []).append(planned)
@@ -44,7 +51,15 @@ def rule_part(
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
         "attention_scale": _attention_scale(protocol),
         "roles": {
-            role: role_recipe(protocol.optimizer, rule, parameters, fitted, width_mult, has_model)
+            role: role_recipe(
+                protocol.optimizer,
+                rule,
+                exponents_of[role],
+                parameters,
+                fitted,
+                width_mult,
+                has_model,
+            )
             for role, parameters in by_role.items()
         },
         "holds_for": holds_for(protocol),

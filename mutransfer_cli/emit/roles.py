@@ -15,7 +15,7 @@ from mutransfer_cli.files.recipe import (
     RoleRecipe,
     WeightDecay,
 )
-from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.exponents import RoleExponents
 from mutransfer_cli.rules.optimizers import family_of
 from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, scaled
 from mutransfer_cli.rules.rule import Rule
@@ -25,6 +25,7 @@ from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 def role_recipe(
     optimizer: OptimizerSpec,
     rule: Rule,
+    x: RoleExponents,
     planned: Sequence[PlannedParameter],
     fitted: Mapping[AxisName, Quantity],
     width_mult: float,
@@ -32,26 +33,19 @@ def role_recipe(
 ) -> RoleRecipe:
     """
     Args:
+        x: the exponents of the role in this model.
         planned: the parameters of the role, or one that stands for all where no model is known.
     """
     first = planned[0]
-    role, x = first.role, role_exponents(rule, first.role)
+    role = first.role
     derived = f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
-    patterns = {
-        name_pattern(parameter.name): Quantity(
-            value=parameter.init_std,
-            status="derived",
-            source=f"base init std * width_mult^{x.init_std}; {derived}",
-        )
-        for parameter in planned
-    }
     # muon's betas and eps are those of adamw, which updates all but hidden matrices
     adam = family_of(optimizer.name, role) == "adam"
     betas, eps = getattr(optimizer, "betas", None) if adam else None, first.eps
     return RoleRecipe(
         optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
-        lr=_role_lr(first, rule, fitted),
-        weight_decay=_weight_decay(first, rule, fitted.get("weight_decay")),
+        lr=_role_lr(first, x, fitted),
+        weight_decay=_weight_decay(first, rule, x, fitted.get("weight_decay")),
         eps=None
         if eps is None
         else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
@@ -66,16 +60,35 @@ def role_recipe(
             status="derived",
             source=f"width_mult^{x.init_std}; {derived}",
         ),
-        parameters=tuple(
-            ParameterPattern(pattern=pattern, init_std=init_std)
-            for pattern, init_std in patterns.items()
-            if has_model
-        ),
+        parameters=_patterns(planned, f"base init std * width_mult^{x.init_std}; {derived}")
+        if has_model
+        else (),
+    )
+
+
+def _patterns(planned: Sequence[PlannedParameter], source: str) -> tuple[ParameterPattern, ...]:
+    """One for the same parameter of all blocks, or, where their inits differ, one for each."""
+    alike: dict[str, list[PlannedParameter]] = {}
+    for parameter in planned:
+        alike.setdefault(name_pattern(parameter.name), []).append(parameter)
+    patterns = {}
+    for pattern, found in alike.items():
+        if len({(p.init_std, p.init_mean) for p in found}) == 1:
+            patterns[pattern] = found[0]
+        else:
+            patterns |= {f"^{re.escape(p.name)}$": p for p in found}
+    return tuple(
+        ParameterPattern(
+            pattern=pattern,
+            init_std=Quantity(value=p.init_std, status="derived", source=source),
+            init_mean=p.init_mean,
+        )
+        for pattern, p in patterns.items()
     )
 
 
 def _role_lr(
-    planned: PlannedParameter, rule: Rule, fitted: Mapping[AxisName, Quantity]
+    planned: PlannedParameter, x: RoleExponents, fitted: Mapping[AxisName, Quantity]
 ) -> Quantity:
     """Its interval takes the errors of the base rate and of the role's factor as independent."""
     mult = [axis for role, axis in MULT_AXES.items() if role == planned.role and axis in fitted]
@@ -89,26 +102,26 @@ def _role_lr(
         low=planned.lr / factor,
         high=planned.lr * factor,
         level=fitted["lr"].level,
-        source=" * ".join(
-            ["base_lr", *mult, f"width_mult^{role_exponents(rule, planned.role).lr}"]
-        ),
+        source=" * ".join(["base_lr", *mult, f"width_mult^{x.lr}"]),
     )
 
 
-def _weight_decay(planned: PlannedParameter, rule: Rule, fitted: Quantity | None) -> WeightDecay:
+def _weight_decay(
+    planned: PlannedParameter, rule: Rule, x: RoleExponents, fitted: Quantity | None
+) -> WeightDecay:
     """Back in the rule's convention; the plan speaks lr_coupled."""
-    x = role_exponents(rule, planned.role).weight_decay
+    exponent = x.weight_decay
     value = planned.weight_decay
     if rule.decay_convention == "independent":
         value = to_independent(value, "lr_coupled", planned.lr)
-    if x is None:
+    if exponent is None:
         source = "none for this role"
     else:
-        source = f"base_weight_decay * width_mult^{x}; {decay_source(rule.weight_decay)}"
-    if x is not None and planned.role == "readout":
+        source = f"base_weight_decay * width_mult^{exponent}; {decay_source(rule.weight_decay)}"
+    if exponent is not None and planned.role == "readout":
         source += READOUT_ASSUMED
     interval = {}
-    if fitted is not None and x is not None and fitted.low and fitted.high:
+    if fitted is not None and exponent is not None and fitted.low and fitted.high:
         low, high = (value * end / fitted.value for end in (fitted.low, fitted.high))
         interval = {"low": low, "high": high, "level": fitted.level}
     return WeightDecay(

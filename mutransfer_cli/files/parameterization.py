@@ -21,6 +21,7 @@ from mutransfer_cli.rules.plan import (
     BaseParameter,
     BaseValues,
     PlannedParameter,
+    Shapes,
     plan,
 )
 from mutransfer_cli.rules.roles import MATRIX_ROLES
@@ -118,6 +119,7 @@ class ParameterizationSpec(Strict):
         width: int,
         axes: Mapping[AxisName, float],
         folded: bool = False,
+        shapes: Shapes | None = None,
     ) -> tuple[PlannedParameter, ...]:
         """Every parameter's hyperparameters at a width, for base values that `axes` completes."""
         rule = replace(self.rule(optimizer), folded=folded)
@@ -128,4 +130,4 @@ class ParameterizationSpec(Strict):
             eps=getattr(optimizer, "eps", None),
             lr_mult=optimizer.lr_mult | {role: x for role, x in swept.items() if x is not None},
         )
-        return plan(base_plan, rule, self.base_width, width, base)
+        return plan(base_plan, rule, self.base_width, width, base, shapes)

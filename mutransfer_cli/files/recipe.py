@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from mutransfer_cli.files.spec import AttentionScale
+from mutransfer_cli.files.model import AttentionScale
 from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
 from mutransfer_cli.rules.optimizers import OptimizerName
 from mutransfer_cli.rules.parameterizations import ParameterizationName
@@ -58,10 +58,19 @@ class Betas(Strict):
 
 
 class ParameterPattern(Strict):
-    """Parameters whose whole name matches `pattern` (Python regex), and their init std."""
+    """Parameters whose whole name matches `pattern` (Python regex), and their init: normal values.
+
+    Attributes:
+        init_mean: the constant around which they are drawn, 1 of a gain; not written where it is 0.
+    """
 
     pattern: str
     init_std: Quantity
+    init_mean: Number = 0.0
+
+    @model_serializer(mode="wrap")
+    def without_zero_mean(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "init_mean" or value}
 
 
 class RoleRecipe(Strict):

@@ -6,15 +6,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.model import (
+    AnyModel,
+    FactoryProtocol,
+    FactorySpec,
+    HfProtocol,
+    HfSpec,
+    ModelProtocol,
+)
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.spec import AttentionScale, SweepSpec, TrainSpec, attention_factor
+from mutransfer_cli.files.spec import SweepSpec, TrainSpec
 from mutransfer_cli.files.strict import (
     Closed,
     Count,
@@ -27,50 +36,51 @@ from mutransfer_cli.files.strict import (
     validated,
 )
 from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName, BaseParameter, PlannedParameter
+from mutransfer_cli.rules.plan import (
+    AXES,
+    MULT_AXES,
+    AxisName,
+    BaseParameter,
+    PlannedParameter,
+    Shapes,
+)
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.rules.rule import Rule
 
 TRIAL_SCHEMA = "mutransfer.trial/1"
+HERE = Path()
 
 
-class ModelProtocol(Strict):
-    """The model as trained: the spec with every default resolved."""
+def model_protocol(spec: SweepSpec, vocab: int, folder: Path) -> AnyModel:
+    """The model of a spec with every default resolved.
 
-    family: str
-    depth: Count
-    head_size: Count
-    vocab: Count
-    attention_scale: AttentionScale
-
-    @classmethod
-    def of(cls, spec: SweepSpec, vocab: int) -> ModelProtocol:
-        return cls(
-            family=spec.model.family,
-            depth=spec.model.depth,
-            head_size=spec.model.head_size,
-            vocab=vocab,
-            attention_scale=spec.attention_scale,
-        )
-
-    @property
-    def attention_factor(self) -> float:
-        return attention_factor(self.attention_scale, self.head_size)
+    Args:
+        folder: the spec's, from which its paths count.
+    """
+    model = spec.model
+    if isinstance(model, FactorySpec):
+        return FactoryProtocol(**dict(model), vocab=vocab)
+    if isinstance(model, HfSpec):
+        config = model.config(folder)
+        return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
+    scale = spec.attention_scale
+    assert scale is not None, "the built-in model has one"
+    return ModelProtocol(**dict(model) | {"vocab": vocab, "attention_scale": scale})
 
 
 class Protocol(Strict):
     """All that a trial shares with its sweep."""
 
-    model: ModelProtocol
+    model: AnyModel
     data: DataProtocol
     parameterization: ParameterizationSpec
     optimizer: OptimizerSpec
     train: TrainSpec
 
     @classmethod
-    def of(cls, spec: SweepSpec, data: DataProtocol, vocab: int) -> Protocol:
+    def of(cls, spec: SweepSpec, data: DataProtocol, vocab: int, folder: Path = HERE) -> Protocol:
         return cls(
-            model=ModelProtocol.of(spec, vocab),
+            model=model_protocol(spec, vocab, folder),
             data=data,
             parameterization=spec.parameterization,
             optimizer=spec.optimizer,
@@ -86,10 +96,14 @@ class Protocol(Strict):
         return self.parameterization.rule(self.optimizer)
 
     def plan(
-        self, base_plan: Sequence[BaseParameter], width: int, axes: Mapping[AxisName, float]
+        self,
+        base_plan: Sequence[BaseParameter],
+        width: int,
+        axes: Mapping[AxisName, float],
+        shapes: Shapes | None = None,
     ) -> tuple[PlannedParameter, ...]:
         """The rule applied to the model: the only way from a protocol to hyperparameters."""
-        return self.parameterization.plan(self.optimizer, base_plan, width, axes)
+        return self.parameterization.plan(self.optimizer, base_plan, width, axes, shapes=shapes)
 
     @property
     def batch_tokens(self) -> int:
@@ -104,6 +118,9 @@ class BaseParameterRecord(Strict):
     shape: tuple[Count, ...]
     growing_axes: tuple[Natural, ...]
     init_std: NonNegative
+    init_mean: Number = 0.0
+    fan_in_axis: Natural | None = None
+    own_multiplier: Number = 0.0
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:

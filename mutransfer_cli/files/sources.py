@@ -111,4 +111,4 @@ def _shipped_recipes() -> dict[str, Path]:
     # an installed wheel holds recipes/ inside the package, a checkout beside it
     folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
     folder = next((folder for folder in folders if folder.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))} if folder else {}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mutransfer_cli.files.data import DataSpec
+from mutransfer_cli.files.model import AttentionScale, ModelSpec, TransformerSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
@@ -15,36 +16,6 @@ from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.schedule import ScheduleName
 
 Value = TypeVar("Value", int, float)
-AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
-
-
-def attention_factor(formula: AttentionScale, head_size: int) -> float:
-    """The factor on q.k."""
-    return 1 / head_size if formula == "1/d_head" else head_size**-0.5
-
-
-class ModelSpec(Strict):
-    """The proxy; its width is swept, everything here stays fixed.
-
-    Attributes:
-        family: the built-in decoder transformer.
-        depth: number of blocks.
-        head_size: d_head; fixed, so that width grows by heads.
-        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728)
-            and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
-    """
-
-    family: Literal["transformer"] = "transformer"
-    depth: Count = 2
-    head_size: Count = 16
-    attention_scale: AttentionScale | None = None
-
-    @field_validator("head_size")
-    @classmethod
-    def even(cls, head_size: int) -> int:
-        if head_size % 2:
-            raise ValueError(f"must be even for rotary positions, found {head_size}")
-        return head_size
 
 
 def refuse_long_warmup(warmup: int, steps: int) -> None:
@@ -185,7 +156,7 @@ class SweepSpec(Strict):
     """
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = TransformerSpec()
     data: DataSpec
     parameterization: ParameterizationSpec
     optimizer: OptimizerSpec = AdamWSpec()
@@ -203,16 +174,10 @@ class SweepSpec(Strict):
     def refuse_width(self, key: str, width: int) -> None:
         """
         Raises:
-            ValueError: a width that the head size does not divide.
+            ValueError: a width that the built-in model cannot have; others say so when built.
         """
-        head_size = self.model.head_size
-        if width % head_size:
-            below, above = width // head_size * head_size, -(-width // head_size) * head_size
-            choice = f"{below} or {above}" if below else f"{above}"
-            raise ValueError(
-                f"{key}: found {width}, which model.head_size {head_size} does not divide; "
-                f"use {choice}"
-            )
+        if isinstance(self.model, TransformerSpec):
+            self.model.refuse_width(key, width)
 
     @model_validator(mode="after")
     def rule_is_consistent(self) -> SweepSpec:
@@ -254,7 +219,10 @@ class SweepSpec(Strict):
         return {axis: sorted(values)[len(values) // 2] for axis, values in self.sweep.axes.items()}
 
     @property
-    def attention_scale(self) -> AttentionScale:
+    def attention_scale(self) -> AttentionScale | None:
+        """Of the built-in model."""
+        if not isinstance(self.model, TransformerSpec):
+            return None
         if self.model.attention_scale is not None:
             return self.model.attention_scale
         by_width = self.parameterization.name in ("mup", "mean_field")

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.records import ModelProtocol
+from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol, ModelProtocol
+from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
+from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
+from mutransfer_cli.proxies.init import Init, Note, read_inits, silent
+from mutransfer_cli.proxies.reading import assign_roles, read_weights
 from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.proxies.trial_run import run_once
 from mutransfer_cli.rules.plan import BaseParameter
-from mutransfer_cli.rules.roles import role_of
 
-FAN_IN_AXIS: dict[type[nn.Module], int] = {nn.Linear: 1, nn.Embedding: 0}
+Build = Callable[[int], nn.Module]
 
 
-def build_proxy(model: ModelProtocol, context: int, width: int) -> Transformer:
-    """The protocol's model at a width; its values are replaced by those of a plan."""
+@dataclass(frozen=True)
+class Reading:
+    """What is known of a model before it is trained.
+
+    Attributes:
+        base_plan: every trainable parameter at the base width.
+        sequence_bytes: what autograd keeps of one sequence at the base width; 0 for the built-in
+            model, whose formula is known.
+        why_not: why it cannot be trained on tokens; empty where it can.
+    """
+
+    base_plan: tuple[BaseParameter, ...]
+    sequence_bytes: float = 0.0
+    why_not: str = ""
+
+
+def build_transformer(model: ModelProtocol, context: int, width: int) -> Transformer:
     return Transformer(
         width=width,
         depth=model.depth,
@@ -28,41 +47,58 @@ def build_proxy(model: ModelProtocol, context: int, width: int) -> Transformer:
     )
 
 
+def builder(model: FactoryProtocol | HfProtocol, context: int, base_width: int) -> Build:
+    """The function from width to module."""
+    if isinstance(model, FactoryProtocol):
+        return factory_builder(model, context)
+    return hf_builder(model, context, base_width)
+
+
+def build_proxy(model: AnyModel, context: int, base_width: int, width: int) -> nn.Module:
+    """The protocol's model at a width; its values are replaced by those of a plan."""
+    if isinstance(model, ModelProtocol):
+        return build_transformer(model, context, width)
+    return for_real(builder(model, context, base_width), width)
+
+
+def proxy_shapes(
+    model: AnyModel, context: int, base_width: int, width: int
+) -> dict[str, tuple[int, ...]] | None:
+    """Of every parameter at a width, without its values; None where they follow from the base."""
+    if isinstance(model, ModelProtocol):
+        return None
+    found = on_meta(builder(model, context, base_width), width)
+    return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
+
+
 def base_plan(model: ModelProtocol, context: int, base_width: int) -> tuple[BaseParameter, ...]:
-    """Every parameter of the protocol's model at the base width, with role and init std."""
-    return read_base_plan(lambda width: build_proxy(model, context, width), base_width)
+    """Every parameter of the built-in model at the base width, with role and init std."""
+    return read_base_plan(lambda width: build_transformer(model, context, width), base_width)
 
 
 def read_base_plan(
     build: Callable[[int], Transformer], base_width: int
 ) -> tuple[BaseParameter, ...]:
-    """Roles from the axes that grow between two widths, on the meta device.
-
-    Raises:
-        InputError: a parameter in a module of a type whose orientation is not known, or one under
-            two names (tied), which cannot follow two rules.
-    """
     with torch.device("meta"):
         base, wider = build(base_width), build(2 * base_width)
-    wide_shapes = {n: p.shape for n, p in wider.named_parameters(remove_duplicate=False)}
-    init_stds = base.init_stds()
-    found: list[BaseParameter] = []
-    names: dict[nn.Parameter, str] = {}
-    for name, parameter in base.named_parameters(remove_duplicate=False):
-        if not parameter.requires_grad:
-            continue
-        if parameter in names:
-            raise InputError(
-                f"{name} and {names[parameter]} are one tied parameter; untie them: the rules "
-                "treat them differently"
-            )
-        names[parameter] = name
-        shape = tuple(parameter.shape)
-        growing = tuple(axis for axis, size in enumerate(shape) if size != wide_shapes[name][axis])
-        owner = base.get_submodule(name.rpartition(".")[0])
-        if len(shape) > 1 and type(owner) not in FAN_IN_AXIS:
-            raise InputError(f"{name}: {type(owner).__name__} has no known orientation")
-        fan_in_axis = FAN_IN_AXIS[type(owner)] if len(shape) > 1 else None
-        role = role_of(name, growing, fan_in_axis, is_readout=owner is base.readout)
-        found.append(BaseParameter(name, role, shape, growing, init_stds[name]))
-    return tuple(found)
+    inits = {name: Init(0.0, std) for name, std in base.init_stds().items()}
+    return assign_roles(read_weights(base, wider), "readout.weight", inits, {})
+
+
+def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:
+    """
+    Raises:
+        InputError: a model that no plan can be made for, with what is wrong.
+    """
+    if isinstance(model, ModelProtocol):
+        return Reading(base_plan(model, context, base_width))
+    build = builder(model, context, base_width)
+    base = for_real(build, base_width)
+    weights = read_weights(base, on_meta(build, 2 * base_width))
+    tried = run_once(base, context, model.vocab)
+    inits = read_inits(base, note)
+    readout = None if "readout" in model.roles.values() else tried.readout
+    plan = assign_roles(weights, readout, inits, model.roles, note)
+    if isinstance(model, HfProtocol):
+        plan = tuple(replace(p, own_multiplier=own_multiplier(model, p.name)) for p in plan)
+    return Reading(plan, tried.sequence_bytes, tried.why_not)

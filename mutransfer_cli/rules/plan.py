@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.exponents import role_exponents
+from mutransfer_cli.rules.exponents import RoleExponents, fold, role_exponents
 from mutransfer_cli.rules.roles import ROLES, MatrixRole, Role
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import to_lr_coupled
 
 AxisName = Literal["lr", "weight_decay", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
+Shapes = Mapping[str, tuple[int, ...]]
 MULT_AXES: dict[MatrixRole, AxisName] = {
     "embedding": "lr_mult.embedding",
     "hidden": "lr_mult.hidden",
@@ -32,6 +33,9 @@ class BaseParameter:
         shape: shape at the base width.
         growing_axes: axes whose size is proportional to width.
         init_std: std of its normal init at the base width (the base model's own).
+        init_mean: mean of that init, the same at all widths: 1 of a gain.
+        fan_in_axis: the input axis, where one is known.
+        own_multiplier: exponent of the width in a factor that the model's own code puts on it.
     """
 
     name: str
@@ -39,6 +43,9 @@ class BaseParameter:
     shape: tuple[int, ...]
     growing_axes: tuple[int, ...]
     init_std: float
+    init_mean: float = 0.0
+    fan_in_axis: int | None = None
+    own_multiplier: float = 0.0
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
@@ -75,6 +82,7 @@ class PlannedParameter:
     lr: float
     weight_decay: float
     eps: float | None
+    init_mean: float = 0.0
 
 
 def scaled(base: float, width_mult: float, exponent: Fraction) -> float:
@@ -83,20 +91,32 @@ def scaled(base: float, width_mult: float, exponent: Fraction) -> float:
 
 
 def plan(
-    base_plan: Sequence[BaseParameter], rule: Rule, base_width: int, width: int, base: BaseValues
+    base_plan: Sequence[BaseParameter],
+    rule: Rule,
+    base_width: int,
+    width: int,
+    base: BaseValues,
+    shapes: Shapes | None = None,
 ) -> tuple[PlannedParameter, ...]:
     """Every parameter's hyperparameters at `width`, in the order of `base_plan`.
 
-    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and the others alike.
+    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and the others alike. With shapes n / base_width
+    is, for a hidden or readout matrix, the growth of its own fan-in.
+
+    Args:
+        shapes: of the model at `width`; without them growing axes are proportional to width.
 
     Raises:
         InputError: a parameter listed twice, or a gamma for a role that the model lacks.
     """
     refuse_unplannable(base_plan, base.lr_mult)
-    width_mult = width / base_width
     planned = []
     for parameter in base_plan:
-        role, x = parameter.role, role_exponents(rule, parameter.role)
+        role = parameter.role
+        shape = shapes[parameter.name] if shapes else grown(parameter, base_width, width)
+        growth = fan_in_growth(parameter, shape) if shapes else None
+        width_mult = width / base_width if growth is None else growth
+        x = parameter_exponents(rule, parameter)
         gamma = next((value for key, value in base.lr_mult.items() if key == role), 1.0)
         lr = scaled(base.lr * gamma, width_mult, x.lr)
         decay = 0.0
@@ -110,18 +130,41 @@ def plan(
             PlannedParameter(
                 name=parameter.name,
                 role=role,
-                shape=tuple(
-                    size * width // base_width if axis in parameter.growing_axes else size
-                    for axis, size in enumerate(parameter.shape)
-                ),
+                shape=shape,
                 init_std=scaled(parameter.init_std, width_mult, x.init_std),
                 multiplier=scaled(1.0, width_mult, x.multiplier),
                 lr=lr,
                 weight_decay=decay,
                 eps=eps,
+                init_mean=parameter.init_mean,
             )
         )
     return tuple(planned)
+
+
+def grown(parameter: BaseParameter, base_width: int, width: int) -> tuple[int, ...]:
+    return tuple(
+        size * width // base_width if axis in parameter.growing_axes else size
+        for axis, size in enumerate(parameter.shape)
+    )
+
+
+def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | None:
+    """Of a matrix whose activations come over its own fan-in; None for all others."""
+    axis = parameter.fan_in_axis
+    if axis is None or parameter.role not in ("hidden", "readout"):
+        return None
+    return shape[axis] / parameter.shape[axis]
+
+
+def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
+    """Those of its role, less the width that the model's own code puts in."""
+    role, own = parameter.role, Fraction(parameter.own_multiplier)
+    x = role_exponents(rule, role)
+    if not own or role == "vector" or role == "scalar":
+        return x
+    x = replace(x, multiplier=x.multiplier - own)
+    return fold(x, rule, role, own) if rule.folded else x
 
 
 def refuse_unplannable(

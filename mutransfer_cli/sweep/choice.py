@@ -14,7 +14,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.compile_cost import pays
-from mutransfer_cli.train.cost import Cost, trial_cost
+from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.embedding import MOST_VOCAB
 from mutransfer_cli.train.execution import Execution, allowed
@@ -71,7 +71,7 @@ class Queue:
 
     @property
     def cost(self) -> Cost:
-        return trial_cost(self.sweep.protocol, self.width)
+        return self.sweep.cost(self.width)
 
     def trainer(self, execution: Execution) -> Trainer:
         return self.sweep.trainer(self.width, self.text, execution)
@@ -118,7 +118,8 @@ def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Exec
     The gradient of a large embedding can be captured only compiled, with atomics: not where runs
     are to be equal bit for bit.
     """
-    large = queue.sweep.protocol.model.vocab > MOST_VOCAB
+    tables = (p for p in queue.sweep.base_plan if p.fan_in_axis == 0 and p.role != "hidden")
+    large = any(table.shape[0] > MOST_VOCAB for table in tables)
     in_a_graph = execution.batched and queue.device.type == "cuda"
     if large:
         in_a_graph = in_a_graph and execution.compiled and not settings.deterministic

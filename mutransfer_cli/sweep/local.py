@@ -14,7 +14,6 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.training import train_queue
 from mutransfer_cli.sweep.trials import pending
-from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.group_size import most_slots
 from mutransfer_cli.train.loop import Progress
 
@@ -48,7 +47,7 @@ def run(
     """
     for width in sweep.trials:
         # what does not fit is refused before anything is trained
-        most_slots(sweep.protocol, width, trial_cost(sweep.protocol, width), device)
+        most_slots(sweep.protocol, width, sweep.cost(width), device)
     text = DeviceText.on(device, sweep.corpus)
     sink = StoreSink(store, observer, emit)
     for width, trials in sweep.trials.items():

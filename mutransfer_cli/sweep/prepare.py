@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mutransfer_cli import __version__
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.model import AnyModel, HfProtocol, ModelProtocol
+from mutransfer_cli.files.optimizers import OptimizerSpec
+from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
     BaseParameterRecord,
-    ModelProtocol,
     Protocol,
     SweepHeader,
+    model_protocol,
 )
 from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.proxies.build import base_plan, build_proxy
-from mutransfer_cli.proxies.transformer import Transformer
-from mutransfer_cli.rules.plan import AxisName, BaseParameter
+from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.hf import say_what_is_used
+from mutransfer_cli.proxies.init import Note, silent
+from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
 from mutransfer_cli.sweep.trials import Trial, expand
+from mutransfer_cli.train.cost import Cost, estimated_cost, trial_cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
 from mutransfer_cli.train.execution import EAGER, Execution
@@ -34,21 +40,38 @@ from mutransfer_cli.train.slots import Job
 
 @dataclass(frozen=True)
 class Sweep:
-    """A spec made concrete: its text read, its model's base plan known, its trials named."""
+    """A spec made concrete: its text read, its model's base plan known, its trials named.
+
+    Attributes:
+        shapes: of the parameters at each width, of a model that is not built in.
+        sequence_bytes: what autograd keeps of one sequence of it at the base width.
+    """
 
     protocol: Protocol
     corpus: Corpus
     base_plan: tuple[BaseParameter, ...]
     trials: dict[int, list[Trial]]
+    shapes: Mapping[int, Shapes] = field(default_factory=dict)
+    sequence_bytes: float = 0.0
 
     @classmethod
-    def prepare(cls, spec: SweepSpec, spec_folder: Path) -> Sweep:
+    def prepare(cls, spec: SweepSpec, spec_folder: Path, note: Note = silent) -> Sweep:
         corpus = load_corpus(spec.data, spec_folder)
         check_size(corpus, spec.train)
-        protocol = Protocol.of(spec, corpus.protocol, corpus.vocab)
+        protocol = Protocol.of(spec, corpus.protocol, corpus.vocab, spec_folder)
         trials = expand(spec.sweep, protocol.hash)
-        found = base_plan(protocol.model, spec.train.context, spec.parameterization.base_width)
-        return cls(protocol, corpus, found, trials)
+        context, rule = spec.train.context, spec.parameterization
+        reading = read_proxy(protocol.model, context, rule, note)
+        if reading.why_not:
+            raise InputError(
+                f"model: cannot be run on tokens of shape [batch, {context}]: {reading.why_not}"
+            )
+        refuse_convolutions(spec.optimizer, reading.base_plan)
+        shapes = {
+            width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials
+        }
+        known = {width: found for width, found in shapes.items() if found is not None}
+        return cls(protocol, corpus, reading.base_plan, trials, known, reading.sequence_bytes)
 
     def shard(self, part: int, parts: int) -> Sweep:
         """Every parts-th trial of each width, from the part-th on; together they are all.
@@ -83,11 +106,22 @@ class Sweep:
             },
         )
 
-    def model(self, width: int) -> Transformer:
-        return build_proxy(self.protocol.model, self.protocol.train.context, width)
+    def model(self, width: int) -> nn.Module:
+        base_width = self.protocol.parameterization.base_width
+        return build_proxy(self.protocol.model, self.protocol.train.context, base_width, width)
 
     def trial_plan(self, trial: Trial) -> Plan:
-        return self.protocol.plan(self.base_plan, trial.width, trial.axes)
+        return self._plan(trial.width, trial.axes)
+
+    def _plan(self, width: int, axes: Mapping[AxisName, float]) -> Plan:
+        return self.protocol.plan(self.base_plan, width, axes, self.shapes.get(width))
+
+    def cost(self, width: int) -> Cost:
+        """Of one trial, and of several side by side."""
+        if isinstance(self.protocol.model, ModelProtocol):
+            return trial_cost(self.protocol, width)
+        planned = self._plan(width, self.trials[width][0].axes)
+        return estimated_cost(self.protocol, planned, self.sequence_bytes, width)
 
     def jobs(self, trials: Iterable[Trial]) -> list[Job]:
         return [Job(trial.id, self.trial_plan(trial), trial.seed) for trial in trials]
@@ -104,9 +138,34 @@ def spec_plan(
     width: int,
     axes: Mapping[AxisName, float],
     folded: bool = False,
+    note: Note = silent,
 ) -> Plan:
     """The plan of a spec's model at a width; of its data only a tokenizer is read."""
     vocab = data_vocab(spec.data, spec_folder)
-    rule, model = spec.parameterization, ModelProtocol.of(spec, vocab)
-    found = base_plan(model, spec.train.context, rule.base_width)
-    return rule.plan(spec.optimizer, found, width, axes, folded)
+    rule, model = spec.parameterization, model_protocol(spec, vocab, spec_folder)
+    found = read_proxy(model, spec.train.context, rule, note)
+    shapes = proxy_shapes(model, spec.train.context, rule.base_width, width)
+    return rule.plan(spec.optimizer, found.base_plan, width, axes, folded, shapes)
+
+
+def read_proxy(model: AnyModel, context: int, rule: ParameterizationSpec, note: Note) -> Reading:
+    if isinstance(model, HfProtocol):
+        say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
+    return read_model(model, context, rule.base_width, note)
+
+
+def refuse_convolutions(optimizer: OptimizerSpec, base_plan: Sequence[BaseParameter]) -> None:
+    """
+    Raises:
+        InputError: Muon and a hidden weight that is neither a matrix nor a stack of matrices.
+    """
+    if optimizer.name != "muon":
+        return
+    for parameter in base_plan:
+        # among more than two axes only convolutions have a known orientation
+        of_convolution = len(parameter.shape) > 2 and parameter.fan_in_axis is not None
+        if parameter.role == "hidden" and of_convolution:
+            raise InputError(
+                f"{parameter.name}: is a convolution, and muon orthogonalises matrices; take "
+                "another optimizer"
+            )

@@ -38,7 +38,6 @@ from mutransfer_cli.sweep.ray_worker import (
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.training import failed_record
 from mutransfer_cli.sweep.trials import Trial, pending
-from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.group_size import slot_count, useful_slots
 from mutransfer_cli.train.loop import Progress
 
@@ -170,7 +169,7 @@ class Driver:
         """The largest first: what is left at the end, when not all workers have work, is small."""
         if self.workers.kind == "cuda" and not cluster_gpus():
             self.sink.noted("the cluster has no GPU yet; the trials wait for one")
-        flops = {width: trial_cost(self.sweep.protocol, width).flops for width in self.sweep.trials}
+        flops = {width: self.sweep.cost(width).flops for width in self.sweep.trials}
         groups = cut(self.sweep, self.workers.kind)
         for group in sorted(groups, key=lambda g: -flops[g.width] * len(self._left(g))):
             self._submit(group, 1)

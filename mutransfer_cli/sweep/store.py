@@ -65,6 +65,7 @@ class RecordStore:
             self._begin(header)
             return Records(header, ())
         refuse_other_protocol(folder, found.header.protocol, header.protocol)
+        refuse_other_model(folder, found.header, header)
         _cut_torn_line(self._trials, self.path)
         return found
 
@@ -128,6 +129,21 @@ def refuse_other_protocol(folder: Path, there: Protocol, here: Protocol) -> None
             f"{folder} holds another protocol; {difference(there, here)}; "
             "give another folder with -o, or undo the change"
         )
+
+
+def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> None:
+    """Raises InputError. The code behind a factory may change without its name."""
+    old, new = ({p.name: p for p in header.base_plan} for header in (there, here))
+    for name in sorted(old.keys() | new.keys()):
+        sizes = [
+            f"{' x '.join(map(str, found.shape))} ({found.role})" if found else "absent"
+            for found in (old.get(name), new.get(name))
+        ]
+        if sizes[0] != sizes[1]:
+            raise InputError(
+                f"{folder} holds another model: {name} is {sizes[0]} there and {sizes[1]} here; "
+                "give another folder with -o"
+            )
 
 
 def _lock(handle: BinaryIO, path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mutransfer_cli.files.model import ModelProtocol
 from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.train.loss_head import chunk_tokens, chunk_trials
 
 STATES = 4  # of each parameter: weight, gradient, two moments
@@ -40,7 +44,9 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
     (measured on a CPU: whole peaks within 12 %). The loss head: two copies and a mask of one chunk
     of logits, and the readout times its multiplier with its gradient.
     """
-    depth, vocab = protocol.model.depth, protocol.model.vocab
+    model = protocol.model
+    assert isinstance(model, ModelProtocol), "others are estimated"
+    depth, vocab = model.depth, model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
     matrices = 12 * depth * width**2 + vocab * width
     parameters = matrices + vocab * width
@@ -54,4 +60,31 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
         trial_memory=value_bytes * (STATES * parameters + activations),
         chunk_memory=value_bytes * 9 * at_once * vocab // 4,
         chunks=chunk_trials(at_once, vocab),
+    )
+
+
+def estimated_cost(
+    protocol: Protocol, planned: Sequence[PlannedParameter], sequence_bytes: float, width: int
+) -> Cost:
+    """Of a model that is not built in: an estimate, in which attention is not counted.
+
+    FLOPs a token: 6 per matrix weight, of all experts; not of embeddings, which are looked up.
+    Activations grow as width.
+
+    Args:
+        sequence_bytes: that autograd keeps of one float32 sequence at the base width.
+    """
+    train = protocol.train
+    sizes = [(p, math.prod(p.shape)) for p in planned]
+    parameters = sum(size for _, size in sizes)
+    matrices = sum(size for p, size in sizes if len(p.shape) > 1 and p.role != "embedding")
+    growth = width / protocol.parameterization.base_width
+    value_bytes = 8 if train.precision == "fp64" else 4
+    activations = sequence_bytes * train.batch * growth * value_bytes / 4
+    return Cost(
+        parameters=parameters,
+        flops=6.0 * matrices * protocol.batch_tokens * train.steps,
+        trial_memory=value_bytes * STATES * parameters + round(activations),
+        chunk_memory=0,
+        chunks=1,
     )

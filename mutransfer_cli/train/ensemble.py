@@ -21,6 +21,8 @@ from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.optim.clip import clip_
 from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
+from mutransfer_cli.proxies.call import call, constants, takes_targets
+from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.torch_private import batch_cpu_attention, prepare_inductor
@@ -32,7 +34,7 @@ from mutransfer_cli.train.optimizer import build_rule, build_update
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
 
-READOUT = "readout.weight"  # where a model has `before_readout`: logits are its values @ weight.mT
+READOUT = "readout.weight"  # of the built-in model
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,22 @@ class Trials:
 
 
 class Trunk(nn.Module):
-    """A model up to its readout, as the module that functional_call asks for."""
+    """The built-in model up to its readout, as the module that functional_call asks for."""
 
-    def __init__(self, model: nn.Module, before_readout: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: Transformer) -> None:
         super().__init__()
-        self.model, self.before_readout = model, before_readout
+        self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.before_readout(tokens)
+        return self.model.before_readout(tokens)
 
 
 class Ensemble:
     """The compiled functions of one width; groups of trials pass through it.
 
     Args:
-        model: the proxy at this width; its own values are never used. With a method
-            `before_readout(tokens)`, [B, S, D], the logits of all tokens are never held at once.
+        model: the proxy at this width; of its own values only buffers and frozen parameters are
+            used. Of the built-in model the logits of all tokens are never held at once.
         train: clip and precision.
         execution: how the steps are run.
     """
@@ -83,9 +85,9 @@ class Ensemble:
     ) -> None:
         self.dtype = torch.float64 if train.precision == "fp64" else torch.float32
         self.model = model.to(device, self.dtype)
-        self.buffers = dict(self.model.named_buffers())
-        before_readout = getattr(self.model, "before_readout", None)
-        self.trunk = Trunk(self.model, before_readout) if before_readout else None
+        self.buffers = constants(self.model)
+        self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
+        self.has_loss = takes_targets(self.model)
         self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that take a slot one by one mostly share theirs
         self.noise: dict[int, list[Tensor]] = {}
@@ -119,7 +121,7 @@ class Ensemble:
             drawn = {seed: noise[index].to(self.device) for seed, noise in self.noise.items()}
             stack = torch.stack(
                 [
-                    plan[index].init_std * drawn[seed].to(self.dtype)
+                    first_values(plan[index], drawn[seed].to(self.dtype))
                     for plan, seed in zip(plans, seeds, strict=True)
                 ]
             )
@@ -172,8 +174,12 @@ class Ensemble:
         return hidden
 
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
-        logits = functional_call(self.model, self._values(params), (tokens[:, :-1],), strict=True)
-        return token_loss(logits.to(self.dtype).flatten(0, 1), tokens[:, 1:].flatten())
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        values = self._values(params)
+        if self.has_loss:
+            return call(self.model, values, inputs, targets).to(self.dtype)
+        logits = call(self.model, values, inputs, None)
+        return token_loss(logits.to(self.dtype).flatten(0, 1), targets.flatten())
 
     def _values(self, params: Stack) -> Stack:
         """Weights and buffers; where a model may change buffers, copies: trials share them."""
@@ -190,6 +196,11 @@ class Ensemble:
         if self.train.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def first_values(planned: PlannedParameter, drawn: Tensor) -> Tensor:
+    values = planned.init_std * drawn
+    return values + planned.init_mean if planned.init_mean else values
 
 
 def draw(plan: Plan, seed: int) -> list[Tensor]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.call import call, constants, takes_targets
 from mutransfer_cli.torch_private import batch_cpu_attention
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
@@ -41,19 +43,24 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
     """
     if tokens_BS.device.type == "cpu":
         batch_cpu_attention()
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    fixed = {name: value.clone() for name, value in constants(model).items()}
+    has_loss = takes_targets(model)
 
     def outputs(params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        out: Tensor = functional_call(model, {**params, **buffers}, (tokens,), strict=True)
-        return out
+        return call(model, {**params, **fixed}, tokens, tokens if has_loss else None)
 
-    params = dict(model.named_parameters())
+    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
     function = custom_function(outputs(params, tokens_BS))
     stacks = {name: torch.stack([value, value]) for name, value in params.items()}
     try:
         vmap(outputs)(stacks, torch.stack([tokens_BS, tokens_BS]))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
+        if "random" in reason:
+            raise InputError(
+                "the model draws random numbers in its forward pass (dropout?); turn that off: no "
+                f"trial could be repeated ({reason})"
+            ) from error
         one_by_one = Execution(compiled=False, captured=False, batched=False)
         return one_by_one, f"the model cannot be batched ({reason}): one trial after the other"
     if function and wanted.compiled:

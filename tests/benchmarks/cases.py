@@ -12,7 +12,7 @@ from mutransfer_cli.files.data import DataProtocol
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
-from mutransfer_cli.proxies.build import base_plan
+from mutransfer_cli.proxies.build import read_model
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import expand
 from mutransfer_cli.train.device import DeviceName, choose_device
@@ -59,8 +59,8 @@ class Case:
         corpus = zipf_corpus(self.vocab)
         spec = validated(SweepSpec, self._raw_spec(), "benchmark")
         protocol = Protocol.of(spec, corpus.protocol, self.vocab)
-        found = base_plan(protocol.model, self.context, self.width)
-        return Sweep(protocol, corpus, found, expand(spec.sweep, protocol.hash))
+        found = read_model(protocol.model, self.context, self.width)
+        return Sweep(protocol, corpus, found.base_plan, expand(spec.sweep, protocol.hash))
 
     def jobs(self, sweep: Sweep) -> list[Job]:
         return sweep.jobs(sweep.trials[self.width])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.data import DataProtocol
 from mutransfer_cli.files.records import (
     Protocol,
     SweepHeader,
@@ -16,6 +17,7 @@ from mutransfer_cli.files.records import (
     parse_records,
     trial_hash,
 )
+from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.strict import own_line
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
@@ -206,3 +208,23 @@ def test_the_same_text_elsewhere_is_the_same_protocol(
     tiny["data"]["path"] = "copy"
     assert prepare(tiny).protocol.hash == header.protocol_hash
     assert isinstance(header.protocol, Protocol)
+
+
+def test_the_protocol_of_the_built_in_model_keeps_its_hash() -> None:
+    """Records of earlier sweeps go on."""
+    data = DataProtocol(source="stdlib", sha256="0" * 64, bytes=1000, eval_fraction=0.1)
+    hashes = [
+        Protocol.of(load_spec(name)[0], data, 256).hash
+        for name in ("quickstart", "quickstart-standard")
+    ]
+    assert hashes == ["a43e889c9d1742d0", "a86f907de87b29b8"]
+
+
+def test_a_base_plan_of_earlier_sweeps_is_read(header: SweepHeader) -> None:
+    raw = header.model_dump(mode="json", by_alias=True)
+    for parameter in raw["base_plan"]:
+        for key in ("init_mean", "fan_in_axis", "own_multiplier"):
+            del parameter[key]
+    found = parse_records([json_line(raw)], "x")
+    assert found is not None
+    assert [p.parameter().init_mean for p in found.header.base_plan] == [0.0] * 6

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
@@ -59,7 +59,7 @@ class Branching(Transformer):
 
 
 class BranchingSweep(Sweep):
-    def model(self, width: int) -> Transformer:
+    def model(self, width: int) -> nn.Module:
         model = super().model(width)
         model.__class__ = Branching
         return model

@@ -1,0 +1,228 @@
+"""Which model is swept: the built-in decoder, one's own, or a Hugging Face config."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.strict import Count, Strict
+from mutransfer_cli.files.yaml_io import read_text
+from mutransfer_cli.rules.roles import Role
+
+AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
+
+
+def attention_factor(formula: AttentionScale, head_size: int) -> float:
+    """The factor on q.k."""
+    return 1 / head_size if formula == "1/d_head" else head_size**-0.5
+
+
+def refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
+    for pattern in roles:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
+    return roles
+
+
+def refuse_other_names(factory: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", factory):
+        raise ValueError(f"expected package.module:function, found {factory!r}")
+    return factory
+
+
+Roles = Annotated[dict[str, Role], AfterValidator(refuse_bad_patterns)]
+FactoryName = Annotated[str, AfterValidator(refuse_other_names)]
+
+
+class TransformerSpec(Strict):
+    """The built-in proxy; its width is swept, everything here stays fixed.
+
+    Attributes:
+        family: the built-in decoder transformer.
+        depth: number of blocks.
+        head_size: d_head; fixed, so that width grows by heads.
+        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728)
+            and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
+    """
+
+    family: Literal["transformer"] = "transformer"
+    depth: Count = 2
+    head_size: Count = 16
+    attention_scale: AttentionScale | None = None
+
+    @field_validator("head_size")
+    @classmethod
+    def even(cls, head_size: int) -> int:
+        if head_size % 2:
+            raise ValueError(f"must be even for rotary positions, found {head_size}")
+        return head_size
+
+    def refuse_width(self, key: str, width: int) -> None:
+        """
+        Raises:
+            ValueError: a width that the head size does not divide.
+        """
+        head_size = self.head_size
+        if width % head_size:
+            below, above = width // head_size * head_size, -(-width // head_size) * head_size
+            choice = f"{below} or {above}" if below else f"{above}"
+            raise ValueError(
+                f"{key}: found {width}, which model.head_size {head_size} does not divide; "
+                f"use {choice}"
+            )
+
+
+class FactorySpec(Strict):
+    """One's own model: a function from width to a module.
+
+    Attributes:
+        factory: `package.module:function`; its import runs the user's code.
+        args: further arguments of the function.
+        roles: roles of parameters by a regular expression of the whole name, where they are not
+            those that the tool would find.
+    """
+
+    factory: FactoryName
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    roles: Roles = Field(default_factory=dict)
+
+
+class HfSpec(Strict):
+    """A Hugging Face config whose width is scaled.
+
+    Attributes:
+        hf: its config.json; a relative path counts from the spec.
+        untie: whether embedding and readout of a tied config are made two.
+        roles: as of one's own model.
+    """
+
+    hf: str
+    untie: bool = False
+    roles: Roles = Field(default_factory=dict)
+
+    def config(self, folder: Path) -> dict[str, Any]:
+        """
+        Args:
+            folder: the spec's.
+
+        Raises:
+            InputError: not a config of a model type.
+        """
+        path = folder / Path(self.hf).expanduser()
+        try:
+            found = json.loads(read_text(path))
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); give a config.json") from error
+        if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+            raise InputError(f"{path}: has no model_type; give a config.json of a causal LM")
+        return found
+
+
+def kind_of(model: Any) -> str:
+    """Which of the three; the tags are no keys, so that messages show keys only."""
+    if isinstance(model, dict):
+        return "own" if "factory" in model else "config" if "hf" in model else "built-in"
+    return "own" if hasattr(model, "factory") else "config" if hasattr(model, "hf") else "built-in"
+
+
+ModelSpec = Annotated[
+    Annotated[TransformerSpec, Tag("built-in")]
+    | Annotated[FactorySpec, Tag("own")]
+    | Annotated[HfSpec, Tag("config")],
+    Discriminator(kind_of),
+]
+
+
+class ModelProtocol(Strict):
+    """The built-in model as trained: the spec with every default resolved."""
+
+    family: str
+    depth: Count
+    head_size: Count
+    vocab: Count
+    attention_scale: AttentionScale
+
+    @property
+    def attention_factor(self) -> float:
+        return attention_factor(self.attention_scale, self.head_size)
+
+
+class FactoryProtocol(Strict):
+    """One's own model; what the function does is known to it alone.
+
+    Attributes:
+        vocab: of the data; the model's may be larger.
+    """
+
+    factory: FactoryName
+    args: dict[str, JsonValue]
+    roles: Roles
+    vocab: Count
+
+    @property
+    def depth(self) -> int | None:
+        return None
+
+    @property
+    def head_size(self) -> int | None:
+        return None
+
+    @property
+    def attention_scale(self) -> AttentionScale | None:
+        return None
+
+
+# their attention divides q.k by sqrt(d_head), whatever the width
+KNOWN_TYPES = ("gemma", "gpt2", "llama", "mistral", "qwen3")
+
+
+class HfProtocol(Strict):
+    """
+    Attributes:
+        hf: the config, as in its file.
+        vocab: of the data, and of the model.
+    """
+
+    hf: dict[str, JsonValue]
+    untie: bool
+    roles: Roles
+    vocab: Count
+
+    @property
+    def model_type(self) -> str:
+        return str(self.hf["model_type"])
+
+    @property
+    def depth(self) -> int | None:
+        return self._count("num_hidden_layers", "n_layer")
+
+    @property
+    def head_size(self) -> int | None:
+        hidden, heads = (
+            self._count("hidden_size", "n_embd"),
+            self._count("num_attention_heads", "n_head"),
+        )
+        return self._count("head_dim") or (hidden // heads if hidden and heads else None)
+
+    @property
+    def attention_scale(self) -> AttentionScale | None:
+        return "1/sqrt(d_head)" if self.model_type in KNOWN_TYPES else None
+
+    def _count(self, *keys: str) -> int | None:
+        found = next((self.hf[key] for key in keys if key in self.hf), None)
+        return found if isinstance(found, int) and found > 0 else None
+
+
+AnyModel = Annotated[
+    Annotated[ModelProtocol, Tag("built-in")]
+    | Annotated[FactoryProtocol, Tag("own")]
+    | Annotated[HfProtocol, Tag("config")],
+    Discriminator(kind_of),
+]

@@ -1,0 +1,172 @@
+"""A Hugging Face causal LM whose config is scaled in width; nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.model import KNOWN_TYPES, HfProtocol
+from mutransfer_cli.proxies.init import Note
+
+# of how others would load and run it: an attention may name code to be downloaded
+DROPPED = (
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "experts_implementation",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+)
+SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
+IN_PROPORTION = ("intermediate_size", "n_inner", "moe_intermediate_size")
+
+# exponents of width in what the model's own code multiplies a parameter by, by type and name
+OWN_MULTIPLIERS = {
+    ("gemma", "model.embed_tokens.weight"): 0.5,
+    ("gemma2", "model.embed_tokens.weight"): 0.5,
+    ("gemma3_text", "model.embed_tokens.weight"): 0.5,
+}
+
+
+def load_transformers() -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise InputError(
+            "model.hf: needs transformers; run: pip install 'mutransfer-cli[hf]'"
+        ) from error
+
+
+def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[int], nn.Module]:
+    """The function from width to module; its forward takes tokens.
+
+    Raises:
+        InputError: a config that cannot be scaled, or whose embedding is its readout.
+    """
+    transformers = load_transformers()
+    declared = read_config(transformers, model)
+    if declared.tie_word_embeddings and not model.untie:
+        raise InputError(
+            f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
+            "treat differently; give untie: true to train them as two, and train the target so "
+            "(tie_word_embeddings: false)"
+        )
+    longest = getattr(declared, "max_position_embeddings", None)
+    if isinstance(longest, int) and longest < context:
+        raise InputError(
+            f"model.hf: train.context is {context} and the config's max_position_embeddings "
+            f"{longest}; make one of them fit"
+        )
+
+    def build(width: int) -> nn.Module:
+        config = scaled_config(transformers, model, base_width, width)
+        window = getattr(config, "sliding_window", None)
+        if isinstance(window, int) and window < context:
+            # the mask that the fused attention is given cannot be made under vmap
+            config._attn_implementation = "eager"
+        try:
+            found: nn.Module = transformers.AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32
+            )
+        except Exception as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"model.hf: {model.model_type} at width {width}: {type(error).__name__}: {problem}"
+            ) from error
+        return found
+
+    return build
+
+
+def read_config(transformers: Any, model: HfProtocol) -> Any:
+    """The config as declared, for the vocabulary of the data, without dropout and caches."""
+    settings = {
+        key: value
+        for key, value in model.hf.items()
+        if key not in DROPPED and not key.startswith("_")
+    }
+    model_type = settings.pop("model_type")
+    settings |= dict.fromkeys(SPECIAL_TOKENS) | {"vocab_size": model.vocab, "use_cache": False}
+    if model.untie:
+        settings["tie_word_embeddings"] = False
+    try:
+        config = transformers.AutoConfig.for_model(model_type, **settings)
+    except Exception as error:
+        problem = (str(error).splitlines() or [""])[0]
+        raise InputError(f"model.hf: {type(error).__name__}: {problem}") from error
+    for key, value in config.to_dict().items():
+        if isinstance(value, int | float) and ("dropout" in key or key.endswith("_pdrop")):
+            setattr(config, key, 0.0)
+    for key in ("hidden_size", "num_attention_heads"):
+        if not isinstance(getattr(config, key, None), int):
+            raise InputError(f"model.hf: {model_type} has no {key} to be scaled")
+    return config
+
+
+def scaled_config(transformers: Any, model: HfProtocol, base_width: int, width: int) -> Any:
+    """Heads of fixed size, kv heads in the same ratio to them, inner sizes in proportion.
+
+    Where the ratio gives no whole number of kv heads at the base width, they stay as declared.
+
+    Raises:
+        InputError: a width of no whole number of heads, or that the kv heads do not divide.
+    """
+    config = read_config(transformers, model)
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_size = getattr(config, "head_dim", None) or hidden // heads
+    if width * heads % hidden:
+        raise InputError(
+            f"model.hf: found width {width}, of which {hidden // heads} make one head; use a "
+            f"multiple of {hidden // heads}"
+        )
+    count = width * heads // hidden
+    in_ratio = base_width * kv_heads % hidden == 0
+    kv_count = width * kv_heads // hidden if in_ratio else kv_heads
+    if (in_ratio and width * kv_heads % hidden) or count % kv_count:
+        per_kv_head = hidden // kv_heads
+        raise InputError(
+            f"model.hf: found width {width}, {count} heads, which {kv_heads} kv heads to {heads} "
+            f"heads do not divide; use base_width and widths that are multiples of {per_kv_head}, "
+            f"or a config whose num_key_value_heads is 1 or {heads}"
+        )
+    for key in IN_PROPORTION:
+        inner = getattr(config, key, None)
+        if isinstance(inner, int):
+            setattr(config, key, round(inner * width / hidden))
+    if hasattr(config, "head_dim"):
+        config.head_dim = head_size
+    if hasattr(config, "num_key_value_heads"):
+        config.num_key_value_heads = kv_count
+    config.hidden_size, config.num_attention_heads = width, count
+    return config
+
+
+def say_what_is_used(model: HfProtocol, mup: bool, note: Note) -> None:
+    """What is not as in the config, or not as a rule would have it."""
+    declared = model.hf.get("vocab_size")
+    if declared is not None and declared != model.vocab:
+        note(f"model.hf: {model.vocab} tokens, the data's, in place of the config's {declared}")
+    if model.model_type not in KNOWN_TYPES:
+        known = ", ".join(KNOWN_TYPES)
+        note(
+            f"model.hf: {model.model_type} is none of the tested types ({known}): check its sizes "
+            "with `mutransfer rules SPEC --width N`"
+        )
+    elif mup:
+        note(
+            "model.hf: attention is scaled by 1/sqrt(d_head), the model's own; the head size is "
+            "fixed, so that 1/d_head would be a constant factor on it"
+        )
+
+
+def own_multiplier(model: HfProtocol, name: str) -> float:
+    """Exponent of width in what the model's own code multiplies a parameter by."""
+    return OWN_MULTIPLIERS.get((model.model_type, name), 0.0)
