@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.model import HfProtocol
-from mutransfer_cli.proxies.build import build_proxy, read_model
+from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
 from mutransfer_cli.rules.plan import BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.sweep.prepare import Sweep
@@ -166,6 +166,18 @@ def test_sizes_are_scaled_with_the_width() -> None:
     assert other._attn_implementation == "sdpa", "nothing is downloaded"
     wide: Any = build_proxy(hf_model("qwen3", head_dim=16), 16, 16, 48).config
     assert (wide.num_attention_heads, wide.head_dim) == (6, 16), "wider than hidden / heads"
+
+
+def test_rounded_inner_sizes_have_the_rates_of_their_own_fan_in() -> None:
+    """And GPT-2's linear layers lie the other way round."""
+    model = hf_model("gpt2", n_inner=102)
+    base, shapes = read_model(model, 16, 16).base_plan, proxy_shapes(model, 16, 16, 48)
+    values = BaseValues(lr=1.0, weight_decay=0.0, eps=None)
+    found = {p.name: p for p in plan(base, Rule("mup"), 16, 48, values, shapes)}
+    back, up = (found[f"transformer.h.0.mlp.{name}.weight"] for name in ("c_proj", "c_fc"))
+    assert (back.shape, up.shape) == ((76, 48), (48, 76)), "26 at the base width"
+    assert back.lr == pytest.approx(26 / 76)
+    assert up.lr == pytest.approx(16 / 48)
 
 
 def embedded(width: int, parameterization: Any) -> tuple[float, float]:
