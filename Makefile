@@ -25,8 +25,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# two processes of one thread each: threads of one process wait for each other on small tensors
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not timed'
+	$(BIN)/python -m pytest -m timed
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -27,6 +27,7 @@ def test_help_imports_neither_torch_nor_scipy(args: list[str]) -> None:
     assert out.splitlines()[-1] == "set()"
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("args", COMMANDS)
 def test_help_is_quick(args: list[str]) -> None:
     """The best of five: the machine's noise is not the program's."""

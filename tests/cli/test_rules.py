@@ -177,6 +177,7 @@ def test_an_alignment_file_with_an_impossible_exponent_is_named(run: Run, tmp_pa
     assert "unknown key 'embedding'" in run(*TABLE, "--alignment", path).stderr
 
 
+@pytest.mark.timed
 def test_the_table_is_quick_and_needs_nothing_heavy() -> None:
     """The best of five: the machine's noise is not the program's."""
     times = []

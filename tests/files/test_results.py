@@ -344,6 +344,7 @@ def test_wrong_columns_are_refused(text: str, sentence: str) -> None:
         parse_columns(text)
 
 
+@pytest.mark.timed
 def test_a_long_table_is_read_at_once() -> None:
     lines = [f"{16 << run % 5},2^-{run % 11},{3 + run / 7},{run}\n" for run in range(2_000)]
     path = file("width,lr,loss,seed\n" + "".join(lines))
