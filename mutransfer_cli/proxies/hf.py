@@ -52,7 +52,7 @@ def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[in
     """
     transformers = load_transformers()
     declared = read_config(transformers, model)
-    if declared.tie_word_embeddings and not model.untie:
+    if getattr(declared, "tie_word_embeddings", False) and not model.untie:
         raise InputError(
             f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
             "treat differently; give untie: true to train them as two, and train the target so "
