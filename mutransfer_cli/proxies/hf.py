@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[in
     """
     transformers = load_transformers()
     declared = read_config(transformers, model)
-    if declared.tie_word_embeddings and not model.untie:
+    if getattr(declared, "tie_word_embeddings", False) and not model.untie:
         raise InputError(
             f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
             "treat differently; give untie: true to train them as two, and train the target so "
@@ -122,10 +123,11 @@ def scaled_config(transformers: Any, model: HfProtocol, base_width: int, width: 
     hidden, heads = config.hidden_size, config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_size = getattr(config, "head_dim", None) or hidden // heads
-    if width * heads % hidden:
+    step = hidden // math.gcd(hidden, heads)
+    if width % step:
         raise InputError(
-            f"model.hf: found width {width}, of which {hidden // heads} make one head; use a "
-            f"multiple of {hidden // heads}"
+            f"model.hf: found width {width}, which gives no whole number of heads; use a multiple "
+            f"of {step}"
         )
     count = width * heads // hidden
     in_ratio = base_width * kv_heads % hidden == 0

@@ -238,7 +238,7 @@ def test_folded_it_stays_divided_out() -> None:
             "llama",
             True,
             {"hidden_size": 192, "head_dim": 24},
-            "width 16, of which 24 make one head",
+            "width 16, .* no whole number of heads; use a multiple of 24",
         ),
         (
             "llama",
