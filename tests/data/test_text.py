@@ -128,7 +128,7 @@ def test_a_large_text_is_mapped_not_read(tmp_path: Path) -> None:
     with big.open("wb") as handle:
         handle.truncate(1 << 30)
     program = f"""
-import resource, torch
+import torch
 from pathlib import Path
 from mutransfer_cli.data.corpus import gather, train_offsets
 from mutransfer_cli.data.load import load_corpus
@@ -137,7 +137,8 @@ from mutransfer_cli.files.spec import TrainSpec
 corpus = load_corpus(TextData(source="text", path={str(big)!r}), Path())
 offsets = train_offsets(corpus, TrainSpec(steps=50, batch=8, context=64), seed=0)
 gather(torch.from_numpy(corpus.train), offsets, 64)
-print(corpus.protocol.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(corpus.protocol.bytes, int(status["VmHWM"].split()[0]) // 1024)
 """
     out = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
