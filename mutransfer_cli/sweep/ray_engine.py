@@ -129,6 +129,7 @@ class Task:
         heard: when it last gave a sign of life; None before it starts.
         queue: what its progress goes by.
         silent: it was given up.
+        received: messages, of which it says at its end how many there are.
     """
 
     group: Group
@@ -136,6 +137,7 @@ class Task:
     heard: float | None = None
     queue: str | None = None
     silent: bool = False
+    received: int = 0
 
 
 class Driver:
@@ -177,11 +179,11 @@ class Driver:
     def poll(self) -> None:
         """Waits a moment, and handles what came in."""
         ended, _ = ray.wait(list(self.tasks), timeout=POLL)
-        # what a task sent was in the inbox before it ended
         for message in ray.get(self.inbox.take.remote()):
             self._hear(Message.of(message))
         for ref in ended:
-            self._end(ref, self.tasks.pop(ref))
+            if self._end(ref, self.tasks[ref]):
+                del self.tasks[ref]
         self._give_up_silent()
 
     def cancel_all(self) -> None:
@@ -215,6 +217,7 @@ class Driver:
         if task is None:
             return
         task.heard = time.monotonic()
+        task.received += 1
         if isinstance(content, Stepped):
             task.queue = content.queue
             self.sink.stepped(task.group.width, content.queue, content.progress)
@@ -230,10 +233,12 @@ class Driver:
             self.sink.finished(records, [curve for curve in found.curves if curve["trial"] in new])
             self.settled |= new
 
-    def _end(self, ref: Any, task: Task) -> None:
+    def _end(self, ref: Any, task: Task) -> bool:
+        """Whether all that an ended task has sent is here."""
         reason = "some of its records were lost"
         try:
-            ray.get(ref)
+            if ray.get(ref) > task.received:
+                return False
         except RayTaskError as error:
             raise error.cause from error
         except RayError as error:
@@ -245,6 +250,7 @@ class Driver:
             self._lose(task, left, self._silence if task.silent else reason)
         else:
             self._remove_checkpoint(task.group)
+        return True
 
     def _lose(self, task: Task, left: Sequence[Trial], reason: str) -> None:
         """Tries again, or records the trials that are left as failed."""

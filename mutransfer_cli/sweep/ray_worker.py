@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
@@ -129,11 +128,13 @@ class Mail:
     def __init__(self, inbox: Any, assignment: Assignment) -> None:
         self._inbox, self._assignment = inbox, assignment
         self._sent = 0.0
+        self.count = 0  # messages so far
 
     def send(self, content: Content) -> None:
-        """Returns when the inbox has it: it is not lost with this process."""
+        """Does not wait: Ray gives the CPU of a task that waits to a new process."""
         message = Message(self._assignment.group.id, self._assignment.attempt, content)
-        ray.get(self._inbox.put.remote(message.plain()))
+        self._inbox.put.remote(message.plain())
+        self.count += 1
         self._sent = time.monotonic()
 
     def check(self) -> None:
@@ -154,8 +155,8 @@ class Mail:
         self.send(sentence)
 
 
-def train_group(assignment: Assignment, sweep: Sweep, inbox: Any) -> None:
-    """The body of a task.
+def train_group(assignment: Assignment, sweep: Sweep, inbox: Any) -> int:
+    """The body of a task; returns how many messages it has sent.
 
     Args:
         sweep: without its trials; its text lies in memory that the workers of a node share.
@@ -173,3 +174,4 @@ def train_group(assignment: Assignment, sweep: Sweep, inbox: Any) -> None:
         text = DeviceText.on(device, sweep.corpus)
     mine = replace(sweep, trials={group.width: list(group.trials)})
     train_queue(mine, assignment.trials, text, settings, mail, mail.check, assignment.checkpoint)
+    return mail.count

@@ -209,11 +209,11 @@ def test_a_worker_that_hangs_is_given_up(
 ) -> None:
     train_group = ray_worker.train_group
 
-    def hang_once(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> None:
+    def hang_once(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.attempt == 1 and assignment.group.width == 24:
             ray_worker.Mail(inbox, assignment).send(None)
             threading.Event().wait()
-        train_group(assignment, sweep, inbox)
+        return train_group(assignment, sweep, inbox)
 
     monkeypatch.setattr(ray_engine, "train_group", hang_once)
     arguments = [*machines.options, "--worker-timeout", 10]
@@ -234,10 +234,10 @@ def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
 ) -> None:
     train_group = ray_worker.train_group
 
-    def die(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> None:
+    def die(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.group.width == 24:
             os.kill(os.getpid(), signal.SIGKILL)
-        train_group(assignment, sweep, inbox)
+        return train_group(assignment, sweep, inbox)
 
     with monkeypatch.context() as patch:
         patch.setattr(ray_engine, "train_group", die)
