@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Tokens
 from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.files.data import DataProtocol
 
 CHUNK = 1 << 20  # bytes; whole tokens of every type
 
@@ -48,6 +49,25 @@ class Mapped:
     tokens: Tokens
     sha256: str
     largest: int
+
+    def protocol(
+        self,
+        source: str,
+        eval_fraction: float,
+        kind: str | None = None,
+        tokenizer_sha256: str | None = None,
+    ) -> DataProtocol:
+        """What identifies these tokens as data."""
+        return DataProtocol(
+            source=source,
+            sha256=self.sha256,
+            bytes=self.tokens.nbytes,
+            eval_fraction=eval_fraction,
+            kind=kind,
+            tokens=self.tokens.size,
+            dtype=self.tokens.dtype.name,
+            tokenizer_sha256=tokenizer_sha256,
+        )
 
 
 class Spool:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Corpus
 from mutransfer_cli.data.mapped import smallest_dtype, spooled
-from mutransfer_cli.files.data import DataProtocol, MarkovData
+from mutransfer_cli.files.data import MarkovData
 
 DRAWN_AT_ONCE = 1 << 16
 FINENESS = 1 << 32
@@ -24,14 +24,7 @@ FINENESS = 1 << 32
 
 def markov_corpus(spec: MarkovData) -> Corpus:
     mapped = spooled(markov_tokens(spec), smallest_dtype(spec.vocab))
-    protocol = DataProtocol(
-        source=spec.source,
-        sha256=mapped.sha256,
-        bytes=mapped.tokens.nbytes,
-        eval_fraction=spec.eval_fraction,
-        tokens=mapped.tokens.size,
-        dtype=mapped.tokens.dtype.name,
-    )
+    protocol = mapped.protocol(spec.source, spec.eval_fraction)
     note = (
         f"data: markov, {spec.length:,} tokens, vocabulary {spec.vocab}; no loss stays below its "
         f"entropy rate, {entropy_rate(spec.vocab):.4f} nats"

@@ -17,7 +17,7 @@ from mutransfer_cli.data.parquet import texts
 from mutransfer_cli.data.paths import found_files
 from mutransfer_cli.data.text import is_parquet
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import DataProtocol, TextData
+from mutransfer_cli.files.data import TextData
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -103,16 +103,7 @@ def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
     mapped = spooled(encoder.encode(pieces), smallest_dtype(encoder.vocab))
     if not mapped.tokens.size:
         raise InputError(f"data: {path} is empty; give a file or folder with text")
-    protocol = DataProtocol(
-        source=spec.source,
-        sha256=mapped.sha256,
-        bytes=mapped.tokens.nbytes,
-        eval_fraction=spec.eval_fraction,
-        kind=kind,
-        tokens=mapped.tokens.size,
-        dtype=mapped.tokens.dtype.name,
-        tokenizer_sha256=encoder.sha256,
-    )
+    protocol = mapped.protocol(spec.source, spec.eval_fraction, kind, encoder.sha256)
     note = (
         f"data: {path}: {len(files)} {kind} file{'s' if len(files) > 1 else ''}, "
         f"{mapped.tokens.size:,} tokens of {encoder.path.name}; vocabulary {encoder.vocab}"

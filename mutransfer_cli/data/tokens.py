@@ -12,7 +12,7 @@ from mutransfer_cli.data.megatron import MAGIC, index_of
 from mutransfer_cli.data.parquet import token_lists
 from mutransfer_cli.data.paths import found_files
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import DataProtocol, TokenData
+from mutransfer_cli.files.data import TokenData
 
 SUFFIXES = (".bin", ".npy", ".parquet")
 COLUMN = "input_ids"
@@ -29,15 +29,7 @@ def token_corpus(spec: TokenData, folder: Path) -> Corpus:
     mapped = map_files(spec, files, kind)
     if not mapped.tokens.size:
         raise InputError(f"data: {path} holds no tokens; give files that do")
-    protocol = DataProtocol(
-        source=spec.source,
-        sha256=mapped.sha256,
-        bytes=mapped.tokens.nbytes,
-        eval_fraction=spec.eval_fraction,
-        kind=kind,
-        tokens=mapped.tokens.size,
-        dtype=mapped.tokens.dtype.name,
-    )
+    protocol = mapped.protocol(spec.source, spec.eval_fraction, kind)
     what = "file of tokens alone" if kind == "raw" else f"{kind} file"
     note = (
         f"data: {path}: {len(files)} {what}{'s' if len(files) > 1 else ''}, "
