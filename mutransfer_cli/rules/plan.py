@@ -36,6 +36,8 @@ class BaseParameter:
         init_mean: mean of that init, the same at all widths: 1 of a gain.
         fan_in_axis: the input axis, where one is known.
         own_multiplier: exponent of the width in a factor that the model's own code puts on it.
+        init_exponent: exponent of the width in the init std of weight times multiplier, in place of
+            the rule's.
     """
 
     name: str
@@ -46,6 +48,7 @@ class BaseParameter:
     init_mean: float = 0.0
     fan_in_axis: int | None = None
     own_multiplier: float = 0.0
+    init_exponent: float | None = None
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
@@ -158,13 +161,15 @@ def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | N
 
 
 def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
-    """Those of its role, less the width that the model's own code puts in."""
+    """Those of its role, but for the width in the model's own code and for its own init."""
     role, own = parameter.role, Fraction(parameter.own_multiplier)
     x = role_exponents(rule, role)
-    if not own or role == "vector" or role == "scalar":
-        return x
-    x = replace(x, multiplier=x.multiplier - own)
-    return fold(x, rule, role, own) if rule.folded else x
+    if own and role != "vector" and role != "scalar":
+        x = replace(x, multiplier=x.multiplier - own)
+        x = fold(x, rule, role, own) if rule.folded else x
+    if parameter.init_exponent is not None:
+        x = replace(x, init_std=Fraction(parameter.init_exponent) - x.multiplier)
+    return x
 
 
 def refuse_unplannable(

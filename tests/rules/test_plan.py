@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mutransfer_cli.errors import InputError
@@ -77,3 +79,19 @@ def test_gamma_for_a_role_that_the_model_lacks_is_refused() -> None:
 def test_a_parameter_in_two_places_is_refused() -> None:
     with pytest.raises(InputError, match=r"up\.weight: is in the plan twice"):
         plan([*BASE, BASE[1]], Rule("mup"), 32, 128, VALUES)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_an_init_exponent_is_that_of_weight_times_multiplier(
+    parameterization: ParameterizationName, folded: bool
+) -> None:
+    """The readout then starts at width^-1/2 under every rule; nothing else of it changes."""
+    rule = Rule(parameterization, folded=folded)
+    own = [replace(p, init_exponent=-0.5) if p.role == "readout" else p for p in BASE]
+    *others, readout = plan(own, rule, 32, 128, VALUES)
+    *as_before, by_rule = plan(BASE, rule, 32, 128, VALUES)
+    assert others == as_before
+    assert readout.init_std * readout.multiplier == pytest.approx(128**-0.5)
+    assert replace(readout, init_std=by_rule.init_std) == by_rule
+    assert (readout.init_std == by_rule.init_std) == (parameterization in ("standard", "ntk"))
