@@ -9,10 +9,10 @@ from typing import Any
 from mutransfer_cli.emit.roles import role_recipe
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
-from mutransfer_cli.files.model import attention_factor
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
 from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.files.transformer import attention_factor
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,

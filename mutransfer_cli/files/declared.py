@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.model import AttentionScale
 from mutransfer_cli.files.optimizers import AdamSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.spec import refuse_long_warmup
 from mutransfer_cli.files.strict import Count, Natural, Positive, Strict, validated
+from mutransfer_cli.files.transformer import AttentionScale
 from mutransfer_cli.files.yaml_io import content_hash, load_yaml, read_text
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.schedule import ScheduleName

@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.strict import Count, Strict
+from mutransfer_cli.files.transformer import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.files.yaml_io import read_text
 from mutransfer_cli.rules.roles import Role
-
-AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
-
-
-def attention_factor(formula: AttentionScale, head_size: int) -> float:
-    """The factor on q.k."""
-    return 1 / head_size if formula == "1/d_head" else head_size**-0.5
 
 
 def refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
@@ -39,44 +33,6 @@ def refuse_other_names(factory: str) -> str:
 
 Roles = Annotated[dict[str, Role], AfterValidator(refuse_bad_patterns)]
 FactoryName = Annotated[str, AfterValidator(refuse_other_names)]
-
-
-class TransformerSpec(Strict):
-    """The built-in proxy; its width is swept, everything here stays fixed.
-
-    Attributes:
-        family: the built-in decoder transformer.
-        depth: number of blocks.
-        head_size: d_head; fixed, so that width grows by heads.
-        attention_scale: factor on q.k. Default 1/d_head under mup (Lingle 2024, arXiv 2404.05728)
-            and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
-    """
-
-    family: Literal["transformer"] = "transformer"
-    depth: Count = 2
-    head_size: Count = 16
-    attention_scale: AttentionScale | None = None
-
-    @field_validator("head_size")
-    @classmethod
-    def even(cls, head_size: int) -> int:
-        if head_size % 2:
-            raise ValueError(f"must be even for rotary positions, found {head_size}")
-        return head_size
-
-    def refuse_width(self, key: str, width: int) -> None:
-        """
-        Raises:
-            ValueError: a width that the head size does not divide.
-        """
-        head_size = self.head_size
-        if width % head_size:
-            below, above = width // head_size * head_size, -(-width // head_size) * head_size
-            choice = f"{below} or {above}" if below else f"{above}"
-            raise ValueError(
-                f"{key}: found {width}, which model.head_size {head_size} does not divide; "
-                f"use {choice}"
-            )
 
 
 class FactorySpec(Strict):
@@ -138,20 +94,6 @@ ModelSpec = Annotated[
     | Annotated[HfSpec, Tag("config")],
     Discriminator(kind_of),
 ]
-
-
-class ModelProtocol(Strict):
-    """The built-in model as trained: the spec with every default resolved."""
-
-    family: str
-    depth: Count
-    head_size: Count
-    vocab: Count
-    attention_scale: AttentionScale
-
-    @property
-    def attention_factor(self) -> float:
-        return attention_factor(self.attention_scale, self.head_size)
 
 
 class FactoryProtocol(Strict):

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from mutransfer_cli.files.model import AttentionScale
 from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
+from mutransfer_cli.files.transformer import AttentionScale
 from mutransfer_cli.rules.optimizers import OptimizerName
 from mutransfer_cli.rules.parameterizations import ParameterizationName
 from mutransfer_cli.rules.plan import AxisName

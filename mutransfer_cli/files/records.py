@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,6 @@ from mutransfer_cli.files.model import (
     FactorySpec,
     HfProtocol,
     HfSpec,
-    ModelProtocol,
 )
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
@@ -27,6 +26,7 @@ from mutransfer_cli.files.spec import SweepSpec, TrainSpec
 from mutransfer_cli.files.strict import (
     Closed,
     Count,
+    Grown,
     Natural,
     NonNegative,
     Number,
@@ -35,6 +35,7 @@ from mutransfer_cli.files.strict import (
     own_line,
     validated,
 )
+from mutransfer_cli.files.transformer import Architecture, ModelProtocol
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.rules.plan import (
     AXES,
@@ -65,7 +66,8 @@ def model_protocol(spec: SweepSpec, vocab: int, folder: Path) -> AnyModel:
         return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
     scale = spec.attention_scale
     assert scale is not None, "the built-in model has one"
-    return ModelProtocol(**dict(model) | {"vocab": vocab, "attention_scale": scale})
+    options = {key: getattr(model, key) for key in Architecture.model_fields}
+    return ModelProtocol(**options, family=model.family, vocab=vocab, attention_scale=scale)
 
 
 class Protocol(Strict):
@@ -110,8 +112,10 @@ class Protocol(Strict):
         return self.train.batch * self.train.context
 
 
-class BaseParameterRecord(Strict):
+class BaseParameterRecord(Grown):
     """One line of the base plan."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
 
     name: str
     role: Role
@@ -121,6 +125,7 @@ class BaseParameterRecord(Strict):
     init_mean: Number = 0.0
     fan_in_axis: Natural | None = None
     own_multiplier: Number = 0.0
+    init_exponent: Number | None = None
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mutransfer_cli.files.data import DataSpec
-from mutransfer_cli.files.model import AttentionScale, ModelSpec, TransformerSpec
+from mutransfer_cli.files.model import ModelSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
+from mutransfer_cli.files.transformer import AttentionScale, TransformerSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.schedule import ScheduleName
+from mutransfer_cli.rules.tying import refuse_tied
 
 Value = TypeVar("Value", int, float)
 
@@ -181,7 +183,9 @@ class SweepSpec(Strict):
 
     @model_validator(mode="after")
     def rule_is_consistent(self) -> SweepSpec:
-        self.parameterization.rule(self.optimizer)
+        rule = self.parameterization.rule(self.optimizer)
+        if isinstance(self.model, TransformerSpec) and self.model.tied_embeddings:
+            refuse_tied(rule)
         for axis in self.sweep.axes:
             role = axis.removeprefix("lr_mult.")
             if role in self.optimizer.lr_mult:

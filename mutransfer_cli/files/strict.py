@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,9 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -117,6 +119,22 @@ class Strict(Closed):
     def known_keys(cls, data: Any) -> Any:
         cls.refuse_unknown_keys(data)
         return data
+
+
+class Grown(Strict):
+    """One that had fewer fields once: the `LATER` ones are written only where they are not the
+    default, so that what was written before keeps its hash."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {key: type(self).model_fields[key].default for key in self.LATER}
+        return {
+            key: value
+            for key, value in serialize(self).items()
+            if key not in defaults or getattr(self, key) != defaults[key]
+        }
 
 
 def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> str:

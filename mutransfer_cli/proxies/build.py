@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol, ModelProtocol
+from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol
+from mutransfer_cli.files.transformer import ModelProtocol
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
-from mutransfer_cli.proxies.init import Init, Note, read_inits, silent
+from mutransfer_cli.proxies.init import Note, read_inits, silent
 from mutransfer_cli.proxies.reading import assign_roles, read_weights
-from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.trial_run import run_once
 from mutransfer_cli.rules.plan import BaseParameter
 
@@ -39,11 +40,10 @@ class Reading:
 def build_transformer(model: ModelProtocol, context: int, width: int) -> Transformer:
     return Transformer(
         width=width,
-        depth=model.depth,
-        head_size=model.head_size,
         vocab=model.vocab,
         context=context,
-        attention_scale=model.attention_factor,
+        attention_scale=model.attention_factor_at(width),
+        options=model,
     )
 
 
@@ -81,8 +81,15 @@ def read_base_plan(
 ) -> tuple[BaseParameter, ...]:
     with torch.device("meta"):
         base, wider = build(base_width), build(2 * base_width)
-    inits = {name: Init(0.0, std) for name, std in base.init_stds().items()}
-    return assign_roles(read_weights(base, wider), "readout.weight", inits, {})
+    weights = read_weights(base, wider)
+    if base.options.tied_embeddings:
+        # both names of the shared weight would give it two roles; which rules allow it is refused
+        # before (rules/tying.py)
+        weights = [[w for w in names if w.name != "embedding.weight"] for names in weights]
+    plan = assign_roles(weights, READOUT, base.inits(), {})
+    if base.options.readout_init != "standard":
+        return plan
+    return tuple(replace(p, init_exponent=-0.5) if p.name == READOUT else p for p in plan)
 
 
 def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:

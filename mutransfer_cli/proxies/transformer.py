@@ -1,80 +1,73 @@
-"""The built-in proxy: a plain decoder transformer whose width grows by heads.
+"""The built-in proxy: a plain pre-norm decoder transformer.
 
 It knows nothing of parameterizations: multipliers, init and learning rates come from a plan.
-Shape suffixes: B batch, S context, D width, H heads, K head size, V vocabulary.
+Shape suffixes: B batch, S context, D width, F inner size of the MLP, V vocabulary.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROTARY_BASE = 10_000.0
-NORM_EPS = 1e-6
-MLP_RATIO = 4
+from mutransfer_cli.files.transformer import Architecture, MlpName
+from mutransfer_cli.proxies.attention import Attention, Rotary, rotary_tables
+from mutransfer_cli.proxies.init import Init
+from mutransfer_cli.proxies.norms import Norm
+
+PLAIN = Architecture()
+READOUT = "readout.weight"
 
 
-def rms_norm(x_BSD: Tensor) -> Tensor:
-    """RMSNorm without gain, written out: the fused backward has no batching rule."""
-    return x_BSD * torch.rsqrt(x_BSD.square().mean(-1, keepdim=True) + NORM_EPS)
+def squared_relu(x: Tensor) -> Tensor:
+    return F.relu(x).square()
 
 
-def rotary_tables(context: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each [context, head_size / 2]."""
-    frequency = ROTARY_BASE ** -(torch.arange(0, head_size, 2) / head_size)
-    angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-    first, second = x_BHSK.chunk(2, dim=-1)
-    cos_SK, sin_SK = cos_SK.to(x_BHSK.dtype), sin_SK.to(x_BHSK.dtype)
-    return torch.cat((first * cos_SK - second * sin_SK, first * sin_SK + second * cos_SK), dim=-1)
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, head_size: int, scale: float) -> None:
-        super().__init__()
-        self.heads, self.head_size, self.scale = width // head_size, head_size, scale
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x_BSD: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-        B, S, D = x_BSD.shape
-        qkv = self.qkv(x_BSD).view(B, S, 3, self.heads, self.head_size)
-        q_BHSK, k_BHSK, v_BHSK = qkv.permute(2, 0, 3, 1, 4)
-        q_BHSK, k_BHSK = rotate(q_BHSK, cos_SK, sin_SK), rotate(k_BHSK, cos_SK, sin_SK)
-        mixed_BHSK = F.scaled_dot_product_attention(
-            q_BHSK, k_BHSK, v_BHSK, is_causal=True, scale=self.scale
-        )
-        out: Tensor = self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
-        return out
+ACTIVATIONS: dict[MlpName, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "squared_relu": squared_relu,
+    "swiglu": F.silu,
+}
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, head_size: int, scale: float) -> None:
+    def __init__(self, options: Architecture, width: int, scale: float) -> None:
         super().__init__()
-        self.attention = Attention(width, head_size, scale)
-        self.up = nn.Linear(width, MLP_RATIO * width, bias=False)
-        self.down = nn.Linear(MLP_RATIO * width, width, bias=False)
+        inner, biases = options.inner_size_at(width), options.biases
+        self.attention_norm = Norm(options.norm, options.gains, width)
+        self.attention = Attention(options, width, scale)
+        self.mlp_norm = Norm(options.norm, options.gains, width)
+        self.activation = ACTIVATIONS[options.mlp]
+        self.gate = nn.Linear(width, inner, bias=biases) if options.mlp == "swiglu" else None
+        self.up = nn.Linear(width, inner, bias=biases)
+        self.down = nn.Linear(inner, width, bias=biases)
 
-    def forward(self, x_BSD: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-        x_BSD = x_BSD + self.attention(rms_norm(x_BSD), cos_SK, sin_SK)
-        mlp_BSD: Tensor = self.down(F.gelu(self.up(rms_norm(x_BSD))))
-        return x_BSD + mlp_BSD
+    def forward(self, x_BSD: Tensor, rotary: Rotary | None) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotary)
+        return x_BSD + self.mlp(self.mlp_norm(x_BSD))
+
+    def mlp(self, x_BSD: Tensor) -> Tensor:
+        up_BSF = self.up(x_BSD)
+        if self.gate is None:
+            inner_BSF = self.activation(up_BSF)
+        else:
+            inner_BSF = self.activation(self.gate(x_BSD)) * up_BSF
+        mlp_BSD: Tensor = self.down(inner_BSF)
+        return mlp_BSD
 
 
 class Transformer(nn.Module):
-    """Pre-norm decoder: RMSNorm without gains, rotary positions, GELU MLP x4, untied readout.
+    """Pre-norm decoder: embedding, blocks of attention and MLP, a final norm, readout.
 
     Args:
-        width: residual width D; a multiple of `head_size`.
-        depth: number of blocks.
-        head_size: K, even; the number of heads is width / head_size.
+        width: residual width D, one that `options.refuse_width` takes.
         vocab: V, number of tokens.
         context: longest sequence.
-        attention_scale: factor on q.k, 1/K under muP (Lingle 2024, arXiv 2404.05728).
+        attention_scale: factor on q.k, 1/d_head under muP (Lingle 2024, arXiv 2404.05728).
+        options: what it is made of; by default RMSNorm without gains, rotary positions, GELU MLP
+            x4, untied readout, no biases.
     """
 
     cos_SK: Tensor
@@ -83,34 +76,66 @@ class Transformer(nn.Module):
     def __init__(
         self,
         width: int,
-        depth: int,
-        head_size: int,
         vocab: int,
         context: int,
         attention_scale: float,
+        options: Architecture = PLAIN,
     ) -> None:
         super().__init__()
+        self.options = options
+        readout = nn.Linear(width, vocab, bias=False)
+        if options.tied_embeddings:
+            self.readout = readout  # first: to the rules the shared weight is the readout's
         self.embedding = nn.Embedding(vocab, width)
-        self.blocks = nn.ModuleList(Block(width, head_size, attention_scale) for _ in range(depth))
-        self.readout = nn.Linear(width, vocab, bias=False)
-        cos_SK, sin_SK = rotary_tables(context, head_size)
-        self.register_buffer("cos_SK", cos_SK, persistent=False)
-        self.register_buffer("sin_SK", sin_SK, persistent=False)
+        if options.tied_embeddings:
+            self.embedding.weight = readout.weight
+        self.positions = None
+        if options.positions == "learned":
+            self.positions = nn.Embedding(context, width)
+        else:
+            cos_SK, sin_SK = rotary_tables(context, options.head_size_at(width))
+            self.register_buffer("cos_SK", cos_SK, persistent=False)
+            self.register_buffer("sin_SK", sin_SK, persistent=False)
+        self.embedding_norm = None
+        if options.embedding_norm:
+            self.embedding_norm = Norm(options.norm, options.gains, width)
+        blocks = (Block(options, width, attention_scale) for _ in range(options.depth))
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = Norm(options.norm, options.gains, width)
+        self.readout = readout
 
-    def init_stds(self) -> dict[str, float]:
-        """Std of each weight's normal init at this width: embedding 1, matrices fan_in^-1/2."""
-        return {
-            name: 1.0 if name.startswith("embedding") else weight.shape[1] ** -0.5
-            for name, weight in self.named_parameters()
-        }
+    def inits(self) -> dict[str, Init]:
+        """Of every parameter at this width: embeddings of std 1, matrices of fan_in^-1/2."""
+        zero = {"query": self.options.query_init, "readout": self.options.readout_init}
+        found = {}
+        for name, parameter in self.named_parameters():
+            *_, module, kind = name.split(".")
+            if kind == "gain":
+                found[name] = Init(1.0, 0.0)
+            elif kind == "bias" or zero.get(module) == "zero":
+                found[name] = Init(0.0, 0.0)
+            elif module in ("embedding", "positions"):
+                found[name] = Init(0.0, 1.0)
+            else:
+                found[name] = Init(0.0, parameter.shape[1] ** -0.5)
+        return found
 
     def before_readout(self, tokens_BS: Tensor) -> Tensor:
         """What the readout reads, [B, S, D]."""
         S = tokens_BS.shape[1]
         x_BSD = self.embedding(tokens_BS)
+        rotary = None
+        if self.positions is not None:
+            # rows by a slice: looking them up would copy the table under vmap
+            x_BSD = x_BSD + self.positions.weight[:S]
+        else:
+            rotary = self.cos_SK[:S], self.sin_SK[:S]
+        if self.embedding_norm is not None:
+            x_BSD = self.embedding_norm(x_BSD)
         for block in self.blocks:
-            x_BSD = block(x_BSD, self.cos_SK[:S], self.sin_SK[:S])
-        return rms_norm(x_BSD)
+            x_BSD = block(x_BSD, rotary)
+        normed_BSD: Tensor = self.final_norm(x_BSD)
+        return normed_BSD
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """Logits [B, S, V]."""

@@ -14,7 +14,7 @@ from mutransfer_cli import __version__
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.model import AnyModel, HfProtocol, ModelProtocol
+from mutransfer_cli.files.model import AnyModel, HfProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
 from mutransfer_cli.files.records import (
@@ -25,6 +25,7 @@ from mutransfer_cli.files.records import (
     model_protocol,
 )
 from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.transformer import ModelProtocol
 from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
 from mutransfer_cli.proxies.hf import say_what_is_used
 from mutransfer_cli.proxies.init import Note, silent

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mutransfer_cli.files.model import ModelProtocol
 from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.files.transformer import MlpName, ModelProtocol
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.train.loss_head import chunk_tokens, chunk_trials
 
@@ -36,22 +36,27 @@ class Cost:
         return slots * self.trial_memory + min(slots, self.chunks) * self.chunk_memory
 
 
+# of the inner size of the MLP, kept for the backward pass
+KEPT_INNER: dict[MlpName, int] = {"relu": 1, "gelu": 2, "squared_relu": 2, "swiglu": 4}
+
+
 def trial_cost(protocol: Protocol, width: int) -> Cost:
-    """Formulas for the built-in decoder, E = vocab * width embedding weights.
+    """Formulas for the built-in decoder.
 
     FLOPs a token: 6 per matrix weight and 6 * depth * context * width for causal attention
-    (half of the full square). Activations a token and block: about 26 values of the width
-    (measured on a CPU: whole peaks within 12 %). The loss head: two copies and a mask of one chunk
-    of logits, and the readout times its multiplier with its gradient.
+    (half of the full square). The loss head: two copies and a mask of one chunk of logits, and the
+    readout times its multiplier with its gradient.
     """
     model = protocol.model
     assert isinstance(model, ModelProtocol), "others are estimated"
     depth, vocab = model.depth, model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
-    matrices = 12 * depth * width**2 + vocab * width
-    parameters = matrices + vocab * width
+    matrices = depth * block_matrices(model, width) + vocab * width
+    parameters = matrices + depth * block_vectors(model, width) + outside_blocks(model, width)
+    if model.positions == "learned":
+        parameters += context * width
     per_token = 6 * matrices + 6 * depth * context * width
-    activations = tokens * (26 * depth * width + 6 * width) + 2 * vocab * width
+    activations = tokens * (depth * block_activations(model, width) + 6 * width) + 2 * vocab * width
     value_bytes = 8 if protocol.train.precision == "fp64" else 4
     at_once = chunk_tokens(tokens, vocab)
     return Cost(
@@ -61,6 +66,46 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
         chunk_memory=value_bytes * 9 * at_once * vocab // 4,
         chunks=chunk_trials(at_once, vocab),
     )
+
+
+def projections(model: ModelProtocol, width: int) -> list[tuple[int, int]]:
+    """Fan-in and fan-out of every projection of a block."""
+    inner, kv = model.inner_size_at(width), model.kv_heads_at(width) * model.head_size_at(width)
+    into = [inner] * (2 if model.mlp == "swiglu" else 1)
+    return [(width, width + 2 * kv), (width, width), *((width, n) for n in into), (inner, width)]
+
+
+def gains(model: ModelProtocol, size: int) -> int:
+    """Of one norm."""
+    return {"none": 0, "vector": size, "scalar": 1}[model.gains]
+
+
+def block_matrices(model: ModelProtocol, width: int) -> int:
+    return sum(fan_in * fan_out for fan_in, fan_out in projections(model, width))
+
+
+def block_vectors(model: ModelProtocol, width: int) -> int:
+    """Gains and biases."""
+    biases = sum(fan_out for _, fan_out in projections(model, width)) if model.biases else 0
+    of_heads = 2 * gains(model, model.head_size_at(width)) if model.qk_norm else 0
+    return biases + 2 * gains(model, width) + of_heads
+
+
+def outside_blocks(model: ModelProtocol, width: int) -> int:
+    """Parameters but for the readout and positions."""
+    norms = 2 if model.embedding_norm else 1
+    embedding = 0 if model.tied_embeddings else model.vocab * width
+    return embedding + norms * gains(model, width)
+
+
+def block_activations(model: ModelProtocol, width: int) -> int:
+    """Values a token, an estimate: 26 of the width in the default block, 8 of them in its MLP
+    (measured on a CPU: whole peaks within 12 %, of other blocks within 16 %), and one of the width
+    for every norm with gains and for each that qk_norm adds. Fewer kv heads and learned positions
+    save some that are not taken off."""
+    added = 2 if model.qk_norm else 0
+    with_gains = 0 if model.gains == "none" else 2 + added
+    return (18 + added + with_gains) * width + KEPT_INNER[model.mlp] * model.inner_size_at(width)
 
 
 def estimated_cost(

@@ -22,7 +22,7 @@ from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.optim.clip import clip_
 from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.proxies.call import call, constants, takes_targets
-from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.torch_private import batch_cpu_attention, prepare_inductor
@@ -33,8 +33,6 @@ from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
-
-READOUT = "readout.weight"  # of the built-in model
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from mutransfer_cli.files.records import SweepHeader
+from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
@@ -147,7 +148,7 @@ def test_the_estimate_is_near_the_formula_of_the_built_in_model(
 
 
 def built_in(width: int, vocab: int, context: int) -> Any:
-    return Transformer(width, 1, 8, vocab, context, 1 / 8)
+    return Transformer(width, vocab, context, 1 / 8, Architecture(depth=1, head_size=8))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.build import read_base_plan
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.prepare import Sweep
@@ -15,8 +16,11 @@ from mutransfer_cli.sweep.prepare import Sweep
 Prepare = Callable[[dict[str, Any]], Sweep]
 
 
+SMALL = Architecture(depth=1, head_size=8)
+
+
 def small(width: int) -> Transformer:
-    return Transformer(width, depth=1, head_size=8, vocab=32, context=16, attention_scale=1 / 8)
+    return Transformer(width, 32, 16, 1 / 8, SMALL)
 
 
 def test_roles_shapes_and_growing_axes() -> None:
@@ -47,11 +51,8 @@ def test_every_parameter_is_planned_once(tiny: dict[str, Any], prepare: Prepare)
 def test_a_matrix_of_unknown_orientation_is_named() -> None:
     class Odd(Transformer):
         def __init__(self, width: int) -> None:
-            super().__init__(width, 1, 8, 32, 16, 1 / 8)
+            super().__init__(width, 32, 16, 1 / 8, SMALL)
             self.mix = nn.Bilinear(width, width, width, bias=False)
-
-        def init_stds(self) -> dict[str, float]:
-            return dict.fromkeys((name for name, _ in self.named_parameters()), 1.0)
 
     with pytest.raises(InputError, match=r"mix\.weight: 16 x 16 x 16 .* Bilinear has no known"):
         read_base_plan(Odd, base_width=16)

@@ -12,16 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
+from tests.proxies.options import OPTIONS
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 Prepare = Callable[[dict[str, Any]], Sweep]
 
 
+@pytest.mark.parametrize("name", ["default", *OPTIONS])
 def test_parameters_and_flops_are_those_of_the_module(
-    tiny: dict[str, Any], prepare: Prepare
+    tiny: dict[str, Any], prepare: Prepare, name: str
 ) -> None:
     """torch counts the whole attention square where the formula counts its causal half."""
-    tiny["model"]["depth"] = 2
+    tiny["model"] |= {"depth": 2} | OPTIONS.get(name, {})
+    tiny["sweep"]["widths"] = [32]
     sweep = prepare(tiny)
     protocol, model = sweep.protocol, sweep.model(32)
     cost = trial_cost(protocol, 32)
@@ -35,10 +38,28 @@ def test_parameters_and_flops_are_those_of_the_module(
     assert cost.flops == (products + attention) * protocol.train.steps
 
 
+def test_a_tied_weight_is_counted_once(tiny: dict[str, Any], prepare: Prepare) -> None:
+    untied = trial_cost(prepare(tiny).protocol, 32)
+    tiny["model"]["tied_embeddings"] = True
+    tiny["parameterization"] |= {"name": "standard", "lr_rule": "global"}
+    sweep = prepare(tiny)
+    tied = trial_cost(sweep.protocol, 32)
+    assert tied.parameters == sum(p.numel() for p in sweep.model(32).parameters())
+    assert tied.parameters == untied.parameters - 256 * 32
+    assert tied.flops == untied.flops
+
+
+LLAMA = {"preset": "llama", "kv_group": 2}
+
+
+@pytest.mark.parametrize("options", [{}, LLAMA], ids=["default", "llama"])
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="the kernel does not reset peaks")
-def test_the_peak_of_a_group_is_predicted(tiny: dict[str, Any], prepare: Prepare) -> None:
+def test_the_peak_of_a_group_is_predicted(
+    tiny: dict[str, Any], prepare: Prepare, options: dict[str, Any]
+) -> None:
     """Of a process of its own, where nothing else takes memory."""
-    tiny["model"] = {"depth": 4, "head_size": 16}
+    tiny["model"] = {"depth": 4, "head_size": 16} | options
+    tiny["parameterization"]["base_width"] = 64
     tiny["train"] |= {"batch": 16, "context": 64}
     tiny["data"] = {"source": "stdlib"}
     tiny["sweep"] = {"widths": [256], "axes": {"lr": [2.0**-k for k in range(8, 12)]}}

@@ -8,6 +8,7 @@ from torch import nn
 
 from mutransfer_cli.emit.recipe import Target, build_recipe
 from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.transformer import Transformer
 from tests.emit.targets.conftest import WIDTH, Document, executed, written
 
@@ -21,7 +22,7 @@ class Wrapper(nn.Module):
 
 
 def proxy() -> Any:
-    return Transformer(WIDTH, 3, 8, vocab=64, context=16, attention_scale=1 / 8)
+    return Transformer(WIDTH, 64, 16, 1 / 8, Architecture(depth=3, head_size=8))
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
