@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -11,7 +11,16 @@ from mutransfer_cli.files.data import DataSpec
 from mutransfer_cli.files.model import ModelSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.strict import Count, Natural, Number, Positive, Strict, nearest
+from mutransfer_cli.files.strict import (
+    Count,
+    Grown,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+    Strict,
+    nearest,
+)
 from mutransfer_cli.files.transformer import AttentionScale, TransformerSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.schedule import ScheduleName
@@ -29,7 +38,7 @@ def refuse_long_warmup(warmup: int, steps: int) -> None:
         raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
 
 
-class TrainSpec(Strict):
+class TrainSpec(Grown):
     """One training run.
 
     Attributes:
@@ -41,7 +50,12 @@ class TrainSpec(Strict):
         clip: global gradient norm of a trial above which its gradient is scaled down; null is off.
         precision: fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons.
         eval_batches: batches of the eval part, the same for every trial.
+        z_loss: factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the
+            exponentials of a token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the
+            losses that are reported are the cross-entropy alone.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"z_loss"})
 
     steps: Count
     batch: Count = 8
@@ -51,6 +65,7 @@ class TrainSpec(Strict):
     clip: Positive | None = 1.0
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     eval_batches: Count = 8
+    z_loss: NonNegative = 0.0
 
     @model_validator(mode="after")
     def warmup_ends(self) -> TrainSpec:

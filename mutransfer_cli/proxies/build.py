@@ -30,11 +30,13 @@ class Reading:
         sequence_bytes: what autograd keeps of one sequence at the base width; 0 for the built-in
             model, whose formula is known.
         why_not: why it cannot be trained on tokens; empty where it can.
+        has_loss: whether its forward gives the loss.
     """
 
     base_plan: tuple[BaseParameter, ...]
     sequence_bytes: float = 0.0
     why_not: str = ""
+    has_loss: bool = False
 
 
 def build_transformer(model: ModelProtocol, context: int, width: int) -> Transformer:
@@ -108,4 +110,4 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     plan = assign_roles(weights, readout, inits, model.roles, note)
     if isinstance(model, HfProtocol):
         plan = tuple(replace(p, own_multiplier=own_multiplier(model, p.name)) for p in plan)
-    return Reading(plan, tried.sequence_bytes, tried.why_not)
+    return Reading(plan, tried.sequence_bytes, tried.why_not, tried.has_loss)

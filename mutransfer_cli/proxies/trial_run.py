@@ -24,11 +24,13 @@ class TrialRun:
             the last in module order. None where there is no matrix.
         sequence_bytes: what autograd keeps of one sequence; 0 where it cannot be run.
         why_not: why it cannot be run on tokens; empty where it can.
+        has_loss: whether its forward gives the loss.
     """
 
     readout: str | None
     sequence_bytes: float
     why_not: str = ""
+    has_loss: bool = False
 
 
 def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
@@ -63,9 +65,10 @@ def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
     finally:
         for hook in hooks:
             hook.remove()
-    of_loss = refuse_other_output(output, len(args) > 1, tokens_BS, vocab)
+    has_loss = len(args) > 1
+    of_loss = refuse_other_output(output, has_loss, tokens_BS, vocab)
     bytes_ = sum(kept.values()) + LOSS_COPIES * of_loss
-    return TrialRun(called[-1] if called else last, bytes_ / SEQUENCES)
+    return TrialRun(called[-1] if called else last, bytes_ / SEQUENCES, has_loss=has_loss)
 
 
 def matrix_owners(model: nn.Module) -> dict[str, nn.Module]:

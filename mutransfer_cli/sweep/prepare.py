@@ -67,6 +67,11 @@ class Sweep:
             raise InputError(
                 f"model: cannot be run on tokens of shape [batch, {context}]: {reading.why_not}"
             )
+        if spec.train.z_loss and reading.has_loss:
+            raise InputError(
+                "train.z_loss: is made of logits, and the model's forward gives its loss alone; "
+                "add it there, or leave it out"
+            )
         refuse_convolutions(spec.optimizer, reading.base_plan)
         shapes = {
             width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials

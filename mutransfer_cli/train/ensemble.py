@@ -150,7 +150,8 @@ class Ensemble:
                 return self._over_trials(self._trial_loss, effective, tokens)
             hidden = self._over_trials(self._trial_hidden, effective, tokens[..., :-1])
             hidden = hidden.flatten(1, 2)
-            return linear_cross_entropy(hidden, effective[READOUT], tokens[..., 1:].flatten(1, 2))
+            targets = tokens[..., 1:].flatten(1, 2)
+            return linear_cross_entropy(hidden, effective[READOUT], targets, self.train.z_loss)
 
     def _over_trials(
         self, forward: Callable[[Stack, Tensor], Tensor], params: Stack, tokens: Tensor
@@ -177,7 +178,8 @@ class Ensemble:
         if self.has_loss:
             return call(self.model, values, inputs, targets).to(self.dtype)
         logits = call(self.model, values, inputs, None)
-        return token_loss(logits.to(self.dtype).flatten(0, 1), targets.flatten())
+        flat = logits.to(self.dtype).flatten(0, 1)
+        return token_loss(flat, targets.flatten(), self.train.z_loss)
 
     def _values(self, params: Stack) -> Stack:
         """Weights and buffers; where a model may change buffers, copies: trials share them."""

@@ -23,8 +23,14 @@ WHOLE_VOCAB = 4096  # up to it compiled code holds all logits at once
 CHUNK_TOKENS = 256  # at least: every chunk reads and writes the whole gradient of the weight
 
 
-def linear_cross_entropy(hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Tensor, z_loss: float = 0.0
+) -> Tensor:
     """Mean cross-entropy [T] in nats of the logits `hidden @ weight.mT`.
+
+    Its gradient is that of the cross-entropy plus z_loss * mean(log(Z)^2), Z being the sum of the
+    exponentials of a token's logits (Chowdhery et al. 2022, arXiv 2204.02311); its value stays
+    the cross-entropy.
 
     Products are in autocast's type where autocast is on; log-sum-exp and the gradient of the
     weight are always in the type of the weight. First derivatives only, and once. Where it is
@@ -32,26 +38,32 @@ def linear_cross_entropy(hidden_TND: Tensor, weight_TVD: Tensor, targets_TN: Ten
     """
     compiled = torch.compiler.is_compiling()
     if compiled and weight_TVD.shape[1] <= WHOLE_VOCAB:
-        return token_loss(torch.bmm(hidden_TND, weight_TVD.mT).to(weight_TVD.dtype), targets_TN)
+        logits_TNV = torch.bmm(hidden_TND, weight_TVD.mT).to(weight_TVD.dtype)
+        return token_loss(logits_TNV, targets_TN, z_loss)
     device = hidden_TND.device.type
     autocast = torch.is_autocast_enabled(device)
     product_type = torch.get_autocast_dtype(device) if autocast else weight_TVD.dtype
     wanted = torch.is_grad_enabled() and (hidden_TND.requires_grad or weight_TVD.requires_grad)
     losses_T: Tensor
     losses_T, _, _ = losses_and_gradients(
-        hidden_TND, weight_TVD, targets_TN, product_type, wanted, compiled
+        hidden_TND, weight_TVD, targets_TN, product_type, wanted, compiled, z_loss
     )
     return losses_T
 
 
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy [...] in nats: logits [..., N, V], targets [..., N].
+def token_loss(logits: Tensor, targets: Tensor, z_loss: float = 0.0) -> Tensor:
+    """The same of logits [..., N, V] and targets [..., N]: [...].
 
     The target's logit is picked by comparison: its backward has no scatter and no atomics.
     """
     vocab = torch.arange(logits.shape[-1], device=logits.device)
     picked = torch.where(vocab == targets.unsqueeze(-1), logits, 0.0).sum(-1)
-    return (logits.logsumexp(-1) - picked).mean(-1)
+    log_sum = logits.logsumexp(-1)
+    losses = (log_sum - picked).mean(-1)
+    if not z_loss:
+        return losses
+    penalty = z_loss * log_sum.square().mean(-1)
+    return losses + (penalty - penalty.detach())
 
 
 @torch.library.custom_op("mutransfer::linear_cross_entropy", mutates_args=())
@@ -62,8 +74,9 @@ def losses_and_gradients(
     product_type: torch.dtype,
     gradients_wanted: bool,
     compiled: bool,
+    z_loss: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses [T], and N times their gradients in hidden and in weight (empty unless wanted)."""
+    """Losses [T], and N times the gradients in hidden and in weight (empty unless wanted)."""
     T, N, _ = hidden_TND.shape
     V, exact_type = weight_TVD.shape[1], weight_TVD.dtype
     tokens_at_once = chunk_tokens(N, V)
@@ -78,7 +91,7 @@ def losses_and_gradients(
             for tokens in slices(N, tokens_at_once):
                 hidden = hidden_TND[trials, tokens].to(product_type)
                 losses, d_logits = of_chunk(
-                    torch.bmm(hidden, weight.mT), targets_TN[trials, tokens], exact_type
+                    torch.bmm(hidden, weight.mT), targets_TN[trials, tokens], exact_type, z_loss
                 )
                 losses_TN[trials, tokens] = losses
                 if not gradients_wanted:
@@ -96,18 +109,27 @@ def _(
     product_type: torch.dtype,
     gradients_wanted: bool,
     compiled: bool,
+    z_loss: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_hidden_TND = empty_gradient(hidden_TND, gradients_wanted)
     d_weight_TVD = empty_gradient(weight_TVD, gradients_wanted)
     return weight_TVD.new_empty(weight_TVD.shape[0]), d_hidden_TND, d_weight_TVD
 
 
-def of_logits(logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Losses [T, N], and N times their gradient in the logits, in the logits' type."""
+def of_logits(
+    logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype, z_loss: float
+) -> tuple[Tensor, Tensor]:
+    """Losses [T, N], and N times the gradient in the logits, in the logits' type.
+
+    With p = softmax(logits) it is p - one_hot, and with z-loss p (1 + 2 z_loss log Z) - one_hot.
+    """
     targets = targets_TN.unsqueeze(-1)
     log_p = torch.log_softmax(logits_TNV, -1, dtype=exact)
     losses = -log_p.gather(-1, targets).squeeze(-1)
     p = log_p.exp_()
+    if z_loss:
+        log_sum = logits_TNV.gather(-1, targets) + losses.unsqueeze(-1)
+        p.mul_(1 + 2 * z_loss * log_sum)
     if torch.are_deterministic_algorithms_enabled():  # scatter would sort, which no graph captures
         p.sub_((torch.arange(p.shape[-1], device=p.device) == targets).to(exact))
     else:
@@ -116,18 +138,21 @@ def of_logits(logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype) -> tup
 
 
 def fused_of_logits(
-    logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype
+    logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype, z_loss: float
 ) -> tuple[Tensor, Tensor]:
     """The same for a compiler: two passes over the logits, and no scatter."""
     x = logits_TNV.to(exact)
     log_sum = x.logsumexp(-1, keepdim=True)
     is_target = torch.arange(x.shape[-1], device=x.device) == targets_TN.unsqueeze(-1)
     losses = log_sum.squeeze(-1) - torch.where(is_target, x, 0.0).sum(-1)
-    return losses, ((x - log_sum).exp() - is_target.to(exact)).to(logits_TNV.dtype)
+    p = (x - log_sum).exp()
+    if z_loss:
+        p = p * (1 + 2 * z_loss * log_sum)
+    return losses, (p - is_target.to(exact)).to(logits_TNV.dtype)
 
 
 @cache
-def compiled_of_logits() -> Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor]]:
+def compiled_of_logits() -> Callable[[Tensor, Tensor, torch.dtype, float], tuple[Tensor, Tensor]]:
     return torch.compile(fused_of_logits, dynamic=False)
 
 
@@ -142,7 +167,7 @@ def keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def scale_gradients(ctx: Any, d_losses_T: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     d_hidden_TND, d_weight_TVD = ctx.saved_tensors
     scale = (d_losses_T / ctx.tokens)[:, None, None]
-    return d_hidden_TND.mul_(scale), d_weight_TVD.mul_(scale), None, None, None, None
+    return d_hidden_TND.mul_(scale), d_weight_TVD.mul_(scale), None, None, None, None, None
 
 
 losses_and_gradients.register_autograd(scale_gradients, setup_context=keep_gradients)

@@ -193,6 +193,14 @@ def test_muon_does_not_take_convolutions(
     assert "mix.weight: is a convolution, and muon orthogonalises matrices" in result.stderr
 
 
+def test_z_loss_needs_logits(own: dict[str, Any], write_spec: WriteSpec, run: Run) -> None:
+    own["train"]["z_loss"] = 1e-4
+    own["model"] = {"factory": "tests.proxies.own_models:with_loss"}
+    result = run("sweep-proxy", write_spec(own), "-o", "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "train.z_loss: is made of logits, and the model's forward gives its" in result.stderr
+
+
 def test_random_numbers_in_the_forward_pass_are_refused(
     own: dict[str, Any], write_spec: WriteSpec, run: Run
 ) -> None:

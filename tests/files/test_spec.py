@@ -73,6 +73,7 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
         ("data.source", "tex", r"data: .*'tex' .* expected tags: 'stdlib', 'text'"),
         ("data.source", "stdlib", r"data: unknown key 'path'"),
         ("train.warmup", 10, r"train: warmup must be below steps, found 10 of 10"),
+        ("train.z_loss", -1, r"train.z_loss: .* greater than or equal to 0"),
         ("train.steps", "ten", r"train.steps: expected a number such as .*found 'ten'"),
         ("optimizer.betas", [0.9, 1], r"optimizer.betas.1: Input should be less than 1"),
         ("optimizer.name", "adan", r"optimizer: name: unknown optimizer 'adan'; .*'adam'"),

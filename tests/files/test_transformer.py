@@ -162,6 +162,10 @@ def test_defaults_that_are_said_change_no_hash(tiny: dict[str, Any]) -> None:
     plain = protocol(tiny).hash
     tiny["model"] |= {"norm": "rms", "gains": "none", "mlp_ratio": 4.0, "kv_group": 1}
     tiny["model"] |= {"positions": "rotary", "readout_init": "rule", "tied_embeddings": False}
+    tiny["train"] |= {"z_loss": 0}
     assert protocol(tiny).hash == plain
+    tiny["train"]["z_loss"] = 1e-4
+    assert protocol(tiny).hash != plain
+    tiny["train"]["z_loss"] = 0
     tiny["model"]["gains"] = "scalar"
     assert protocol(tiny).hash != plain

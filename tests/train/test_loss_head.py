@@ -23,6 +23,7 @@ from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Z_LOSS = 0.05
 Run = Callable[[Callable[..., Tensor]], list[Tensor]]
 exactly = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 
@@ -41,6 +42,12 @@ def drawn(
 def whole_logits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     logits = hidden @ weight.mT
     return F.cross_entropy(logits.mT, targets, reduction="none").mean(1)
+
+
+def penalised(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with z-loss, as its definition reads."""
+    Z = (hidden @ weight.mT).exp().sum(-1)
+    return whole_logits(hidden, weight, targets) + Z_LOSS * (Z.log() ** 2).mean(1)
 
 
 def with_gradients(loss: Loss, hidden: Tensor, weight: Tensor, targets: Tensor) -> list[Tensor]:
@@ -75,6 +82,33 @@ def test_so_it_is_in_many(monkeypatch: pytest.MonkeyPatch, T: int, N: int) -> No
     assert chunk_tokens(N, 50) <= 16 < N
     case = drawn(T, N, 6, 50)
     exactly(with_gradients(linear_cross_entropy, *case), with_gradients(whole_logits, *case))
+
+
+@pytest.mark.parametrize("chunk", [8, 64])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_z_loss_is_in_the_gradient_and_not_in_the_value(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, compiled: bool
+) -> None:
+    """Its mean is over the tokens of all chunks."""
+    monkeypatch.setattr(loss_head, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(loss_head, "CHUNK_LOGITS", chunk * 50)
+    if compiled:
+        monkeypatch.setattr(loss_head, "of_logits", loss_head.fused_of_logits)
+    case = drawn(3, 24, 4, 50)
+    _, *expected = with_gradients(penalised, *case)
+    losses, *found = with_gradients(partial(linear_cross_entropy, z_loss=Z_LOSS), *case)
+    exactly(found, expected)
+    assert torch.equal(losses, linear_cross_entropy(*case).detach())
+    of_logits = partial(of_whole_logits, z_loss=Z_LOSS)
+    losses, *found = with_gradients(of_logits, *case)
+    exactly(found, expected)
+    assert torch.equal(losses, of_whole_logits(*case).detach())
+    plain = with_gradients(whole_logits, *case)
+    assert float((plain[1] - expected[0]).abs().max()) > 1e-3
+
+
+def of_whole_logits(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0) -> Tensor:
+    return loss_head.token_loss(hidden @ weight.mT, targets, z_loss)
 
 
 def test_a_vocabulary_of_262144() -> None:
@@ -186,7 +220,7 @@ def test_a_second_backward_is_refused() -> None:
 def test_torch_finds_the_operator_well_formed(wanted: bool) -> None:
     torch.library.opcheck(
         loss_head.losses_and_gradients,
-        (*drawn(2, 5, 4, 20), torch.float64, wanted, False),
+        (*drawn(2, 5, 4, 20), torch.float64, wanted, False, 0.1),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 
@@ -195,8 +229,9 @@ def test_torch_finds_the_operator_well_formed(wanted: bool) -> None:
 def ensemble(
     tiny: dict[str, Any], prepare: Prepare
 ) -> tuple[Ensemble, Callable[..., list[Tensor]]]:
-    """Three trials in float64 at twice the base width, and their losses with all gradients."""
-    tiny["train"]["precision"] = "fp64"
+    """Three trials in float64 at twice the base width, and their losses with all gradients,
+    z-loss included."""
+    tiny["train"] |= {"precision": "fp64", "z_loss": Z_LOSS}
     sweep = prepare(tiny)
     ensemble = Ensemble(sweep.model(32), sweep.protocol.train, sweep.protocol.optimizer, CPU)
     plan = sweep.trial_plan(sweep.trials[32][0])
@@ -231,8 +266,9 @@ def test_compiled_in_one_graph_it_is_the_same(ensemble: tuple[Ensemble, Run]) ->
     exactly(run(compiled), run(engine.losses))
 
 
+@pytest.mark.parametrize("z_loss", [0.0, Z_LOSS])
 def test_where_losses_are_compiled_the_body_of_a_large_vocabulary_is_too(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, z_loss: float
 ) -> None:
     """A small one is whole logits, all of it the compiler's."""
     compile_quickly = partial(torch.compile, backend="aot_eager", fullgraph=True)
@@ -241,11 +277,12 @@ def test_where_losses_are_compiled_the_body_of_a_large_vocabulary_is_too(
     monkeypatch.setattr(loss_head, "CHUNK_TOKENS", 8)
     monkeypatch.setattr(loss_head, "CHUNK_LOGITS", 8 * 50)
     case = drawn(3, 24, 4, 50)
-    expected = with_gradients(linear_cross_entropy, *case)
+    loss = partial(linear_cross_entropy, z_loss=z_loss)
+    expected = with_gradients(loss, *case)
     for small, count in ((0, 2), (50, 1)):
         monkeypatch.setattr(loss_head, "WHOLE_VOCAB", small)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        exactly(with_gradients(torch.compile(linear_cross_entropy), *case), expected)
+        exactly(with_gradients(torch.compile(loss), *case), expected)
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs + count
 
 

@@ -29,9 +29,10 @@ MANY = {
     **{"gains": "vector", "biases": True, "embedding_norm": True, "mlp": "swiglu"},
 }
 CASES: dict[str, dict[str, Any]] = {
-    "default": {"model": {}},
+    "default": {},
     **{name: {"model": options} for name, options in OPTIONS.items()},
     "many": {"model": MANY},
+    "z-loss": {"train": {"z_loss": 0.01}},
     "tied": TIED,
 }
 
@@ -45,7 +46,8 @@ def train(tiny: dict[str, Any], prepare: Prepare) -> Train:
     ) -> tuple[Tensor, Stack, Stack]:
         case = CASES[name]
         raw = tiny | {"sweep": {"widths": [WIDTH], "axes": {"lr": [0.002, 0.01]}, "seeds": [0, 1]}}
-        raw |= case | {"model": {"depth": 1, "head_size": 8} | case["model"]}
+        raw |= case | {"model": {"depth": 1, "head_size": 8} | case.get("model", {})}
+        raw["train"] = tiny["train"] | case.get("train", {})
         sweep = prepare(raw)
         chosen = sweep.trials[WIDTH][trials]
         protocol = sweep.protocol
@@ -104,6 +106,12 @@ def test_every_option_changes_training(train: Train) -> None:
     for name in CASES:
         losses, _, _ = train(name)
         assert torch.equal(losses, plain) == (name == "default"), name
+
+
+def test_z_loss_is_trained_on_and_not_reported(train: Train) -> None:
+    (plain, _, _), (penalised, _, _) = train("default"), train("z-loss")
+    assert torch.equal(plain[0], penalised[0])
+    assert not torch.equal(plain[1], penalised[1])
 
 
 def test_zeros_at_init(train: Train) -> None:
