@@ -12,7 +12,7 @@ from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
 from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.files.transformer import attention_factor
+from mutransfer_cli.files.transformer import ModelProtocol, attention_factor
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,
@@ -49,7 +49,7 @@ def rule_part(
         "parameterization": section.name,
         "optimizer": protocol.optimizer.model_dump(exclude=PER_ROLE),
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
-        "attention_scale": _attention_scale(protocol),
+        "attention_scale": _attention_scale(protocol, width),
         "roles": {
             role: role_recipe(
                 protocol.optimizer,
@@ -66,8 +66,13 @@ def rule_part(
     }
 
 
-def _attention_scale(protocol: Protocol | DeclaredProtocol) -> AttentionScaleValue | None:
-    formula, head_size = protocol.model.attention_scale, protocol.model.head_size
+def _attention_scale(
+    protocol: Protocol | DeclaredProtocol, width: int
+) -> AttentionScaleValue | None:
+    model = protocol.model
+    formula, head_size = model.attention_scale, model.head_size
+    if isinstance(model, ModelProtocol) and model.heads and width % model.heads == 0:
+        head_size = model.head_size_at(width)
     if formula is None or head_size is None:
         return None
     return AttentionScaleValue(
@@ -93,9 +98,11 @@ def _lr_mult(
 def holds_for(protocol: Protocol | DeclaredProtocol) -> HoldsFor:
     train, model = protocol.train, protocol.model
     batch_tokens = None if train.context is None else train.batch * train.context
+    built_in = model if isinstance(model, ModelProtocol) else None
     return HoldsFor(
         depth=model.depth,
         head_size=model.head_size,
+        heads=built_in.heads if built_in else None,
         context=train.context,
         batch=train.batch,
         batch_tokens=batch_tokens,
@@ -103,8 +110,10 @@ def holds_for(protocol: Protocol | DeclaredProtocol) -> HoldsFor:
         tokens=None if batch_tokens is None else batch_tokens * train.steps,
         warmup=train.warmup,
         schedule=train.schedule,
+        decay_fraction=train.decay_fraction,
         clip=train.clip,
         precision=train.precision,
         optimizer=protocol.optimizer.name,
         vocab=model.vocab,
+        options=(built_in.options or None) if built_in else None,
     )

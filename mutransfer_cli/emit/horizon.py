@@ -20,7 +20,9 @@ def horizon_of(
         protocol.optimizer, role_parameters(), width, {"lr": lr, "weight_decay": weight_decay}
     )
     (hidden,) = (parameter for parameter in planned if parameter.role == "hidden")
-    factors = schedule_factors(train.steps, train.warmup, train.schedule or "constant")
+    factors = schedule_factors(
+        train.steps, train.warmup, train.schedule or "constant", train.decay_fraction
+    )
     return Horizon(
         width=width,
         lr=lr,

@@ -214,7 +214,7 @@ def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str
 
 
 def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> Iterator[str]:
-    held = holds.model_dump()
+    held = {key: getattr(holds, key) for key in HoldsFor.model_fields if key != "options"}
     for key, text in said.items():
         if key not in held:
             raise InputError(f"--target {key}: unknown{nearest(key, held)}")
@@ -229,3 +229,5 @@ def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> It
             )
     if "head_size" not in said and holds.head_size and width % holds.head_size:
         yield f"width {width} is no multiple of the proxies' head_size {holds.head_size}"
+    if "heads" not in said and holds.heads and width % holds.heads:
+        yield f"width {width} is no multiple of the proxies' {holds.heads} heads"

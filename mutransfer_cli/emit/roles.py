@@ -15,9 +15,10 @@ from mutransfer_cli.files.recipe import (
     RoleRecipe,
     WeightDecay,
 )
-from mutransfer_cli.rules.exponents import RoleExponents
+from mutransfer_cli.rules.exponents import RoleExponents, role_exponents
 from mutransfer_cli.rules.optimizers import family_of
 from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, scaled
+from mutransfer_cli.rules.roles import MATRIX_ROLES
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
@@ -42,6 +43,9 @@ def role_recipe(
     # muon's betas and eps are those of adamw, which updates all but hidden matrices
     adam = family_of(optimizer.name, role) == "adam"
     betas, eps = getattr(optimizer, "betas", None) if adam else None, first.eps
+    of_rule = x.init_std == role_exponents(rule, role).init_std
+    init_source = f"width_mult^{x.init_std}; {derived if of_rule else 'as the proxies start'}"
+    starts_at_zero = role in MATRIX_ROLES and not any(p.init_std for p in planned)
     return RoleRecipe(
         optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
         lr=_role_lr(first, x, fitted),
@@ -56,13 +60,11 @@ def role_recipe(
             value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
         ),
         init_std_mult=Quantity(
-            value=scaled(1.0, width_mult, x.init_std),
+            value=0.0 if starts_at_zero else scaled(1.0, width_mult, x.init_std),
             status="derived",
-            source=f"width_mult^{x.init_std}; {derived}",
+            source="zero in the base model" if starts_at_zero else init_source,
         ),
-        parameters=_patterns(planned, f"base init std * width_mult^{x.init_std}; {derived}")
-        if has_model
-        else (),
+        parameters=_patterns(planned, f"base init std * {init_source}") if has_model else (),
     )
 
 

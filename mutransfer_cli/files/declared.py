@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import AdamSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.spec import refuse_long_warmup
-from mutransfer_cli.files.strict import Count, Natural, Positive, Strict, validated
+from mutransfer_cli.files.spec import refuse_schedule, with_decay_fraction
+from mutransfer_cli.files.strict import (
+    Count,
+    Grown,
+    Natural,
+    Positive,
+    Share,
+    Strict,
+    validated,
+)
 from mutransfer_cli.files.transformer import AttentionScale
 from mutransfer_cli.files.yaml_io import content_hash, load_yaml, read_text
 from mutransfer_cli.rules.rule import Rule
@@ -30,7 +38,7 @@ class DeclaredModel(Strict):
     attention_scale: AttentionScale | None = None
 
 
-class DeclaredTrain(Strict):
+class DeclaredTrain(Grown):
     """The training of own results; keys as in a sweep spec.
 
     Attributes:
@@ -38,17 +46,25 @@ class DeclaredTrain(Strict):
         steps: optimizer steps.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
+
     batch: Count
     steps: Count
     context: Count | None = None
     warmup: Natural = 0
     schedule: ScheduleName | None = None
+    decay_fraction: Share | None = None
     clip: Positive | None = None
     precision: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def wsd_decays(cls, train: Any) -> Any:
+        return with_decay_fraction(train)
+
     @model_validator(mode="after")
-    def warmup_ends(self) -> DeclaredTrain:
-        refuse_long_warmup(self.warmup, self.steps)
+    def schedule_fits(self) -> DeclaredTrain:
+        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
         return self
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Positive, Strict
+from mutransfer_cli.files.strict import (
+    Count,
+    Grown,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+    Share,
+    Strict,
+)
 from mutransfer_cli.files.transformer import AttentionScale
 from mutransfer_cli.rules.optimizers import OptimizerName
 from mutransfer_cli.rules.parameterizations import ParameterizationName
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.schedule import decay_steps
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
 RECIPE_SCHEMA = "mutransfer.recipe/1"
@@ -123,12 +133,22 @@ class AttentionScaleValue(Strict):
     status: NumberStatus
 
 
-class HoldsFor(Strict):
+class HoldsFor(Grown):
     """What the fit was made under; elsewhere the numbers are not claimed. Null: not declared, or
-    for clip none."""
+    for clip none.
+
+    Attributes:
+        head_size: null too where it grows with width.
+        heads: where their number is fixed.
+        decay_fraction: of schedule wsd.
+        options: of the built-in model, where they are not its defaults.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"heads", "decay_fraction", "options"})
 
     depth: Count | None
     head_size: Count | None
+    heads: Count | None = None
     context: Count | None
     batch: Count
     batch_tokens: Count | None
@@ -136,10 +156,16 @@ class HoldsFor(Strict):
     tokens: Count | None
     warmup: Natural
     schedule: str | None
+    decay_fraction: Share | None = None
     clip: Positive | None
     precision: str | None
     optimizer: str
     vocab: Count | None
+    options: dict[str, str | int | bool] | None = None
+
+    @property
+    def decay_steps(self) -> int | None:
+        return decay_steps(self.steps, self.decay_fraction) if self.decay_fraction else None
 
 
 class Provenance(Strict):

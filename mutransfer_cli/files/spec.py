@@ -18,24 +18,46 @@ from mutransfer_cli.files.strict import (
     NonNegative,
     Number,
     Positive,
+    Share,
     Strict,
     nearest,
 )
 from mutransfer_cli.files.transformer import AttentionScale, TransformerSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
-from mutransfer_cli.rules.schedule import ScheduleName
+from mutransfer_cli.rules.schedule import DECAY_FRACTION, ScheduleName, decay_steps
 from mutransfer_cli.rules.tying import refuse_tied
 
 Value = TypeVar("Value", int, float)
 
 
-def refuse_long_warmup(warmup: int, steps: int) -> None:
+def with_decay_fraction(train: Any) -> Any:
+    """Of wsd, where it is not said."""
+    if isinstance(train, dict) and train.get("schedule") == "wsd":
+        return {"decay_fraction": DECAY_FRACTION} | train
+    return train
+
+
+def refuse_schedule(
+    steps: int, warmup: int, schedule: ScheduleName | None, decay_fraction: float | None
+) -> None:
     """
     Raises:
-        ValueError: nothing would follow the warm-up.
+        ValueError: nothing would follow the warm-up, or a decay that does not fit or has no place.
     """
     if warmup >= steps:
         raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
+    if schedule != "wsd":
+        if decay_fraction is not None:
+            raise ValueError("decay_fraction: belongs to schedule wsd; leave it out")
+        return
+    if decay_fraction is None:
+        raise ValueError("decay_fraction: schedule wsd needs one; leave it out for 0.2")
+    decay = decay_steps(steps, decay_fraction)
+    if warmup + decay > steps:
+        raise ValueError(
+            f"decay_fraction {decay_fraction:g}: its {decay} steps and a warmup of {warmup} do not "
+            f"fit into {steps} steps"
+        )
 
 
 class TrainSpec(Grown):
@@ -46,7 +68,9 @@ class TrainSpec(Grown):
         batch: sequences per step.
         context: tokens per sequence.
         warmup: steps of linear warm-up.
-        schedule: what follows: linear or cosine to zero, or constant.
+        schedule: what follows: linear or cosine to zero, constant, or wsd: constant, then linear
+            to zero.
+        decay_fraction: of wsd, the share of all steps in which it decays; 0.2 unless said.
         clip: global gradient norm of a trial above which its gradient is scaled down; null is off.
         precision: fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons.
         eval_batches: batches of the eval part, the same for every trial.
@@ -55,21 +79,27 @@ class TrainSpec(Grown):
             losses that are reported are the cross-entropy alone.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"z_loss"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
 
     steps: Count
     batch: Count = 8
     context: Count = 64
     warmup: Natural = 0
     schedule: ScheduleName = "linear"
+    decay_fraction: Share | None = None
     clip: Positive | None = 1.0
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     eval_batches: Count = 8
     z_loss: NonNegative = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def wsd_decays(cls, train: Any) -> Any:
+        return with_decay_fraction(train)
+
     @model_validator(mode="after")
-    def warmup_ends(self) -> TrainSpec:
-        refuse_long_warmup(self.warmup, self.steps)
+    def schedule_fits(self) -> TrainSpec:
+        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
         return self
 
 

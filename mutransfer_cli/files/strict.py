@@ -86,6 +86,7 @@ FINITE = Field(allow_inf_nan=False)
 Number = Annotated[float, Written(parse_number, FINITE)]
 Positive = Annotated[float, Written(parse_number, FINITE, Field(gt=0))]
 NonNegative = Annotated[float, Written(parse_number, FINITE, Field(ge=0))]
+Share = Annotated[float, Written(parse_number, FINITE, Field(gt=0, lt=1))]
 Count = Annotated[int, Written(parse_count, Field(ge=1))]
 Natural = Annotated[int, Written(parse_count, Field(ge=0))]
 

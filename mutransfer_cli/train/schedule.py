@@ -11,5 +11,5 @@ from mutransfer_cli.rules.schedule import schedule_factors
 
 def schedule_tensor(train: TrainSpec) -> Tensor:
     """Factor on the peak lr at each step, float32 [steps]."""
-    factors = schedule_factors(train.steps, train.warmup, train.schedule)
+    factors = schedule_factors(train.steps, train.warmup, train.schedule, train.decay_fraction)
     return torch.tensor(factors, dtype=torch.float64).float()

@@ -42,6 +42,8 @@ def test_the_schedule_counts_and_where_none_is_declared_it_is_an_upper_bound() -
     found = horizon_of(protocol(train), 64, 0.01, 0.1)
     assert found.value == pytest.approx(0.001 * sum(schedule_factors(200, 20, "cosine")))
     assert not found.at_most
+    wsd = horizon_of(protocol(train | {"schedule": "wsd", "decay_fraction": 0.5}), 64, 0.01, 0.1)
+    assert wsd.value == pytest.approx(0.001 * sum(schedule_factors(200, 20, "wsd", 0.5)))
     assert horizon_of(protocol({"steps": 200}), 64, 0.01, 0.1).at_most
 
 

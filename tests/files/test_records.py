@@ -8,6 +8,7 @@ import pytest
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.records import (
     Protocol,
     SweepHeader,
@@ -218,6 +219,18 @@ def test_the_protocol_of_the_built_in_model_keeps_its_hash() -> None:
         for name in ("quickstart", "quickstart-standard")
     ]
     assert hashes == ["a43e889c9d1742d0", "a86f907de87b29b8"]
+
+
+def test_so_does_a_declared_one() -> None:
+    declared = DeclaredProtocol.model_validate(
+        {
+            "schema": "mutransfer.protocol/1",
+            "parameterization": {"name": "mup", "base_width": 64},
+            "optimizer": {"name": "adamw"},
+            "train": {"batch": 1, "steps": 10, "schedule": "cosine"},
+        }
+    )
+    assert declared.hash == "a033c38b0ac31478"
 
 
 def test_a_base_plan_of_earlier_sweeps_is_read(header: SweepHeader) -> None:

@@ -44,6 +44,16 @@ def test_the_attention_scale_follows_the_parameterization_unless_given(
     assert load(tiny).attention_scale == "1/d_head"
 
 
+def test_wsd_decays_over_a_fifth_unless_said(tiny: dict[str, Any]) -> None:
+    tiny["train"]["schedule"] = "wsd"
+    found = load(tiny)
+    assert found.train.decay_fraction == 0.2
+    assert load(found.model_dump(mode="json", by_alias=True)) == found
+    assert "decay_fraction" in found.train.model_dump()
+    tiny["train"] |= {"steps": 20, "decay_fraction": "2^-2"}
+    assert load(tiny).train.decay_fraction == 0.25
+
+
 def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
     tiny["train"]["clip"] = None
     assert load(tiny).train.clip is None
@@ -73,6 +83,14 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
         ("data.source", "tex", r"data: .*'tex' .* expected tags: 'stdlib', 'text'"),
         ("data.source", "stdlib", r"data: unknown key 'path'"),
         ("train.warmup", 10, r"train: warmup must be below steps, found 10 of 10"),
+        ("train.decay_fraction", 0.5, r"train: decay_fraction: belongs to schedule wsd; leave"),
+        ("train", {"steps": 9, "schedule": "wsd", "decay_fraction": 1}, r"decay_fraction: .* less"),
+        (
+            "train",
+            {"steps": 10, "warmup": 5, "schedule": "wsd", "decay_fraction": 0.6},
+            r"decay_fraction 0.6: its 6 steps and a warmup of 5 do not fit into 10 steps",
+        ),
+        ("train.schedule", "wds", r"train.schedule: .*'constant' or 'wsd', found 'wds'"),
         ("train.z_loss", -1, r"train.z_loss: .* greater than or equal to 0"),
         ("train.steps", "ten", r"train.steps: expected a number such as .*found 'ten'"),
         ("optimizer.betas", [0.9, 1], r"optimizer.betas.1: Input should be less than 1"),

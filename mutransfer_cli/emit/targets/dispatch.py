@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mutransfer_cli.emit.recipe import Target, build_recipe
@@ -21,7 +21,9 @@ from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.records import BaseParameterRecord
 from mutransfer_cli.files.strict import nearest
+from mutransfer_cli.rules.plan import role_parameters
 
 
 @dataclass(frozen=True)
@@ -99,5 +101,17 @@ def _sheet(exponents: Exponents, asked: Target, to: str) -> Sheet:
     """By the proxies' own names for plain torch; else by role, those of a stock Llama."""
     if to == "pytorch" and (exponents.base_plan or exponents.protocol is None):
         return sheet_of(build_recipe(exponents, asked))
-    by_role = build_recipe(exponents.model_copy(update={"base_plan": ()}), asked)
-    return sheet_of(by_role, STOCK_ROLES)
+    stock = exponents.model_copy(update={"base_plan": stock_plan(exponents.base_plan)})
+    return sheet_of(build_recipe(stock, asked), STOCK_ROLES)
+
+
+def stock_plan(base_plan: Sequence[BaseParameterRecord]) -> tuple[BaseParameterRecord, ...]:
+    """One parameter a role, where the proxies' readout has an init of its own; else none, which is
+    as good."""
+    own = [p for p in base_plan if p.role == "readout" and (p.init_exponent or not p.init_std)]
+    if not own:
+        return ()
+    std = 1.0 if own[0].init_std else 0.0
+    init = {"init_std": std, "init_exponent": own[0].init_exponent}
+    roles = (BaseParameterRecord.of(parameter) for parameter in role_parameters())
+    return tuple(p.model_copy(update=init) if p.role == "readout" else p for p in roles)

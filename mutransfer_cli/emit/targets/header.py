@@ -36,6 +36,8 @@ def header_of(
     yield f"written for {capability.written_for}"
     for fact in capability.unverified:
         yield f"not verified: {fact}"
+    if capability.unverified and recipe.holds_for and recipe.holds_for.schedule == "wsd":
+        yield "not verified: its wsd schedule was read and not run"
     scope = f"{recipe.parameterization}, base width {recipe.base_width}"
     if recipe.scope == "global":
         scope = "one learning rate for all parameters"
@@ -65,6 +67,7 @@ def header_of(
         yield f"DROPPED, set it by hand: {item}"
     if recipe.holds_for is not None:
         held = recipe.holds_for.model_dump(exclude_none=True)
+        held |= held.pop("options", {})
         yield "holds for " + ", ".join(f"{key} {value}" for key, value in held.items())
     for warning in sheet.recipe.warnings:
         yield f"warning: {warning}"

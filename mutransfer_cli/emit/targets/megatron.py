@@ -196,10 +196,15 @@ def _flags(sheet: Sheet, values: Values, decay: float | None) -> list[tuple[str,
         flags.append(("--adam-eps", number(values.eps)))
     if held is not None and held.schedule is not None:
         flags += [
-            ("--lr-decay-style", held.schedule),
+            ("--lr-decay-style", "WSD" if held.decay_steps else held.schedule),
             ("--lr-warmup-iters", str(held.warmup)),
             ("--lr-warmup-init", number(0.0)),
         ]
+        if held.decay_steps:
+            flags += [
+                ("--lr-wsd-decay-style", "linear"),
+                ("--lr-wsd-decay-iters", str(held.decay_steps)),
+            ]
     if held is not None and held.clip is not None:
         flags.append(("--clip-grad", number(held.clip)))
     return flags

@@ -71,9 +71,11 @@ def _scheduler(sheet: Sheet) -> list[str]:
     held = sheet.holds_for
     if held is None or held.schedule is None:
         return []
+    wsd = [f"  wsd_decay_steps: {held.decay_steps}", "  lr_wsd_decay_style: linear"]
     return [
         "lr_scheduler:",
-        f"  lr_decay_style: {held.schedule}",
+        f"  lr_decay_style: {'WSD' if held.decay_steps else held.schedule}",
+        *(wsd if held.decay_steps else []),
         f"  lr_warmup_steps: {held.warmup}",
         "  init_lr: 0.0",
         "  min_lr: 0.0",

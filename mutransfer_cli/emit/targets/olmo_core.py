@@ -34,6 +34,7 @@ SCHEDULERS = {
     "linear": ("LinearWithWarmup", "alpha_f=0.0, "),
     "cosine": ("CosWithWarmup", "alpha_f=0.0, "),
     "constant": ("ConstantWithWarmup", ""),
+    "wsd": ("WSD", ""),
 }
 
 ROLE_OF = """
@@ -57,6 +58,8 @@ def write(sheet: Sheet) -> str:
     ]
     if schedule and held:
         name, floor = schedule
+        if held.decay_fraction:
+            floor = f"decay_fraction={number(held.decay_fraction)}, "
         parts.append(f"SCHEDULER = {name}(warmup={held.warmup}, {floor}warmup_min_lr=0.0)\n")
     if named:
         rows = [(glob, repr(role), "") for role in named for glob in GLOBS[role]]

@@ -121,5 +121,8 @@ def schedule_note(sheet: Sheet) -> list[str]:
     if held is None or held.schedule is None:
         return ["schedule: not known; use that of your runs, with a floor as a ratio, not a rate"]
     end = "held constant" if held.schedule == "constant" else f"{held.schedule} decay to zero"
+    if held.decay_steps:
+        last = f"in the last {held.decay_steps} ({held.decay_fraction:g} of all)"
+        end = f"held constant, {last} linear decay to zero"
     clip = f"gradients clipped at norm {held.clip:g}" if held.clip else "no gradient clipping known"
     return [f"schedule of the fit: warm-up {held.warmup} of {held.steps} steps, {end}; {clip}"]

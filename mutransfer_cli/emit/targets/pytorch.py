@@ -36,7 +36,7 @@ def init_(model):
     found = claimed(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(0.0, INIT_STD[found[name]])
+            parameter.normal_({mean}, INIT_STD[found[name]])
 '''
 
 OPTIMIZERS = '''
@@ -62,7 +62,9 @@ def write(sheet: Sheet) -> str:
         _multipliers(sheet),
     ]
     if named:
-        parts += [_stds(sheet), CLAIMED, OPTIMIZERS, INIT]
+        means = _means(sheet)
+        mean = "INIT_MEAN.get(found[name], 0.0)" if means else "0.0"
+        parts += [_stds(sheet), means, CLAIMED, OPTIMIZERS, INIT.format(mean=mean)]
     else:
         parts += [factor_table(sheet), CLAIMED, OPTIMIZERS, rescale_init(ROLES_BY_PATTERN)]
     return "".join(parts)
@@ -103,6 +105,17 @@ def _multipliers(sheet: Sheet) -> str:
         formula = f"{scale.formula} with d_head {scale.head_size}"
         text += f"attention_scale = {number(scale.value)}  # on q.k: {formula}\n"
     return text
+
+
+def _means(sheet: Sheet) -> str:
+    """Of those that are not drawn around 0: gains start at 1."""
+    rows = [
+        (parameter.pattern, number(parameter.init_mean), "")
+        for role in sheet.recipe.roles.values()
+        for parameter in role.parameters
+        if parameter.init_mean
+    ]
+    return table("INIT_MEAN", rows) if rows else ""
 
 
 def _stds(sheet: Sheet) -> str:

@@ -119,6 +119,8 @@ def _scheduler(sheet: Sheet) -> str:
     if held is None or held.schedule is None:
         return ""
     decay = "decay_ratio=0.0" if held.schedule == "constant" else f"decay_type={held.schedule!r}"
+    if held.decay_fraction:
+        decay = f"decay_ratio={number(held.decay_fraction)}, decay_type='linear'"
     return (
         "LR_SCHEDULER = LRSchedulersContainer.Config(\n"
         f"    warmup_steps={held.warmup}, {decay}, min_lr_factor={number(0.0)}\n)\n"

@@ -43,7 +43,12 @@ def set_attention_scale_(model):
         module.scaling = ATTENTION_SCALE
 '''
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant_with_warmup",
+    "wsd": "warmup_stable_decay",
+}
 
 
 def write(sheet: Sheet) -> str:
@@ -74,6 +79,9 @@ def _arguments(sheet: Sheet) -> str:
             ("lr_scheduler_type", repr(SCHEDULES[held.schedule]), ""),
             ("warmup_steps", str(held.warmup), ""),
         ]
+    if held is not None and held.decay_steps:
+        decay = {"num_decay_steps": held.decay_steps, "decay_type": "linear"}
+        rows.append(("lr_scheduler_kwargs", repr(decay), ""))
     if held is not None and held.clip is not None:
         rows.append(("max_grad_norm", number(held.clip), ""))
     return table("TRAINING_ARGUMENTS", rows, "for TrainingArguments(..., **TRAINING_ARGUMENTS)")
