@@ -69,8 +69,8 @@ def print_plan(document: dict[str, Any]) -> None:
     rows = [list(PLAN_COLUMNS)]
     for p in document["parameters"]:
         decay = p["weight_decay"]
+        around = f" at {p['init_mean']:g}" if p["init_mean"] else ""
         numbers = (
-            p["init_std"],
             p["multiplier"],
             p["lr"],
             decay["lr_coupled"],
@@ -78,7 +78,8 @@ def print_plan(document: dict[str, Any]) -> None:
             p["eps"],
         )
         shown = ("-" if number is None else f"{number:.4g}" for number in numbers)
-        rows.append([p["name"], p["role"], " x ".join(map(str, p["shape"])), *shown])
+        shape, init = " x ".join(map(str, p["shape"])), f"{p['init_std']:.4g}{around}"
+        rows.append([p["name"], p["role"], shape, init, *shown])
     _print_aligned(rows, to_the_left=2)
 
 

@@ -110,6 +110,7 @@ def plan_document(
                 "name": p.name,
                 "role": p.role,
                 "shape": list(p.shape),
+                "init_mean": p.init_mean,
                 "init_std": p.init_std,
                 "multiplier": p.multiplier,
                 "lr": p.lr,

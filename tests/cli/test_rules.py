@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.sweep.prepare import Sweep
+from tests.proxies.options import OPTIONS
 
 Run = Callable[..., Any]
 TABLE = ["rules", "--parameterization", "mup"]
 LIMIT = 0.4  # seconds
+WITH_GAINS = {
+    name for name, o in OPTIONS.items() if o.get("gains", "none") != "none" or "preset" in o
+}
 
 
 def exponents(run: Run, args: str) -> Any:
@@ -128,6 +132,22 @@ def test_the_plan_of_a_spec_is_what_the_engine_gets(
         )
         assert shown["weight_decay"]["lr_coupled"] == p.weight_decay
         assert shown["weight_decay"]["independent"] == pytest.approx(p.weight_decay * p.lr)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_the_built_in_model_has_a_plan(
+    run: Run, tiny: dict[str, Any], write_spec: Callable[[Any], Path], name: str
+) -> None:
+    tiny["model"] |= OPTIONS[name]
+    tiny["sweep"]["widths"] = [32]
+    result = run("rules", write_spec(tiny), "--width", 64)
+    assert result.exit_code == 0, result.stderr
+    assert "readout.weight" in result.stdout
+    gains = [line.split() for line in result.stdout.splitlines() if ".gain" in line]
+    assert bool(gains) == (name in WITH_GAINS)
+    for _, role, _, *init in gains:
+        assert role in ("vector", "scalar")
+        assert init[:3] == ["0", "at", "1"]
 
 
 def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:

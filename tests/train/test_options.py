@@ -114,6 +114,17 @@ def test_z_loss_is_trained_on_and_not_reported(train: Train) -> None:
     assert not torch.equal(plain[1], penalised[1])
 
 
+@pytest.mark.parametrize("name", ["many", "llama"])
+def test_bf16_autocast_trains_close_to_fp32(
+    name: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, _, _ = train(name)
+    monkeypatch.setitem(CASES, name, CASES[name] | {"train": {"precision": "bf16"}})
+    half, _, _ = train(name)
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half, full, rtol=2e-2, atol=0)
+
+
 def test_zeros_at_init(train: Train) -> None:
     _, first, _ = train("zero query")
     assert not first["blocks.0.attention.query.weight"].any()
