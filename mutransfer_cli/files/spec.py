@@ -53,6 +53,8 @@ def refuse_schedule(
     if decay_fraction is None:
         raise ValueError("decay_fraction: schedule wsd needs one; leave it out for 0.2")
     decay = decay_steps(steps, decay_fraction)
+    if not decay:
+        raise ValueError(f"decay_fraction {decay_fraction:g}: is less than a step of {steps}")
     if warmup + decay > steps:
         raise ValueError(
             f"decay_fraction {decay_fraction:g}: its {decay} steps and a warmup of {warmup} do not "

@@ -11,8 +11,8 @@ DECAY_FRACTION = 0.2  # where none is said
 
 
 def decay_steps(steps: int, decay_fraction: float) -> int:
-    """The last steps of a run, in which wsd decays; at least one."""
-    return max(1, round(decay_fraction * steps))
+    """The last steps of a run, in which wsd decays."""
+    return round(decay_fraction * steps)
 
 
 def schedule_factors(

@@ -90,6 +90,11 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
             {"steps": 10, "warmup": 5, "schedule": "wsd", "decay_fraction": 0.6},
             r"decay_fraction 0.6: its 6 steps and a warmup of 5 do not fit into 10 steps",
         ),
+        (
+            "train",
+            {"steps": 10, "schedule": "wsd", "decay_fraction": 0.01},
+            r"decay_fraction 0.01: is less than a step of 10",
+        ),
         ("train.schedule", "wds", r"train.schedule: .*'constant' or 'wsd', found 'wds'"),
         ("train.z_loss", -1, r"train.z_loss: .* greater than or equal to 0"),
         ("train.steps", "ten", r"train.steps: expected a number such as .*found 'ten'"),

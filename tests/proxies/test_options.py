@@ -267,12 +267,13 @@ def test_layernorm_gains_biases_and_learned_positions_are_torchs() -> None:
     torch.testing.assert_close(ours(TOKENS), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys() -> None:
+@pytest.mark.parametrize("of", ["query", "key"])
+def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(of: str) -> None:
     for options, blind in (({"qk_norm": True}, True), ({}, False)):
         built: Any = model({"kv_heads": 1} | options).double()
-        before = built(TOKENS)
+        before, attention = built(TOKENS), built.blocks[0].attention
         with torch.no_grad():
-            built.blocks[0].attention.query.weight.mul_(100)
+            (attention.query.weight if of == "query" else attention.kv.weight[:8]).mul_(100)
         assert torch.allclose(before, built(TOKENS), atol=1e-3) == blind
 
 

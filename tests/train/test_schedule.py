@@ -28,7 +28,6 @@ def test_factors(schedule: Any, warmup: int, factors: list[float]) -> None:
     [
         (0.4, 2, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]),
         (0.8, 2, [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
-        (0.01, 0, [1.0] * 10),  # one step, at the peak
         (None, 0, [1.0] * 9 + [0.5]),  # a fifth
     ],
 )
