@@ -19,6 +19,7 @@ from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.group_size import predicted_memory
 from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
+from tests.proxies.options import OPTIONS
 from tests.train.trained import train_all, train_jobs
 
 if not torch.cuda.is_available():
@@ -46,6 +47,23 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
     cuda = choose_device("cuda", "fp32")
     torch.testing.assert_close(
         losses(sweep, cuda, compiled), losses(sweep, CPU, compiled=False), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_so_it_does_with_every_option_of_the_built_in_model(
+    tiny: dict[str, Any], prepare: Prepare, name: str
+) -> None:
+    """In a graph, which none of them may break."""
+    tiny["model"] |= OPTIONS[name]
+    tiny["train"] |= {"z_loss": 1e-3}
+    tiny["sweep"] = {"widths": [32], "axes": {"lr": [2**-9, 2**-7]}}
+    sweep = prepare(tiny)
+    torch.testing.assert_close(
+        losses(sweep, choose_device("cuda", "fp32"), compiled=False),
+        losses(sweep, CPU, compiled=False),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
