@@ -81,7 +81,7 @@ def transfer(
     said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
-    from mutransfer_cli.emit.recipe import Target
+    from mutransfer_cli.emit.target import Target
     from mutransfer_cli.emit.targets.dispatch import emit
     from mutransfer_cli.files.exponents import Exponents
     from mutransfer_cli.files.strict import validated

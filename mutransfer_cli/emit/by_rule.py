@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mutransfer_cli.emit.roles import role_recipe
+from mutransfer_cli.emit.roles import Basis, Ruled, role_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.model import attention_factor
@@ -16,7 +17,8 @@ from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,
-    PlannedParameter,
+    TargetModel,
+    fan_in_growth,
     parameter_exponents,
     role_parameters,
 )
@@ -28,46 +30,49 @@ PER_ROLE = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, give
 def rule_part(
     exponents: Exponents,
     protocol: Protocol | DeclaredProtocol,
-    width: int,
+    target: Target,
     fitted: Mapping[AxisName, Quantity],
     base_weight_decay: WeightDecay,
-    folded: bool,
 ) -> dict[str, Any]:
     """The fields of a recipe that follow from the rule; without a base plan roles stand alone."""
-    section, rule = protocol.parameterization, replace(protocol.rule, folded=folded)
-    base_plan = [record.parameter() for record in exponents.base_plan] or role_parameters()
+    section, rule = protocol.parameterization, replace(protocol.rule, folded=target.folded)
+    width_mult, model = target.width / section.base_width, target.model
+    own_names = model.base_plan if model else [r.parameter() for r in exponents.base_plan]
+    base_plan, shapes = own_names or role_parameters(), (model.shapes or None) if model else None
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
-    exponents_of = {p.role: parameter_exponents(rule, p) for p in reversed(base_plan)}
-    by_role: dict[Role, list[PlannedParameter]] = {}
-    for planned in section.plan(protocol.optimizer, base_plan, width, values, folded):
-        by_role.setdefault(planned.role, []).append(planned)
-    width_mult, has_model = width / section.base_width, bool(exponents.base_plan)
+    planned = section.plan(
+        protocol.optimizer, base_plan, target.width, values, target.folded, shapes
+    )
+    by_role: dict[Role, list[Ruled]] = {}
+    for base, parameter in zip(base_plan, planned, strict=True):
+        growth = fan_in_growth(base, parameter.shape) if shapes else None
+        x = parameter_exponents(rule, base)
+        ruled = Ruled(parameter, x, width_mult if growth is None else growth)
+        by_role.setdefault(parameter.role, []).append(ruled)
+    basis = Basis(protocol.optimizer, rule, fitted, width_mult)
     return {
         "scope": "per_role",
         "base_width": section.base_width,
         "parameterization": section.name,
         "optimizer": protocol.optimizer.model_dump(exclude=PER_ROLE),
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
-        "attention_scale": _attention_scale(protocol),
+        "attention_scale": _attention_scale(protocol, model),
         "roles": {
-            role: role_recipe(
-                protocol.optimizer,
-                rule,
-                exponents_of[role],
-                parameters,
-                fitted,
-                width_mult,
-                has_model,
-            )
+            role: role_recipe(basis, parameters, bool(own_names))
             for role, parameters in by_role.items()
         },
         "holds_for": holds_for(protocol),
     }
 
 
-def _attention_scale(protocol: Protocol | DeclaredProtocol) -> AttentionScaleValue | None:
+def _attention_scale(
+    protocol: Protocol | DeclaredProtocol, model: TargetModel | None
+) -> AttentionScaleValue | None:
+    """By the proxies' formula for the target's heads, where they are known, else for theirs."""
     formula, head_size = protocol.model.attention_scale, protocol.model.head_size
+    if model is not None:
+        head_size = model.facts.get("head_size") or head_size
     if formula is None or head_size is None:
         return None
     return AttentionScaleValue(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of
-from mutransfer_cli.emit.recipe import Target, build_recipe, fitted_at
+from mutransfer_cli.emit.recipe import build_recipe, fitted_at
 from mutransfer_cli.emit.roles import name_pattern
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.emit.targets import (
     megatron,
     nemo_automodel,
@@ -16,7 +17,7 @@ from mutransfer_cli.emit.targets import (
 )
 from mutransfer_cli.emit.targets.capability import Capability, losses, refuse_optimizer
 from mutransfer_cli.emit.targets.header import header_of
-from mutransfer_cli.emit.targets.sheet import STOCK_ROLES, Sheet, sheet_of
+from mutransfer_cli.emit.targets.sheet import STOCK_ROLES, Sheet, fold_attention, sheet_of
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
@@ -78,13 +79,15 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
         return Emitted(dump(recipe, to == "json"), recipe)
     found = FORMATS[to]
     capability = found.capability
-    unfolded = sheet = _sheet(exponents, asked, to)
+    unfolded = sheet = _sheet(exponents, asked, capability)
     refuse_optimizer(capability, sheet)
     scaled_there, folded = found.scales_itself(sheet), asked.folded
     if scaled_there:
         capability = replace(capability, multipliers=True)
     if not capability.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
-        sheet, folded = _sheet(exponents, replace(asked, folded=True), to), True
+        sheet, folded = _sheet(exponents, replace(asked, folded=True), capability), True
+    if capability.folds_attention:
+        sheet = fold_attention(sheet)
     dropped = tuple(losses(capability, sheet, unfolded))
     if dropped and not allow_lossy:
         raise NotExpressible(
@@ -95,9 +98,19 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     return Emitted(found.write(replace(sheet, header=header)), sheet.recipe, dropped)
 
 
-def _sheet(exponents: Exponents, asked: Target, to: str) -> Sheet:
-    """By the proxies' own names for plain torch; else by role, those of a stock Llama."""
-    if to == "pytorch" and (exponents.base_plan or exponents.protocol is None):
+def _sheet(exponents: Exponents, asked: Target, capability: Capability) -> Sheet:
+    """By the names of a given model, or for plain torch the proxies' own; else by role, those of a
+    stock Llama."""
+    to, model = capability.name, asked.model
+    proxies = to == "pytorch" and bool(exponents.base_plan or exponents.protocol is None)
+    if (capability.any_names and model is not None) or (model is None and proxies):
         return sheet_of(build_recipe(exponents, asked))
+    if model is not None:
+        if not model.is_llama:
+            raise NotExpressible(
+                f"--to {to} is written for the names of its own Llama; give --width in place of "
+                "--model, or take --to pytorch"
+            )
+        asked = replace(asked, model=replace(model, base_plan=(), shapes={}))
     by_role = build_recipe(exponents.model_copy(update={"base_plan": ()}), asked)
     return sheet_of(by_role, STOCK_ROLES)

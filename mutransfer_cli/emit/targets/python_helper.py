@@ -50,6 +50,17 @@ def param_groups(model):
     return [{"params": groups[role], "role": role, **GROUPS[role]} for role in GROUPS]
 '''
 
+INIT = '''
+
+def init_(model):
+    """Normal values at this width, around 1 for gains."""
+    found = claimed(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            mean, std = INIT[found[name]]
+            parameter.normal_(mean, std)
+'''
+
 RESCALE_INIT = '''
 
 def init_(model):
@@ -92,6 +103,19 @@ def group_table(sheet: Sheet, more: Mapping[str, str] | None = None) -> str:
         for role, v in sheet.values.items()
     ]
     return table("GROUPS", rows, "learning rates are peaks of the schedule")
+
+
+def own_patterns(sheet: Sheet) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(p.pattern for p in found) for key, found in sheet.patterns.items()}
+
+
+def init_table(sheet: Sheet) -> str:
+    rows = [
+        (p.pattern, f"({number(p.init_mean)}, {number(p.init_std.value)})", "")
+        for found in sheet.patterns.values()
+        for p in found
+    ]
+    return table("INIT", rows, "mean and std")
 
 
 def factor_table(sheet: Sheet, own: Mapping[str, float] | None = None) -> str:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.proxies.transformer import Transformer
 from tests.emit.targets.conftest import WIDTH, Document, executed, written
