@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "train": {"rules", "files", "data", "proxies", "optim", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "train"},
     "apply": {"rules", "files"},
-    "cli": {"rules", "files", "fit", "emit", "sweep", "train"},
+    "cli": {"rules", "files", "fit", "emit", "proxies", "sweep", "train"},
 }
 TORCH_FREE = {"rules", "files", "fit", "emit"}
 

@@ -31,8 +31,12 @@ def refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
     return roles
 
 
+def is_factory(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+
+
 def refuse_other_names(factory: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", factory):
+    if not is_factory(factory):
         raise ValueError(f"expected package.module:function, found {factory!r}")
     return factory
 
@@ -200,15 +204,16 @@ class HfProtocol(Strict):
         return str(self.hf["model_type"])
 
     @property
+    def width(self) -> int | None:
+        return self._count("hidden_size", "n_embd")
+
+    @property
     def depth(self) -> int | None:
         return self._count("num_hidden_layers", "n_layer")
 
     @property
     def head_size(self) -> int | None:
-        hidden, heads = (
-            self._count("hidden_size", "n_embd"),
-            self._count("num_attention_heads", "n_head"),
-        )
+        hidden, heads = self.width, self._count("num_attention_heads", "n_head")
         return self._count("head_dim") or (hidden // heads if hidden and heads else None)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.model import FactorySpec, HfSpec, is_factory
 from mutransfer_cli.files.records import TRIAL_SCHEMA, Records, parse_records
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import nearest, validated
@@ -88,6 +89,27 @@ def load_spec(name: str) -> tuple[SweepSpec, Path]:
     """A spec by path, or by the name of a shipped one, and the file it came from."""
     path = _find_spec(name)
     return validated(SweepSpec, load_yaml(read_text(path), str(path)), str(path)), path
+
+
+def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
+    """A model by its config.json, its `package.module:function`, or a YAML file that holds the
+    `model` of a spec; with the folder that its paths count from.
+
+    Raises:
+        InputError: none of these.
+    """
+    path = Path(name)
+    if not path.exists() and is_factory(name):
+        return FactorySpec(factory=name), Path()
+    found = load_yaml(read_text(path), name)
+    if isinstance(found, dict) and "model_type" in found:
+        return HfSpec(hf=path.name), path.parent
+    if not isinstance(found, dict) or not {"factory", "hf"} & found.keys():
+        raise InputError(
+            f"{name}: is neither a config.json of a causal LM nor a `model` with factory or hf"
+        )
+    kind: type[FactorySpec | HfSpec] = FactorySpec if "factory" in found else HfSpec
+    return validated(kind, found, name), path.parent
 
 
 def _find_spec(name: str) -> Path:
