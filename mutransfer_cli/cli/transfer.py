@@ -55,11 +55,14 @@ def transfer(
         str | None, typer.Option(help="Which group, of exponents fitted with --by.")
     ] = None,
     folded: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--fold", help="Move multipliers into init, lr, decay and eps: no change of the model."
+            "--fold/--no-fold",
+            help="Move multipliers into init, lr, decay and eps: no change of the model. Default: "
+            "where that is exact (without clipping by the global norm).",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     to: Annotated[
         str,
         typer.Option(

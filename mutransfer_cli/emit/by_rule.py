@@ -35,15 +35,13 @@ def rule_part(
     base_weight_decay: WeightDecay,
 ) -> dict[str, Any]:
     """The fields of a recipe that follow from the rule; without a base plan roles stand alone."""
-    section, rule = protocol.parameterization, replace(protocol.rule, folded=target.folded)
+    section, rule = protocol.parameterization, replace(protocol.rule, folded=bool(target.folded))
     width_mult, model = target.width / section.base_width, target.model
     own_names = model.base_plan if model else [r.parameter() for r in exponents.base_plan]
     base_plan, shapes = own_names or role_parameters(), (model.shapes or None) if model else None
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
-    planned = section.plan(
-        protocol.optimizer, base_plan, target.width, values, target.folded, shapes
-    )
+    planned = section.plan(protocol.optimizer, base_plan, target.width, values, rule.folded, shapes)
     by_role: dict[Role, list[Ruled]] = {}
     for base, parameter in zip(base_plan, planned, strict=True):
         growth = fan_in_growth(base, parameter.shape) if shapes else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mutransfer_cli import __version__
@@ -23,7 +24,7 @@ from mutransfer_cli.files.recipe import (
 )
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.strict import nearest, validated
-from mutransfer_cli.rules.folding import folding_limits
+from mutransfer_cli.rules.folding import folding_limits, folds_exactly
 from mutransfer_cli.rules.plan import AxisName
 
 FAR = 8  # times the largest swept width
@@ -39,6 +40,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         InsufficientEvidence: an axis without a usable fit.
         InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
     """
+    target = replace(target, folded=is_folded(exponents, target))
     found = usable_group(exponents, target.group)
     axes, width, protocol = found.axes, target.width, exponents.protocol
     fitted = {name: fitted_at(name, axis, width) for name, axis in axes.items()}
@@ -83,6 +85,14 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             trials=sum(exponents.trials.values()),
         ),
     )
+
+
+def is_folded(exponents: Exponents, target: Target) -> bool:
+    """As asked; else where it is exact. A declared protocol may leave clipping unsaid."""
+    protocol = exponents.protocol
+    if target.folded is not None or not isinstance(protocol, Protocol):
+        return bool(target.folded)
+    return folds_exactly(protocol.rule, clip=protocol.train.clip is not None)
 
 
 def usable_group(exponents: Exponents, name: str | None) -> Group:

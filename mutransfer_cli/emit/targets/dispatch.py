@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.recipe import build_recipe, is_folded
 from mutransfer_cli.emit.target import Target
 from mutransfer_cli.emit.targets import (
     megatron,
@@ -74,6 +74,7 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     if to not in (*PLAIN, *FORMATS):
         known = (*PLAIN, *FORMATS)
         raise InputError(f"--to {to}: unknown{nearest(to, known)}; formats: {', '.join(known)}")
+    asked = replace(asked, folded=is_folded(exponents, asked))
     recipe = build_recipe(exponents, asked)
     if to in PLAIN:
         return Emitted(dump(recipe, to == "json"), recipe)
@@ -81,7 +82,7 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     capability = found.capability
     unfolded = sheet = _sheet(exponents, asked, capability)
     refuse_optimizer(capability, sheet)
-    scaled_there, folded = found.scales_itself(sheet), asked.folded
+    scaled_there, folded = found.scales_itself(sheet), bool(asked.folded)
     if scaled_there:
         capability = replace(capability, multipliers=True)
     if not capability.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
