@@ -148,7 +148,10 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
         ("--parameterization mup --optimizer adam --epsilon none", r"adam divides by sqrt\(v\)"),
         ("--parameterization mup --lr-adjustment original", "is Muon's, adamw has none"),
         ("", "give --parameterization for the exponents of a rule, or a SPEC and --width"),
-        ("--parameterization mup --width 64", "--width and --lr belong to the plan of a SPEC"),
+        (
+            "--parameterization mup --width 64",
+            "--width, --lr and --variant belong to the plan of a SPEC",
+        ),
         ("quickstart", "--width is missing"),
         ("quickstart --width 40", "--width: found 40, which model.head_size 16 does not divide"),
         ("quickstart --width 64 --lr -1", "--lr -1: must be positive"),
