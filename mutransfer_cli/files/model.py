@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+)
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import Count, Strict
-from mutransfer_cli.files.yaml_io import read_text
+from mutransfer_cli.files.strict import Count, Strict, parse_number
+from mutransfer_cli.files.yaml_io import Unquoted, read_text
 from mutransfer_cli.rules.roles import Role
 
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
@@ -39,6 +48,19 @@ def refuse_other_names(factory: str) -> str:
     if not is_factory(factory):
         raise ValueError(f"expected package.module:function, found {factory!r}")
     return factory
+
+
+def with_numbers(value: Any) -> Any:
+    """Numbers as people write them become numbers, at any depth; 2^16 a whole one."""
+    if isinstance(value, dict):
+        return {key: with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(item) for item in value]
+    number = parse_number(value) if isinstance(value, Unquoted) else value
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError(f"expected a finite number, found {value!r}")
+    whole = isinstance(value, Unquoted) and "^" in value and number.is_integer()
+    return int(number) if whole else number
 
 
 Roles = Annotated[dict[str, Role], AfterValidator(refuse_bad_patterns)]
@@ -88,13 +110,15 @@ class FactorySpec(Strict):
 
     Attributes:
         factory: `package.module:function`; its import runs the user's code.
-        args: further arguments of the function.
+        args: further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted.
         roles: roles of parameters by a regular expression of the whole name, where they are not
             those that the tool would find.
     """
 
     factory: FactoryName
-    args: dict[str, JsonValue] = Field(default_factory=dict)
+    args: Annotated[dict[str, JsonValue], BeforeValidator(with_numbers)] = Field(
+        default_factory=dict
+    )
     roles: Roles = Field(default_factory=dict)
 
 
