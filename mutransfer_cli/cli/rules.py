@@ -61,7 +61,10 @@ def rules(
         LrAdjustment | None, typer.Option(help="Muon's factor by shape.", show_default=False)
     ] = None,
     folded: Annotated[
-        bool, typer.Option("--fold", help="Move multipliers into init, lr, decay and eps.")
+        bool,
+        typer.Option(
+            "--fold", "--fold-multipliers", help="Move multipliers into init, lr, decay and eps."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:

@@ -58,6 +58,7 @@ def transfer(
         bool | None,
         typer.Option(
             "--fold/--no-fold",
+            "--fold-multipliers",
             help="Move multipliers into init, lr, decay and eps: no change of the model. Default: "
             "where that is exact (without clipping by the global norm).",
             show_default=False,

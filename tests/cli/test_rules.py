@@ -105,6 +105,12 @@ def test_the_table_holds_fractions_and_sources(run: Run) -> None:
     assert "not exact: readout needs an eps of its own, width_mult^1/2 times" in result.stdout
 
 
+def test_folding_has_two_names(run: Run) -> None:
+    folded = exponents(run, "--parameterization mup --fold")
+    assert exponents(run, "--parameterization mup --fold-multipliers") == folded
+    assert folded["roles"]["readout"]["multiplier"] == 0
+
+
 def test_the_plan_of_a_spec_is_what_the_engine_gets(
     run: Run,
     tiny: dict[str, Any],
