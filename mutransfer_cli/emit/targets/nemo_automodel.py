@@ -60,7 +60,7 @@ def _override(sheet: Sheet, role: str, values: Values) -> list[str]:
     rest = sheet.rest
     wd_mult = (values.weight_decay or 0.0) / rest.weight_decay if rest.weight_decay else 0.0
     return [
-        f"  # {role}: lr {number(values.lr)} = {ratio(sheet, values)}; {decay_note(values)}",
+        f"  # {role}: lr {values.lr:.6g} = {ratio(sheet, values)}; {decay_note(values)}",
         f"  - pattern: {json.dumps(_pattern(sheet, role))}",
         f"    lr_mult: {number(values.lr / rest.lr)}",
         f"    wd_mult: {number(wd_mult)}",
