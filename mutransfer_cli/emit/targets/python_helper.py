@@ -27,11 +27,14 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 
 def claimed(model):
-    """The pattern of every parameter; each must have one, and each pattern a parameter."""
+    """The pattern of every parameter; each must have one, and each pattern a parameter. Frozen
+    ones may have none and keep their values."""
     found = {}
-    for name, _ in model.named_parameters():
+    for name, parameter in model.named_parameters():
         bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         hits = [p for p in PATTERNS if re.search(p, name) or re.search(p, bare)]
+        if not hits and not parameter.requires_grad:
+            continue
         if len(hits) != 1:
             raise ValueError(f"{name}: claimed by {len(hits)} patterns {hits}; correct PATTERNS")
         found[name] = hits[0]
@@ -57,8 +60,9 @@ def init_(model):
     found = claimed(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            mean, std = INIT[found[name]]
-            parameter.normal_(mean, std)
+            if name in found:
+                mean, std = INIT[found[name]]
+                parameter.normal_(mean, std)
 '''
 
 RESCALE_INIT = '''
@@ -68,7 +72,8 @@ def init_(model):
     roles = {roles}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(INIT_FACTORS[roles[name]])
+            if name in roles:
+                parameter.mul_(INIT_FACTORS[roles[name]])
 '''
 
 
