@@ -141,7 +141,9 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-def check_quickstart(run: Run, folder: Path, name: str, expected: float, within: float) -> None:
+def check_quickstart(
+    run: Run, folder: Path, name: str, expected: float, within: float, wide: float = 0.6
+) -> None:
     """Runs a quickstart and holds it against its promise and against the README's picture."""
     assert run("sweep-proxy", name, "-o", folder).exit_code == 0
     fitted = run("fit-exponents", folder)
@@ -149,10 +151,10 @@ def check_quickstart(run: Run, folder: Path, name: str, expected: float, within:
     value, low, high = (float(x) for x in EXPONENT.findall(fitted.stderr)[0])
     assert abs(value - expected) <= within
     assert low < value < high
-    assert high - low <= 0.6
+    assert high - low <= wide
     shown, _, _ = (float(x) for x in EXPONENT.findall(block_after(name))[0])
     assert abs(value - shown) <= 0.15
-    bowls = [line.split()[0] for line in block_after(name).splitlines()[2:8]]
+    bowls = [line.split()[0] for line in block_after(name).splitlines()[2:-1]]
     assert bowls == [str(width) for width in load_spec(name)[0].sweep.widths]
 
 
@@ -166,3 +168,9 @@ def test_mup_transfers_on_real_text(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_global_rate_falls_as_one_over_width(run: Run, tmp_path: Path) -> None:
     check_quickstart(run, tmp_path, "quickstart-standard", expected=-1.0, within=0.25)
+
+
+@pytest.mark.slow
+def test_a_llama_transfers_under_mup(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    check_quickstart(run, tmp_path, "hf-llama-tiny", expected=0.0, within=0.25, wide=1.2)

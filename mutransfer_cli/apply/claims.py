@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.recipe import OwnValues
 from mutransfer_cli.rules.roles import Role
 
 # put into names by torch.compile, FSDP and activation checkpointing; nobody calls a module so
@@ -20,11 +21,17 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class RolePattern:
-    """A regex for whole names, the role it gives, and the init std; None where not known."""
+    """A regex for whole names and what it gives.
+
+    Attributes:
+        init_std: None where it is not known.
+        own: in place of the role's values.
+    """
 
     role: Role
     regex: str
     init_std: float | None
+    own: OwnValues | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +115,7 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern], where: str) -> list
         if not found:
             unclaimed.append(bare(names[0]))
             continue
-        if len({(pattern.role, pattern.init_std) for pattern in found}) > 1:
+        if len({(pattern.role, pattern.init_std, pattern.own) for pattern in found}) > 1:
             raise InputError(_tied(found, where))
         pattern, name = next(iter(found.items()))
         claimed.append(Claimed(tensor, name, tuple(names), pattern))

@@ -65,7 +65,7 @@ def _text_of(source: str | os.PathLike[str] | IO[Any]) -> tuple[str, str]:
 
 def _own_patterns(recipe: Recipe) -> tuple[RolePattern, ...]:
     return tuple(
-        RolePattern(role, parameters.pattern, parameters.init_std.value)
+        RolePattern(role, parameters.pattern, parameters.init_std.value, parameters.own)
         for role, values in recipe.roles.items()
         for parameters in values.parameters
     )

@@ -77,17 +77,18 @@ def _role_target(
     convention: DecayConvention | None,
     where: str,
 ) -> TargetParameter:
-    values = recipe.roles[pattern.role]
+    of_role = recipe.roles[pattern.role]
+    values = pattern.own or of_role
     lr = values.lr.value
     return TargetParameter(
         name=claimed.name,
         role=pattern.role,
         shape=tuple(claimed.tensor.shape),
-        optimizer=values.optimizer,
+        optimizer=of_role.optimizer,
         lr=lr,
         weight_decay=_coupled(values.weight_decay, lr, convention, where),
         eps=values.eps.value if values.eps else None,
-        betas=values.betas.value if values.betas else None,
+        betas=of_role.betas.value if of_role.betas else None,
         init_std=pattern.init_std,
         multiplier=values.multiplier.value,
     )

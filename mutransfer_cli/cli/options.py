@@ -10,4 +10,8 @@ import typer
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Which of the spec's variants, such as cpu.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]

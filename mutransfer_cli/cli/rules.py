@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.options import Variant
 from mutransfer_cli.emit.rules import plan_document, rule_document, rule_settings
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.alignment import ALIGNMENTS, Alignment
@@ -27,6 +28,7 @@ def rules(
             show_default=False,
         ),
     ] = None,
+    variant: Variant = None,
     width: Annotated[
         int | None, typer.Option(min=1, help="Width of the plan.", show_default=False)
     ] = None,
@@ -59,7 +61,10 @@ def rules(
         LrAdjustment | None, typer.Option(help="Muon's factor by shape.", show_default=False)
     ] = None,
     folded: Annotated[
-        bool, typer.Option("--fold", help="Move multipliers into init, lr, decay and eps.")
+        bool,
+        typer.Option(
+            "--fold", "--fold-multipliers", help="Move multipliers into init, lr, decay and eps."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
@@ -72,14 +77,16 @@ def rules(
         if width is None:
             raise InputError("--width is missing: give the width of the plan")
         _refuse_rule_options(context)
-        _print_plan(spec, width, lr, folded, as_json)
+        _print_plan(spec, variant, width, lr, folded, as_json)
         return
     if parameterization is None:
         raise InputError(
             "give --parameterization for the exponents of a rule, or a SPEC and --width for a plan"
         )
-    if width is not None or lr is not None:
-        raise InputError("--width and --lr belong to the plan of a SPEC; give one, or leave them")
+    if width is not None or lr is not None or variant is not None:
+        raise InputError(
+            "--width, --lr and --variant belong to the plan of a SPEC; give one, or leave them"
+        )
     rule = Rule(
         parameterization=parameterization,
         optimizer=optimizer,
@@ -100,12 +107,14 @@ def rules(
     print_rule(rule)
 
 
-def _print_plan(spec: str, width: int, lr: float | None, folded: bool, as_json: bool) -> None:
+def _print_plan(
+    spec: str, variant: str | None, width: int, lr: float | None, folded: bool, as_json: bool
+) -> None:
     from mutransfer_cli.cli.rule_tables import print_plan
     from mutransfer_cli.files.sources import load_spec
     from mutransfer_cli.sweep.prepare import spec_plan
 
-    loaded, path = load_spec(spec)
+    loaded, path = load_spec(spec, variant)
     try:
         loaded.refuse_width("--width", width)
     except ValueError as error:
@@ -125,7 +134,7 @@ def _print_plan(spec: str, width: int, lr: float | None, folded: bool, as_json: 
 
 def _refuse_rule_options(context: typer.Context) -> None:
     """With a spec the rule is the spec's: an option beside it would be ignored."""
-    free = {"spec", "width", "lr", "folded", "as_json"}
+    free = {"spec", "variant", "width", "lr", "folded", "as_json"}
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in free and source is not None and source.name == "COMMANDLINE":

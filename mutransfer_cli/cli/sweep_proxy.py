@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.options import Variant
 from mutransfer_cli.cli.ray_options import (
     Address,
     Engine,
@@ -55,6 +56,7 @@ def sweep_proxy(
     spec: Annotated[
         str, typer.Argument(help="Sweep spec: a YAML file, or the name of a shipped one.")
     ],
+    variant: Variant = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -100,7 +102,7 @@ def sweep_proxy(
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
     cluster = ray_options(engine, address, num_gpus, worker_timeout)
-    loaded, path = load_spec(spec)
+    loaded, path = load_spec(spec, variant)
     settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
     go: Callable[[Sweep, Path], None]
     if dry_run:
@@ -112,7 +114,9 @@ def sweep_proxy(
     sweep = Sweep.prepare(loaded, path.parent, note)
     if sweep.corpus.note:
         note(sweep.corpus.note)
-    name = path.stem
+    name = path.stem if Path(spec).is_file() else spec
+    if variant is not None:
+        name += f"-{variant}"
     if shard is not None:
         part, parts = _parse_shard(shard)
         sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"

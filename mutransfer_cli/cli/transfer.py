@@ -13,16 +13,25 @@ from mutransfer_cli.errors import InputError
 
 
 def transfer(
-    width: Annotated[
-        int,
-        typer.Option(
-            "--width", min=1, max=2**53, help="Width of the target model.", show_default=False
-        ),
-    ],
     exponents: Annotated[
         Path | None,
         typer.Argument(
             help="Exponents file, or - for stdin. Default: stdin when piped.", show_default=False
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            "--width", min=1, max=2**53, help="Width of the target model.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="The target itself: its config.json, package.module:function (with --width; runs "
+            "that code), or a YAML file with the model of a spec. The recipe then has its names.",
+            show_default=False,
         ),
     ] = None,
     target: Annotated[
@@ -46,11 +55,15 @@ def transfer(
         str | None, typer.Option(help="Which group, of exponents fitted with --by.")
     ] = None,
     folded: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--fold", help="Move multipliers into init, lr, decay and eps: no change of the model."
+            "--fold/--no-fold",
+            "--fold-multipliers",
+            help="Move multipliers into init, lr, decay and eps: no change of the model. Default: "
+            "where that is exact (without clipping by the global norm).",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     to: Annotated[
         str,
         typer.Option(
@@ -78,10 +91,13 @@ def transfer(
         raise InputError(f"--loss-per-doubling {loss_per_doubling:g}: expected positive nats")
     if as_json and to not in ("yaml", "json"):
         raise InputError(f"--json: --to {to} is no JSON; leave one of them out")
+    if width is None and model is None:
+        raise InputError("--width is missing: give the target's width, or the target with --model")
     said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
-    from mutransfer_cli.emit.recipe import Target
+    from mutransfer_cli.emit.recipe import usable_group
+    from mutransfer_cli.emit.target import Target
     from mutransfer_cli.emit.targets.dispatch import emit
     from mutransfer_cli.files.exponents import Exponents
     from mutransfer_cli.files.strict import validated
@@ -89,7 +105,13 @@ def transfer(
 
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
-    asked = Target(width, said, folded, loss_per_doubling, group)
+    read = None
+    if model is not None:
+        from mutransfer_cli.proxies.target import read_target
+
+        usable_group(document, group)
+        read = read_target(model, width, said, document, note)
+    asked = Target(read.width if read else width or 0, said, folded, loss_per_doubling, group, read)
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
     for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")

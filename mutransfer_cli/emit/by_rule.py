@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mutransfer_cli.emit.roles import role_recipe
+from mutransfer_cli.emit.roles import Basis, Ruled, role_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.optimizers import OptimizerSpec
@@ -16,7 +17,8 @@ from mutransfer_cli.files.transformer import ModelProtocol, attention_factor
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,
-    PlannedParameter,
+    BaseParameter,
+    fan_in_growth,
     parameter_exponents,
     role_parameters,
 )
@@ -28,51 +30,68 @@ PER_ROLE = {"weight_decay", "lr_mult", "betas", "eps"}  # of the optimizer, give
 def rule_part(
     exponents: Exponents,
     protocol: Protocol | DeclaredProtocol,
-    width: int,
+    target: Target,
     fitted: Mapping[AxisName, Quantity],
     base_weight_decay: WeightDecay,
-    folded: bool,
 ) -> dict[str, Any]:
     """The fields of a recipe that follow from the rule; without a base plan roles stand alone."""
-    section, rule = protocol.parameterization, replace(protocol.rule, folded=folded)
-    base_plan = [record.parameter() for record in exponents.base_plan] or role_parameters()
+    section, rule = protocol.parameterization, replace(protocol.rule, folded=bool(target.folded))
+    width_mult, model = target.width / section.base_width, target.model
+    proxies = [record.parameter() for record in exponents.base_plan]
+    own_names = () if target.by_role else model.base_plan if model else proxies
+    base_plan = with_readout_of(proxies, own_names or role_parameters())
+    shapes = model.shapes if model and own_names else None
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
-    exponents_of = {p.role: parameter_exponents(rule, p) for p in reversed(base_plan)}
-    by_role: dict[Role, list[PlannedParameter]] = {}
-    for planned in section.plan(protocol.optimizer, base_plan, width, values, folded):
-        by_role.setdefault(planned.role, []).append(planned)
-    width_mult, has_model = width / section.base_width, bool(exponents.base_plan)
+    planned = section.plan(protocol.optimizer, base_plan, target.width, values, rule.folded, shapes)
+    by_role: dict[Role, list[Ruled]] = {}
+    for base, parameter in zip(base_plan, planned, strict=True):
+        growth = fan_in_growth(base, parameter.shape) if shapes else None
+        x = parameter_exponents(rule, base)
+        ruled = Ruled(parameter, x, width_mult if growth is None else growth)
+        by_role.setdefault(parameter.role, []).append(ruled)
+    basis = Basis(protocol.optimizer, rule, fitted, width_mult)
     return {
         "scope": "per_role",
         "base_width": section.base_width,
         "parameterization": section.name,
         "optimizer": protocol.optimizer.model_dump(exclude=PER_ROLE),
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
-        "attention_scale": _attention_scale(protocol, width),
+        "attention_scale": _attention_scale(protocol, target),
         "roles": {
-            role: role_recipe(
-                protocol.optimizer,
-                rule,
-                exponents_of[role],
-                parameters,
-                fitted,
-                width_mult,
-                has_model,
-            )
+            role: role_recipe(basis, parameters, bool(own_names))
             for role, parameters in by_role.items()
         },
         "holds_for": holds_for(protocol),
     }
 
 
+def with_readout_of(
+    proxies: Sequence[BaseParameter], base_plan: Sequence[BaseParameter]
+) -> tuple[BaseParameter, ...]:
+    """A base plan whose readout starts as the proxies' does, where that is not by the rule."""
+    readout = next((p for p in proxies if p.role == "readout"), None)
+    if readout is None or (readout.init_exponent is None and readout.init_std):
+        return tuple(base_plan)
+    exponent, share = readout.init_exponent, 1.0 if readout.init_std else 0.0
+    return tuple(
+        replace(p, init_exponent=exponent, init_std=share * p.init_std)
+        if p.role == "readout"
+        else p
+        for p in base_plan
+    )
+
+
 def _attention_scale(
-    protocol: Protocol | DeclaredProtocol, width: int
+    protocol: Protocol | DeclaredProtocol, target: Target
 ) -> AttentionScaleValue | None:
-    model = protocol.model
-    formula, head_size = model.attention_scale, model.head_size
-    if isinstance(model, ModelProtocol) and model.heads and width % model.heads == 0:
-        head_size = model.head_size_at(width)
+    """By the proxies' formula for the target's heads, where they are known, else for theirs."""
+    model, formula = protocol.model, protocol.model.attention_scale
+    head_size = target.model.facts.get("head_size") if target.model else None
+    if head_size is None:
+        head_size = model.head_size
+        if isinstance(model, ModelProtocol) and model.heads and target.width % model.heads == 0:
+            head_size = model.head_size_at(target.width)
     if formula is None or head_size is None:
         return None
     return AttentionScaleValue(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mutransfer_cli import __version__
 from mutransfer_cli.emit.by_rule import holds_for, rule_part
 from mutransfer_cli.emit.forecast import forecast
 from mutransfer_cli.emit.octaves import from_octaves
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.exponents import Axis, Exponents, Group
 from mutransfer_cli.files.recipe import (
@@ -23,7 +24,7 @@ from mutransfer_cli.files.recipe import (
 )
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.strict import nearest, validated
-from mutransfer_cli.rules.folding import folding_limits
+from mutransfer_cli.rules.folding import folding_limits, folds_exactly
 from mutransfer_cli.rules.plan import AxisName
 
 FAR = 8  # times the largest swept width
@@ -33,31 +34,13 @@ GLOBAL = (
 )
 
 
-@dataclass(frozen=True)
-class Target:
-    """What is asked of a recipe.
-
-    Attributes:
-        said: what the user says of the target run, by key of `holds_for`; a difference is a
-            warning, never a silent rescaling.
-        folded: move multipliers into the other values, with a warning where that is not exact.
-        loss_per_doubling: nats by which the target's loss falls per doubling of its compute.
-        group: which of the exponents' groups.
-    """
-
-    width: int
-    said: Mapping[str, str]
-    folded: bool = False
-    loss_per_doubling: float | None = None
-    group: str | None = None
-
-
 def build_recipe(exponents: Exponents, target: Target) -> Recipe:
     """
     Raises:
         InsufficientEvidence: an axis without a usable fit.
         InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
     """
+    target = replace(target, folded=is_folded(exponents, target))
     found = usable_group(exponents, target.group)
     axes, width, protocol = found.axes, target.width, exponents.protocol
     fitted = {name: fitted_at(name, axis, width) for name, axis in axes.items()}
@@ -76,8 +59,8 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
                 "weight_decay varied over too few values to be fitted, so that nothing says which "
                 "one to use; sweep three positive values or more, or keep one"
             )
-        by_rule = rule_part(exponents, protocol, width, fitted, decay, target.folded)
-        warnings += _target_warnings(holds_for(protocol), width, target.said)
+        by_rule = rule_part(exponents, protocol, target, fitted, decay)
+        warnings += _target_warnings(holds_for(protocol), target)
         if target.folded:
             width_mult = width / protocol.parameterization.base_width
             limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
@@ -102,6 +85,14 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             trials=sum(exponents.trials.values()),
         ),
     )
+
+
+def is_folded(exponents: Exponents, target: Target) -> bool:
+    """As asked; else where it is exact. A declared protocol may leave clipping unsaid."""
+    protocol = exponents.protocol
+    if target.folded is not None or not isinstance(protocol, Protocol):
+        return bool(target.folded)
+    return folds_exactly(protocol.rule, clip=protocol.train.clip is not None)
 
 
 def usable_group(exponents: Exponents, name: str | None) -> Group:
@@ -173,7 +164,8 @@ def _base_weight_decay(
 
 def _without_rule(target: Target) -> dict[str, Any]:
     """The fields of a recipe of which no rule is known."""
-    for option, given in (("--fold", target.folded), ("--target", target.said)):
+    needed = {"--fold": target.folded, "--target": target.said, "--model": target.model}
+    for option, given in needed.items():
         if given:
             raise InputError(
                 f"{option}: the exponents hold no protocol; declare one with `fit-exponents "
@@ -213,21 +205,31 @@ def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str
         )
 
 
-def _target_warnings(holds: HoldsFor, width: int, said: Mapping[str, str]) -> Iterator[str]:
+def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
     held = {key: getattr(holds, key) for key in HoldsFor.model_fields if key != "options"}
-    for key, text in said.items():
+    for key, text in target.said.items():
         if key not in held:
             raise InputError(f"--target {key}: unknown{nearest(key, held)}")
         value = None if text == "null" else text
-        target = getattr(validated(HoldsFor, held | {key: value}, "--target"), key)
+        there = getattr(validated(HoldsFor, held | {key: value}, "--target"), key)
         if held[key] is None and key != "clip":
             yield f"{key}: the protocol of the fit does not say it, and the target has {text}"
-        elif target != held[key]:
-            yield (
-                f"{key}: the fit was made under {held[key]} and the target has {text}; nothing was "
-                "rescaled for it"
-            )
-    if "head_size" not in said and holds.head_size and width % holds.head_size:
-        yield f"width {width} is no multiple of the proxies' head_size {holds.head_size}"
-    if "heads" not in said and holds.heads and width % holds.heads:
-        yield f"width {width} is no multiple of the proxies' {holds.heads} heads"
+        elif there != held[key]:
+            yield _differs(key, held[key], text)
+    facts = target.model.facts if target.model else {}
+    for key, size in facts.items():
+        if key not in target.said and size is not None and held[key] not in (None, size):
+            yield _differs(key, held[key], str(size))
+    known = "head_size" in target.said or facts.get("head_size")
+    if not known and holds.head_size and target.width % holds.head_size:
+        yield f"width {target.width} is no multiple of the proxies' head_size {holds.head_size}"
+    known = "heads" in target.said or facts.get("head_size")
+    if not known and holds.heads and target.width % holds.heads:
+        yield f"width {target.width} is no multiple of the proxies' {holds.heads} heads"
+
+
+def _differs(key: str, held: object, target: str) -> str:
+    return (
+        f"{key}: the fit was made under {held} and the target has {target}; nothing was rescaled "
+        "for it"
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 from mutransfer_cli.emit.rules import EVERETT, READOUT_ASSUMED
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
     Betas,
+    OwnValues,
     ParameterPattern,
     Quantity,
     RoleRecipe,
@@ -18,81 +22,142 @@ from mutransfer_cli.files.recipe import (
 from mutransfer_cli.rules.exponents import RoleExponents, role_exponents
 from mutransfer_cli.rules.optimizers import family_of
 from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, scaled
-from mutransfer_cli.rules.roles import MATRIX_ROLES
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
 
-def role_recipe(
-    optimizer: OptimizerSpec,
-    rule: Rule,
-    x: RoleExponents,
-    planned: Sequence[PlannedParameter],
-    fitted: Mapping[AxisName, Quantity],
-    width_mult: float,
-    has_model: bool,
-) -> RoleRecipe:
+@dataclass(frozen=True)
+class Ruled:
+    """A planned parameter with what the rule made its values of.
+
+    Attributes:
+        x: exponents of its growth.
+        growth: of its fan-in, or of the width.
+    """
+
+    planned: PlannedParameter
+    x: RoleExponents
+    growth: float
+
+    @property
+    def key(self) -> tuple[float | None, ...]:
+        """Equal where all values are."""
+        p = self.planned
+        return (p.lr, p.weight_decay, p.eps, p.multiplier, self.growth)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the values of all roles are made from.
+
+    Attributes:
+        fitted: base values at the target.
+    """
+
+    optimizer: OptimizerSpec
+    rule: Rule
+    fitted: Mapping[AxisName, Quantity]
+    width_mult: float
+
+    def power(self, ruled: Ruled, exponent: Fraction) -> str:
+        """Of what grows, in words."""
+        base = "width_mult" if ruled.growth == self.width_mult else f"{ruled.growth:.6g}"
+        return f"{base}^{exponent}"
+
+    @property
+    def derived(self) -> str:
+        rule = self.rule
+        return f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
+
+
+def role_recipe(basis: Basis, parameters: Sequence[Ruled], has_model: bool) -> RoleRecipe:
     """
     Args:
-        x: the exponents of the role in this model.
-        planned: the parameters of the role, or one that stands for all where no model is known.
+        parameters: of the role, or one that stands for all where no model is known. The role gets
+            the values that most of them have.
     """
-    first = planned[0]
-    role = first.role
-    derived = f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
+    counts = Counter(parameter.key for parameter in parameters)
+    usual = max(parameters, key=lambda parameter: counts[parameter.key])
+    role, optimizer = usual.planned.role, basis.optimizer
     # muon's betas and eps are those of adamw, which updates all but hidden matrices
     adam = family_of(optimizer.name, role) == "adam"
-    betas, eps = getattr(optimizer, "betas", None) if adam else None, first.eps
-    of_rule = x.init_std == role_exponents(rule, role).init_std
-    init_source = f"width_mult^{x.init_std}; {derived if of_rule else 'as the proxies start'}"
-    starts_at_zero = role in MATRIX_ROLES and not any(p.init_std for p in planned)
+    betas = getattr(optimizer, "betas", None) if adam else None
+    values = own_values(basis, usual)
     return RoleRecipe(
         optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
-        lr=_role_lr(first, x, fitted),
-        weight_decay=_weight_decay(first, rule, x, fitted.get("weight_decay")),
-        eps=None
-        if eps is None
-        else Quantity(value=eps, status="assumed", source=f"the proxies' * width_mult^{x.eps}"),
+        lr=values.lr,
+        weight_decay=values.weight_decay,
+        eps=values.eps,
         betas=None
         if betas is None
         else Betas(value=betas, status="assumed", source="the proxies'"),
-        multiplier=Quantity(
-            value=first.multiplier, status="derived", source=f"width_mult^{x.multiplier}; {derived}"
-        ),
-        init_std_mult=Quantity(
-            value=0.0 if starts_at_zero else scaled(1.0, width_mult, x.init_std),
-            status="derived",
-            source="zero in the base model" if starts_at_zero else init_source,
-        ),
-        parameters=_patterns(planned, f"base init std * {init_source}") if has_model else (),
+        multiplier=values.multiplier,
+        init_std_mult=values.init_std_mult,
+        parameters=_patterns(basis, parameters, usual) if has_model else (),
     )
 
 
-def _patterns(planned: Sequence[PlannedParameter], source: str) -> tuple[ParameterPattern, ...]:
-    """One for the same parameter of all blocks, or, where their inits differ, one for each."""
-    alike: dict[str, list[PlannedParameter]] = {}
-    for parameter in planned:
-        alike.setdefault(name_pattern(parameter.name), []).append(parameter)
+def own_values(basis: Basis, ruled: Ruled) -> OwnValues:
+    p, x = ruled.planned, ruled.x
+    starts_at_zero = p.role == "readout" and not p.init_std
+    eps = None
+    if p.eps is not None:
+        source = f"the proxies' * {basis.power(ruled, x.eps or Fraction(0))}"
+        eps = Quantity(value=p.eps, status="assumed", source=source)
+    return OwnValues(
+        lr=_lr(basis, ruled),
+        weight_decay=_weight_decay(basis, ruled),
+        eps=eps,
+        multiplier=Quantity(
+            value=p.multiplier,
+            status="derived",
+            source=f"{basis.power(ruled, x.multiplier)}; {basis.derived}",
+        ),
+        init_std_mult=Quantity(
+            value=0.0 if starts_at_zero else scaled(1.0, ruled.growth, x.init_std),
+            status="derived",
+            source="zero in the base model" if starts_at_zero else _init_source(basis, ruled),
+        ),
+    )
+
+
+def _init_source(basis: Basis, ruled: Ruled) -> str:
+    of_rule = role_exponents(basis.rule, ruled.planned.role).init_std == ruled.x.init_std
+    source = basis.derived if of_rule else "the model's own multiplier or init"
+    return f"{basis.power(ruled, ruled.x.init_std)}; {source}"
+
+
+def _patterns(
+    basis: Basis, parameters: Sequence[Ruled], usual: Ruled
+) -> tuple[ParameterPattern, ...]:
+    """One for the same parameter of all blocks, or, where their values differ, one for each."""
+    alike: dict[str, list[Ruled]] = {}
+    for parameter in parameters:
+        alike.setdefault(name_pattern(parameter.planned.name), []).append(parameter)
     patterns = {}
     for pattern, found in alike.items():
-        if len({(p.init_std, p.init_mean) for p in found}) == 1:
+        if len({(r.planned.init_std, r.planned.init_mean, *r.key) for r in found}) == 1:
             patterns[pattern] = found[0]
         else:
-            patterns |= {f"^{re.escape(p.name)}$": p for p in found}
+            patterns |= {f"^{re.escape(r.planned.name)}$": r for r in found}
     return tuple(
         ParameterPattern(
             pattern=pattern,
-            init_std=Quantity(value=p.init_std, status="derived", source=source),
-            init_mean=p.init_mean,
+            init_std=Quantity(
+                value=ruled.planned.init_std,
+                status="derived",
+                source=f"base init std * {_init_source(basis, ruled)}",
+            ),
+            init_mean=ruled.planned.init_mean,
+            own=None if ruled.key == usual.key else own_values(basis, ruled),
         )
-        for pattern, p in patterns.items()
+        for pattern, ruled in patterns.items()
     )
 
 
-def _role_lr(
-    planned: PlannedParameter, x: RoleExponents, fitted: Mapping[AxisName, Quantity]
-) -> Quantity:
+def _lr(basis: Basis, ruled: Ruled) -> Quantity:
     """Its interval takes the errors of the base rate and of the role's factor as independent."""
+    planned, fitted = ruled.planned, basis.fitted
     mult = [axis for role, axis in MULT_AXES.items() if role == planned.role and axis in fitted]
     names: list[AxisName] = ["lr", *mult]
     sources = [fitted[name] for name in names]
@@ -104,22 +169,22 @@ def _role_lr(
         low=planned.lr / factor,
         high=planned.lr * factor,
         level=fitted["lr"].level,
-        source=" * ".join(["base_lr", *mult, f"width_mult^{x.lr}"]),
+        source=" * ".join(["base_lr", *mult, basis.power(ruled, ruled.x.lr)]),
     )
 
 
-def _weight_decay(
-    planned: PlannedParameter, rule: Rule, x: RoleExponents, fitted: Quantity | None
-) -> WeightDecay:
+def _weight_decay(basis: Basis, ruled: Ruled) -> WeightDecay:
     """Back in the rule's convention; the plan speaks lr_coupled."""
-    exponent = x.weight_decay
+    planned, rule, exponent = ruled.planned, basis.rule, ruled.x.weight_decay
+    fitted = basis.fitted.get("weight_decay")
     value = planned.weight_decay
     if rule.decay_convention == "independent":
         value = to_independent(value, "lr_coupled", planned.lr)
     if exponent is None:
         source = "none for this role"
     else:
-        source = f"base_weight_decay * width_mult^{exponent}; {decay_source(rule.weight_decay)}"
+        power = basis.power(ruled, exponent)
+        source = f"base_weight_decay * {power}; {decay_source(rule.weight_decay)}"
     if exponent is not None and planned.role == "readout":
         source += READOUT_ASSUMED
     interval = {}

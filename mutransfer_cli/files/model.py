@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+)
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import Count, Strict
+from mutransfer_cli.files.strict import Count, Strict, parse_number
 from mutransfer_cli.files.transformer import AttentionScale, ModelProtocol, TransformerSpec
-from mutransfer_cli.files.yaml_io import read_text
+from mutransfer_cli.files.yaml_io import Unquoted, read_text
 from mutransfer_cli.rules.roles import Role
 
 
@@ -25,10 +33,27 @@ def refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
     return roles
 
 
+def is_factory(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+
+
 def refuse_other_names(factory: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", factory):
+    if not is_factory(factory):
         raise ValueError(f"expected package.module:function, found {factory!r}")
     return factory
+
+
+def with_numbers(value: Any) -> Any:
+    """Numbers as people write them become numbers, at any depth; 2^16 a whole one."""
+    if isinstance(value, dict):
+        return {key: with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(item) for item in value]
+    number = parse_number(value) if isinstance(value, Unquoted) else value
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError(f"expected a finite number, found {value!r}")
+    whole = isinstance(value, Unquoted) and "^" in value and number.is_integer()
+    return int(number) if whole else number
 
 
 Roles = Annotated[dict[str, Role], AfterValidator(refuse_bad_patterns)]
@@ -40,13 +65,15 @@ class FactorySpec(Strict):
 
     Attributes:
         factory: `package.module:function`; its import runs the user's code.
-        args: further arguments of the function.
+        args: further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted.
         roles: roles of parameters by a regular expression of the whole name, where they are not
             those that the tool would find.
     """
 
     factory: FactoryName
-    args: dict[str, JsonValue] = Field(default_factory=dict)
+    args: Annotated[dict[str, JsonValue], BeforeValidator(with_numbers)] = Field(
+        default_factory=dict
+    )
     roles: Roles = Field(default_factory=dict)
 
 
@@ -142,15 +169,16 @@ class HfProtocol(Strict):
         return str(self.hf["model_type"])
 
     @property
+    def width(self) -> int | None:
+        return self._count("hidden_size", "n_embd")
+
+    @property
     def depth(self) -> int | None:
         return self._count("num_hidden_layers", "n_layer")
 
     @property
     def head_size(self) -> int | None:
-        hidden, heads = (
-            self._count("hidden_size", "n_embd"),
-            self._count("num_attention_heads", "n_head"),
-        )
+        hidden, heads = self.width, self._count("num_attention_heads", "n_head")
         return self._count("head_dim") or (hidden // heads if hidden and heads else None)
 
     @property

@@ -67,20 +67,34 @@ class Betas(Strict):
     source: str
 
 
+class OwnValues(Strict):
+    """What differs between parameters of one role whose fan-ins grow by different factors."""
+
+    lr: Quantity
+    weight_decay: WeightDecay
+    eps: Quantity | None
+    multiplier: Quantity
+    init_std_mult: Quantity
+
+
 class ParameterPattern(Strict):
     """Parameters whose whole name matches `pattern` (Python regex), and their init: normal values.
 
     Attributes:
         init_mean: the constant around which they are drawn, 1 of a gain; not written where it is 0.
+        own: in place of the role's values, where the fan-in grows by another factor than the
+            role's; not written where there are none.
     """
 
     pattern: str
     init_std: Quantity
     init_mean: Number = 0.0
+    own: OwnValues | None = None
 
     @model_serializer(mode="wrap")
-    def without_zero_mean(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key != "init_mean" or value}
+    def without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept = {"pattern", "init_std"}
+        return {key: value for key, value in handler(self).items() if key in kept or value}
 
 
 class RoleRecipe(Strict):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.model import FactorySpec, HfSpec, is_factory
 from mutransfer_cli.files.records import TRIAL_SCHEMA, Records, parse_records
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import nearest, validated
+from mutransfer_cli.files.variants import chosen, variants_of
 from mutransfer_cli.files.yaml_io import load_yaml, read_text
 
 PACKAGE = Path(__file__).parent.parent
@@ -84,14 +86,48 @@ def _start_of_stdin() -> bytes:
     return start
 
 
-def load_spec(name: str) -> tuple[SweepSpec, Path]:
-    """A spec by path, or by the name of a shipped one, and the file it came from."""
+def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
+    """A spec by path, or by the name of a shipped one, and the file it came from.
+
+    All its variants are validated, whichever is asked for.
+
+    Raises:
+        InputError: no such file or variant, or one that is no spec.
+    """
     path = _find_spec(name)
-    return validated(SweepSpec, load_yaml(read_text(path), str(path)), str(path)), path
+    variants = variants_of(load_yaml(read_text(path), str(path)), str(path))
+    asked = chosen(variants, variant, str(path))
+    specs = {
+        key: validated(SweepSpec, document, f"{path}: variants.{key}" if key else str(path))
+        for key, document in variants.items()
+        if key is not None or document is asked
+    }
+    return specs[variant], path
+
+
+def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
+    """A model by its config.json, its `package.module:function`, or a YAML file that holds the
+    `model` of a spec; with the folder that its paths count from.
+
+    Raises:
+        InputError: none of these.
+    """
+    path = Path(name)
+    if not path.exists() and is_factory(name):
+        return FactorySpec(factory=name), Path()
+    found = load_yaml(read_text(path), name)
+    if isinstance(found, dict) and "model_type" in found:
+        return HfSpec(hf=path.name), path.parent
+    if not isinstance(found, dict) or not {"factory", "hf"} & found.keys():
+        raise InputError(
+            f"{name}: is neither a config.json of a causal LM nor a `model` with factory or hf"
+        )
+    kind: type[FactorySpec | HfSpec] = FactorySpec if "factory" in found else HfSpec
+    return validated(kind, found, name), path.parent
 
 
 def _find_spec(name: str) -> Path:
-    path, shipped = Path(name), _shipped_recipes()
+    path, shipped = Path(name), shipped_recipes()
     try:
         is_file, exists = path.is_file(), path.exists()
     except OSError as error:
@@ -107,8 +143,14 @@ def _find_spec(name: str) -> Path:
     )
 
 
-def _shipped_recipes() -> dict[str, Path]:
+def shipped_recipes() -> dict[str, Path]:
     # an installed wheel holds recipes/ inside the package, a checkout beside it
     folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
     folder = next((folder for folder in folders if folder.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))} if folder else {}
+    return {} if folder is None else {_name(p, folder): p for p in sorted(folder.rglob("*.yaml"))}
+
+
+def _name(path: Path, folder: Path) -> str:
+    """everett/global-mup; a file that is called as its folder goes by that."""
+    inner = path.relative_to(folder).with_suffix("")
+    return (inner.parent if inner.name == inner.parent.name else inner).as_posix()

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,13 @@ def load_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}{line}: not YAML ({problem}); fix the syntax there") from error
 
 
+class Unquoted(str):
+    """3e-4 or 2^-9 without quotes: numbers to people, text to YAML 1.1.
+
+    Text still, because only its place says which is meant: a hash may look like a number.
+    """
+
+
 class _Loader(yaml.SafeLoader):
     """safe_load that refuses a key written twice."""
 
@@ -51,6 +59,15 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key!r} is written twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
+
+
+_UNQUOTED = "!unquoted"
+_Loader.add_implicit_resolver(
+    _UNQUOTED,
+    re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+|\^[+-]?(\d+\.?\d*|\.\d+))$"),
+    list("+-.0123456789"),
+)
+_Loader.add_constructor(_UNQUOTED, lambda _, node: Unquoted(node.value))
 
 
 # libyaml writes large files many times faster; not every PyYAML has it

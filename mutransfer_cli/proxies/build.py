@@ -101,7 +101,17 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     """
     if isinstance(model, ModelProtocol):
         return Reading(base_plan(model, context, base_width))
-    build = builder(model, context, base_width)
+    return read_built(model, builder(model, context, base_width), context, base_width, note)
+
+
+def read_built(
+    model: FactoryProtocol | HfProtocol,
+    build: Build,
+    context: int,
+    base_width: int,
+    note: Note = silent,
+) -> Reading:
+    """read_model for a model whose builder is there; its errors."""
     base = for_real(build, base_width)
     weights = read_weights(base, on_meta(build, 2 * base_width))
     tried = run_once(base, context, model.vocab)

@@ -45,8 +45,14 @@ def load_transformers() -> Any:
         ) from error
 
 
-def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[int], nn.Module]:
+def hf_builder(
+    model: HfProtocol, context: int, base_width: int, to_train: bool = True
+) -> Callable[[int], nn.Module]:
     """The function from width to module; its forward takes tokens.
+
+    Args:
+        to_train: kv heads that do not divide the heads of a width are refused; of a model that is
+            only read there are fewer.
 
     Raises:
         InputError: a config that cannot be scaled, or whose embedding is its readout.
@@ -67,7 +73,7 @@ def hf_builder(model: HfProtocol, context: int, base_width: int) -> Callable[[in
         )
 
     def build(width: int) -> nn.Module:
-        config = scaled_config(transformers, model, base_width, width)
+        config = scaled_config(transformers, model, base_width, width, to_train)
         window = getattr(config, "sliding_window", None)
         if isinstance(window, int) and window < context:
             # the mask that the fused attention is given cannot be made under vmap
@@ -111,7 +117,9 @@ def read_config(transformers: Any, model: HfProtocol) -> Any:
     return config
 
 
-def scaled_config(transformers: Any, model: HfProtocol, base_width: int, width: int) -> Any:
+def scaled_config(
+    transformers: Any, model: HfProtocol, base_width: int, width: int, to_train: bool = True
+) -> Any:
     """Heads of fixed size, kv heads in the same ratio to them, inner sizes in proportion.
 
     Where the ratio gives no whole number of kv heads at the base width, they stay as declared.
@@ -132,7 +140,9 @@ def scaled_config(transformers: Any, model: HfProtocol, base_width: int, width: 
     count = width * heads // hidden
     in_ratio = base_width * kv_heads % hidden == 0
     kv_count = width * kv_heads // hidden if in_ratio else kv_heads
-    if (in_ratio and width * kv_heads % hidden) or count % kv_count:
+    if not to_train and (width * kv_heads % hidden or count % kv_count):
+        kv_count = math.gcd(count, kv_heads)
+    elif (in_ratio and width * kv_heads % hidden) or count % kv_count:
         per_kv_head = hidden // kv_heads
         raise InputError(
             f"model.hf: found width {width}, {count} heads, which {kv_heads} kv heads to {heads} "

@@ -44,6 +44,16 @@ def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> t
     return tuple(limits)
 
 
+def folds_exactly(rule: Rule, clip: bool) -> bool:
+    """Whether a folded model trains as the unfolded one, given rate, decay and eps of each role.
+
+    Args:
+        clip: whether the gradient is clipped by its global norm.
+    """
+    moved = [role for role, layer in PARAMETERIZATIONS[rule.parameterization].items() if layer.a]
+    return not clip and all(family_of(rule.optimizer, role) != "adafactor" for role in moved)
+
+
 def _power(exponent: Fraction, width_mult: float | None) -> str:
     if width_mult is None:
         return f"width_mult^{exponent}"

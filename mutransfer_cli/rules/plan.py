@@ -57,6 +57,25 @@ def role_parameters() -> tuple[BaseParameter, ...]:
 
 
 @dataclass(frozen=True)
+class TargetModel:
+    """A model to be trained, as a rule sees it.
+
+    Attributes:
+        width: its own.
+        base_plan: every trainable parameter as it would be at the base width.
+        shapes: of the same parameters at `width`.
+        facts: what else is known of it (depth, head_size, vocab), null where it is not.
+        is_llama: whether it is Hugging Face's Llama.
+    """
+
+    width: int
+    base_plan: tuple[BaseParameter, ...]
+    shapes: Shapes
+    facts: Mapping[str, int | None] = field(default_factory=dict)
+    is_llama: bool = False
+
+
+@dataclass(frozen=True)
 class BaseValues:
     """Base hyperparameters, those of the base width.
 

@@ -6,7 +6,8 @@ import copy
 
 import pytest
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
 from mutransfer_cli.files.spec import SweepSpec

@@ -109,6 +109,12 @@ def test_the_table_holds_fractions_and_sources(run: Run) -> None:
     assert "not exact: readout needs an eps of its own, width_mult^1/2 times" in result.stdout
 
 
+def test_folding_has_two_names(run: Run) -> None:
+    folded = exponents(run, "--parameterization mup --fold")
+    assert exponents(run, "--parameterization mup --fold-multipliers") == folded
+    assert folded["roles"]["readout"]["multiplier"] == 0
+
+
 def test_the_plan_of_a_spec_is_what_the_engine_gets(
     run: Run,
     tiny: dict[str, Any],
@@ -168,7 +174,10 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
         ("--parameterization mup --optimizer adam --epsilon none", r"adam divides by sqrt\(v\)"),
         ("--parameterization mup --lr-adjustment original", "is Muon's, adamw has none"),
         ("", "give --parameterization for the exponents of a rule, or a SPEC and --width"),
-        ("--parameterization mup --width 64", "--width and --lr belong to the plan of a SPEC"),
+        (
+            "--parameterization mup --width 64",
+            "--width, --lr and --variant belong to the plan of a SPEC",
+        ),
         ("quickstart", "--width is missing"),
         ("quickstart --width 40", "--width: found 40, which model.head_size 16 does not divide"),
         ("quickstart --width 64 --lr -1", "--lr -1: must be positive"),

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of, statuses
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Forecast

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.emit.targets.dispatch import FORMATS, emit
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
@@ -93,7 +94,7 @@ def test_a_stock_model_gets_the_readout_of_the_proxies(
     readout = build_recipe(found, Target(256, {}, folded=True)).roles["readout"]
     assert readout.init_std_mult.value == pytest.approx(factor)
     assert readout.parameters[0].init_std.value == pytest.approx(factor / 4)
-    said = {"rule": "Everett", "standard": "as the proxies start", "zero": "zero in the base"}
+    said = {"rule": "Everett", "standard": "own multiplier or init", "zero": "zero in the base"}
     assert said[readout_init] in readout.init_std_mult.source
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.emit.exponents import exponents_of
-from mutransfer_cli.emit.recipe import Target, build_recipe, fitted_at
+from mutransfer_cli.emit.recipe import build_recipe, fitted_at
 from mutransfer_cli.emit.roles import name_pattern
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
@@ -292,3 +293,15 @@ def test_the_forecast_says_what_one_run_may_find_and_what_the_value_costs(sweep:
     assert spreads == sorted(spreads)
     assert costs == sorted(costs)
     assert "at width 4096, 85.3x the largest fitted width" in found.sentence
+
+
+def test_multipliers_are_folded_where_that_is_exact(tiny: dict[str, Any], prepare: Prepare) -> None:
+    def multipliers(folded: bool | None = None, **changes: Any) -> set[float]:
+        spec = tiny | {"train": tiny["train"] | {"clip": changes.pop("clip", None)}} | changes
+        recipe = build_recipe(exponents(prepare(spec)), Target(256, {}, folded))
+        return {role.multiplier.value for role in recipe.roles.values()}
+
+    assert multipliers() == {1}
+    assert multipliers(folded=False) == {4, 1, 1 / 4}
+    assert multipliers(clip=1.0) == {4, 1, 1 / 4}, "the norm counts folded gradients otherwise"
+    assert multipliers(optimizer={"name": "adafactor"}) == {4, 1, 1 / 4}, "as the floor does"

@@ -34,6 +34,28 @@ def token_mlp(width: int, vocab: int) -> nn.Module:
     return TokenMlp(width, vocab)
 
 
+class RoundedMlp(nn.Module):
+    """An inner size that is a multiple of 32, as trainers like it."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__()
+        inner = 32 * (width // 12)
+        self.embed = nn.Embedding(vocab, width)
+        self.gate = nn.Linear(width, inner, bias=False)
+        self.up = nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+        self.head = nn.Linear(width, vocab, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        logits: Tensor = self.head(x + self.down(F.silu(self.gate(x)) * self.up(x)))
+        return logits
+
+
+def rounded_mlp(width: int, vocab: int) -> nn.Module:
+    return RoundedMlp(width, vocab)
+
+
 class WithLoss(TokenMlp):
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
         return F.cross_entropy(super().forward(tokens).flatten(0, 1), targets.flatten())

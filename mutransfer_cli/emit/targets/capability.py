@@ -26,13 +26,16 @@ class Capability:
     Attributes:
         written_for: the versions or commits whose source was read.
         matching: how parameters are found, and what happens where two patterns match.
+        any_names: whether a model of any names is written for, or the target's own Llama alone.
         multipliers: of the forward pass; where not, they are folded into the other values.
+        folds_attention: whether an attention scale can be moved into its query matrices.
         unverified: what was neither run nor read.
     """
 
     name: str
     written_for: str
     matching: Matching
+    any_names: bool = False
     optimizers: frozenset[OptimizerName] = ADAM
     role_lr: bool = True
     role_weight_decay: bool = True
@@ -41,6 +44,7 @@ class Capability:
     init_std: bool = True
     multipliers: bool = False
     attention_scale: bool = False
+    folds_attention: bool = False
     schedule_keeps_ratios: bool = True
     unverified: tuple[str, ...] = ()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe, is_folded
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.emit.targets import (
     megatron,
     nemo_automodel,
@@ -16,14 +17,12 @@ from mutransfer_cli.emit.targets import (
 )
 from mutransfer_cli.emit.targets.capability import Capability, losses, refuse_optimizer
 from mutransfer_cli.emit.targets.header import header_of
-from mutransfer_cli.emit.targets.sheet import STOCK_ROLES, Sheet, sheet_of
+from mutransfer_cli.emit.targets.sheet import STOCK_ROLES, Sheet, fold_attention, sheet_of
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
-from mutransfer_cli.files.records import BaseParameterRecord
 from mutransfer_cli.files.strict import nearest
-from mutransfer_cli.rules.plan import role_parameters
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,21 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     if to not in (*PLAIN, *FORMATS):
         known = (*PLAIN, *FORMATS)
         raise InputError(f"--to {to}: unknown{nearest(to, known)}; formats: {', '.join(known)}")
+    asked = replace(asked, folded=is_folded(exponents, asked))
     recipe = build_recipe(exponents, asked)
     if to in PLAIN:
         return Emitted(dump(recipe, to == "json"), recipe)
     found = FORMATS[to]
     capability = found.capability
-    unfolded = sheet = _sheet(exponents, asked, to)
+    unfolded = sheet = _sheet(exponents, asked, capability)
     refuse_optimizer(capability, sheet)
-    scaled_there, folded = found.scales_itself(sheet), asked.folded
+    scaled_there, folded = found.scales_itself(sheet), bool(asked.folded)
     if scaled_there:
         capability = replace(capability, multipliers=True)
     if not capability.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
-        sheet, folded = _sheet(exponents, replace(asked, folded=True), to), True
+        sheet, folded = _sheet(exponents, replace(asked, folded=True), capability), True
+    if capability.folds_attention:
+        sheet = fold_attention(sheet)
     dropped = tuple(losses(capability, sheet, unfolded))
     if dropped and not allow_lossy:
         raise NotExpressible(
@@ -97,21 +99,16 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     return Emitted(found.write(replace(sheet, header=header)), sheet.recipe, dropped)
 
 
-def _sheet(exponents: Exponents, asked: Target, to: str) -> Sheet:
-    """By the proxies' own names for plain torch; else by role, those of a stock Llama."""
-    if to == "pytorch" and (exponents.base_plan or exponents.protocol is None):
+def _sheet(exponents: Exponents, asked: Target, capability: Capability) -> Sheet:
+    """By the names of a given model, or for plain torch the proxies' own; else by role, those of a
+    stock Llama."""
+    to, model = capability.name, asked.model
+    proxies = to == "pytorch" and bool(exponents.base_plan or exponents.protocol is None)
+    if (capability.any_names and model is not None) or (model is None and proxies):
         return sheet_of(build_recipe(exponents, asked))
-    stock = exponents.model_copy(update={"base_plan": stock_plan(exponents.base_plan)})
-    return sheet_of(build_recipe(stock, asked), STOCK_ROLES)
-
-
-def stock_plan(base_plan: Sequence[BaseParameterRecord]) -> tuple[BaseParameterRecord, ...]:
-    """One parameter a role, where the proxies' readout has an init of its own; else none, which is
-    as good."""
-    own = [p for p in base_plan if p.role == "readout" and (p.init_exponent or not p.init_std)]
-    if not own:
-        return ()
-    std = 1.0 if own[0].init_std else 0.0
-    init = {"init_std": std, "init_exponent": own[0].init_exponent}
-    roles = (BaseParameterRecord.of(parameter) for parameter in role_parameters())
-    return tuple(p.model_copy(update=init) if p.role == "readout" else p for p in roles)
+    if model is not None and not model.is_llama:
+        raise NotExpressible(
+            f"--to {to} is written for the names of its own Llama; give --width in place of "
+            "--model, or take --to pytorch"
+        )
+    return sheet_of(build_recipe(exponents, replace(asked, by_role=True)), STOCK_ROLES)

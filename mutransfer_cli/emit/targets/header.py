@@ -61,6 +61,12 @@ def header_of(
             "folded: multipliers are moved into init, learning rate, weight decay and eps; the "
             "model needs none"
         )
+    if sheet.folds_attention:
+        yield (
+            "query: the attention scale over the target's 1/sqrt(d_head) is moved into these "
+            "matrices, which must lie apart from those of keys and values; exact without norms of "
+            "queries and keys"
+        )
     if "vector" in sheet.values and "vector" not in recipe.roles:
         yield "vector: by the rule alone; the proxies had no such parameters"
     for item in dropped:

@@ -13,6 +13,7 @@ CAPABILITY = Capability(
     name="nemo-automodel",
     written_for="NeMo Automodel main from 7c7237e5f (2026-07-14) to 36044ad3d (2026-08-22)",
     matching="regex, first match wins",
+    any_names=True,
     role_eps=False,
     init_std=False,
     unverified=(
@@ -59,11 +60,18 @@ def _override(sheet: Sheet, role: str, values: Values) -> list[str]:
     rest = sheet.rest
     wd_mult = (values.weight_decay or 0.0) / rest.weight_decay if rest.weight_decay else 0.0
     return [
-        f"  # {role}: lr {number(values.lr)} = {ratio(sheet, values)}; {decay_note(values)}",
-        f"  - pattern: {json.dumps(PATTERNS[role])}",
+        f"  # {role}: lr {values.lr:.6g} = {ratio(sheet, values)}; {decay_note(values)}",
+        f"  - pattern: {json.dumps(_pattern(sheet, role))}",
         f"    lr_mult: {number(values.lr / rest.lr)}",
         f"    wd_mult: {number(wd_mult)}",
     ]
+
+
+def _pattern(sheet: Sheet, role: str) -> str:
+    if not sheet.patterns:
+        return PATTERNS[role]
+    found = "|".join(p.pattern.strip("^$") for p in sheet.patterns[role])
+    return "^(" + found.replace(r"\.", r"\.(_\w+\.)*") + ")$"
 
 
 def _scheduler(sheet: Sheet) -> list[str]:

@@ -27,11 +27,14 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 
 def claimed(model):
-    """The pattern of every parameter; each must have one, and each pattern a parameter."""
+    """The pattern of every parameter; each must have one, and each pattern a parameter. Frozen
+    ones may have none and keep their values."""
     found = {}
-    for name, _ in model.named_parameters():
+    for name, parameter in model.named_parameters():
         bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         hits = [p for p in PATTERNS if re.search(p, name) or re.search(p, bare)]
+        if not hits and not parameter.requires_grad:
+            continue
         if len(hits) != 1:
             raise ValueError(f"{name}: claimed by {len(hits)} patterns {hits}; correct PATTERNS")
         found[name] = hits[0]
@@ -50,6 +53,18 @@ def param_groups(model):
     return [{"params": groups[role], "role": role, **GROUPS[role]} for role in GROUPS]
 '''
 
+INIT = '''
+
+def init_(model):
+    """Normal values at this width, around 1 for gains."""
+    found = claimed(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in found:
+                mean, std = INIT[found[name]]
+                parameter.normal_(mean, std)
+'''
+
 RESCALE_INIT = '''
 
 def init_(model):
@@ -57,7 +72,8 @@ def init_(model):
     roles = {roles}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(INIT_FACTORS[roles[name]])
+            if name in roles:
+                parameter.mul_(INIT_FACTORS[roles[name]])
 '''
 
 
@@ -92,6 +108,19 @@ def group_table(sheet: Sheet, more: Mapping[str, str] | None = None) -> str:
         for role, v in sheet.values.items()
     ]
     return table("GROUPS", rows, "learning rates are peaks of the schedule")
+
+
+def own_patterns(sheet: Sheet) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(p.pattern for p in found) for key, found in sheet.patterns.items()}
+
+
+def init_table(sheet: Sheet) -> str:
+    rows = [
+        (p.pattern, f"({number(p.init_mean)}, {number(p.init_std.value)})", "")
+        for found in sheet.patterns.values()
+        for p in found
+    ]
+    return table("INIT", rows, "mean and std")
 
 
 def factor_table(sheet: Sheet, own: Mapping[str, float] | None = None) -> str:

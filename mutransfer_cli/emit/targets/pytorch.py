@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from mutransfer_cli.emit.targets.capability import Capability
-from mutransfer_cli.emit.targets.header import has_names
 from mutransfer_cli.emit.targets.python_helper import (
     CLAIMED,
+    INIT,
     LLAMA_PATTERNS,
     ROLES_BY_PATTERN,
     factor_table,
     group_table,
+    init_table,
+    own_patterns,
     pattern_table,
     rescale_init,
     schedule_note,
@@ -22,22 +24,13 @@ CAPABILITY = Capability(
     name="pytorch",
     written_for="torch 2.9 to 2.13",
     matching="regex, each parameter exactly once",
+    any_names=True,
     optimizers=frozenset({"adam", "adamw", "sgd", "muon"}),
     multipliers=True,
     attention_scale=True,
 )
 
 CLASSES: dict[str, str] = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
-
-INIT = '''
-
-def init_(model):
-    """The proxies' normal init, at this width."""
-    found = claimed(model)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_({mean}, INIT_STD[found[name]])
-'''
 
 OPTIMIZERS = '''
 
@@ -52,48 +45,50 @@ def optimizers(model):
 
 
 def write(sheet: Sheet) -> str:
-    named = has_names(sheet.recipe)
     parts = [
         comments([*sheet.header, *schedule_note(sheet)]),
         "\nimport re\n\nimport torch\n\n",
-        pattern_table(_patterns(sheet, named)),
+        pattern_table(_patterns(sheet)),
         group_table(sheet, _settings(sheet)),
         _optimizers(sheet),
         _multipliers(sheet),
     ]
-    if named:
-        means = _means(sheet)
-        mean = "INIT_MEAN.get(found[name], 0.0)" if means else "0.0"
-        parts += [_stds(sheet), means, CLAIMED, OPTIMIZERS, INIT.format(mean=mean)]
+    if sheet.patterns:
+        parts += [init_table(sheet), CLAIMED, OPTIMIZERS, INIT]
     else:
         parts += [factor_table(sheet), CLAIMED, OPTIMIZERS, rescale_init(ROLES_BY_PATTERN)]
     return "".join(parts)
 
 
-def _patterns(sheet: Sheet, named: bool) -> dict[str, tuple[str, ...]]:
+def _patterns(sheet: Sheet) -> dict[str, tuple[str, ...]]:
     if "all" in sheet.values:
         return {"all": (".*",)}
-    if not named:
-        return {role: LLAMA_PATTERNS[role] for role in sheet.values}
-    roles = sheet.recipe.roles.items()
-    return {role: tuple(p.pattern for p in found.parameters) for role, found in roles}
+    return own_patterns(sheet) or {role: LLAMA_PATTERNS[role] for role in sheet.values}
 
 
 def _settings(sheet: Sheet) -> dict[str, str]:
     """By role, what torch.optim's classes other than Adam's take beside rate and decay."""
     settings, more = sheet.recipe.optimizer or {}, {}
-    for role, found in sheet.recipe.roles.items():
-        if found.optimizer in ("sgd", "muon"):
-            more[str(role)] = f', "momentum": {number(settings["momentum"])}'
-        if found.optimizer == "muon":
-            more[str(role)] += f', "adjust_lr_fn": {settings["lr_adjustment"]!r}'
+    for key, optimizer in _optimizer_names(sheet).items():
+        if optimizer in ("sgd", "muon"):
+            more[key] = f', "momentum": {number(settings["momentum"])}'
+        if optimizer == "muon":
+            more[key] += f', "adjust_lr_fn": {settings["lr_adjustment"]!r}'
     return more
 
 
 def _optimizers(sheet: Sheet) -> str:
-    classes = {str(role): CLASSES[r.optimizer] for role, r in sheet.recipe.roles.items()}
-    rows = [(role, f"torch.optim.{classes.get(role, 'AdamW')}", "") for role in sheet.values]
+    names = _optimizer_names(sheet)
+    rows = [(key, f"torch.optim.{CLASSES[names[key]]}", "") for key in sheet.values]
     return table("OPTIMIZERS", rows)
+
+
+def _optimizer_names(sheet: Sheet) -> dict[str, str]:
+    roles = sheet.recipe.roles
+    return {
+        key: roles[values.role].optimizer if values.role in roles else "adamw"
+        for key, values in sheet.values.items()
+    }
 
 
 def _multipliers(sheet: Sheet) -> str:
@@ -105,23 +100,3 @@ def _multipliers(sheet: Sheet) -> str:
         formula = f"{scale.formula} with d_head {scale.head_size}"
         text += f"attention_scale = {number(scale.value)}  # on q.k: {formula}\n"
     return text
-
-
-def _means(sheet: Sheet) -> str:
-    """Of those that are not drawn around 0: gains start at 1."""
-    rows = [
-        (parameter.pattern, number(parameter.init_mean), "")
-        for role in sheet.recipe.roles.values()
-        for parameter in role.parameters
-        if parameter.init_mean
-    ]
-    return table("INIT_MEAN", rows) if rows else ""
-
-
-def _stds(sheet: Sheet) -> str:
-    rows = [
-        (parameter.pattern, number(parameter.init_std.value), "")
-        for role in sheet.recipe.roles.values()
-        for parameter in role.parameters
-    ]
-    return table("INIT_STD", rows)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Recipe, RoleRecipe
+from mutransfer_cli.files.recipe import (
+    AttentionScaleValue,
+    HoldsFor,
+    OwnValues,
+    ParameterPattern,
+    Recipe,
+    RoleRecipe,
+)
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.rules.weight_decay import to_independent, to_lr_coupled
 
@@ -16,7 +25,7 @@ Key = Literal["lr", "weight_decay", "eps", "init", "multiplier"]
 
 @dataclass(frozen=True)
 class Values:
-    """Of one role.
+    """Of one role, or of those parameters of it that have values of their own.
 
     Attributes:
         weight_decay: lr-coupled (w -= lr * weight_decay * w); None where it is not known.
@@ -29,6 +38,7 @@ class Values:
     betas: tuple[float, float] | None = None
     init: float = 1.0
     multiplier: float = 1.0
+    role: Role | None = None
 
     @property
     def independent(self) -> float | None:
@@ -41,12 +51,17 @@ class Values:
 class Sheet:
     """
     Attributes:
-        values: by role; the last is for all parameters that no other claims. Under one global
-            rate there is `all` alone.
+        values: by role (`hidden_2` and so on for parameters of it with values of their own); the
+            last is for all parameters that no other claims. Under one global rate there is `all`
+            alone.
+        patterns: of the same keys; empty where no names are known.
+        folds_attention: whether the attention scale is moved into the query matrices.
     """
 
     recipe: Recipe
     values: dict[str, Values]
+    patterns: Mapping[str, tuple[ParameterPattern, ...]] = field(default_factory=dict)
+    folds_attention: bool = False
     header: tuple[str, ...] = ()
 
     @property
@@ -68,7 +83,7 @@ class Sheet:
     @property
     def unusual_scale(self) -> AttentionScaleValue | None:
         """The attention scale, unless it is what every target here has by itself."""
-        scale = self.attention_scale
+        scale = None if self.folds_attention else self.attention_scale
         return None if scale is None or scale.formula == "1/sqrt(d_head)" else scale
 
     @property
@@ -99,17 +114,55 @@ def sheet_of(recipe: Recipe, roles: tuple[Role, ...] | None = None) -> Sheet:
             coupled = to_lr_coupled(decay.value, convention, recipe.base_lr.value)
         return Sheet(recipe, {"all": Values(recipe.base_lr.value, coupled)})
     found = recipe.roles
-    own = sorted(found, key=lambda role: role == "hidden")
-    return Sheet(recipe, {role: _values(found[role]) for role in roles or own})
+    if roles is not None:
+        return Sheet(recipe, {role: _values(role, found[role]) for role in roles})
+    values: dict[str, Values] = {}
+    patterns: dict[str, tuple[ParameterPattern, ...]] = {}
+    for role in sorted(found, key=lambda role: role == "hidden"):
+        for key, own, names in _groups(role, found[role]):
+            values[key], patterns[key] = _values(role, found[role], own), names
+    named = any(patterns.values())
+    return Sheet(recipe, values, patterns if named else {})
 
 
-def _values(role: RoleRecipe) -> Values:
-    lr, decay = role.lr.value, role.weight_decay
+def fold_attention(sheet: Sheet) -> Sheet:
+    """Queries with the attention scale over 1/sqrt(d_head) in their weights, in `query`."""
+    scale = sheet.unusual_scale
+    if scale is None:
+        return sheet
+    factor = scale.value * math.sqrt(scale.head_size)
+    hidden, decay = sheet.values["hidden"], sheet.values["hidden"].weight_decay
+    query = replace(
+        hidden,
+        lr=hidden.lr * factor,
+        weight_decay=None if decay is None else decay / factor,
+        eps=None if hidden.eps is None else hidden.eps / factor,
+        init=hidden.init * factor,
+    )
+    return replace(sheet, values={"query": query, **sheet.values}, folds_attention=True)
+
+
+def _groups(
+    role: Role, found: RoleRecipe
+) -> list[tuple[str, OwnValues | None, tuple[ParameterPattern, ...]]]:
+    """Key, values in place of the role's, and names; the role's own last."""
+    by_values: dict[OwnValues | None, list[ParameterPattern]] = {None: []}
+    for parameter in found.parameters:
+        by_values.setdefault(parameter.own, []).append(parameter)
+    keys = [str(role), *(f"{role}_{n}" for n in range(2, len(by_values) + 1))]
+    groups = zip(keys, by_values.items(), strict=True)
+    return [(key, own, tuple(names)) for key, (own, names) in groups][::-1]
+
+
+def _values(role: Role, found: RoleRecipe, own: OwnValues | None = None) -> Values:
+    values = own or found
+    lr, decay = values.lr.value, values.weight_decay
     return Values(
         lr=lr,
         weight_decay=to_lr_coupled(decay.value, decay.convention or "lr_coupled", lr),
-        eps=None if role.eps is None else role.eps.value,
-        betas=None if role.betas is None else role.betas.value,
-        init=role.init_std_mult.value,
-        multiplier=role.multiplier.value,
+        eps=None if values.eps is None else values.eps.value,
+        betas=None if found.betas is None else found.betas.value,
+        init=values.init_std_mult.value,
+        multiplier=values.multiplier.value,
+        role=role,
     )

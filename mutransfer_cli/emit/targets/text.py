@@ -9,8 +9,9 @@ from mutransfer_cli.emit.targets.sheet import Sheet, Values
 
 
 def number(value: float) -> str:
-    """Six digits, always with a dot: without it YAML 1.1 takes 1e-08 for text."""
-    mantissa, e, exponent = f"{value:.6g}".partition("e")
+    """As many digits as give the same value back, and a dot: without it YAML 1.1 takes 1e-08 for
+    text."""
+    mantissa, e, exponent = repr(float(value)).partition("e")
     return mantissa + ("" if "." in mantissa else ".0") + e + exponent
 
 
@@ -36,8 +37,8 @@ def decay_note(values: Values) -> str:
         return "weight decay not known: use that of your runs"
     if not values.weight_decay:
         return "no weight decay"
-    coupled, independent = number(values.weight_decay), number(values.independent or 0.0)
-    return f"weight decay {coupled} lr-coupled = {independent} independent"
+    coupled, independent = values.weight_decay, values.independent or 0.0
+    return f"weight decay {coupled:.6g} lr-coupled = {independent:.6g} independent"
 
 
 def python_values(values: Values) -> str:

@@ -21,6 +21,7 @@ CAPABILITY = Capability(
         "are AdamW.Config(pattern=...) instead of ParamGroupConfig need another file"
     ),
     matching="regex, first match wins",
+    folds_attention=True,
     unverified=(
         "its grouping and its scheduler were run on the names of its Llama 3 as read; scale_init, "
         "which walks the fields of Llama3Model.Config, was not run there",
@@ -33,6 +34,7 @@ CAPABILITY = Capability(
 PATTERNS = {
     "embedding": r"^tok_embeddings\.weight$",
     "readout": r"^lm_head\.weight$",
+    "query": r"^layers\.\d+\.(_\w+\.)*attention\.(_\w+\.)*qkv_linear\.(_\w+\.)*wq\.weight$",
     "vector": r"^(layers\.\d+\.(_\w+\.)*(attention_norm|ffn_norm)|norm)\.weight$",
     "hidden": r"^.*$",
     "all": r"^.*$",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from mutransfer_cli.emit.targets.capability import Capability
 from mutransfer_cli.emit.targets.python_helper import (
     CLAIMED,
+    INIT,
     LLAMA_PATTERNS,
     ROLES_BY_PATTERN,
     factor_table,
     group_table,
+    init_table,
+    own_patterns,
     pattern_table,
     rescale_init,
     schedule_note,
@@ -21,6 +24,7 @@ CAPABILITY = Capability(
     name="transformers",
     written_for="transformers 5.23, Trainer with Llama",
     matching="regex, each parameter exactly once",
+    any_names=True,
     attention_scale=True,
 )
 
@@ -52,20 +56,22 @@ SCHEDULES = {
 
 
 def write(sheet: Sheet) -> str:
-    everything = "all" in sheet.values
-    patterns = {"all": (".*",)} if everything else LLAMA_PATTERNS
+    everything, own = "all" in sheet.values, own_patterns(sheet)
+    patterns = {"all": (".*",)} if everything else own or LLAMA_PATTERNS
+    factors = "" if everything else init_table(sheet) if own else factor_table(sheet)
+    init = "" if everything else INIT if own else rescale_init(ROLES_BY_PATTERN)
     scale = sheet.unusual_scale
     parts = [
         comments([*sheet.header, *schedule_note(sheet)]),
         "\nimport re\n\nimport torch\n\n",
         pattern_table(patterns),
         group_table(sheet),
-        "" if everything else factor_table(sheet),
+        factors,
         _arguments(sheet),
         "" if scale is None else f"ATTENTION_SCALE = {number(scale.value)}  # {scale.formula}\n",
         CLAIMED,
         OPTIMIZER,
-        "" if everything else rescale_init(ROLES_BY_PATTERN),
+        init,
         "" if scale is None else SCALE,
     ]
     return "".join(parts)

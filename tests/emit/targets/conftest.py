@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mutransfer_cli.emit.recipe import Target
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.emit.targets.dispatch import emit
 from mutransfer_cli.files.exponents import Exponents, Interval, Line
 from mutransfer_cli.sweep.prepare import Sweep

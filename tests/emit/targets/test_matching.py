@@ -27,11 +27,12 @@ NAMES: dict[str, dict[str, list[str]]] = {
             *(f"layers.{n}.{x}_norm.weight" for n in (0, 11) for x in ("attention", "ffn")),
             "layers.0._checkpoint_wrapped_module.ffn_norm.weight",
         ],
+        "query": [
+            "layers.11.attention.qkv_linear.wq.weight",
+            "layers.0._checkpoint_wrapped_module.attention.qkv_linear.wq.weight",
+        ],
         "hidden": [
-            *(
-                f"layers.11.attention.{x}.weight"
-                for x in ("qkv_linear.wqkv", "qkv_linear.wq", "wo")
-            ),
+            *(f"layers.11.attention.{x}.weight" for x in ("qkv_linear.wk", "qkv_linear.wv", "wo")),
             *(f"layers.0.feed_forward.w{n}.weight" for n in (1, 2, 3)),
         ],
     },
@@ -46,8 +47,9 @@ NAMES: dict[str, dict[str, list[str]]] = {
                 for x in ("attention", "feed_forward")
             ),
         ],
+        "query": ["blocks.11.attention.w_q.weight"],
         "hidden": [
-            *(f"blocks.11.attention.w_{x}.weight" for x in ("q", "k", "v", "out")),
+            *(f"blocks.11.attention.w_{x}.weight" for x in ("k", "v", "out")),
             *(f"blocks.0.feed_forward.w{n}.weight" for n in (1, 2, 3)),
         ],
     },
@@ -80,12 +82,14 @@ NAMES: dict[str, dict[str, list[str]]] = {
         ],
     },
 }
+QUERY = 8**-0.5  # 1/d_head over the target's 1/sqrt(d_head), heads of 8
 # mup at 16 times the base width, folded: (rate, lr-coupled decay) for a base decay of 0.1
 EXPECTED = {
     "embedding": (LR, 0.0),
     "readout": (LR / 16, 1.6),
     "vector": (LR, 0.0),
     "hidden": (LR / 16, 1.6),
+    "query": (LR / 16 * QUERY, 1.6 / QUERY),
 }
 
 
@@ -185,7 +189,9 @@ def test_init_is_scaled_by_role(document: Document, to: str, paper: Callable[...
     emitted = executed(written(document(), to, folded=True))
     readout = 1 / 4 if to == "torchtitan" else 1 / 16
     expected = {"embedding": 1, "readout": readout, "vector": 1, "hidden": 1 / 4}
-    assert emitted["INIT_FACTORS"] == expected
+    if to != "megatron":
+        expected["query"] = QUERY / 4
+    assert emitted["INIT_FACTORS"] == pytest.approx(expected, rel=1e-5)
     for role, names in NAMES[to].items():
         assert {emitted["role_of"](name) for name in names} == {role}
 

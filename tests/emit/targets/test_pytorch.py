@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mutransfer_cli.emit.recipe import Target, build_recipe
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.transformer import Transformer
@@ -49,8 +50,8 @@ def test_every_parameter_gets_what_the_recipe_says(document: Document, wrapped: 
         assert group["betas"] == values.betas.value
         expected = (values.lr.value, values.weight_decay.value, values.eps.value)
         held = (group["lr"], group["weight_decay"], group["eps"])
-        assert held == pytest.approx(expected, rel=1e-5)
-        assert emitted["multipliers"][role] == pytest.approx(values.multiplier.value)
+        assert held == expected, "to the last digit"
+        assert emitted["multipliers"][role] == values.multiplier.value
     assert not groups
     assert emitted["attention_scale"] == 1 / 8
 
@@ -64,6 +65,24 @@ def test_init_is_the_proxies(document: Document) -> None:
     assert stds["blocks.2.up.weight"] == pytest.approx(1 / 16, rel=0.05)
     assert stds["blocks.2.down.weight"] == pytest.approx(1 / 32, rel=0.05)
     assert stds["readout.weight"] == pytest.approx(1 / 64, rel=0.05)
+
+
+def test_gains_begin_at_their_constant_and_frozen_parameters_stay(document: Document) -> None:
+    found = document()
+    one = {"init_std": 0.0, "init_mean": 1.0, "shape": (16,), "growing_axes": (0,)}
+    gain = found.base_plan[0].model_copy(update={"name": "norm.weight", "role": "vector", **one})
+    with_gain = found.model_copy(update={"base_plan": (*found.base_plan, gain)})
+    emitted, model = executed(written(with_gain, "pytorch")), proxy()
+    model.norm = nn.RMSNorm(WIDTH)
+    model.positions = nn.Parameter(torch.full((16, WIDTH), 3.0), requires_grad=False)
+    with torch.no_grad():
+        model.norm.weight.fill_(7.0)
+    emitted["init_"](model)
+    assert (model.norm.weight == 1).all()
+    assert (model.positions == 3).all()
+    held = [p for group in emitted["param_groups"](model) for p in group["params"]]
+    assert any(p is model.norm.weight for p in held)
+    assert not any(p is model.positions for p in held)
 
 
 def test_a_parameter_too_many_and_a_pattern_too_many_are_errors(document: Document) -> None:
