@@ -17,6 +17,8 @@ NormName = Literal["rms", "layer"]
 Gains = Literal["none", "vector", "scalar"]
 MlpName = Literal["relu", "gelu", "squared_relu", "swiglu"]
 
+MOST_RATIO = 1000
+
 # Grattafiori et al. 2024 (arXiv 2407.21783), the ratios of the 8B model
 PRESETS: dict[str, dict[str, Any]] = {
     "llama": {
@@ -41,7 +43,7 @@ def parse_ratio(value: Any) -> str:
         ratio = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         ratio = Fraction(0)
-    if ratio <= 0:
+    if not 0 < ratio <= MOST_RATIO:
         raise ValueError(f"expected a ratio such as 4, 3.5 or 8/3, found {value!r}")
     return str(ratio)
 
@@ -53,7 +55,7 @@ class Architecture(Grown):
     """The options, which `TransformerSpec` explains, and the sizes that follow from them."""
 
     depth: Count = 2
-    positions: Literal["rotary", "learned"] = "rotary"
+    positions: Literal["rotary", "learned"] = "rotary"  # first: the check of head_size reads it
     head_size: Count | None = 16
     heads: Count | None = None
     kv_heads: Count | None = None

@@ -15,6 +15,7 @@ from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.recipe import Recipe
 from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.rules.plan import BaseParameter, TargetModel
 from mutransfer_cli.rules.schedule import schedule_factors
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.emit.targets.conftest import executed
@@ -96,6 +97,21 @@ def test_a_stock_model_gets_the_readout_of_the_proxies(
     assert readout.parameters[0].init_std.value == pytest.approx(factor / 4)
     said = {"rule": "Everett", "standard": "own multiplier or init", "zero": "zero in the base"}
     assert said[readout_init] in readout.init_std_mult.source
+
+
+@pytest.mark.parametrize(("readout_init", "factor"), [("standard", 1 / 4), ("zero", 0.0)])
+def test_so_does_a_target_that_is_given_as_a_model(
+    make: Make, readout_init: str, factor: float
+) -> None:
+    head = BaseParameter("lm_head.weight", "readout", (64, 16), (1,), 0.5, fan_in_axis=1)
+    up = BaseParameter("up.weight", "hidden", (16, 16), (0, 1), 0.5, fan_in_axis=1)
+    shapes = {"lm_head.weight": (64, 256), "up.weight": (256, 256)}
+    asked = Target(256, {}, folded=True, model=TargetModel(256, (head, up), shapes))
+    roles = build_recipe(make({"head_size": 8, "readout_init": readout_init}), asked).roles
+    (pattern,) = roles["readout"].parameters
+    assert pattern.pattern == r"^lm_head\.weight$"
+    assert pattern.init_std.value == pytest.approx(factor / 2)
+    assert roles["hidden"].parameters[0].init_std.value == pytest.approx(1 / 8)
 
 
 def test_tied_proxies_give_a_readout_and_no_embedding(make: Make) -> None:

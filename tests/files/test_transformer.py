@@ -48,6 +48,7 @@ WIDTH = "sweep.widths: found 24, "
             r"found 16, of which model.mlp_ratio 8/3 is no whole size \(42.6667\); use 24",
         ),
         ({"mlp_ratio": 0}, "model.mlp_ratio: expected a ratio such as 4, 3.5 or 8/3, found 0"),
+        ({"mlp_ratio": "1e400"}, "model.mlp_ratio: expected a ratio such as .* found '1e400'"),
         ({"mlp_ratio": "big"}, "model.mlp_ratio: expected a ratio such as .* found 'big'"),
         ({"query_init": "zero", "qk_norm": True}, "model: query_init zero: qk_norm brings queries"),
         (
