@@ -48,6 +48,8 @@ def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
     low, high = bowls.optimum + below, bowls.optimum + above
     enough = bowls.in_window >= MIN_CELLS
     inside = enough & (low >= cells.first) & (high <= cells.upper)  # False for NaN
+    # on a coarse grid the soft window may go to and fro between cells, and the steps with it
+    inside &= (below <= 0) & (above >= 0)
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
     inside &= (cells.best > 0) & ((cells.best < cells.count - 1) | (cells.upper > cells.last))
     at_low, at_high, both_ends = _ends(cells, bowls.noise)

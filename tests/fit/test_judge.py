@@ -89,3 +89,25 @@ def test_three_cells_are_too_few() -> None:
     assert bowl(parabola(-6), x=np.array([-7.0, -6.0, -5.0])).status == "too_few_points"
     assert bowl(parabola(-6), diverged=-10).status == "too_few_points"
     assert bowl(parabola(-6), diverged=-10).n == 0
+
+
+def test_an_optimum_that_its_own_interval_does_not_hold_is_unresolved() -> None:
+    """Walls of 0.3 an octave beside a flat bottom, on a grid of octaves: no step settles it."""
+    losses = {
+        (32, 0): [0.94, 0.75, 0.43, 0.23, 0.18, 0.18, 0.53, 1.05],
+        (32, 1): [0.90, 0.67, 0.36, 0.20, 0.14, 0.18, 0.53, 1.05],
+        (64, 0): [0.78, 0.47, 0.17, 0.09, 0.07, 0.09, 0.18, 1.02],
+        (64, 1): [0.81, 0.50, 0.19, 0.09, 0.07, 0.09, 0.18, 0.98],
+        (128, 0): [0.75, 0.39, 0.08, 0.05, 0.04, 0.05, 0.11, 0.69],
+        (128, 1): [0.74, 0.39, 0.09, 0.05, 0.05, 0.05, 0.10, 0.66],
+        (256, 0): [0.66, 0.28, 0.04, 0.03, 0.03, 0.03, 0.07, 0.25],
+        (256, 1): [0.67, 0.28, 0.04, 0.03, 0.03, 0.03, 0.06, 0.31],
+    }
+    rows = [
+        {"width": width, "seed": seed, "lr": 2.0 ** (x - 9), "loss": loss}
+        for (width, seed), row in losses.items()
+        for x, loss in enumerate(row)
+    ]
+    found = fit_exponents(pd.DataFrame(rows)).bowls
+    assert [found[width].status for width in (32, 64, 128)] == ["ok", "ok", "unresolved"]
+    assert found[128].optimum is None
