@@ -28,6 +28,21 @@ TINY: dict[str, Any] = {
     "sweep": {"widths": [16, 24, 32], "axes": {"lr": {"from": "2^-9", "to": "2^-3"}}},
 }
 
+TINY_MLP: dict[str, Any] = {
+    "schema": "mutransfer.sweep/1",
+    "model": {"family": "mlp"},
+    "data": {"source": "linear_teacher", "inputs": 8, "outputs": 4, "samples": 1000},
+    "parameterization": {"name": "mup", "base_width": 16},
+    "train": {"steps": 10, "batch": 8, "warmup": 2, "eval_batches": 2},
+    "sweep": {"widths": [16, 24, 32], "axes": {"lr": {"from": "2^-9", "to": "2^-3"}}},
+}
+
+
+@pytest.fixture
+def tiny_mlp() -> dict[str, Any]:
+    """The raw spec of a multilayer perceptron; change it at will."""
+    return copy.deepcopy(TINY_MLP)
+
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> dict[str, Any]:

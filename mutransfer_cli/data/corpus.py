@@ -1,4 +1,8 @@
-"""A corpus of tokens: mapped, never held as integers; train and eval parts are disjoint ranges."""
+"""A corpus, tokens in a row or samples row by row: train and eval parts are disjoint ranges.
+
+Tokens are mapped, never held as integers. Samples are independent: a batch takes rows of them as it
+takes sequences of tokens, by their offsets.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +16,49 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.data import AnyData, DataProtocol
 from mutransfer_cli.files.spec import TrainSpec
 
 Tokens = npt.NDArray[np.integer[Any]]
+Data = npt.NDArray[np.number[Any]]  # tokens or samples
 # the same bits: few of torch's kernels take unsigned integers of more than a byte
 SIGNED = {np.uint16: np.int16, np.uint32: np.int32, np.uint64: np.int64}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens split into a train part and, after it, an eval part.
+    """Data split into a train part and, after it, an eval part.
 
     Attributes:
-        train: [train tokens], integers of the file's own type, mapped.
-        eval: [eval tokens], alike.
-        vocab: of the model; no token is beyond it.
-        protocol: what identifies the tokens.
+        train: [train tokens], integers of the file's own type, mapped; or [train samples, values].
+        eval: [eval tokens] or [eval samples, values], alike.
+        vocab: of the model, no token is beyond it; None for samples.
+        protocol: what identifies the data.
         note: what the data were recognised as, for people; empty where nothing had to be.
     """
 
-    train: Tokens
-    eval: Tokens
-    vocab: int
-    protocol: DataProtocol
+    train: Data
+    eval: Data
+    vocab: int | None
+    protocol: AnyData
     note: str = ""
 
     @classmethod
-    def split(cls, tokens: Tokens, vocab: int, protocol: DataProtocol, note: str = "") -> Corpus:
-        split = tokens.size - int(tokens.size * protocol.eval_fraction)
-        return cls(tokens[:split], tokens[split:], vocab, protocol, note)
+    def split(cls, data: Data, vocab: int | None, protocol: AnyData, note: str = "") -> Corpus:
+        split = len(data) - int(len(data) * protocol.eval_fraction)
+        return cls(data[:split], data[split:], vocab, protocol, note)
+
+    @property
+    def of_samples(self) -> bool:
+        return self.train.ndim == 2
 
 
 @dataclass(frozen=True)
 class DeviceText:
-    """A corpus where it is trained on: on a CPU the mapping itself, on CUDA one copy of its bytes.
+    """A corpus where it is trained on: on a CPU the arrays themselves, on CUDA one copy of them.
 
     Attributes:
-        train, eval: tensors of both parts, of the tokens' own size; unsigned ones of more than a
+        train, eval: tensors of both parts, of the data's own size; unsigned ones of more than a
             byte as signed ones of the same bits, which `gather` takes back.
     """
 
@@ -63,27 +72,33 @@ class DeviceText:
         return cls(corpus, *parts)
 
 
-def tensor_of(tokens: Tokens) -> Tensor:
-    """A tensor on the tokens' own memory."""
-    return torch.from_numpy(tokens.view(SIGNED.get(tokens.dtype.type, tokens.dtype.type)))
+def tensor_of(data: Data) -> Tensor:
+    """A tensor on the data's own memory."""
+    return torch.from_numpy(data.view(SIGNED.get(data.dtype.type, data.dtype.type)))
 
 
 def check_size(corpus: Corpus, train: TrainSpec) -> None:
-    """Refuses a corpus too small for one batch of each part.
+    """Refuses a corpus too small for one batch of tokens of each part, or with too few samples for
+    every one to be seen once at most.
 
     Raises:
         InputError: says what is needed.
     """
-    unit = "bytes" if corpus.protocol.tokens is None else "tokens"
-    parts = [
-        ("train", corpus.train.size, train.batch * train.context + 1),
-        ("eval", corpus.eval.size, train.eval_batches * train.batch * train.context + 1),
-    ]
-    for name, size, needed in parts:
-        if size < needed:
+    protocol, eval_items = corpus.protocol, train.eval_batches * train.batch
+    if isinstance(protocol, DataProtocol):
+        unit, what = "bytes" if protocol.tokens is None else "tokens", "data"
+        use = f"batch {train.batch} x context {train.context}"
+        needed = train.batch * train.context + 1, eval_items * train.context + 1
+    else:
+        unit, what = "samples", "data.samples, fewer steps"
+        use = f"{train.steps} steps of batch {train.batch}, in which none is seen twice"
+        needed = train.steps * train.batch, eval_items
+    sizes = {"train": (corpus.train, needed[0]), "eval": (corpus.eval, needed[1])}
+    for name, (part, least) in sizes.items():
+        if len(part) < least:
             raise InputError(
-                f"data: the {name} part has {size} {unit} and needs at least {needed} for "
-                f"batch {train.batch} x context {train.context}; give more data, smaller batches, "
+                f"data: the {name} part has {len(part)} {unit} and needs at least {least} for "
+                f"{use}; give more {what}, smaller batches, "
                 "or another data.eval_fraction or train.eval_batches"
             )
 
@@ -95,26 +110,32 @@ def stream_generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def train_offsets(corpus: Corpus, train: TrainSpec, seed: int) -> Tensor:
-    """Where each sequence starts in the train part, int64 [steps, batch]; a function of the seed.
+    """Where each sequence or sample starts in the train part, int64 [steps, batch]; a function of
+    the seed.
 
     Trials of one seed read the same data in the same order, so that the difference between two
-    learning rates is not noise of the data.
+    learning rates is not noise of the data. No sample is drawn twice.
     """
-    last = corpus.train.size - train.context
-    shape = (train.steps, train.batch)
-    return torch.randint(last, shape, generator=stream_generator(seed, "data"))
+    generator, shape = stream_generator(seed, "data"), (train.steps, train.batch)
+    if corpus.of_samples:
+        order = torch.randperm(len(corpus.train), generator=generator)
+        return order[: train.steps * train.batch].view(shape)
+    return torch.randint(len(corpus.train) - train.context, shape, generator=generator)
 
 
 def eval_offsets(corpus: Corpus, train: TrainSpec) -> Tensor:
     """Evenly spread starts in the eval part, int64 [eval_batches, batch]: the same for all."""
     count = train.eval_batches * train.batch
-    last = corpus.eval.size - train.context - 1
+    span = 1 if corpus.of_samples else train.context + 1
+    last = len(corpus.eval) - span
     return torch.linspace(0, last, count, dtype=torch.float64).long().view(-1, train.batch)
 
 
-def gather(text: Tensor, offsets: Tensor, context: int) -> Tensor:
-    """Sequences of context + 1 tokens, int64 [..., context + 1]."""
+def gather(data: Tensor, offsets: Tensor, context: int) -> Tensor:
+    """Sequences of context + 1 tokens, int64 [..., context + 1]; of samples their rows."""
+    if data.dim() == 2:
+        return data[offsets]
     positions = offsets.unsqueeze(-1) + torch.arange(context + 1, device=offsets.device)
-    tokens = text[positions].long()
+    tokens = data[positions].long()
     # 32 and 64 bits need no such: no vocabulary reaches their sign
-    return tokens & 0xFFFF if text.dtype == torch.int16 else tokens
+    return tokens & 0xFFFF if data.dtype == torch.int16 else tokens

@@ -10,6 +10,7 @@ from mutransfer_cli.emit.roles import Basis, Ruled, role_recipe
 from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
 from mutransfer_cli.files.records import Protocol
@@ -117,11 +118,11 @@ def _lr_mult(
 def holds_for(protocol: Protocol | DeclaredProtocol) -> HoldsFor:
     train, model = protocol.train, protocol.model
     batch_tokens = None if train.context is None else train.batch * train.context
-    built_in = model if isinstance(model, ModelProtocol) else None
+    built_in = model if isinstance(model, ModelProtocol | MLPProtocol) else None
     return HoldsFor(
         depth=model.depth,
         head_size=model.head_size,
-        heads=built_in.heads if built_in else None,
+        heads=model.heads if isinstance(model, ModelProtocol) else None,
         context=train.context,
         batch=train.batch,
         batch_tokens=batch_tokens,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     model_serializer,
     model_validator,
 )
 
-from mutransfer_cli.files.strict import Count, Natural, Number, Strict
+from mutransfer_cli.files.strict import Count, Natural, NonNegative, Number, Strict
 
+MOST_VALUES = 1 << 31  # of generated samples
 EvalFraction = Annotated[Number, Field(gt=0, lt=1)]
 DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"]
 
@@ -84,7 +87,49 @@ class MarkovData(Strict):
     eval_fraction: EvalFraction = 0.1
 
 
-DataSpec = Annotated[StdlibData | TextData | TokenData | MarkovData, Field(discriminator="source")]
+class LinearTeacherData(Strict):
+    """Synthetic samples for an mlp: y = W x + noise, with a fixed matrix W.
+
+    x ~ N(0, I) and W_ij ~ N(0, 1 / inputs), so that W x has variance 1 in every output. The loss is
+    the squared error, mean over samples and outputs; no predictor stays below noise^2. A run sees
+    no sample twice.
+
+    They are generated, so that their keys identify them: this is their part of a protocol too.
+
+    Attributes:
+        inputs, outputs: sizes of x and of y.
+        samples: how many are drawn, train and eval part together.
+        noise: std of the label noise.
+        seed: of W and of the samples. That of a trial decides only their order.
+    """
+
+    source: Literal["linear_teacher"]
+    inputs: Count = 64
+    outputs: Count = 16
+    samples: Count = 1 << 17
+    noise: NonNegative = 0.1
+    seed: Natural = 0
+    eval_fraction: EvalFraction = 0.1
+
+    @model_validator(mode="after")
+    def fit_into_memory(self) -> LinearTeacherData:
+        values = self.samples * (self.inputs + self.outputs)
+        if values > MOST_VALUES:
+            raise ValueError(
+                f"samples: {self.samples} of {self.inputs} + {self.outputs} values are held in "
+                f"memory, {4e-9 * values:.3g} GB; give fewer, at most {4e-9 * MOST_VALUES:.3g} GB"
+            )
+        return self
+
+    @property
+    def sha256(self) -> None:
+        """None: nothing was read."""
+
+
+DataSpec = Annotated[
+    StdlibData | TextData | TokenData | MarkovData | LinearTeacherData,
+    Field(discriminator="source"),
+]
 
 
 class DataProtocol(Strict):
@@ -109,3 +154,14 @@ class DataProtocol(Strict):
     @model_serializer(mode="wrap")
     def without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in serialize(self).items() if value is not None}
+
+
+def is_generated(data: Any) -> str:
+    source = data.get("source") if isinstance(data, dict) else data.source
+    return "generated" if source == "linear_teacher" else "read"
+
+
+AnyData = Annotated[
+    Annotated[DataProtocol, Tag("read")] | Annotated[LinearTeacherData, Tag("generated")],
+    Discriminator(is_generated),
+]

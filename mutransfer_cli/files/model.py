@@ -1,4 +1,4 @@
-"""Which model is swept: the built-in decoder, one's own, or a Hugging Face config."""
+"""Which model is swept: a built-in one, one's own, or a Hugging Face config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import Count, Strict, parse_number
+from mutransfer_cli.files.mlp import MLPProtocol, MLPSpec
+from mutransfer_cli.files.strict import Count, Strict, nearest, parse_number
 from mutransfer_cli.files.transformer import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.files.yaml_io import Unquoted, read_text
 from mutransfer_cli.rules.roles import Role
@@ -109,17 +110,30 @@ class HfSpec(Strict):
 
 
 def kind_of(model: Any) -> str:
-    """Which of the three; the tags are no keys, so that messages show keys only."""
-    if isinstance(model, dict):
-        return "own" if "factory" in model else "config" if "hf" in model else "built-in"
-    return "own" if hasattr(model, "factory") else "config" if hasattr(model, "hf") else "built-in"
+    """Which of the four; the tags are no keys, so that messages show keys only."""
+    keys = model if isinstance(model, dict) else getattr(model, "__dict__", {})
+    if keys.get("family") == "mlp":
+        return "perceptron"
+    return "own" if "factory" in keys else "config" if "hf" in keys else "built-in"
+
+
+FAMILIES = ("transformer", "mlp")
+
+
+def known_family(model: Any) -> Any:
+    if isinstance(model, dict) and model.get("family", "transformer") not in FAMILIES:
+        family = str(model["family"])
+        raise ValueError(f"family: unknown {family!r}{nearest(family, FAMILIES)}")
+    return model
 
 
 ModelSpec = Annotated[
     Annotated[TransformerSpec, Tag("built-in")]
+    | Annotated[MLPSpec, Tag("perceptron")]
     | Annotated[FactorySpec, Tag("own")]
     | Annotated[HfSpec, Tag("config")],
     Discriminator(kind_of),
+    BeforeValidator(known_family),
 ]
 
 
@@ -192,6 +206,7 @@ class HfProtocol(Strict):
 
 AnyModel = Annotated[
     Annotated[ModelProtocol, Tag("built-in")]
+    | Annotated[MLPProtocol, Tag("perceptron")]
     | Annotated[FactoryProtocol, Tag("own")]
     | Annotated[HfProtocol, Tag("config")],
     Discriminator(kind_of),

@@ -155,12 +155,12 @@ class HoldsFor(Grown):
         head_size: null too where it grows with width.
         heads: where their number is fixed.
         decay_fraction: of schedule wsd.
-        options: of the built-in model, where they are not its defaults.
+        options: of the built-in decoder, where they are not its defaults; all of an mlp.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"heads", "decay_fraction", "options"})
 
-    depth: Count | None
+    depth: Natural | None
     head_size: Count | None
     heads: Count | None = None
     context: Count | None

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.data import AnyData, DataProtocol, LinearTeacherData
+from mutransfer_cli.files.mlp import MLPProtocol, MLPSpec
 from mutransfer_cli.files.model import (
     AnyModel,
     FactoryProtocol,
@@ -52,13 +53,19 @@ TRIAL_SCHEMA = "mutransfer.trial/1"
 HERE = Path()
 
 
-def model_protocol(spec: SweepSpec, vocab: int, folder: Path) -> AnyModel:
+def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel:
     """The model of a spec with every default resolved.
 
     Args:
+        vocab: of the data; None where they are samples.
         folder: the spec's, from which its paths count.
     """
-    model = spec.model
+    model, data = spec.model, spec.data
+    if isinstance(model, MLPSpec):
+        assert isinstance(data, LinearTeacherData), "a spec with others is refused"
+        sizes = {"inputs": data.inputs, "outputs": data.outputs}
+        return MLPProtocol(**dict(model) | sizes)
+    assert vocab is not None, "models of tokens have data of tokens"
     if isinstance(model, FactorySpec):
         return FactoryProtocol(**dict(model), vocab=vocab)
     if isinstance(model, HfSpec):
@@ -74,13 +81,13 @@ class Protocol(Strict):
     """All that a trial shares with its sweep."""
 
     model: AnyModel
-    data: DataProtocol
+    data: AnyData
     parameterization: ParameterizationSpec
     optimizer: OptimizerSpec
     train: TrainSpec
 
     @classmethod
-    def of(cls, spec: SweepSpec, data: DataProtocol, vocab: int, folder: Path = HERE) -> Protocol:
+    def of(cls, spec: SweepSpec, data: AnyData, vocab: int | None, folder: Path = HERE) -> Protocol:
         return cls(
             model=model_protocol(spec, vocab, folder),
             data=data,
@@ -96,6 +103,11 @@ class Protocol(Strict):
     @property
     def rule(self) -> Rule:
         return self.parameterization.rule(self.optimizer)
+
+    @property
+    def loss_unit(self) -> str:
+        """Of train_loss and eval_loss."""
+        return "nats" if isinstance(self.data, DataProtocol) else "mse"
 
     def plan(
         self,
@@ -165,8 +177,9 @@ class TrialRecord(Closed):
         trial: hash of what determines the result (protocol, width, seed, axes).
         lr: peak base learning rate; lr_mult.ROLE: the factor on it for a role.
         weight_decay: base weight decay, in the protocol's convention.
-        train_loss: nats per token, mean over the last tenth of the steps; null when diverged.
-        eval_loss: nats per token on the fixed eval batches; null when diverged.
+        train_loss: nats per token (of samples their mean squared error, and for tokens read
+            samples), mean over the last tenth of the steps; null when diverged.
+        eval_loss: alike, on the fixed eval batches; null when diverged.
         diverged_at: first step (from 1) whose loss was not finite; the last if only eval was not.
         steps: steps run, up to divergence.
         tokens: tokens trained on.

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mutransfer_cli.files.data import DataSpec
+from mutransfer_cli.files.data import DataSpec, LinearTeacherData
+from mutransfer_cli.files.mlp import MLPSpec
 from mutransfer_cli.files.model import ModelSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
@@ -67,8 +68,8 @@ class TrainSpec(Grown):
 
     Attributes:
         steps: optimizer steps.
-        batch: sequences per step.
-        context: tokens per sequence.
+        batch: sequences per step; samples, where the data are such.
+        context: tokens per sequence; 1 for samples.
         warmup: steps of linear warm-up.
         schedule: what follows: linear or cosine to zero, constant, or wsd: constant, then linear
             to zero.
@@ -212,6 +213,40 @@ class SweepSpec(Strict):
     train: TrainSpec
     sweep: SweepGrid
     deterministic: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def samples_have_no_context(cls, raw: Any) -> Any:
+        data, train = (raw.get("data"), raw.get("train")) if isinstance(raw, dict) else (0, 0)
+        has_samples = isinstance(data, dict) and data.get("source") == "linear_teacher"
+        if has_samples and isinstance(train, dict):
+            return raw | {"train": {"context": 1} | train}
+        return raw
+
+    @model_validator(mode="after")
+    def model_reads_data(self) -> SweepSpec:
+        model, data = self.model, self.data
+        if not isinstance(data, LinearTeacherData):
+            if isinstance(model, MLPSpec):
+                raise ValueError(
+                    f"data.source: {data.source} has tokens, and family mlp reads samples; give "
+                    "linear_teacher, or another model"
+                )
+            return self
+        if not isinstance(model, MLPSpec):
+            raise ValueError(
+                "data.source: linear_teacher has samples, and the model reads tokens; give model "
+                "{family: mlp}, or other data (markov has synthetic tokens)"
+            )
+        model.refuse_sizes(data.inputs, data.outputs)
+        if self.train.z_loss:
+            raise ValueError("train.z_loss: is made of logits, and an mlp has none; leave it out")
+        if self.train.context != 1:
+            raise ValueError(
+                f"train.context: found {self.train.context}, and samples are no sequences; leave "
+                "it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def heads_divide_widths(self) -> SweepSpec:

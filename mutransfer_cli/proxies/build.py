@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol
 from mutransfer_cli.files.transformer import ModelProtocol
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
 from mutransfer_cli.proxies.init import Note, read_inits, silent
+from mutransfer_cli.proxies.perceptron import MLP
 from mutransfer_cli.proxies.reading import assign_roles, read_weights
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.trial_run import run_once
 from mutransfer_cli.rules.plan import BaseParameter
 
+BuiltIn = ModelProtocol | MLPProtocol
 Build = Callable[[int], nn.Module]
 
 
@@ -27,7 +30,7 @@ class Reading:
 
     Attributes:
         base_plan: every trainable parameter at the base width.
-        sequence_bytes: what autograd keeps of one sequence at the base width; 0 for the built-in
+        sequence_bytes: what autograd keeps of one sequence at the base width; 0 for a built-in
             model, whose formula is known.
         why_not: why it cannot be trained on tokens; empty where it can.
         has_loss: whether its forward gives the loss.
@@ -49,6 +52,23 @@ def build_transformer(model: ModelProtocol, context: int, width: int) -> Transfo
     )
 
 
+def build_mlp(model: MLPProtocol, width: int) -> MLP:
+    return MLP(
+        inputs=model.inputs,
+        outputs=model.outputs,
+        width=width,
+        depth=model.depth,
+        activation=model.activation,
+        normed=model.norm == "rms",
+    )
+
+
+def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
+    if isinstance(model, MLPProtocol):
+        return build_mlp(model, width)
+    return build_transformer(model, context, width)
+
+
 def builder(model: FactoryProtocol | HfProtocol, context: int, base_width: int) -> Build:
     """The function from width to module."""
     if isinstance(model, FactoryProtocol):
@@ -58,8 +78,8 @@ def builder(model: FactoryProtocol | HfProtocol, context: int, base_width: int) 
 
 def build_proxy(model: AnyModel, context: int, base_width: int, width: int) -> nn.Module:
     """The protocol's model at a width; its values are replaced by those of a plan."""
-    if isinstance(model, ModelProtocol):
-        return build_transformer(model, context, width)
+    if isinstance(model, BuiltIn):
+        return build_built_in(model, context, width)
     return for_real(builder(model, context, base_width), width)
 
 
@@ -67,23 +87,25 @@ def proxy_shapes(
     model: AnyModel, context: int, base_width: int, width: int
 ) -> dict[str, tuple[int, ...]] | None:
     """Of every parameter at a width, without its values; None where they follow from the base."""
-    if isinstance(model, ModelProtocol):
+    if isinstance(model, BuiltIn):
         return None
     found = on_meta(builder(model, context, base_width), width)
     return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
 
 
-def base_plan(model: ModelProtocol, context: int, base_width: int) -> tuple[BaseParameter, ...]:
-    """Every parameter of the built-in model at the base width, with role and init std."""
-    return read_base_plan(lambda width: build_transformer(model, context, width), base_width)
+def base_plan(model: BuiltIn, context: int, base_width: int) -> tuple[BaseParameter, ...]:
+    """Every parameter of a built-in model at the base width, with role and init std."""
+    return read_base_plan(lambda width: build_built_in(model, context, width), base_width)
 
 
 def read_base_plan(
-    build: Callable[[int], Transformer], base_width: int
+    build: Callable[[int], Transformer | MLP], base_width: int
 ) -> tuple[BaseParameter, ...]:
     with torch.device("meta"):
         base, wider = build(base_width), build(2 * base_width)
     weights = read_weights(base, wider)
+    if isinstance(base, MLP):
+        return assign_roles(weights, READOUT, base.inits(), {})
     if base.options.tied_embeddings:
         # both names of the shared weight would give it two roles; which rules allow it is refused
         # before (rules/tying.py)
@@ -99,7 +121,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     Raises:
         InputError: a model that no plan can be made for, with what is wrong.
     """
-    if isinstance(model, ModelProtocol):
+    if isinstance(model, BuiltIn):
         return Reading(base_plan(model, context, base_width))
     return read_built(model, builder(model, context, base_width), context, base_width, note)
 

@@ -57,7 +57,8 @@ class Weight:
                     f"({shown(self.shape)} and {shown(self.wide_shape)}); where the logits are "
                     "made elsewhere, say by which parameter: model.roles {name: readout}"
                 )
-        if self.depthwise or not self.is_matrix:
+        # a readout of one value is one still
+        if not is_readout and (self.depthwise or not self.is_matrix):
             return "vector" if growing else "scalar"
         unknown = self.fan_in_axis is None and len(growing) not in (0, 2)
         if unknown:

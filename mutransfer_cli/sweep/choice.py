@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
@@ -107,9 +108,12 @@ def choose_run(
 def model_allows(queue: Queue) -> tuple[Execution, str]:
     """What the model itself can do, and a sentence why not all."""
     model = queue.sweep.model(queue.width).to(queue.device)
-    context = queue.sweep.protocol.train.context
-    tokens = torch.zeros(1, context, dtype=torch.int64, device=queue.device)
-    return allowed(model, tokens, Execution(compiled=True, captured=True))
+    protocol = queue.sweep.protocol
+    if isinstance(protocol.model, MLPProtocol):
+        inputs = torch.zeros(1, protocol.model.inputs)
+    else:
+        inputs = torch.zeros(1, protocol.train.context, dtype=torch.int64)
+    return allowed(model, inputs.to(queue.device), Execution(compiled=True, captured=True))
 
 
 def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Execution:

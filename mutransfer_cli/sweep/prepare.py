@@ -14,6 +14,7 @@ from mutransfer_cli import __version__
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.model import AnyModel, HfProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
@@ -36,6 +37,7 @@ from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import Trainer
+from mutransfer_cli.train.mlp_cost import mlp_cost
 from mutransfer_cli.train.slots import Job
 
 
@@ -126,6 +128,8 @@ class Sweep:
         """Of one trial, and of several side by side."""
         if isinstance(self.protocol.model, ModelProtocol):
             return trial_cost(self.protocol, width)
+        if isinstance(self.protocol.model, MLPProtocol):
+            return mlp_cost(self.protocol, width)
         planned = self._plan(width, self.trials[width][0].axes)
         return estimated_cost(self.protocol, planned, self.sequence_bytes, width)
 

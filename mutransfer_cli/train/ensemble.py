@@ -22,6 +22,7 @@ from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.optim.clip import clip_
 from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
 from mutransfer_cli.proxies.call import call, constants, takes_targets
+from mutransfer_cli.proxies.perceptron import MLP, squared_error
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
@@ -128,7 +129,12 @@ class Ensemble:
         return Trials(params, begin(self.rule, params, groups), groups, multipliers(plans[0]))
 
     def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> Tensor:
-        """One training step in place. tokens [T, B, S + 1], schedule [T]; returns losses [T]."""
+        """One training step in place; returns losses [T].
+
+        Args:
+            tokens: [T, B, S + 1]; of a multilayer perceptron samples [T, B, inputs + outputs].
+            schedule: [T].
+        """
         losses = self.losses(trials.params, trials.multipliers, tokens)
         gradients = torch.autograd.grad(losses.sum(), list(trials.params.values()))
         with torch.no_grad():
@@ -137,7 +143,7 @@ class Ensemble:
 
     @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
-        """Losses [T] on tokens [T, B, S + 1]; never compiled, which would be one more graph."""
+        """Losses [T] on tokens, as of a step; never compiled, which would be one more graph."""
         return self._losses(trials.params, trials.multipliers, tokens)
 
     def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
@@ -173,8 +179,12 @@ class Ensemble:
         return hidden
 
     def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]
         values = self._values(params)
+        if isinstance(self.model, MLP):
+            x, y = tokens[:, : self.model.inputs], tokens[:, self.model.inputs :]
+            outputs = call(self.model, values, x.to(self.dtype), None)
+            return squared_error(outputs.to(self.dtype), y.to(self.dtype))
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
         if self.has_loss:
             return call(self.model, values, inputs, targets).to(self.dtype)
         logits = call(self.model, values, inputs, None)

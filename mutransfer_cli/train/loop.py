@@ -27,8 +27,8 @@ class TrialResult:
     """What one trial gave.
 
     Attributes:
-        train_losses: [steps run], nats per token; not finite from divergence on.
-        eval_loss: nats per token; not finite for a diverged trial.
+        train_losses: [steps run], nats per token or squared error; not finite from divergence on.
+        eval_loss: alike; not finite for a diverged trial.
         seconds: its share of the wall time.
     """
 

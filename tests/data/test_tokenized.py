@@ -17,7 +17,7 @@ from mutransfer_cli.data.corpus import Corpus
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.data.tokenized import cut
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import TextData
+from mutransfer_cli.files.data import DataProtocol, TextData
 from tests.conftest import TINY
 
 Run = Callable[..., Any]
@@ -66,6 +66,7 @@ def test_all_of_the_text_is_encoded_and_nothing_else(tokenizer: Any, tmp_path: P
     corpus = load(tmp_path / "t.txt")
     assert decoded(tokenizer, corpus) == text
     said = corpus.protocol
+    assert isinstance(said, DataProtocol)
     assert corpus.vocab == tokenizer.get_vocab_size()
     assert (said.kind, said.dtype) == ("text", "uint16")
     assert said.tokens == corpus.train.size + corpus.eval.size
@@ -89,6 +90,7 @@ def test_parquet_is_read_row_by_row(tokenizer: Any, tmp_path: Path) -> None:
         pq.write_table(pa.table({"body": rows}), tmp_path / "t" / f"{name}.parquet")
     corpus = load(tmp_path / "t", column="body")
     assert decoded(tokenizer, corpus) == "the 1 of 1 and\n" + "é" * 100_000 + " of 9"
+    assert isinstance(corpus.protocol, DataProtocol)
     assert corpus.protocol.kind == "parquet"
     with pytest.raises(InputError, match=r"a.parquet has no column text; it has body"):
         load(tmp_path / "t")

@@ -16,7 +16,7 @@ import torch
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size, gather
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import TokenData
+from mutransfer_cli.files.data import DataProtocol, TokenData
 from mutransfer_cli.files.spec import TrainSpec
 from tests.conftest import CPU, TINY
 from tests.data.written import Array, tokens, write_llmc, write_megatron
@@ -80,6 +80,7 @@ def test_every_kind_is_recognised_and_read(written: str, tmp_path: Path) -> None
     assert np.array_equal(whole(corpus), IDS)
     assert (corpus.train.size, corpus.eval.size, corpus.vocab) == (1800, 200, 300)
     said = corpus.protocol
+    assert isinstance(said, DataProtocol)
     assert (said.kind, said.dtype, said.tokens) == (kind, dtype, 2000)
     assert said.sha256 == hashlib.sha256(IDS.astype(dtype).tobytes()).hexdigest()
     assert "2,000 tokens" in corpus.note

@@ -67,6 +67,16 @@ def test_so_it_does_with_every_option_of_the_built_in_model(
     )
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_so_it_does_samples(tiny_mlp: dict[str, Any], prepare: Prepare, compiled: bool) -> None:
+    tiny_mlp["model"] |= {"depth": 2, "norm": "rms"}
+    tiny_mlp["sweep"] = {"widths": [32], "axes": {"lr": {"from": "2^-9", "to": "2^-6"}}}
+    sweep, cuda = prepare(tiny_mlp), choose_device("cuda", "fp32")
+    torch.testing.assert_close(
+        losses(sweep, cuda, compiled), losses(sweep, CPU, compiled=False), rtol=1e-4, atol=1e-4
+    )
+
+
 def trainer_of(sweep: Sweep, execution: Execution) -> Trainer:
     text = DeviceText.on(choose_device("cuda", "fp32"), sweep.corpus)
     return sweep.trainer(32, text, execution)
