@@ -34,10 +34,10 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
     out = console(to_stderr=True)
     for name, axis in document.axes.items():
         if "eval_loss" in trials:
-            _print_bowls(out, name, axis, best_of_others(name, trials), document.metric)
+            _print_bowls(out, name, axis, best_of_others(name, trials), document)
         if out.is_terminal and axis.status != "ridge":
             _print_optima(out, name, axis)
-        out.print(_optima(name, axis.optimum))
+        out.print(_optima(name, axis.optimum, document.loss_unit))
         if axis.status != "ridge":
             _print_exponent(out, name, axis, document)
     if document.decay is not None:
@@ -61,10 +61,10 @@ def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _print_bowls(
-    out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame, metric: str
+    out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame, document: Exponents
 ) -> None:
     if not out.is_terminal:
-        out.print(_bowls(name, trials, metric))
+        out.print(_bowls(name, trials, document))
         return
     from mutransfer_cli.cli.picture import draw_bowls
 
@@ -150,13 +150,14 @@ def _print_decay(out: Console, decay: Decay) -> None:
         )
 
 
-def _bowls(axis: AxisName, trials: pd.DataFrame, metric: str) -> Table:
+def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents) -> Table:
     """The loss above the best of its width, at the best of the other axes; x is diverged."""
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())
     rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
-    unit = " (nats)" if metric == "eval_loss" else ""
+    metric = document.metric
+    unit = f" ({document.loss_unit})" if metric == "eval_loss" else ""
     title = f"{metric.replace('_', ' ')} above the best of its width{unit}"
     table = Table(title=title, box=None)
     table.add_column("width", justify="right")
@@ -184,9 +185,10 @@ def _bar(loss: float, best: float) -> str:
     return BARS[min(len(BARS) - 1, round((loss - best) / FULL_BAR * (len(BARS) - 1)))]
 
 
-def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> Table:
+def _optima(axis: AxisName, optimum: Mapping[int, Optimum], unit: str) -> Table:
     table = Table(title=f"optimal {axis} by width", box=None)
-    for column in ("width", "optimum", "95 % interval", "nats/octave²", "tilt/octave", "status"):
+    curvature = f"{unit}/octave²"
+    for column in ("width", "optimum", "95 % interval", curvature, "tilt/octave", "status"):
         table.add_column(column, justify="right")
     for width, at_width in sorted(optimum.items()):
         interval = ""

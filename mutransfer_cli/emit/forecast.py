@@ -14,7 +14,12 @@ Form = Literal["curved", "saturating"]
 
 
 def forecast(
-    name: str, axis: Axis, width: int, fitted: Quantity, loss_per_doubling: float | None
+    name: str,
+    axis: Axis,
+    width: int,
+    fitted: Quantity,
+    loss_per_doubling: float | None,
+    unit: str,
 ) -> Forecast:
     """Prediction interval of the optimum at a width, and the expected excess loss of the value.
 
@@ -23,7 +28,8 @@ def forecast(
 
     Args:
         fitted: the line at the width.
-        loss_per_doubling: nats by which the target's loss falls per doubling of its compute.
+        loss_per_doubling: by which the target's loss falls per doubling of its compute.
+        unit: of the loss.
     """
     prediction, exponent = axis.prediction, axis.exponent
     assert prediction is not None, "callers refuse an insufficient fit"
@@ -40,8 +46,8 @@ def forecast(
     if excess is not None and loss_per_doubling is not None:
         if excess > MOST_OCTAVES * loss_per_doubling:
             raise InputError(
-                f"--loss-per-doubling {loss_per_doubling:g}: no compute buys {excess:.2g} nats at "
-                "that; give what the target's loss falls by"
+                f"--loss-per-doubling {loss_per_doubling:g}: no compute buys {excess:.2g} {unit} "
+                "at that; give what the target's loss falls by"
             )
         multiplier = 2 ** (excess / loss_per_doubling)
     what = f"the prediction of {name} at width {width}"
@@ -56,15 +62,15 @@ def forecast(
         forms=by_forms(axis, width),
         sentence=f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} "
         f"is {value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
-        f"{exponent.level:.0%}" + _cost(value, excess, multiplier),
+        f"{exponent.level:.0%}" + _cost(value, excess, multiplier, unit),
     )
 
 
-def _cost(value: float, excess: float | None, multiplier: float | None) -> str:
+def _cost(value: float, excess: float | None, multiplier: float | None, unit: str) -> str:
     if excess is None:
         return ""
-    nats = f", and using {value:.3g} is expected to cost {excess:.2g} nats"
-    return nats if multiplier is None else f"{nats}, as much as {multiplier - 1:.1%} of the compute"
+    loss = f", and using {value:.3g} is expected to cost {excess:.2g} {unit}"
+    return loss if multiplier is None else f"{loss}, as much as {multiplier - 1:.1%} of the compute"
 
 
 def by_forms(axis: Axis, width: int) -> dict[Form, float]:

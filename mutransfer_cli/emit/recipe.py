@@ -72,7 +72,9 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         base_lr=fitted["lr"],
         base_weight_decay=decay,
         forecast={
-            name: forecast(name, axis, width, fitted[name], target.loss_per_doubling)
+            name: forecast(
+                name, axis, width, fitted[name], target.loss_per_doubling, exponents.loss_unit
+            )
             for name, axis in axes.items()
         },
         **by_rule,

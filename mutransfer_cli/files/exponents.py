@@ -284,6 +284,10 @@ class Exponents(Strict):
             raise ValueError("holds axes or groups, one of them")
         return self
 
+    @property
+    def loss_unit(self) -> str:
+        return self.protocol.loss_unit if isinstance(self.protocol, Protocol) else "nats"
+
     @model_serializer(mode="wrap")
     def without_absent_parts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         parts = ("groups", "decay")
