@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import stdin_or, stdout_or
+from mutransfer_cli.cli.console import note, stdin_or, stdout_or
 from mutransfer_cli.cli.fit_sources import (
     Convention,
     FitOptions,
@@ -18,6 +18,12 @@ from mutransfer_cli.cli.fit_sources import (
 )
 from mutransfer_cli.cli.options import AsJson, OutputFile
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.plan import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mutransfer_cli.files.exponents import Exponents
 
 MOST_OCTAVES = 50
 
@@ -112,10 +118,24 @@ def fit_exponents(
         print_groups(document, by)
     else:
         print_fit(document, trials)
+    _warn_of_breakers(document, trials)
     write_result(dump(document, as_json), stdout_or(output))
     groups = [group.axes for group in document.groups.values()] or [document.axes]
     if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
         raise typer.Exit(4)
+
+
+def _warn_of_breakers(document: Exponents, trials: pd.DataFrame) -> None:
+    from mutransfer_cli.emit.breakers import breakers, too_short
+
+    if document.protocol is None:
+        return
+    axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
+    known = (document.protocol, trials["width"], axes)
+    # where weight decay was fitted, the fit says the horizon of its optimum
+    short = () if document.decay or document.groups else too_short(*known)
+    for sentence in (*breakers(*known), *short):
+        note(f"warning: {sentence}")
 
 
 def _refuse_outside(octaves: float | None, option: str) -> None:

@@ -222,6 +222,7 @@ class _Echo:
 
 def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     from mutransfer_cli.cli.tables import print_prices
+    from mutransfer_cli.emit.breakers import axes_of, breakers, too_short
     from mutransfer_cli.files.sources import TRIALS, read_records
     from mutransfer_cli.sweep.price import price
     from mutransfer_cli.sweep.store import refuse_other_protocol
@@ -234,3 +235,7 @@ def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
         refuse_other_protocol(folder, records.header.protocol, sweep.protocol)
     recorded = {record.trial: record for record in records.trials} if records else {}
     print_prices(price(sweep, recorded, device), str(device))
+    axes = axes_of(trial.axes for trials in sweep.trials.values() for trial in trials)
+    known = (sweep.protocol, list(sweep.trials), axes)
+    for sentence in (*breakers(*known), *too_short(*known)):
+        note(f"warning: {sentence}")
