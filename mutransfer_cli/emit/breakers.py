@@ -51,8 +51,8 @@ def too_short(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple
         return ()
     return (
         f"horizon {horizon.value:.2g} at width {horizon.width}, lr {horizon.lr:.3g} and weight "
-        f"decay {decay:g}: below 1 the steady state that weight decay sets is never reached ({KOSSON}); "
-        "more steps or stronger decay avoid it",
+        f"decay {decay:g}: below 1 the steady state that weight decay sets is never reached "
+        f"({KOSSON}); more steps or stronger decay avoid it",
     )
 
 
