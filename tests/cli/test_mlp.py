@@ -59,6 +59,7 @@ def test_under_mup_the_best_rate_stays_where_it_is(
     assert recipe["roles"]["hidden"]["parameters"][0]["pattern"] == r"^hidden\.\d+\.weight$"
     held = recipe["holds_for"]
     assert (held["depth"], held["context"], held["batch_tokens"]) == (1, 1, 32)
+    assert (held["options"]["family"], held["options"]["outputs"]) == ("mlp", 16)
     assert (held["vocab"], held["head_size"], recipe["attention_scale"]) == (None, None, None)
     assert recipe["provenance"]["data_sha256"] is None
     assert recipe["forecast"]["lr"]["sentence"].endswith(" mse")
