@@ -83,11 +83,14 @@ def test_the_spec_shown_is_the_quickstart() -> None:
 
 def test_the_data_shown_are_read() -> None:
     shown = re.findall(r"`(\{source: .*?\})`", README)
-    assert len(shown) == 4
+    assert len(shown) == 5
     spec = load_yaml(block_after("spec"), "README")
     for written in shown:
         data = load_yaml(written.replace("...", "my-data"), "README")
-        assert validated(SweepSpec, spec | {"data": data}, "README").data.source == data["source"]
+        of_samples = {"model": {"family": "mlp"}, "train": spec["train"] | {"context": 1}}
+        model = of_samples if data["source"] == "linear_teacher" else {}
+        read = validated(SweepSpec, spec | model | {"data": data}, "README")
+        assert read.data.source == data["source"]
 
 
 def test_the_own_model_shown_is_read(tiny: dict[str, Any]) -> None:
