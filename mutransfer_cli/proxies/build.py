@@ -132,10 +132,15 @@ def read_built(
     context: int,
     base_width: int,
     note: Note = silent,
+    other: nn.Module | None = None,
 ) -> Reading:
-    """read_model for a model whose builder is there; its errors."""
+    """read_model for a model whose builder is there; its errors.
+
+    Args:
+        other: the model at another width; by default it is built at twice the base width.
+    """
     base = for_real(build, base_width)
-    weights = read_weights(base, on_meta(build, 2 * base_width))
+    weights = read_weights(base, on_meta(build, 2 * base_width) if other is None else other)
     tried = run_once(base, context, model.vocab)
     inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout

@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter under one of its names, at the base width and at twice it.
+    """A parameter under one of its names, at the base width and at another.
 
     Attributes:
         fan_in_axis: None where the owner's type says nothing, or where it is no matrix.
@@ -64,7 +64,7 @@ class Weight:
         if unknown:
             raise InputError(
                 f"{self.name}: {shown(self.shape)} at one width and {shown(self.wide_shape)} at "
-                f"twice it do not say its role, and {type(self.owner).__name__} has no known "
+                f"another do not say its role, and {type(self.owner).__name__} has no known "
                 "orientation; give it in model.roles, as {name: hidden}"
             )
         if self.fan_in_axis is None:
@@ -88,7 +88,7 @@ def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
         owner, shape, wide = base.get_submodule(path), tuple(parameter.shape), wide_shapes[name]
         if len(shape) != len(wide):
             raise InputError(
-                f"{name}: is {shown(shape)} at the base width and {shown(wide)} at twice it; "
+                f"{name}: is {shown(shape)} at the base width and {shown(wide)} at another; "
                 "width may change sizes only"
             )
         axis = fan_in_axis(owner, leaf) if len(shape) > 1 else None
@@ -102,7 +102,7 @@ def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
         first = weights[0][0]
         raise InputError(
             f"the model does not grow: {first.name} is {shown(first.shape)} at the base width and "
-            "at twice it, and so is every other parameter as it was"
+            "at another, and so is every other parameter as it was"
         )
     return weights
 
@@ -115,7 +115,7 @@ def refuse_other_names(base: nn.Module, wider: nn.Module) -> None:
     if there != here:
         names = ", ".join(sorted(there ^ here)[:3])
         raise InputError(
-            f"the model at the base width and at twice it hold different parameters ({names}); "
+            f"the model at the base width and at another hold different parameters ({names}); "
             "width may change sizes only"
         )
 

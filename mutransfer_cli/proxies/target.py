@@ -70,8 +70,9 @@ def _of_config(
         raise InputError(f"--width {width}: {name} has hidden_size {own}; leave one of them out")
     say_what_is_used(model, False, note)
     build = hf_builder(model, HF_CONTEXT, base_width, to_train=False)
-    reading = read_built(model, build, HF_CONTEXT, base_width, note)
     target = on_meta(build, own)
+    other = target if own != base_width else None
+    reading = read_built(model, build, HF_CONTEXT, base_width, note, other)
     return TargetModel(
         own,
         reading.base_plan,
@@ -102,8 +103,9 @@ def _of_factory(
     )
     context = _size("context", said, protocol.train.context)
     build = factory_builder(model, context)
-    reading = read_built(model, build, context, base_width, note)
     target = on_meta(build, width)
+    other = target if width != base_width else None
+    reading = read_built(model, build, context, base_width, note, other)
     shapes = {key: tuple(parameter.shape) for key, parameter in target.named_parameters()}
     return TargetModel(width, reading.base_plan, shapes)
 
