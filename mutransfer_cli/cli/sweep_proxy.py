@@ -90,7 +90,8 @@ def sweep_proxy(
 ) -> None:
     """Train the proxies of a sweep, many at a time.
 
-    Writes DIR/trials.jsonl (mutransfer.trial/1) and, when stdout is piped, the same records there.
+    Writes DIR/trials.jsonl (mutransfer.trial/1) and, when stdout is piped, the same records there;
+    loss curves and what was measured in training (diagnostics.jsonl) lie beside it.
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec
@@ -101,7 +102,12 @@ def sweep_proxy(
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
     cluster = ray_options(engine, address, num_gpus, worker_timeout)
     loaded, path = load_spec(spec)
-    settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
+    settings = Settings(
+        compile.value,
+        loaded.deterministic,
+        checkpoint_every or float("inf"),
+        loaded.diagnostics,
+    )
     go: Callable[[Sweep, Path], None]
     if dry_run:
         go = partial(_print_price, device=_here(device, loaded))
