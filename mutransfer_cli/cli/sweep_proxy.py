@@ -172,6 +172,7 @@ def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
     """Runs the sweep under the display's eyes, and says what came of it."""
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
+    from mutransfer_cli.sweep.underflow import underflow_warnings
 
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
@@ -189,6 +190,8 @@ def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
             f"interrupted; {len(store.trials)} records are in {store.path}; "
             "run the same command again to resume"
         ) from None
+    for sentence in underflow_warnings(sweep, store.trials, store.diagnostics_path):
+        note(f"warning: {sentence}")
     failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
     note(f"records: {store.path}")
     if failed:
