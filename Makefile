@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python -m tests.benchmarks.fused_sweep
 	$(BIN)/python -m tests.benchmarks.million_records
 	$(BIN)/python -m tests.benchmarks.ray_scaling
+	$(BIN)/python -m tests.benchmarks.diagnostics_cost
 
 bench-rules: install
 	$(BIN)/python tests/benchmarks/parameterizations.py

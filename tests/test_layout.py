@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # what each room may import from: rules <- files <- fit, emit; rules <- proxies, optim <- train
-# <- sweep; the command line on top; rules <- files <- apply
+# <- sweep; proxies <- diagnose <- train; the command line on top; rules <- files <- apply
 MAY_IMPORT = {
     "rules": set[str](),
     "files": {"rules"},
@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "data": {"files"},
     "proxies": {"rules", "files"},
     "optim": {"rules", "torch_private"},
-    "train": {"rules", "files", "data", "proxies", "optim", "torch_private"},
-    "sweep": {"rules", "files", "data", "proxies", "train"},
+    "diagnose": {"proxies"},
+    "train": {"rules", "files", "data", "proxies", "optim", "diagnose", "torch_private"},
+    "sweep": {"rules", "files", "data", "proxies", "diagnose", "train"},
     "apply": {"rules", "files"},
     "cli": {"rules", "files", "fit", "emit", "proxies", "sweep", "train"},
 }

@@ -92,7 +92,8 @@ def sweep_proxy(
 ) -> None:
     """Train the proxies of a sweep, many at a time.
 
-    Writes DIR/trials.jsonl (mutransfer.trial/1) and, when stdout is piped, the same records there.
+    Writes DIR/trials.jsonl (mutransfer.trial/1) and, when stdout is piped, the same records there;
+    loss curves and what was measured in training (diagnostics.jsonl) lie beside it.
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec
@@ -103,7 +104,12 @@ def sweep_proxy(
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
     cluster = ray_options(engine, address, num_gpus, worker_timeout)
     loaded, path = load_spec(spec, variant)
-    settings = Settings(compile.value, loaded.deterministic, checkpoint_every or float("inf"))
+    settings = Settings(
+        compile.value,
+        loaded.deterministic,
+        checkpoint_every or float("inf"),
+        loaded.diagnostics,
+    )
     go: Callable[[Sweep, Path], None]
     if dry_run:
         go = partial(_print_price, device=_here(device, loaded))
@@ -170,6 +176,7 @@ def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
     """Runs the sweep under the display's eyes, and says what came of it."""
     from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.sweep.interrupt import Interrupt
+    from mutransfer_cli.sweep.underflow import underflow_warnings
 
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
@@ -187,6 +194,8 @@ def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
             f"interrupted; {len(store.trials)} records are in {store.path}; "
             "run the same command again to resume"
         ) from None
+    for sentence in underflow_warnings(sweep, store.trials, store.diagnostics_path):
+        note(f"warning: {sentence}")
     failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
     note(f"records: {store.path}")
     if failed:

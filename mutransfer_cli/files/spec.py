@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mutransfer_cli.files.data import DataSpec, LinearTeacherData
+from mutransfer_cli.files.diagnostics import Diagnostics, DiagnosticsSpec
 from mutransfer_cli.files.mlp import MLPSpec
 from mutransfer_cli.files.model import ModelSpec
 from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
@@ -203,6 +204,7 @@ class SweepSpec(Strict):
     Attributes:
         deterministic: the same bits in every run on one kind of GPU, at some cost in speed; on a
             CPU they are in any case. No part of the protocol.
+        diagnostics: when trials are measured in training; `off`: never. No part of the protocol.
     """
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
@@ -213,6 +215,7 @@ class SweepSpec(Strict):
     train: TrainSpec
     sweep: SweepGrid
     deterministic: bool = False
+    diagnostics: Diagnostics = DiagnosticsSpec()
 
     @model_validator(mode="before")
     @classmethod

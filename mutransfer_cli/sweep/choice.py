@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.files.diagnostics import DiagnosticsSpec
 from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.sweep.prepare import Sweep
@@ -33,11 +34,13 @@ class Settings:
         compile_mode: `auto` compiles on CUDA where that saves more time than it takes.
         deterministic: bit for bit the same in every run, on CUDA too.
         checkpoint_every: seconds; infinite is never.
+        diagnostics: when trials are measured; None: never.
     """
 
     compile_mode: CompileMode
     deterministic: bool
     checkpoint_every: float
+    diagnostics: DiagnosticsSpec | None = None
 
 
 @dataclass(frozen=True)

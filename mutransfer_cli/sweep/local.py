@@ -11,7 +11,7 @@ from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.store import Finished, RecordStore
 from mutransfer_cli.sweep.training import train_queue
 from mutransfer_cli.sweep.trials import pending
 from mutransfer_cli.train.group_size import most_slots
@@ -69,10 +69,10 @@ class StoreSink:
         self.store, self.emit = store, emit
         self.stepped, self.noted, self.observer = observer.stepped, observer.noted, observer
 
-    def finished(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
-        self.store.append(records, curves)
-        self.emit(b"".join(record.line() for record in records))
-        self.observer.recorded(records)
+    def finished(self, found: Finished) -> None:
+        self.store.append(found)
+        self.emit(b"".join(record.line() for record in found.records))
+        self.observer.recorded(found.records)
 
     def measured(self, throughput: ThroughputRecord) -> None:
         self.store.append_throughput(throughput)

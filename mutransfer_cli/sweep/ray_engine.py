@@ -29,13 +29,12 @@ from mutransfer_cli.sweep.ray_cluster import Kind, cluster_gpus
 from mutransfer_cli.sweep.ray_inbox import Inbox
 from mutransfer_cli.sweep.ray_worker import (
     Assignment,
-    Finished,
     Group,
     Message,
     Stepped,
     train_group,
 )
-from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.store import Finished, RecordStore
 from mutransfer_cli.sweep.training import failed_record
 from mutransfer_cli.sweep.trials import Trial, pending
 from mutransfer_cli.train.group_size import slot_count, useful_slots
@@ -227,10 +226,9 @@ class Driver:
             self.sink.noted(content)
 
     def _record(self, found: Finished) -> None:
-        records = [record for record in found.records if record.trial not in self.settled]
-        new = {record.trial for record in records}
+        new = {record.trial for record in found.records} - self.settled
         if new:
-            self.sink.finished(records, [curve for curve in found.curves if curve["trial"] in new])
+            self.sink.finished(found.only(new))
             self.settled |= new
 
     def _end(self, ref: Any, task: Task) -> bool:
@@ -267,7 +265,7 @@ class Driver:
         why = f"{ATTEMPTS} workers were lost, the last because {reason}"
         protocol, queue = self.sweep.protocol, task.queue or group.id
         records = [failed_record(protocol, trial, queue, why) for trial in left]
-        self._record(Finished(records, []))
+        self._record(Finished(records))
 
     @property
     def _silence(self) -> str:

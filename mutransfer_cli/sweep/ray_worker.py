@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.ray_cluster import Kind
+from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.training import train_queue
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.device import choose_device
@@ -73,14 +73,6 @@ class Stepped:
     progress: Progress
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Trials that ended together."""
-
-    records: Sequence[TrialRecord]
-    curves: Sequence[dict[str, object]]
-
-
 # a str is a note to the user, None a sign of life
 Content = Stepped | Finished | ThroughputRecord | str | None
 
@@ -100,8 +92,9 @@ class Message:
         match self.content:
             case Stepped(queue, progress):
                 kind, value = "stepped", (queue, vars(progress))
-            case Finished(records, curves):
-                kind, value = "finished", ([record.line() for record in records], list(curves))
+            case Finished(records, curves, diagnostics):
+                lines = [record.line() for record in records]
+                kind, value = "finished", (lines, list(curves), list(diagnostics))
             case ThroughputRecord():
                 kind, value = "throughput", self.content.line()
             case sentence:
@@ -115,8 +108,9 @@ class Message:
         if kind == "stepped":
             content = Stepped(value[0], Progress(**value[1]))
         elif kind == "finished":
-            lines, curves = value
-            content = Finished([TrialRecord.model_validate_json(line) for line in lines], curves)
+            lines, curves, diagnostics = value
+            records = [TrialRecord.model_validate_json(line) for line in lines]
+            content = Finished(records, curves, diagnostics)
         elif kind == "throughput":
             content = ThroughputRecord.model_validate_json(value)
         return cls(group, attempt, content)
@@ -145,8 +139,8 @@ class Mail:
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         self.send(Stepped(group, progress))
 
-    def finished(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
-        self.send(Finished(records, curves))
+    def finished(self, found: Finished) -> None:
+        self.send(found)
 
     def measured(self, throughput: ThroughputRecord) -> None:
         self.send(throughput)

@@ -1,14 +1,16 @@
-"""The folder of a sweep: trials.jsonl and curves.jsonl, append-only."""
+"""The folder of a sweep: trials.jsonl, curves.jsonl and diagnostics.jsonl, append-only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.files.diagnostics import DIAGNOSTICS
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
     Protocol,
@@ -27,10 +29,32 @@ CURVES = "curves.jsonl"
 BLOCK = 1 << 16
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Trials that ended together.
+
+    Attributes:
+        curves, diagnostics: lines about them, each with its `trial`.
+    """
+
+    records: Sequence[TrialRecord]
+    curves: Sequence[dict[str, object]] = ()
+    diagnostics: Sequence[dict[str, object]] = ()
+
+    def only(self, trials: Container[str]) -> Finished:
+        """Without what is about others."""
+        return Finished(
+            [record for record in self.records if record.trial in trials],
+            [line for line in self.curves if line["trial"] in trials],
+            [line for line in self.diagnostics if line["trial"] in trials],
+        )
+
+
 class RecordStore:
     """Records of one protocol in one folder. One writer at a time.
 
-    curves.jsonl may hold a trial twice (after a kill between the two files): the last counts.
+    The other files may hold a trial twice (after a kill between two files): the last counts.
+    diagnostics.jsonl is there once something was measured.
 
     Opening reads what is there, cuts off a torn last line, and writes the header where there is
     none. `append` returns only when the records are on the disk.
@@ -42,7 +66,8 @@ class RecordStore:
 
     def __init__(self, folder: Path, header: SweepHeader) -> None:
         self.path = folder / TRIALS
-        self.curves_path = folder / CURVES
+        self.curves_path, self.diagnostics_path = folder / CURVES, folder / DIAGNOSTICS
+        self._diagnostics: BinaryIO | None = None
         self.trials: dict[str, TrialRecord] = {}
         with ExitStack() as opened:
             try:
@@ -77,11 +102,23 @@ class RecordStore:
         self._trials.truncate(0)
         self._write(self._trials, self.path, line)
 
-    def append(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
-        """Curves first: a record on the disk means that its curve is there too."""
-        self._write(self._curves, self.curves_path, b"".join(map(json_line, curves)))
-        self._write(self._trials, self.path, b"".join(record.line() for record in records))
-        self.trials |= {record.trial: record for record in records}
+    def append(self, found: Finished) -> None:
+        """Records last: one on the disk means that all else about its trial is there too."""
+        if found.diagnostics:
+            self._append_diagnostics(b"".join(map(json_line, found.diagnostics)))
+        self._write(self._curves, self.curves_path, b"".join(map(json_line, found.curves)))
+        self._write(self._trials, self.path, b"".join(record.line() for record in found.records))
+        self.trials |= {record.trial: record for record in found.records}
+
+    def _append_diagnostics(self, lines: bytes) -> None:
+        if self._diagnostics is None:
+            try:
+                file = self.diagnostics_path.open("ab", buffering=0)
+            except OSError as error:
+                raise cannot_write(self.diagnostics_path, error) from error
+            self._diagnostics = self._opened.enter_context(file)
+            _cut_torn_line(file, self.diagnostics_path)
+        self._write(self._diagnostics, self.diagnostics_path, lines)
 
     def append_throughput(self, throughput: ThroughputRecord) -> None:
         self._write(self._trials, self.path, throughput.line())

@@ -11,9 +11,11 @@ from typing import Protocol as Interface
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.compile_cost import remember
@@ -24,15 +26,15 @@ from mutransfer_cli.train.loop import Progress, Speed, TrialResult
 from mutransfer_cli.train.memory import is_out_of_memory
 from mutransfer_cli.train.peak import matrix_peak
 
+Lines = Sequence[dict[str, object]]
+
 
 class Sink(Interface):
     """Who gets what a training gives."""
 
     def stepped(self, width: int, group: str, progress: Progress) -> None: ...
 
-    def finished(
-        self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]
-    ) -> None: ...
+    def finished(self, found: Finished) -> None: ...
 
     def measured(self, throughput: ThroughputRecord) -> None: ...
 
@@ -59,7 +61,9 @@ def train_queue(
     kept = Checkpoint(checkpoint, sweep.protocol.hash, settings.checkpoint_every, sink.noted)
     queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
     execution, slots = choose_run(queue, settings, kept.read(queue.trials), sink.noted)
-    Training(queue, execution, slots, sink, check, kept).run()
+    diagnostics, steps = settings.diagnostics, sweep.protocol.train.steps
+    measured_steps = diagnostics.measured_steps(steps) if diagnostics else ()
+    Training(queue, execution, slots, sink, check, kept, measured_steps).run()
     kept.remove()
 
 
@@ -74,9 +78,11 @@ class Training:
         sink: Sink,
         check: Callable[[], None],
         checkpoint: Checkpoint,
+        measured_steps: Sequence[int],
     ) -> None:
         self.queue, self.execution, self.slots = queue, execution, slots
         self.sink, self.check, self.checkpoint = sink, check, checkpoint
+        self.measured_steps = measured_steps
         self.left = dict(queue.trials)
 
     def run(self) -> None:
@@ -84,7 +90,7 @@ class Training:
         while self.left:
             failure = self._run_until_out_of_memory()
             if failure and self.slots == 1:
-                self._record(dict.fromkeys(self.left, _failure(failure)), [])
+                self._record(dict.fromkeys(self.left, _failure(failure)))
             elif failure:
                 self._halve()
 
@@ -99,6 +105,7 @@ class Training:
                 lambda progress: self.sink.stepped(width, group, progress),
                 self.check,
                 self.checkpoint,
+                self.measured_steps,
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -124,18 +131,23 @@ class Training:
     def _finished(self, results: dict[str, TrialResult]) -> None:
         protocol, cost = self.queue.sweep.protocol, self.queue.cost
         outcomes = {key: _outcome(protocol, result, cost) for key, result in results.items()}
-        curves: list[dict[str, object]] = [
+        curves: Lines = [
             {"trial": key, "step": steps, "train_loss": losses}
             for key, result in results.items()
             for steps, losses in [result.curve]
         ]
-        self._record(outcomes, curves)
+        diagnostics = [
+            _diagnostics_line(key, measurement)
+            for key, result in results.items()
+            for measurement in result.measurements
+        ]
+        self._record(outcomes, curves, diagnostics)
 
     def _record(
-        self, outcomes: Mapping[str, dict[str, Any]], curves: list[dict[str, object]]
+        self, outcomes: Mapping[str, dict[str, Any]], curves: Lines = (), diagnostics: Lines = ()
     ) -> None:
         records = [self._trial_record(self.left.pop(key), found) for key, found in outcomes.items()]
-        self.sink.finished(records, curves)
+        self.sink.finished(Finished(records, curves, diagnostics))
         self.check()
 
     def _trial_record(self, trial: Trial, outcome: dict[str, Any]) -> TrialRecord:
@@ -193,8 +205,19 @@ def _trial_record(
 
 
 def readable(measured: float) -> float:
-    """To five digits: no speed is measured better."""
+    """To five digits: nothing is measured better."""
     return float(f"{measured:.5g}")
+
+
+def _diagnostics_line(trial: str, measurement: Measurement) -> dict[str, object]:
+    return {
+        "trial": trial,
+        "step": measurement.step,
+        **{
+            quantity: {name: None if x is None else readable(x) for name, x in values.items()}
+            for quantity, values in measurement.values.items()
+        },
+    }
 
 
 def _outcome(protocol: Protocol, result: TrialResult, cost: Cost) -> dict[str, Any]:

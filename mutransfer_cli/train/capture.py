@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 WARM_UP_STEPS = 3  # compiles, and has every library allocate its workspace, before the capture
 
 
-def captured(step: Callable[[], None], beside: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
+def captured(
+    step: Callable[[], Result], beside: torch.cuda.CUDAGraph | None
+) -> tuple[torch.cuda.CUDAGraph, Result]:
     """The graph of a step that reads and writes the same tensors every time and asks the host
-    nothing. The step is run a few times on the way.
+    nothing, and what the step returned: tensors in it hold the values of the last replay. The step
+    is run a few times on the way.
 
     Args:
         beside: a graph that never runs at the same time; the two share their memory.
@@ -24,5 +30,5 @@ def captured(step: Callable[[], None], beside: torch.cuda.CUDAGraph | None) -> t
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=beside.pool() if beside else None):
-        step()
-    return graph
+        result = step()
+    return graph, result

@@ -34,6 +34,9 @@ from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
+Key = tuple[str, str]
+# given what runs one trial's forward pass, says what it saw of it
+Look = Callable[[Callable[[], Tensor]], dict[Key, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -128,29 +131,46 @@ class Ensemble:
         groups = param_groups(plans, self.device, self.dtype)
         return Trials(params, begin(self.rule, params, groups), groups, multipliers(plans[0]))
 
-    def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> Tensor:
-        """One training step in place; returns losses [T].
+    def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> tuple[Tensor, Stack]:
+        """One training step in place; returns losses [T] and the gradients as the optimizer got
+        them, after clipping.
 
         Args:
             tokens: [T, B, S + 1]; of a multilayer perceptron samples [T, B, inputs + outputs].
             schedule: [T].
         """
         losses = self.losses(trials.params, trials.multipliers, tokens)
-        gradients = torch.autograd.grad(losses.sum(), list(trials.params.values()))
+        found = torch.autograd.grad(losses.sum(), list(trials.params.values()))
+        gradients = dict(zip(trials.params, found, strict=True))
         with torch.no_grad():
-            self.update(trials, dict(zip(trials.params, gradients, strict=True)), schedule)
-        return losses.detach()
+            self.update(trials, gradients, schedule)
+        return losses.detach(), gradients
 
     @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
         """Losses [T] on tokens, as of a step; never compiled, which would be one more graph."""
         return self._losses(trials.params, trials.multipliers, tokens)
 
+    @torch.no_grad()
+    def watch(
+        self, params: Stack, multipliers: Multipliers, tokens: Tensor, look: Look
+    ) -> dict[Key, Tensor]:
+        """What `look` returns of a trial's forward pass on tokens [B, S + 1], stacked over trials;
+        never compiled, and without autocast."""
+
+        def of_trial(params: Stack, tokens: Tensor) -> dict[Key, Tensor]:
+            return look(lambda: self._trial_loss(params, tokens))
+
+        stacks = effective_weights(params, multipliers)
+        count = len(next(iter(params.values())))
+        if self.execution.batched:
+            stacked: dict[Key, Tensor] = vmap(of_trial)(stacks, tokens.expand(count, -1, -1))
+            return stacked
+        each = [of_trial(one_trial(stacks, trial), tokens) for trial in range(count)]
+        return {key: torch.stack([found[key] for found in each]) for key in each[0]}
+
     def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
-        effective = {
-            name: stack if multipliers[name] == 1 else multipliers[name] * stack
-            for name, stack in params.items()
-        }
+        effective = effective_weights(params, multipliers)
         with self._autocast():
             if self.trunk is None:
                 return self._over_trials(self._trial_loss, effective, tokens)
@@ -166,10 +186,7 @@ class Ensemble:
             stacked: Tensor = vmap(forward)(params, tokens)
             return stacked
         return torch.stack(
-            [
-                forward({name: stack[trial] for name, stack in params.items()}, tokens[trial])
-                for trial in range(len(tokens))
-            ]
+            [forward(one_trial(params, trial), tokens[trial]) for trial in range(len(tokens))]
         )
 
     def _trial_hidden(self, params: Stack, tokens: Tensor) -> Tensor:
@@ -206,6 +223,18 @@ class Ensemble:
         if self.train.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def effective_weights(params: Stack, multipliers: Multipliers) -> Stack:
+    """The weights as they act in the forward pass."""
+    return {
+        name: stack if multipliers[name] == 1 else multipliers[name] * stack
+        for name, stack in params.items()
+    }
+
+
+def one_trial(params: Stack, trial: int) -> Stack:
+    return {name: stack[trial] for name, stack in params.items()}
 
 
 def first_values(planned: PlannedParameter, drawn: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.checkpoint import Checkpoint, Saved
 from mutransfer_cli.train.ensemble import Ensemble
@@ -30,11 +31,13 @@ class TrialResult:
         train_losses: [steps run], nats per token or squared error; not finite from divergence on.
         eval_loss: alike; not finite for a diverged trial.
         seconds: its share of the wall time.
+        measured: while it trained, after a divergence too.
     """
 
     train_losses: Tensor
     eval_loss: float
     seconds: float
+    measured: Sequence[Measurement] = ()
 
     @property
     def diverged_at(self) -> int | None:
@@ -57,6 +60,12 @@ class TrialResult:
         stride = max(1, math.ceil(end / CURVE_POINTS))
         steps = sorted({*range(1, end + 1, stride), end} - {0})
         return steps, [float(self.train_losses[step - 1]) for step in steps]
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Those before a divergence."""
+        end = self.diverged_at or len(self.train_losses) + 1
+        return [measurement for measurement in self.measured if measurement.step < end]
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,7 @@ class Trainer:
         report: Callable[[Progress], None] = lambda progress: None,
         check: Callable[[], None] = lambda: None,
         checkpoint: Checkpoint | None = None,
+        measured_steps: Sequence[int] = (),
     ) -> Speed:
         """Trains every job, `count` at a time; a diverged one makes room early.
 
@@ -116,10 +126,13 @@ class Trainer:
             report: called about LOOKS times in the steps of a trial.
             check: called before every step; what it raises ends the training.
             checkpoint: where jobs in training go on from, and are kept.
+            measured_steps: after which trials are measured, from 0; empty: never.
         """
         started = time.perf_counter()
-        slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
+        slots = Slots(self.ensemble, self.text, self.train, jobs[0], count, measured_steps)
         saved = checkpoint.waiting if checkpoint else {}
+        for trial, kept in saved.items():
+            saved[trial] = replace(kept, state=slots.completed(kept.state))
         queue = deque(sorted(jobs, key=lambda job: job.id not in saved))
         refill(slots, queue, saved)
         seconds, tokens, all_tokens = [0.0] * count, 0, 0
@@ -220,5 +233,7 @@ def collect(slots: Slots, ended: Sequence[int], seconds: Sequence[float]) -> dic
     for slot in ended:
         job = slots.jobs[slot]
         assert job is not None, "only a slot in training ends"
-        results[job.id] = TrialResult(slots.losses(slot), eval_losses[slot], seconds[slot])
+        results[job.id] = TrialResult(
+            slots.losses(slot), eval_losses[slot], seconds[slot], slots.measurements(slot)
+        )
     return results

@@ -7,15 +7,18 @@ Shapes: T slots, B batch, S context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.optim.stack import Stack
 from mutransfer_cli.train.capture import captured
+from mutransfer_cli.train.diagnosis import Diagnosis, probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
 from mutransfer_cli.train.schedule import schedule_tensor
 
@@ -34,6 +37,7 @@ class Slots:
     Args:
         like: a job whose plan has the structure of all that will come.
         count: T.
+        measured_steps: after which trials are measured, from 0; empty: never.
 
     Attributes:
         jobs: what each slot trains; None for an empty one, whose updates have rate 0.
@@ -41,7 +45,13 @@ class Slots:
     """
 
     def __init__(
-        self, ensemble: Ensemble, text: DeviceText, train: TrainSpec, like: Job, count: int
+        self,
+        ensemble: Ensemble,
+        text: DeviceText,
+        train: TrainSpec,
+        like: Job,
+        count: int,
+        measured_steps: Sequence[int] = (),
     ) -> None:
         self.ensemble, self.text, self.train = ensemble, text, train
         device, dtype = ensemble.device, ensemble.dtype
@@ -61,32 +71,54 @@ class Slots:
         self.jobs: list[Job | None] = [None] * count
         self.steps_done = [0] * count
         self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
+        self.gradients: Stack = {}
         if ensemble.execution.captured:
             # before anything is in the slots: the steps of the warm-up change what stands in them
-            step = captured(self._step, beside=None)
-            self.graphs = step, captured(self._evaluate_batch, beside=step)
+            step, self.gradients = captured(self._step, beside=None)
+            self.graphs = step, captured(self._evaluate_batch, beside=step)[0]
         elif ensemble.execution.compiled:
             self._step()  # compiles
+        self.diagnosis: Diagnosis | None = None
+        if measured_steps:
+            probe = probe_batch(text, train)
+            self.diagnosis = Diagnosis(ensemble, self.trials, probe, measured_steps)
 
     @property
     def busy(self) -> list[int]:
         return [slot for slot, job in enumerate(self.jobs) if job is not None]
 
     def step(self) -> None:
-        """Trains every slot for one step of its own, without waiting for the device."""
-        if self.graphs:
-            self.graphs[0].replay()
-        else:
-            self._step()
+        """Trains every slot for one step of its own, without waiting for the device but to measure
+        a trial."""
+        if self.diagnosis is None:
+            self._run_step()
+            return
+        if new := [slot for slot in self.busy if self.steps_done[slot] == 0]:
+            self.diagnosis.init(new)
+        ahead = {slot: self.steps_done[slot] + 1 for slot in self.busy}
+        due = {slot: steps for slot, steps in ahead.items() if steps in self.diagnosis.index}
+        before = self.diagnosis.before(list(due)) if due else {}
+        gradients = self._run_step()
+        if due:
+            self.diagnosis.after(due, before, gradients)
 
-    def _step(self) -> None:
+    def _run_step(self) -> Stack:
+        """The gradients of the step, until the next one."""
+        if self.graphs is None:
+            return self._step()
+        self.graphs[0].replay()
+        return self.gradients
+
+    def _step(self) -> Stack:
         """Reads and writes this object's tensors only, without a word to the host."""
         index = self.position.clamp(max=self.train.steps - 1)
         tokens = gather(self.text.train, self.offsets[self.each, index], self.train.context)
-        losses = self.ensemble.step(self.trials, tokens, self.factors[index] * self.running)
+        schedule = self.factors[index] * self.running
+        losses, gradients = self.ensemble.step(self.trials, tokens, schedule)
         now = (self.columns == index.unsqueeze(1)) & self.running.bool().unsqueeze(1)
         torch.where(now, losses.unsqueeze(1), self.history, out=self.history)
         self.position.add_(self.running)
+        return gradients
 
     def _evaluate_batch(self) -> None:
         """Adds the losses of all slots on the next eval batch; alike."""
@@ -118,6 +150,10 @@ class Slots:
         """Of the steps done, on the host."""
         return self.history[slot, : self.steps_done[slot]].to("cpu", copy=True)
 
+    def measurements(self, slot: int) -> list[Measurement]:
+        """Of the steps done."""
+        return self.diagnosis.measurements(slot, self.steps_done[slot]) if self.diagnosis else []
+
     def diverged(self) -> list[bool]:
         """Whether the last loss of each slot is not finite; waits for the device."""
         last = (self.position - 1).clamp(min=0).unsqueeze(1)
@@ -138,7 +174,12 @@ class Slots:
 
     def state(self) -> dict[str, Tensor]:
         """All that training changes, by name, [T, ...]; the tensors themselves."""
-        return {**dict(self._tensors(self.trials)), "history": self.history}
+        measured = self.diagnosis.state() if self.diagnosis else {}
+        return {**dict(self._tensors(self.trials)), "history": self.history, **measured}
+
+    def completed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A slot's saved state with all that this run keeps of a trial."""
+        return self.diagnosis.completed(state) if self.diagnosis else state
 
     @torch.no_grad()
     def restore(self, slot: int, state: Mapping[str, Tensor], job: Job, steps_done: int) -> None:

@@ -200,7 +200,7 @@ class Captured(Plain):
         )
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.begin(case.jobs(case.sweep())[0])
-        self.step = captured(self._step, beside=None).replay
+        self.step = captured(self._step, beside=None)[0].replay
 
     def begin(self, job: Job) -> None:
         lr = self.load(job)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from mutransfer_cli.files.records import SweepHeader, TrialRecord
-from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.store import Finished, RecordStore
 from tests.benchmarks.cases import Case
 
 ODD = 0x9E3779B97F4B  # times a counter, modulo 2^48: identities that look drawn and never repeat
@@ -61,7 +61,7 @@ def append(folder: Path, count: int, group_size: int) -> float:
             indices = range(first, min(first + group_size, count))
             group = [trial_record(index, group_size, chance) for index in indices]
             started = time.perf_counter()
-            store.append(group, [])
+            store.append(Finished(group))
             seconds += time.perf_counter() - started
     return seconds
 

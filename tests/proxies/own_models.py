@@ -34,6 +34,24 @@ def token_mlp(width: int, vocab: int) -> nn.Module:
     return TokenMlp(width, vocab)
 
 
+class TwoLayers(nn.Module):
+    """Linear in both: logits = W2 W1 x."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab, width)
+        self.head = nn.Linear(width, vocab, bias=False)
+        nn.init.normal_(self.head.weight, std=width**-0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.embed(tokens))
+        return logits
+
+
+def two_layers(width: int, vocab: int) -> nn.Module:
+    return TwoLayers(width, vocab)
+
+
 class RoundedMlp(nn.Module):
     """An inner size that is a multiple of 32, as trainers like it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.training import train_queue
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.execution import EAGER, Execution
@@ -32,14 +33,16 @@ class Collected:
 
     def __init__(self) -> None:
         self.records: list[TrialRecord] = []
+        self.diagnostics: list[dict[str, object]] = []
         self.throughput: list[ThroughputRecord] = []
         self.said: list[str] = []
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         pass
 
-    def finished(self, records: Sequence[TrialRecord], curves: Sequence[dict[str, object]]) -> None:
-        self.records += records
+    def finished(self, found: Finished) -> None:
+        self.records += found.records
+        self.diagnostics += found.diagnostics
 
     def measured(self, throughput: ThroughputRecord) -> None:
         self.throughput.append(throughput)

@@ -155,6 +155,16 @@ def test_a_cluster_gives_what_this_machine_gives(
     assert "lost" not in result.stderr
     assert table(tmp_path) == undisturbed
     assert not list(tmp_path.glob("checkpoint*"))
+    here, there = (gradients(folder) for folder in (spec.parent / "local", tmp_path))
+    assert there.keys() == here.keys()
+    for key, sizes in here.items():
+        assert there[key] == pytest.approx(sizes, rel=1e-3), key
+
+
+def gradients(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """RMS by parameter, of every trial after its steps; a worker trains other trials together."""
+    lines = map(json.loads, (folder / "diagnostics.jsonl").read_text().splitlines())
+    return {(line["trial"], line["step"]): line.get("gradient_rms", {}) for line in lines}
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
@@ -171,6 +181,7 @@ def test_workers_killed_at_random_moments(
         said = end(process)
     assert "trials was lost, its process died; they go on in another, attempt 2 of 3" in said
     assert table(tmp_path) == undisturbed
+    assert gradients(tmp_path).keys() == gradients(spec.parent / "local").keys()
     assert not list(tmp_path.glob("checkpoint*"))
 
 
@@ -287,7 +298,8 @@ def test_a_full_disk_keeps_the_records(
 ) -> None:
     """The kernel refuses the driver writes beyond a file size, as it does on a full disk. What is
     left is trained here."""
-    files = [spec.parent / "local" / name for name in ("trials.jsonl", "curves.jsonl")]
+    names = ("trials.jsonl", "curves.jsonl", "diagnostics.jsonl")
+    files = [spec.parent / "local" / name for name in names]
     limit = max(file.stat().st_size for file in files) // 2
 
     def small_disk() -> None:

@@ -137,9 +137,12 @@ def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: 
     """The kernel refuses writes beyond a file size, as it does on a full disk."""
     folder = tmp_path / "full"
     # room for what one width writes, and for the trial of the next that diverges at once
-    files = [(tmp_path / "undisturbed" / name) for name in ("trials.jsonl", "curves.jsonl")]
-    trials, curves = (path.read_bytes().splitlines(True) for path in files)
-    limit = max(len(b"".join(trials[:8])), len(b"".join(curves[:7]))) + 100
+    lines = {"trials.jsonl": 1 + 7, "curves.jsonl": 7, "diagnostics.jsonl": 6 * 2 + 1 + 1}
+    written = [
+        b"".join((tmp_path / "undisturbed" / name).read_bytes().splitlines(True)[:count])
+        for name, count in lines.items()
+    ]
+    limit = max(map(len, written)) + 100
 
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

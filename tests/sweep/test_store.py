@@ -9,7 +9,7 @@ import pytest
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.records import SweepHeader
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.store import CURVES, RecordStore
+from mutransfer_cli.sweep.store import CURVES, Finished, RecordStore
 from tests.conftest import CPU
 from tests.files.test_records import record
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_records_outlive_the_store(folder: Path, header: SweepHeader) -> None:
     with RecordStore(folder, header) as store:
-        store.append([record("a"), record("b")], [{"trial": "a"}, {"trial": "b"}])
+        store.append(Finished([record("a"), record("b")], [{"trial": "a"}, {"trial": "b"}]))
     with RecordStore(folder, header) as store:
         assert list(store.trials) == ["a", "b"]
         assert len(store.path.read_bytes().splitlines()) == 3
@@ -38,13 +38,13 @@ def test_records_outlive_the_store(folder: Path, header: SweepHeader) -> None:
 @pytest.mark.parametrize("cut", [1, 20, 200])
 def test_a_torn_last_line_is_cut_off(folder: Path, header: SweepHeader, cut: int) -> None:
     with RecordStore(folder, header) as store:
-        store.append([record("a"), record("b")], [{"trial": "a"}, {"trial": "b"}])
+        store.append(Finished([record("a"), record("b")], [{"trial": "a"}, {"trial": "b"}]))
     for name in ("trials.jsonl", CURVES):
         path = folder / name
         path.write_bytes(path.read_bytes()[: -min(cut, 10 if name == CURVES else cut)])
     with RecordStore(folder, header) as store:
         assert list(store.trials) == ["a"]
-        store.append([record("b")], [{"trial": "b"}])
+        store.append(Finished([record("b")], [{"trial": "b"}]))
     assert [line[-1:] for line in (folder / CURVES).read_bytes().splitlines(True)] == [b"\n"] * 2
     with RecordStore(folder, header) as store:
         assert list(store.trials) == ["a", "b"]
@@ -65,7 +65,7 @@ def test_another_protocol_is_refused_with_the_difference(
     folder: Path, header: SweepHeader, tiny: dict[str, Any], prepare: Prepare
 ) -> None:
     with RecordStore(folder, header) as store:
-        store.append([record("a")], [])
+        store.append(Finished([record("a")]))
     before = (folder / "trials.jsonl").read_bytes()
     tiny["train"] |= {"steps": 20, "schedule": "cosine"}
     with pytest.raises(
@@ -99,3 +99,19 @@ def test_two_sweeps_cannot_write_one_folder(folder: Path, header: SweepHeader) -
         pytest.raises(InputError, match="is being written by another sweep"),
     ):
         RecordStore(folder, header)
+
+
+def test_measurements_are_there_once_something_was_measured(
+    folder: Path, header: SweepHeader
+) -> None:
+    """A torn last line is cut off before the next."""
+    path = folder / "diagnostics.jsonl"
+    with RecordStore(folder, header) as store:
+        store.append(Finished([record("a")]))
+        assert not path.exists()
+        store.append(Finished([record("b")], diagnostics=[{"trial": "b"}]))
+    path.write_bytes(path.read_bytes() + b'{"trial')
+    with RecordStore(folder, header) as store:
+        store.append(Finished([record("c")], diagnostics=[{"trial": "c"}]))
+        store.append(Finished([record("d")], diagnostics=[{"trial": "d"}]))
+    assert path.read_text() == '{"trial": "b"}\n{"trial": "c"}\n{"trial": "d"}\n'

@@ -17,7 +17,7 @@ from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.device import choose_device
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.group_size import predicted_memory
-from mutransfer_cli.train.loop import Trainer
+from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job
 from tests.proxies.options import OPTIONS
 from tests.train.trained import train_all, train_jobs
@@ -26,6 +26,7 @@ if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 
 Prepare = Callable[[dict[str, Any]], Sweep]
+Results = dict[str, TrialResult]
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 GRAPH = Execution(compiled=True, captured=True)
@@ -91,6 +92,35 @@ def test_a_step_in_a_graph_is_the_step(sweep: Sweep, compiled: bool) -> None:
     )
     torch.testing.assert_close(in_a_graph.train_losses, launched.train_losses)
     torch.testing.assert_close(in_a_graph.eval_losses, launched.eval_losses)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_measured_in_a_graph_is_what_is_measured_without(
+    sweep: Sweep, compiled: bool
+) -> None:
+    """Gradients lie in the graph's memory; a graph does not notice who reads them."""
+    jobs, steps = sweep.jobs(sweep.trials[32]), (0, 3, sweep.protocol.train.steps)
+    plain = train_jobs(trainer_of(sweep, Execution(compiled, captured=True)), jobs, 2)
+    in_a_graph, launched = (
+        measured_jobs(trainer_of(sweep, Execution(compiled, captured)), jobs, steps)
+        for captured in (True, False)
+    )
+    for index, job in enumerate(jobs):
+        torch.testing.assert_close(
+            in_a_graph[job.id].train_losses, plain.train_losses[:, index], rtol=0, atol=0
+        )
+        for one, other in zip(
+            in_a_graph[job.id].measurements, launched[job.id].measurements, strict=True
+        ):
+            assert one.step == other.step
+            for quantity, values in other.values.items():
+                assert one.values[quantity] == pytest.approx(values, rel=1e-2), quantity
+
+
+def measured_jobs(trainer: Trainer, jobs: list[Job], steps: tuple[int, ...]) -> Results:
+    results: Results = {}
+    trainer.run(jobs, 2, results.update, measured_steps=steps)
+    return results
 
 
 def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:

@@ -56,7 +56,7 @@ def train(tiny: dict[str, Any], prepare: Prepare) -> Train:
         first = {n: stack.detach().clone() for n, stack in state.params.items()}
         batches = torch.randint(256, (STEPS, 2, 17), generator=torch.Generator().manual_seed(0))
         losses = [
-            engine.step(state, batch.repeat(len(chosen), 1, 1), torch.ones(len(chosen)))
+            engine.step(state, batch.repeat(len(chosen), 1, 1), torch.ones(len(chosen)))[0]
             for batch in batches
         ]
         return torch.stack(losses), first, state.params

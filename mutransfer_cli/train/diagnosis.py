@@ -1,0 +1,178 @@
+"""What is measured of the trials in slots while they train; the training does not notice.
+
+Shapes: T slots, D of them measured together, M measurements, Q columns, n values of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather
+from mutransfer_cli.diagnose.alignment import log_alignment_ratio
+from mutransfer_cli.diagnose.forward import Places, watched
+from mutransfer_cli.diagnose.measurement import Column, Measurement
+from mutransfer_cli.diagnose.sizes import relative_update, rms, sample
+from mutransfer_cli.diagnose.spectrum import top_by_name
+from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.optim.stack import Stack
+from mutransfer_cli.proxies.orientation import fan_in_axis
+from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
+
+PROBE_TOKENS = 64  # about; of whole sequences
+
+
+def probe_batch(text: DeviceText, train: TrainSpec) -> Tensor:
+    """The batch whose activations are measured, [B, S + 1]: the same for all trials and widths."""
+    offsets = eval_offsets(text.corpus, train).flatten()[: max(1, PROBE_TOKENS // train.context)]
+    return gather(text.eval, offsets.to(text.eval.device), train.context)
+
+
+class Diagnosis:
+    """
+    Args:
+        trials: in the slots.
+        probe: batch of the forward passes that are looked at, [B, S + 1].
+        steps: after which a trial is measured, ascending from 0, its init.
+
+    Attributes:
+        measured: [T, M, Q] float64; NaN where nothing was measured.
+        first: of each block the sample of its output at init, [T, n].
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, trials: Trials, probe: Tensor, steps: Sequence[int]
+    ) -> None:
+        self.ensemble, self.trials, self.probe, self.steps = ensemble, trials, probe, steps
+        self.index = {step: index for index, step in enumerate(steps)}
+        self.places = Places.of(ensemble.model)
+        self.weights = [name for name, stack in trials.params.items() if stack.dim() > 2]
+        self.matrices = [name for name in self.weights if holds_matrices(ensemble.model, name)]
+        self.seen: dict[Key, Tensor] = {}
+        self.seen = self._look(self._taken(slice(1)))
+        self.columns: list[Column] = [
+            *(("alignment", name) for kind, name in self.seen if kind == "alignment"),
+            *(("top_singular_value", name) for name in self.matrices),
+            *(("relative_update", name) for name in self.weights),
+            *(("gradient_rms", name) for name in trials.params),
+            *(("activation_rms", name) for kind, name in self.seen if kind == "activation_rms"),
+            *(("activation_change_rms", name) for kind, name in self.seen if kind == "sample"),
+        ]
+        count = len(trials.state.step)
+        self.first = {
+            name: found.new_full((count, found.shape[1]), torch.nan)
+            for (kind, name), found in self.seen.items()
+            if kind == "sample"
+        }
+        shape = (count, len(steps), len(self.columns))
+        self.measured = torch.full(shape, torch.nan, dtype=torch.float64, device=ensemble.device)
+
+    def init(self, slots: Sequence[int]) -> None:
+        """Measures trials that have done no step."""
+        rows = self._rows(slots)
+        seen = self._of_state(self._taken(rows))
+        for name, first in self.first.items():
+            first[rows] = seen["sample", name]
+        self._write(rows, [0] * len(slots), seen)
+
+    def before(self, slots: Sequence[int]) -> Stack:
+        """Copies of the weights that the next step will change."""
+        rows = self._rows(slots)
+        return {name: self.trials.params[name].detach()[rows].clone() for name in self.weights}
+
+    def after(self, steps: Mapping[int, int], before: Stack, gradients: Stack) -> None:
+        """Measures trials after a step.
+
+        Args:
+            steps: done, by slot.
+            before: what `before` gave of these slots.
+            gradients: of the step, as the optimizer got them, [T, ...].
+        """
+        rows = self._rows(list(steps))
+        params = self._taken(rows)
+        seen = self._of_state(params)
+        for name, old in before.items():
+            seen["relative_update", name] = relative_update(old, params[name])
+        for name, gradient in gradients.items():
+            seen["gradient_rms", name] = rms(gradient.detach()[rows])
+        for name, first in self.first.items():
+            seen["activation_change_rms", name] = rms(seen["sample", name] - first[rows])
+        self._write(rows, [self.index[done] for done in steps.values()], seen)
+
+    def measurements(self, slot: int, steps_done: int) -> list[Measurement]:
+        found = [
+            Measurement.of(step, self.columns, row)
+            for step, row in zip(self.steps, self.measured[slot].tolist(), strict=True)
+            if step <= steps_done
+        ]
+        return [measurement for measurement in found if measurement.values]
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, by name, [T, ...]; the tensors themselves."""
+        samples = {f"diagnostics.first.{name}": stack for name, stack in self.first.items()}
+        return {f"diagnostics.measured.{self.steps[1]}": self.measured, **samples}
+
+    def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A slot's saved state, with nothing measured where it was saved by a run that did not
+        measure, or after other steps."""
+        found = dict(state)
+        for name, stack in self.state().items():
+            if name not in found or found[name].shape != stack.shape[1:]:
+                found[name] = torch.full_like(stack[0], torch.nan, device="cpu")
+        return found
+
+    def _rows(self, slots: Sequence[int]) -> slice | Tensor:
+        if len(slots) == len(self.trials.state.step):
+            return slice(None)
+        return torch.tensor(slots, device=self.ensemble.device)
+
+    def _taken(self, rows: slice | Tensor) -> Stack:
+        return {name: stack.detach()[rows] for name, stack in self.trials.params.items()}
+
+    def _of_state(self, params: Stack) -> dict[Key, Tensor]:
+        """What depends on the weights alone, [D] each; samples [D, n]."""
+        seen = self._look(params)
+        for name, top in top_by_name({name: params[name] for name in self.matrices}).items():
+            seen["top_singular_value", name] = abs(self.trials.multipliers[name]) * top
+        return seen
+
+    def _look(self, params: Stack) -> dict[Key, Tensor]:
+        return self.ensemble.watch(params, self.trials.multipliers, self.probe, self._look_at_one)
+
+    def _look_at_one(self, run: Callable[[], Tensor]) -> dict[Key, Tensor]:
+        with watched(self.places) as seen:
+            run()
+        found: dict[Key, Tensor] = {}
+        for name, calls in seen.products.items():
+            found["alignment", name] = log_alignment_ratio(calls)
+        for name, output in seen.outputs.items():
+            found["activation_rms", name] = rms(output.unsqueeze(0))[0]
+            found["sample", name] = sample(output)
+        return as_before(found, self.seen) if self.seen else found
+
+    def _write(self, rows: slice | Tensor, indices: list[int], seen: dict[Key, Tensor]) -> None:
+        nothing = self.measured.new_full((len(indices),), torch.nan)
+        values = [seen.get(column, nothing) for column in self.columns]
+        row = torch.stack([value.to(self.measured.dtype) for value in values], 1)
+        each = torch.arange(len(self.measured), device=row.device)[rows]
+        self.measured[each, torch.tensor(indices, device=row.device)] = row
+
+
+def holds_matrices(model: nn.Module, name: str) -> bool:
+    """Whether a weight of more than one axis is a matrix or a stack of them, no convolution."""
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    return getattr(owner, leaf).dim() == 2 or fan_in_axis(owner, leaf) is None
+
+
+def as_before(found: Mapping[Key, Tensor], known: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """The keys and shapes of [1, ...] that are known; NaN for what a model that branches on values
+    left out this time."""
+    return {
+        key: found[key]
+        if key in found and found[key].shape == before.shape[1:]
+        else before.new_full(before.shape[1:], torch.nan)
+        for key, before in known.items()
+    }
