@@ -32,6 +32,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 def test_all_contenders_of_a_cpu_train_the_same_and_are_timed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -55,6 +56,7 @@ def test_all_contenders_of_a_cpu_train_the_same_and_are_timed(
     assert row["profile"]
 
 
+@pytest.mark.slow
 def test_a_contender_that_trains_otherwise_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = Pool.losses
 

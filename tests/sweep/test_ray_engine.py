@@ -350,6 +350,7 @@ def of_session(leader: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_ends_the_sweep_with_its_sentence(
     spec: Path, machines: Machines, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
