@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow bench bench-rules bench-fit clean
+.PHONY: install quickstart test lint test-slow bench bench-rules bench-fit experiments clean
 
 install: $(VENV)/installed
 
@@ -47,6 +47,9 @@ bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_edges
 	$(BIN)/python -m tests.benchmarks.joint_coverage
 	$(BIN)/python -m tests.benchmarks.fit_cost
+
+experiments: install
+	$(BIN)/python -m tests.benchmarks.experiments run
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,50 @@
+"""The table of the papers' experiments says what the records say."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from mutransfer_cli.files.sources import load_spec
+from tests.benchmarks.experiments import README, VARIANT, Claim, experiments, measured
+from tests.benchmarks.experiments_table import judged, loss_difference, records_of, table, verdict
+
+
+def test_every_experiment_has_a_spec_with_a_small_variant() -> None:
+    for paper in experiments().papers:
+        for row in paper.rows:
+            assert load_spec(row.spec, VARIANT)[0].sweep.widths, row.spec
+
+
+def test_the_table_is_that_of_the_records() -> None:
+    assert table(experiments()) == README.read_text()
+
+
+def test_a_claim_is_one() -> None:
+    with pytest.raises(ValidationError, match="give one of"):
+        Claim()
+    with pytest.raises(ValidationError, match="give one of"):
+        Claim(exponent=0, drifts=True)
+
+
+def test_agreement_is_three_valued() -> None:
+    found = measured("everett/adam-full-standard")
+    assert found is not None
+    records = records_of(found)
+    assert [
+        judged(claim, records)[1]
+        for claim in (
+            Claim(exponent=0),
+            Claim(exponent=-1),
+            Claim(exponent=0.2),
+            Claim(drifts=True),
+        )
+    ] == ["yes", "no", "not resolved", "no"]
+    assert verdict(False, False) == "not resolved"
+
+
+def test_losses_are_compared_by_width_and_seed() -> None:
+    found = measured("everett/adam-full-standard")
+    assert found is not None
+    same = loss_difference(records_of(found), records_of(found))
+    assert (same.value, same.low, same.high) == (0, 0, 0)
