@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow bench bench-rules bench-fit experiments clean
+.PHONY: install quickstart test lint test-slow bench bench-fit experiments clean
 
 install: $(VENV)/installed
 
@@ -38,9 +38,6 @@ bench: install
 	$(BIN)/python -m tests.benchmarks.million_records
 	$(BIN)/python -m tests.benchmarks.ray_scaling
 	$(BIN)/python -m tests.benchmarks.diagnostics_cost
-
-bench-rules: install
-	$(BIN)/python tests/benchmarks/parameterizations.py
 
 bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_coverage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def test_every_recipe_has_a_name() -> None:
     assert sorted(shipped_recipes().values()) == sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
+def test_all_recipes_are_listed_for_the_wheel() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = listed["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    there = {f"recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    assert set(included) == there - {"recipes/measured"}
+
+
 @pytest.mark.slow
 def test_the_wheel_ships_the_recipes(tmp_path: Path) -> None:
     subprocess.run(
@@ -82,7 +90,9 @@ def test_the_wheel_ships_the_recipes(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "mutransfer_cli/recipes/quickstart.yaml" in names
+    shipped = {f"mutransfer_cli/{path.relative_to(ROOT)}" for path in shipped_recipes().values()}
+    assert shipped <= set(names)
+    assert not [name for name in names if "/measured/" in name]
     assert "mutransfer_cli/py.typed" in names
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

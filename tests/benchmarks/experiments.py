@@ -21,7 +21,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
+from mutransfer_cli.files.sources import read_records
 from mutransfer_cli.files.strict import NonNegative, Number, Strict, validated
+from mutransfer_cli.rules.plan import AxisName
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LIST = Path(__file__).with_name("experiments.yaml")
@@ -34,23 +37,28 @@ Mark = Literal["text", "figure", "derived", "second-hand"]
 
 
 class Claim(Strict):
-    """What a paper leads one to expect of the sweep; one of these.
+    """What a paper leads one to expect of the sweep; one of the first four.
 
     Attributes:
         exponent: of the best base lr in the width.
         drifts: it is not 0.
         lower_loss_than: another experiment, in the wider half of the widths both have.
+        spectrum: exponent in the width of the hidden matrices' top singular values at the end, at
+            the base lr that is best at the widest width.
+        at: values of the other axes to which the trials are confined.
     """
 
     exponent: Number | None = None
     drifts: bool = False
     lower_loss_than: str | None = None
+    spectrum: Number | None = None
+    at: dict[AxisName, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def one_of_them(self) -> Claim:
-        given = [self.exponent, self.drifts or None, self.lower_loss_than]
+        given = [self.exponent, self.drifts or None, self.lower_loss_than, self.spectrum]
         if sum(one is not None for one in given) != 1:
-            raise ValueError("give one of exponent, drifts, lower_loss_than")
+            raise ValueError("give one of exponent, drifts, lower_loss_than, spectrum")
         return self
 
 
@@ -88,14 +96,19 @@ class Run(Strict):
 
 @dataclass(frozen=True)
 class Measured:
-    """Records of an experiment and how they came to be."""
+    """Records of an experiment, its last top singular values, and how they came to be."""
 
     records: Path
+    spectrum: Path
     run: Run
 
 
 def experiments() -> Experiments:
     return validated(Experiments, yaml.safe_load(LIST.read_text()), str(LIST))
+
+
+def rows() -> list[Experiment]:
+    return [row for paper in experiments().papers for row in paper.rows]
 
 
 def runs() -> dict[str, Run]:
@@ -105,10 +118,9 @@ def runs() -> dict[str, Run]:
 
 def measured(spec: str) -> Measured | None:
     run = runs().get(spec)
-    path = MEASURED / f"{spec}.jsonl"
-    if run is None or not path.exists():
+    if run is None:
         return None
-    return Measured(path, run)
+    return Measured(MEASURED / f"{spec}.jsonl", MEASURED / f"{spec}.spectrum.jsonl", run)
 
 
 def mutransfer(*args: object) -> None:
@@ -117,7 +129,7 @@ def mutransfer(*args: object) -> None:
 
 
 def train(spec: str, machine: str) -> None:
-    """Runs the cpu variant and keeps its records."""
+    """Runs the cpu variant and keeps its records, with what a claim wants of its diagnostics."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         mutransfer("sweep-proxy", spec, "--variant", VARIANT, "-o", folder)
@@ -125,10 +137,22 @@ def train(spec: str, machine: str) -> None:
         target = MEASURED / f"{spec}.jsonl"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(folder) / "trials.jsonl", target)
+        if any(row.claim.spectrum is not None for row in rows() if row.spec == spec):
+            keep_spectrum(Path(folder), target.with_suffix(".spectrum.jsonl"))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept: dict[str, Any] = {name: run.model_dump() for name, run in runs().items()}
     kept[spec] = {"seconds": seconds, "date": today, "machine": machine}
     RUNS.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
+
+
+def keep_spectrum(folder: Path, target: Path) -> None:
+    """Of every trial the top singular values at its end."""
+    records = read_records(folder / "trials.jsonl")
+    assert records is not None, "a sweep that ended has records"
+    measurements = read_diagnostics(folder / DIAGNOSTICS, [t.trial for t in records.trials])
+    last = {measurement.trial: measurement for measurement in measurements}
+    kept = {"trial", "step", "top_singular_value"}
+    target.write_text("".join(f"{m.model_dump_json(include=kept)}\n" for m in last.values()))
 
 
 def main() -> int:
@@ -138,8 +162,8 @@ def main() -> int:
     parser.add_argument("--machine", default="2 CPU cores", help="in words, for the table")
     args = parser.parse_args()
     if args.what == "run":
-        known = [row.spec for paper in experiments().papers for row in paper.rows]
-        for spec in args.specs or [s for s in dict.fromkeys(known) if measured(s) is None]:
+        known = dict.fromkeys(row.spec for row in rows())
+        for spec in args.specs or [s for s in known if measured(s) is None]:
             train(spec, args.machine)
     from tests.benchmarks.experiments_table import table
 

@@ -1,0 +1,181 @@
+"""What the records of an experiment say of a paper's claim."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mutransfer_cli.emit.exponents import exponents_of
+from mutransfer_cli.emit.horizon import horizon_of
+from mutransfer_cli.files.diagnostics import DiagnosticsRecord, read_diagnostics
+from mutransfer_cli.files.exponents import Axis
+from mutransfer_cli.files.frames import trial_frame
+from mutransfer_cli.files.records import Records, TrialRecord
+from mutransfer_cli.files.sources import read_records
+from mutransfer_cli.fit.axes import fit_axes
+from mutransfer_cli.rules.plan import AXES, AxisName
+from tests.benchmarks.experiments import Claim, Measured, measured
+
+WITHIN = 0.25  # of an exponent: what is taken for equal
+WITHIN_SPECTRUM = 0.1  # the rules of weight decay are 1/4 apart
+LEVEL = 0.95
+NOT_RESOLVED = "not resolved"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Found:
+        """Their mean, by Student's t."""
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+        mean = float(values.mean())
+        return cls(mean, mean - half, mean + half)
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+
+def judged(claim: Claim, found: Measured) -> tuple[str, str]:
+    """What was measured, and whether it agrees."""
+    records = records_of(found)
+    if claim.lower_loss_than is not None:
+        return _of_losses(claim.lower_loss_than, records)
+    if claim.spectrum is not None:
+        return _of_spectrum(claim.spectrum, claim.at, found, records)
+    trials = at(records, claim.at)
+    axis = rate(records, trials)
+    if axis.exponent is None:
+        return axis.sentence.replace("\n", " "), NOT_RESOLVED
+    x = Found(axis.exponent.value, axis.exponent.low, axis.exponent.high)
+    said = f"exponent {x}{_horizon(records, axis, claim.at)}"
+    if claim.drifts:
+        return said, NEGATED[near(x, 0.0, WITHIN)]
+    return said, near(x, claim.exponent or 0.0, WITHIN)
+
+
+NEGATED = {"yes": "no", "no": "yes", NOT_RESOLVED: NOT_RESOLVED}
+
+
+def near(found: Found, expected: float, within: float) -> str:
+    """Yes: the interval lies within; no: outside."""
+    low, high = expected - within, expected + within
+    if low <= found.low and found.high <= high:
+        return "yes"
+    return "no" if found.high < low or high < found.low else NOT_RESOLVED
+
+
+def records_of(found: Measured) -> Records:
+    records = read_records(found.records)
+    assert records is not None, "measured records are whole"
+    return records
+
+
+def at(records: Records, values: Mapping[AxisName, float]) -> list[TrialRecord]:
+    """The trials that were given these values."""
+    return [t for t in records.trials if all(t.axes[axis] == x for axis, x in values.items())]
+
+
+def rate(records: Records, trials: list[TrialRecord]) -> Axis:
+    """The fit of the learning rate."""
+    protocol = records.header.protocol
+    convention = protocol.parameterization.decay_convention
+    fits = fit_axes({"": trial_frame(trials)}, AXES, convention, "eval_loss")
+    exponents = exponents_of(
+        "eval_loss",
+        Counter(trial.status for trial in trials),
+        fits,
+        protocol,
+        base_plan=records.header.base_plan,
+        convention=convention,
+    )
+    return exponents.axes["lr"]
+
+
+def best_rate(axis: Axis) -> float | None:
+    """At the widest width."""
+    return axis.optimum[max(axis.optimum)].value
+
+
+def _horizon(records: Records, axis: Axis, values: Mapping[AxisName, float]) -> str:
+    best = best_rate(axis)
+    if "weight_decay" not in values or best is None:
+        return ""
+    horizon = horizon_of(records.header.protocol, max(axis.optimum), best, values["weight_decay"])
+    return f", horizon {horizon.value:.1f}"
+
+
+def _of_losses(other: str, records: Records) -> tuple[str, str]:
+    against = measured(other)
+    if against is None:
+        return f"`{other}` was not run", NOT_RESOLVED
+    difference = loss_difference(records, records_of(against))
+    agreement = "yes" if difference.high < 0 else "no" if difference.low > 0 else NOT_RESOLVED
+    return f"loss {difference} nats against `{other}`", agreement
+
+
+def loss_difference(one: Records, other: Records) -> Found:
+    """Best loss of the one minus that of the other, over seeds and the wider half of the widths.
+
+    Trials of one seed read the same data, so that differences are paired.
+    """
+    best = [best_losses(records) for records in (one, other)]
+    both = best[0].index.intersection(best[1].index)
+    widths = sorted({width for width, _ in both})
+    wider = set(widths[len(widths) // 2 :])
+    kept = [key for key in both if key[0] in wider]
+    return Found.of((best[0].loc[kept] - best[1].loc[kept]).to_numpy())
+
+
+def best_losses(records: Records) -> pd.Series[float]:
+    """By width and seed, of all rates."""
+    frame = trial_frame(records.trials)
+    losses: pd.Series[float] = frame.groupby(["width", "seed"])["eval_loss"].min()
+    return losses
+
+
+def _of_spectrum(
+    expected: float, values: Mapping[AxisName, float], found: Measured, records: Records
+) -> tuple[str, str]:
+    trials = at(records, values)
+    axis = rate(records, trials)
+    best = best_rate(axis)
+    if best is None:
+        return "no best rate at the widest width", NOT_RESOLVED
+    nearest = min({t.lr for t in trials}, key=lambda lr: abs(np.log(lr / best)))
+    kept = [t for t in trials if t.lr == nearest]
+    measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
+    hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
+    x = Found.of(spectrum_slopes(kept, measurements, hidden))
+    said = f"top singular value goes as width^{x}{_horizon(records, axis, values)}"
+    return said, near(x, expected, WITHIN_SPECTRUM)
+
+
+def spectrum_slopes(
+    trials: list[TrialRecord], measurements: list[DiagnosticsRecord], matrices: Container[str]
+) -> np.ndarray:
+    """Of log(top singular value) over log(width), one for each matrix and seed."""
+    by_trial = {t.trial: t for t in trials}
+    rows = [
+        (name, by_trial[m.trial].seed, by_trial[m.trial].width, value)
+        for m in measurements
+        for name, value in m.top_singular_value.items()
+        if name in matrices and value is not None
+    ]
+    frame = pd.DataFrame(rows, columns=["matrix", "seed", "width", "value"])
+    return np.array(
+        [
+            stats.linregress(np.log(one["width"]), np.log(one["value"])).slope
+            for _, one in frame.groupby(["matrix", "seed"])
+        ]
+    )
