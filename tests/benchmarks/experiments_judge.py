@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,18 @@ from scipy import stats
 
 from mutransfer_cli.emit.exponents import exponents_of
 from mutransfer_cli.emit.horizon import horizon_of
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord, read_diagnostics
+from mutransfer_cli.files.diagnostics import read_diagnostics
 from mutransfer_cli.files.exponents import Axis
-from mutransfer_cli.files.frames import trial_frame
+from mutransfer_cli.files.frames import measurement_frame, trial_frame
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.files.sources import read_records
 from mutransfer_cli.fit.axes import fit_axes
+from mutransfer_cli.fit.slopes import width_slopes
 from mutransfer_cli.rules.plan import AXES, AxisName
 from tests.benchmarks.experiments import Claim, Measured, measured
 
 WITHIN = 0.25  # of an exponent: what is taken for equal
+WITHIN_LOSS = 0.01  # nats
 WITHIN_SPECTRUM = 0.1  # the rules of weight decay are 1/4 apart
 LEVEL = 0.95
 NOT_RESOLVED = "not resolved"
@@ -42,15 +44,22 @@ class Found:
         mean = float(values.mean())
         return cls(mean, mean - half, mean + half)
 
-    def __str__(self) -> str:
-        return f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+    def __format__(self, spec: str) -> str:
+        value, low, high = (
+            format(x, f"+{spec or '.2f'}") for x in (self.value, self.low, self.high)
+        )
+        return f"{value} ({low} to {high})"
 
 
 def judged(claim: Claim, found: Measured) -> tuple[str, str]:
     """What was measured, and whether it agrees."""
     records = records_of(found)
     if claim.lower_loss_than is not None:
-        return _of_losses(claim.lower_loss_than, records)
+        return _of_losses(records, claim.lower_loss_than, lower)
+    if claim.same_loss_as is not None:
+        return _of_losses(records, claim.same_loss_as, lambda x: near(x, 0.0, WITHIN_LOSS))
+    if claim.best is not None:
+        return _of_best(records, claim.best)
     if claim.spectrum is not None:
         return _of_spectrum(claim.spectrum, claim.at, found, records)
     trials = at(records, claim.at)
@@ -115,13 +124,16 @@ def _horizon(records: Records, axis: Axis, values: Mapping[AxisName, float]) -> 
     return f", horizon {horizon.value:.1f}"
 
 
-def _of_losses(other: str, records: Records) -> tuple[str, str]:
+def _of_losses(records: Records, other: str, agrees: Callable[[Found], str]) -> tuple[str, str]:
     against = measured(other)
     if against is None:
         return f"`{other}` was not run", NOT_RESOLVED
     difference = loss_difference(records, records_of(against))
-    agreement = "yes" if difference.high < 0 else "no" if difference.low > 0 else NOT_RESOLVED
-    return f"loss {difference} nats against `{other}`", agreement
+    return f"loss {difference:.3f} nats against `{other}`", agrees(difference)
+
+
+def lower(difference: Found) -> str:
+    return "yes" if difference.high < 0 else "no" if difference.low > 0 else NOT_RESOLVED
 
 
 def loss_difference(one: Records, other: Records) -> Found:
@@ -144,6 +156,15 @@ def best_losses(records: Records) -> pd.Series[float]:
     return losses
 
 
+def _of_best(records: Records, expected: Mapping[AxisName, float]) -> tuple[str, str]:
+    best = min(
+        (t for t in records.trials if t.eval_loss is not None), key=lambda t: t.eval_loss or 0.0
+    )
+    found = {axis: best.axes[axis] for axis in expected}
+    said = ", ".join(f"{axis} {value:g}" for axis, value in found.items())
+    return f"best: {said}", "yes" if found == expected else "no"
+
+
 def _of_spectrum(
     expected: float, values: Mapping[AxisName, float], found: Measured, records: Records
 ) -> tuple[str, str]:
@@ -155,27 +176,8 @@ def _of_spectrum(
     nearest = min({t.lr for t in trials}, key=lambda lr: abs(np.log(lr / best)))
     kept = [t for t in trials if t.lr == nearest]
     measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
+    top = measurement_frame(measurements, kept, "top_singular_value")
     hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
-    x = Found.of(spectrum_slopes(kept, measurements, hidden))
+    x = Found.of(width_slopes(top[top["name"].isin(hidden)]).to_numpy())
     said = f"top singular value goes as width^{x}{_horizon(records, axis, values)}"
     return said, near(x, expected, WITHIN_SPECTRUM)
-
-
-def spectrum_slopes(
-    trials: list[TrialRecord], measurements: list[DiagnosticsRecord], matrices: Container[str]
-) -> np.ndarray:
-    """Of log(top singular value) over log(width), one for each matrix and seed."""
-    by_trial = {t.trial: t for t in trials}
-    rows = [
-        (name, by_trial[m.trial].seed, by_trial[m.trial].width, value)
-        for m in measurements
-        for name, value in m.top_singular_value.items()
-        if name in matrices and value is not None
-    ]
-    frame = pd.DataFrame(rows, columns=["matrix", "seed", "width", "value"])
-    return np.array(
-        [
-            stats.linregress(np.log(one["width"]), np.log(one["value"])).slope
-            for _, one in frame.groupby(["matrix", "seed"])
-        ]
-    )

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from tests.benchmarks.experiments import Experiment, Experiments, Paper, measured
-from tests.benchmarks.experiments_judge import WITHIN, judged, records_of
+from tests.benchmarks.experiments_judge import (
+    WITHIN,
+    WITHIN_LOSS,
+    WITHIN_SPECTRUM,
+    judged,
+    records_of,
+)
 
 HEAD = """# Recipes
 
@@ -18,16 +24,22 @@ mutransfer fit-exponents runs/everett/adam-full-mup-cpu
 ```
 
 The rows below are the `cpu` variants, measured here; their records lie in `measured/`. Agreement
-is `yes` where the whole 95 % interval lies within {within} of the reported exponent (for a
-difference of losses: on its side of 0), `no` where it lies outside, else `not resolved`: at this
-scale the interval is too wide to say. What is reported was read in the paper's `text` or `figure`,
-is `derived` from its theory, or `second-hand`, told by others, and then no statement of the paper.
+is `yes` where the whole 95 % interval lies within {within} of the reported exponent (of a singular
+value {spectrum}; for a lower loss: below 0; for the same loss: within {loss} nats), `no` where it
+lies outside, else `not resolved`: at this scale the interval is too wide to say. What is reported
+was read in the paper's `text` or `figure`, is `derived` from its theory, or `second-hand`, told by
+others, and then no statement of the paper; `ours` is what we expect where none is known.
 `make experiments` trains what is not measured yet and writes this file.
 """
 
 
 def table(listed: Experiments) -> str:
-    return "\n".join([HEAD.format(within=WITHIN), *(section(paper) for paper in listed.papers)])
+    return "\n".join(
+        [
+            HEAD.format(within=WITHIN, spectrum=WITHIN_SPECTRUM, loss=WITHIN_LOSS),
+            *(section(paper) for paper in listed.papers),
+        ]
+    )
 
 
 def section(paper: Paper) -> str:
@@ -44,7 +56,8 @@ def line(row: Experiment) -> str:
     reported = f"{row.reported} ({row.mark})"
     found = measured(row.spec)
     if found is None:
-        return f"| `{row.spec}` | {reported} | not run | | |"
+        why = "not run" if row.small else "not run: too large for the small variant"
+        return f"| `{row.spec}` | {reported} | {why} | | |"
     said, agreement = judged(row.claim, found)
     run = found.run
     cost = f"{len(records_of(found).trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
