@@ -45,8 +45,8 @@ class Claim(Strict):
         lower_loss_than, same_loss_as: another experiment, in the wider half of the widths of both.
         best: the values of some axes in the trial of the lowest loss.
         spectrum: exponent in the width of the hidden matrices' top singular values at the end, at
-            the base lr that is best at the widest width.
-        at: values of the other axes to which the trials are confined.
+            the base lr that is best at the widest width unless `at` holds one.
+        at: values of axes to which the trials are confined.
     """
 
     exponent: Number | None = None

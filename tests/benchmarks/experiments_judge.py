@@ -65,9 +65,9 @@ def judged(claim: Claim, found: Measured) -> tuple[str, str]:
     trials = at(records, claim.at)
     axis = rate(records, trials)
     if axis.exponent is None:
-        return axis.sentence.replace("\n", " "), NOT_RESOLVED
+        return axis.sentence.split(":")[0], NOT_RESOLVED
     x = Found(axis.exponent.value, axis.exponent.low, axis.exponent.high)
-    said = f"exponent {x}{_horizon(records, axis, claim.at)}"
+    said = f"exponent {x}{_horizon(records, best_rate(axis), claim.at)}"
     if claim.drifts:
         return said, NEGATED[near(x, 0.0, WITHIN)]
     return said, near(x, claim.exponent or 0.0, WITHIN)
@@ -116,11 +116,11 @@ def best_rate(axis: Axis) -> float | None:
     return axis.optimum[max(axis.optimum)].value
 
 
-def _horizon(records: Records, axis: Axis, values: Mapping[AxisName, float]) -> str:
-    best = best_rate(axis)
-    if "weight_decay" not in values or best is None:
+def _horizon(records: Records, lr: float | None, values: Mapping[AxisName, float]) -> str:
+    if "weight_decay" not in values or lr is None:
         return ""
-    horizon = horizon_of(records.header.protocol, max(axis.optimum), best, values["weight_decay"])
+    widest = max(trial.width for trial in records.trials)
+    horizon = horizon_of(records.header.protocol, widest, lr, values["weight_decay"])
     return f", horizon {horizon.value:.1f}"
 
 
@@ -169,15 +169,21 @@ def _of_spectrum(
     expected: float, values: Mapping[AxisName, float], found: Measured, records: Records
 ) -> tuple[str, str]:
     trials = at(records, values)
-    axis = rate(records, trials)
-    best = best_rate(axis)
-    if best is None:
+    lr = values["lr"] if "lr" in values else nearest_best(records, trials)
+    if lr is None:
         return "no best rate at the widest width", NOT_RESOLVED
-    nearest = min({t.lr for t in trials}, key=lambda lr: abs(np.log(lr / best)))
-    kept = [t for t in trials if t.lr == nearest]
+    kept = [t for t in trials if t.lr == lr]
     measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
     top = measurement_frame(measurements, kept, "top_singular_value")
     hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
     x = Found.of(width_slopes(top[top["name"].isin(hidden)]).to_numpy())
-    said = f"top singular value goes as width^{x}{_horizon(records, axis, values)}"
+    said = f"top singular value goes as width^{x}{_horizon(records, lr, values)}"
     return said, near(x, expected, WITHIN_SPECTRUM)
+
+
+def nearest_best(records: Records, trials: list[TrialRecord]) -> float | None:
+    """The rate of the grid that is nearest to the best one at the widest width."""
+    best = best_rate(rate(records, trials))
+    if best is None:
+        return None
+    return min({t.lr for t in trials}, key=lambda lr: abs(np.log(lr / best)))
