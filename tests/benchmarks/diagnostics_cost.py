@@ -1,7 +1,8 @@
 """What measuring costs: whole trainings with diagnostics as by default over trainings without.
 
 Both train the same trials, to the same losses, and take turns on one machine in one run; the ratio
-of each pair is kept.
+of each pair is kept. On a CPU it is that of CPU seconds on one thread, which other work on the
+machine disturbs little.
 
     python -m tests.benchmarks.diagnostics_cost
 """
@@ -63,10 +64,11 @@ CASES = [
 
 def seconds(trainer: Trainer, jobs: Sequence[Job], measured_steps: Sequence[int]) -> float:
     """Of a whole training."""
+    clock = time.process_time if trainer.ensemble.device.type == "cpu" else time.perf_counter
     results: dict[str, TrialResult] = {}
-    started = time.perf_counter()
+    started = clock()
     trainer.run(jobs, len(jobs), results.update, measured_steps=measured_steps)
-    took = time.perf_counter() - started
+    took = clock() - started
     for result in results.values():
         assert [m.step for m in result.measurements] == list(measured_steps)
     return took
@@ -94,6 +96,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     device = torch.device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     print(f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {device_name(device)}")
     print(
         f"{options.steps} steps; measured after {DiagnosticsSpec().measured_steps(options.steps)}"
