@@ -103,6 +103,12 @@ def transfer_gate(prediction: Prediction, bowl: Bowl, unit: str, share: float = 
     return gate("transfer", [found], evidence=evidence)
 
 
+def unpredicted(why: str, width: int, unit: str) -> Gate:
+    """The smaller widths forecast nothing."""
+    quantity = f"{QUANTITY} lr at width {width}"
+    return gate("transfer", [unmeasured(quantity, why, 0.0, 0.0, unit)])
+
+
 def of_excess(prediction: Prediction, excess: Excess, unit: str, share: float) -> Measure:
     tolerance = share * abs(excess.loss)
     quantity = f"{QUANTITY} lr {prediction.value:.3g} at width {prediction.width}"
