@@ -10,6 +10,7 @@ from mutransfer_cli.fit.equivalence import runs_to_decide, widths_to_decide
 
 TOLERANCE = 0.1
 NO_SCATTER = 0.01  # octaves
+MOST_RUNS = 100  # times those there are
 
 
 def exponent_gate(group: Group, tolerance: float = TOLERANCE) -> Gate:
@@ -55,6 +56,6 @@ def _deciding(axis: Axis, room: float) -> str:
         else "the value is too near the edge of the tolerance for more widths to decide it soon"
     )
     runs = runs_to_decide(half_width, room)
-    if axis.line.scatter < NO_SCATTER and runs:
+    if axis.line.scatter < NO_SCATTER and runs and runs <= MOST_RUNS:
         said += f", or {runs} times the runs, for no scatter between widths is seen"
     return said

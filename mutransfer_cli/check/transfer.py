@@ -19,6 +19,7 @@ from mutransfer_cli.fit.exponent import fit_exponents
 from mutransfer_cli.fit.result import Bowl, Fit
 
 SHARE = 0.0025  # of the loss: more than this is lost
+MOST_RUNS = 100  # times those there are
 QUANTITY = "excess loss of the forecast"
 
 
@@ -121,6 +122,6 @@ def _deciding(excess: Excess, tolerance: float) -> str:
     """The excess goes as the square of the distance, about the optimum."""
     reach = abs(excess.octaves) * math.sqrt(tolerance / excess.value) if excess.value else math.inf
     runs = runs_to_decide(excess.half_width, abs(reach - abs(excess.octaves)))
-    if runs is None or runs > 1000:
+    if runs is None or runs > MOST_RUNS:
         return "the value is too near the edge of the tolerance for more runs to decide it soon"
     return f"{runs} times the runs at that width would decide it, were the value exact"
