@@ -13,9 +13,11 @@ import yaml
 from typer.testing import CliRunner
 
 from mutransfer_cli.cli.app import app
+from mutransfer_cli.files.records import Records, json_line
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
+from tests.made_up import Made
 
 CPU = torch.device("cpu")
 
@@ -84,3 +86,27 @@ def run() -> Callable[..., Result]:
         return Result(result.exit_code, result.stdout, result.stderr)
 
     return invoke
+
+
+@pytest.fixture
+def made(
+    tiny: dict[str, Any], prepare: Callable[[dict[str, Any]], Sweep]
+) -> Callable[..., Records]:
+    """Records of the tiny sweep's protocol."""
+    header = prepare(tiny).header(CPU)
+    return lambda **law: Records(header, Made(**law).trials())
+
+
+@pytest.fixture
+def write_records(tmp_path: Path) -> Callable[..., Path]:
+    """Records as a file."""
+
+    def write(records: Records, name: str = "trials.jsonl") -> Path:
+        lines = [records.header, *records.trials]
+        path = tmp_path / name
+        path.write_bytes(
+            b"".join(json_line(line.model_dump(mode="json", by_alias=True)) for line in lines)
+        )
+        return path
+
+    return write

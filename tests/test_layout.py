@@ -30,9 +30,10 @@ MAY_IMPORT = {
     "train": {"rules", "files", "data", "proxies", "optim", "diagnose", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "diagnose", "train"},
     "apply": {"rules", "files"},
-    "cli": {"rules", "files", "fit", "emit", "proxies", "sweep", "train"},
+    "check": {"files", "fit", "emit"},
+    "cli": {"rules", "check", "files", "fit", "emit", "proxies", "sweep", "train"},
 }
-TORCH_FREE = {"rules", "files", "fit", "emit"}
+TORCH_FREE = {"rules", "files", "fit", "emit", "check"}
 
 
 def imports(path: Path) -> set[str]:

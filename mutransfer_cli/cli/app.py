@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mutransfer_cli import __version__
-from mutransfer_cli.cli import fit_exponents, rules, sweep_proxy, transfer
+from mutransfer_cli.cli import check, fit_exponents, rules, sweep_proxy, transfer
 from mutransfer_cli.errors import MutransferError
 
 
@@ -52,8 +52,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Find the best learning rate on small models and what to use at the target width.",
-    epilog="Exit codes: 0 done; 1 unexpected error; 2 bad input; 4 evidence insufficient; "
-    "5 some trials failed; 6 format cannot hold the recipe; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 unexpected error; 2 bad input; 3 a check failed; 4 evidence "
+    "insufficient; 5 some trials failed; 6 format cannot hold the recipe; 130 interrupted.",
 )
 
 
@@ -76,6 +76,7 @@ def root(
 app.command("sweep-proxy")(sweep_proxy.sweep_proxy)
 app.command("fit-exponents")(fit_exponents.fit_exponents)
 app.command("transfer")(transfer.transfer)
+app.command("check")(check.check)
 app.command("rules")(rules.rules)
 
 

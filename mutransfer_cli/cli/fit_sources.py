@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -74,39 +73,22 @@ def fit_records(
     sources: Sequence[Path | None], metric: str | None, options: FitOptions
 ) -> tuple[Exponents, pd.DataFrame]:
     """The exponents, and the trials with the loss they are fitted to as eval_loss."""
-    from mutransfer_cli.emit.exponents import exponents_of
-    from mutransfer_cli.files.frames import trial_frame
+    from mutransfer_cli.emit.exponents import exponents_of_records
     from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.fit.axes import fit_axes
 
     if metric not in (None, "eval_loss", "train_loss"):
         raise InputError(f"--metric {metric}: records have eval_loss and train_loss")
     records = load_records(sources, warn=note)
-    header, trials = records.header, trial_frame(records.trials)
-    if metric == "train_loss":
-        trials = trials.drop(columns="eval_loss").rename(columns={"train_loss": "eval_loss"})
-    convention = header.protocol.parameterization.decay_convention
-    fits = fit_axes(
-        {"": trials}, AXES, convention, "eval_loss", options.scatter_below, options.resamples
+    return exponents_of_records(
+        records, metric or "eval_loss", options.scatter_below, options.resamples
     )
-    counts = Counter(record.status for record in records.trials)
-    document = exponents_of(
-        metric or "eval_loss",
-        {"ok": counts["ok"], "diverged": counts["diverged"], "failed": counts["failed"]},
-        fits,
-        header.protocol,
-        base_plan=header.base_plan,
-        convention=convention,
-        weight_decay={"": held_decay(trials)},
-    )
-    return document, trials
 
 
 def fit_table(
     sources: Sequence[Path | None], table: TableOptions, options: FitOptions
 ) -> tuple[Exponents, pd.DataFrame]:
     """The exponents, and the rows with their loss as eval_loss."""
-    from mutransfer_cli.emit.exponents import exponents_of, statuses
+    from mutransfer_cli.emit.exponents import exponents_of, held_decay, statuses
     from mutransfer_cli.files.declared import load_protocol
     from mutransfer_cli.files.results import SIZES, parse_columns, read_results
     from mutransfer_cli.fit.axes import fit_axes
@@ -145,15 +127,10 @@ def fit_table(
     return document, rows.rename(columns={"loss": "eval_loss"})
 
 
-def held_decay(trials: pd.DataFrame) -> float | None:
-    """The one weight decay of all trials; None where it varies or has no column."""
-    if "weight_decay" not in trials or trials["weight_decay"].nunique() != 1:
-        return None
-    return float(trials["weight_decay"].iloc[0])
-
-
 def _decay_of(trials: pd.DataFrame, protocol: DeclaredProtocol | None) -> float | None:
     """That of the table, or of the protocol where the table has no column."""
+    from mutransfer_cli.emit.exponents import held_decay
+
     if "weight_decay" in trials or protocol is None:
         return held_decay(trials)
     return protocol.optimizer.weight_decay

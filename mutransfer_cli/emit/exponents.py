@@ -3,21 +3,61 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
+
+import pandas as pd
 
 from mutransfer_cli import __version__
 from mutransfer_cli.emit.horizon import horizon_of, short_horizon
 from mutransfer_cli.files import exponents as file
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents, Interval
-from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Status
-from mutransfer_cli.fit.axes import SweepFit
+from mutransfer_cli.files.frames import trial_frame
+from mutransfer_cli.files.records import BaseParameterRecord, Protocol, Records, Status
+from mutransfer_cli.fit.axes import SweepFit, fit_axes
 from mutransfer_cli.fit.decay import Convention, DecayFit, Ridge
 from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
-from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.plan import AXES, AxisName
 from mutransfer_cli.rules.rule import Rule
+
+
+def exponents_of_records(
+    records: Records,
+    metric: str = "eval_loss",
+    scatter_below: float | None = None,
+    resamples: int = 0,
+) -> tuple[Exponents, pd.DataFrame]:
+    """The exponents of a sweep, and the trials with the loss they are fitted to as eval_loss.
+
+    Args:
+        metric: eval_loss or train_loss.
+    """
+    header, trials = records.header, trial_frame(records.trials)
+    if metric == "train_loss":
+        trials = trials.drop(columns="eval_loss").rename(columns={"train_loss": "eval_loss"})
+    convention = header.protocol.parameterization.decay_convention
+    fits = fit_axes({"": trials}, AXES, convention, "eval_loss", scatter_below, resamples)
+    counts = Counter(record.status for record in records.trials)
+    document = exponents_of(
+        metric,
+        {"ok": counts["ok"], "diverged": counts["diverged"], "failed": counts["failed"]},
+        fits,
+        header.protocol,
+        base_plan=header.base_plan,
+        convention=convention,
+        weight_decay={"": held_decay(trials)},
+    )
+    return document, trials
+
+
+def held_decay(trials: pd.DataFrame) -> float | None:
+    """The one weight decay of all trials; None where it varies or has no column."""
+    if "weight_decay" not in trials or trials["weight_decay"].nunique() != 1:
+        return None
+    return float(trials["weight_decay"].iloc[0])
 
 
 def exponents_of(

@@ -99,7 +99,7 @@ def is_folded(exponents: Exponents, target: Target) -> bool:
 
 def usable_group(exponents: Exponents, name: str | None) -> Group:
     """The fits from which a recipe can be made; build_recipe's errors else."""
-    group = _chosen(exponents, name)
+    group = chosen_group(exponents, name)
     for axis, fit in group.axes.items():
         if fit.status != "ok":
             raise InsufficientEvidence(
@@ -110,7 +110,12 @@ def usable_group(exponents: Exponents, name: str | None) -> Group:
     return group
 
 
-def _chosen(exponents: Exponents, name: str | None) -> Group:
+def chosen_group(exponents: Exponents, name: str | None) -> Group:
+    """The fits of a group, or the only ones.
+
+    Raises:
+        InputError: no such group, or a choice where there is none.
+    """
     if not exponents.groups:
         if name is not None:
             raise InputError(f"--group {name}: the exponents hold no groups; leave it out")

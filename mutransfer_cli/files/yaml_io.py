@@ -106,6 +106,15 @@ def write_result(text: str, target: Path | None) -> None:
         raise cannot_write(target, error) from error
 
 
+def append_text(text: str, target: Path) -> None:
+    """At the end of a file that others write to as well."""
+    try:
+        with target.open("a", encoding="utf-8") as lines:
+            lines.write(text)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+
+
 def cannot_write(target: Path, error: OSError) -> MutransferError:
     """A full disk is the machine's fault (exit 1), a wrong path the user's (exit 2)."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):

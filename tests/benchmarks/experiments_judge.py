@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mutransfer_cli.emit.exponents import exponents_of
+from mutransfer_cli.emit.exponents import exponents_of_records
 from mutransfer_cli.emit.horizon import horizon_of
 from mutransfer_cli.files.diagnostics import read_diagnostics
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.files.frames import measurement_frame, trial_frame
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.files.sources import read_records
-from mutransfer_cli.fit.axes import fit_axes
 from mutransfer_cli.fit.slopes import width_slopes
-from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.rules.plan import AxisName
 from tests.benchmarks.experiments import Claim, Measured, measured
 
 WITHIN = 0.25  # of an exponent: what is taken for equal
@@ -97,18 +95,7 @@ def at(records: Records, values: Mapping[AxisName, float]) -> list[TrialRecord]:
 
 def rate(records: Records, trials: list[TrialRecord]) -> Axis:
     """The fit of the learning rate."""
-    protocol = records.header.protocol
-    convention = protocol.parameterization.decay_convention
-    fits = fit_axes({"": trial_frame(trials)}, AXES, convention, "eval_loss")
-    exponents = exponents_of(
-        "eval_loss",
-        Counter(trial.status for trial in trials),
-        fits,
-        protocol,
-        base_plan=records.header.base_plan,
-        convention=convention,
-    )
-    return exponents.axes["lr"]
+    return exponents_of_records(replace(records, trials=tuple(trials)))[0].axes["lr"]
 
 
 def best_rate(axis: Axis) -> float | None:

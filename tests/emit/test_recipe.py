@@ -24,7 +24,7 @@ from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
-from tests.files.test_records import record
+from tests.made_up import record
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 WIDTHS = (16, 24, 32, 48)

@@ -6,7 +6,7 @@ import math
 
 from mutransfer_cli.files.diagnostics import DiagnosticsRecord
 from mutransfer_cli.files.frames import measurement_frame, trial_frame
-from tests.files.test_records import record
+from tests.made_up import record
 
 
 def test_trials_that_ran_and_a_diverged_one_without_a_loss() -> None:

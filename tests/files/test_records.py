@@ -22,6 +22,7 @@ from mutransfer_cli.files.sources import load_spec
 from mutransfer_cli.files.strict import own_line
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import CPU
+from tests.made_up import record
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 
@@ -33,30 +34,6 @@ def header(tiny: dict[str, Any], prepare: Prepare) -> SweepHeader:
 
 def line_of(header: SweepHeader) -> bytes:
     return json_line(header.model_dump(mode="json", by_alias=True))
-
-
-def record(trial: str, **changes: Any) -> TrialRecord:
-    values: dict[str, Any] = {
-        "trial": trial,
-        "width": 16,
-        "seed": 0,
-        "lr": 0.01,
-        "weight_decay": 0.0,
-        "status": "ok",
-        "train_loss": 3.0,
-        "eval_loss": 3.1,
-        "steps": 10,
-        "tokens": 320,
-        "flops": 1e9,
-        "seconds": 0.1,
-        "group": "g",
-        "group_size": 1,
-        "device": "cpu",
-        "compiled": False,
-    }
-    if changes.get("status", "ok") != "ok":
-        values |= {"train_loss": None, "eval_loss": None}
-    return TrialRecord(**(values | changes))
 
 
 def test_a_stream_is_read_back_as_written(header: SweepHeader) -> None:

@@ -34,6 +34,7 @@ class World:
         beyond: the optimum lies so many octaves outside the grid; below 0 inside.
         end: of the grid, from which `beyond` counts.
         one_grid: all widths have the grid of the one whose optimum is nearest to it.
+        astray: octaves by which the optimum of the largest width lies off the law.
         curvature: of the parabola, drawn between these, nats per octave^2.
     """
 
@@ -55,6 +56,7 @@ class World:
     beyond: float | None = None
     end: Side = "high"
     one_grid: bool = False
+    astray: float = 0.0
     curvature: tuple[float, float] = (0.008, 0.02)
 
 
@@ -76,6 +78,7 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
     a = random.uniform(*world.curvature, (sweeps, 1)) * 2.0 ** (world.curvature_exponent * (u - 5))
     law = -6 + exponent[:, None] * (u - u.mean(1, keepdims=True))
     optimum = law + random.normal(0, world.scatter, shape)
+    optimum[:, -1] += world.astray
     middle = optimum + random.uniform(-0.25, 0.25, shape)
     middle += random.uniform(-world.off_centre, world.off_centre, shape)
     reach = (world.cells - 1) / 2 * world.spacing

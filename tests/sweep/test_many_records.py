@@ -15,7 +15,7 @@ from mutransfer_cli.files.records import TrialRecord, json_line
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
 from tests.conftest import CPU
-from tests.files.test_records import record
+from tests.made_up import record
 
 COUNT = 20_000
 

@@ -11,7 +11,7 @@ from mutransfer_cli.files.records import SweepHeader
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import CURVES, Finished, RecordStore
 from tests.conftest import CPU
-from tests.files.test_records import record
+from tests.made_up import record
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 

@@ -5,7 +5,7 @@ import pytest
 from mutransfer_cli.files.spec import SweepGrid
 from mutransfer_cli.sweep.trials import Trial, expand, pending
 from mutransfer_cli.train.group_size import slot_count
-from tests.files.test_records import record
+from tests.made_up import record
 
 
 def trials(count: int) -> list[Trial]:

@@ -1,0 +1,1 @@
+"""Gates: does what was measured lie within its tolerance? Pass, fail or inconclusive."""

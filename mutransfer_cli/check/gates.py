@@ -1,0 +1,224 @@
+"""Which gates a source allows, and their verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from mutransfer_cli.check.exponent import TOLERANCE as EXPONENT
+from mutransfer_cli.check.exponent import exponent_gate
+from mutransfer_cli.check.spectrum import TOLERANCE as SPECTRUM
+from mutransfer_cli.check.spectrum import spectrum_gate
+from mutransfer_cli.check.transfer import (
+    SHARE,
+    Prediction,
+    held_out_bowl,
+    held_out_width,
+    predicted,
+    transfer_gate,
+    unpredicted,
+)
+from mutransfer_cli.emit.exponents import exponents_of_records
+from mutransfer_cli.emit.recipe import chosen_group
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.check import Gate, GateName
+from mutransfer_cli.files.diagnostics import DiagnosticsRecord
+from mutransfer_cli.files.exponents import Axis, Exponents
+from mutransfer_cli.files.frames import measurement_frame, trial_frame
+from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.records import Records, TrialRecord
+from mutransfer_cli.rules.plan import AXES
+
+LEAST_WIDTHS = 4  # three to fit and one that is held out
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    Attributes:
+        gates: None: all that the source allows.
+        tolerances: where they are not the default ones; of `transfer` a share of the loss.
+        held_out: the width that is forecast; None: the largest of the records.
+    """
+
+    gates: frozenset[GateName] | None = None
+    tolerances: Mapping[GateName, float] = field(default_factory=dict)
+    held_out: int | None = None
+
+    def wants(self, gate: GateName, by_default: bool) -> bool:
+        return by_default if self.gates is None else gate in self.gates
+
+    def tolerance(self, gate: GateName, default: float) -> float:
+        return self.tolerances.get(gate, default)
+
+    def refuse_beyond(self, allowed: Collection[GateName], source: str) -> None:
+        """
+        Raises:
+            InputError: a gate that the source says nothing of.
+        """
+        for gate in sorted(self.gates or ()):
+            if gate not in allowed:
+                raise InputError(
+                    f"--gates {gate}: {source} says nothing of it; it allows {', '.join(allowed)}"
+                )
+
+
+def gates_of_records(
+    records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked
+) -> list[Gate]:
+    """Exponent, transfer to the held-out width, and the spectrum where weight decay was used.
+
+    Raises:
+        InputError: a gate that records do not allow, or a held-out width that is none.
+    """
+    asked.refuse_beyond(("exponent", "transfer", "spectrum"), "a sweep's records")
+    widths = {trial.width for trial in records.trials}
+    if not widths:
+        raise InputError("the records hold no trials; nothing can be checked")
+    gates = []
+    if asked.wants("exponent", by_default=True):
+        document, _ = exponents_of_records(records)
+        tolerance = asked.tolerance("exponent", EXPONENT)
+        gates.append(exponent_gate(chosen_group(document, None), tolerance))
+    enough = len(widths) >= LEAST_WIDTHS or asked.held_out is not None
+    if asked.wants("transfer", by_default=enough):
+        gates.append(_transfer_of(records, asked))
+    decays = records.header.protocol.parameterization.weight_decay != "none" and any(
+        trial.weight_decay for trial in records.trials
+    )
+    if asked.wants("spectrum", by_default=decays and bool(measurements)):
+        gates.append(_spectrum_of(records, measurements, asked))
+    return gates
+
+
+def _transfer_of(records: Records, asked: Asked) -> Gate:
+    trials, protocol = trial_frame(records.trials), records.header.protocol
+    width = held_out_width(trials["width"].tolist(), asked.held_out)
+    others = _others(trials)
+    forecast = predicted(trials, others, width, "eval_loss", protocol.hash)
+    share = asked.tolerance("transfer", SHARE)
+    if not isinstance(forecast, Prediction):
+        return unpredicted(forecast.sentence, width, protocol.loss_unit)
+    bowl = held_out_bowl(trials, others, width, "eval_loss")
+    return transfer_gate(forecast, bowl, protocol.loss_unit, share)
+
+
+def _others(trials: pd.DataFrame) -> list[str]:
+    return [axis for axis in AXES if axis != "lr" and trials[axis].nunique() > 1]
+
+
+def _spectrum_of(records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked) -> Gate:
+    """At the end, of the trials whose base values are nearest to the best of the widest width."""
+    kept = trials_alike(records.trials)
+    last = {one.trial: one for one in measurements}
+    ends = [last[trial.trial] for trial in kept if trial.trial in last]
+    top = measurement_frame(ends, kept, "top_singular_value")
+    hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
+    tolerance = asked.tolerance("spectrum", SPECTRUM)
+    return spectrum_gate(top[top["name"].isin(hidden)], tolerance)
+
+
+def trials_alike(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those with the base values of the trial of the lowest loss at the widest width."""
+    widest = max(trial.width for trial in trials)
+    there = [t for t in trials if t.width == widest and t.eval_loss is not None]
+    if not there:
+        return []
+    best = min(there, key=lambda t: (t.eval_loss or 0.0, t.seed))
+    return [t for t in trials if t.axes == best.axes and t.eval_loss is not None]
+
+
+def gates_of_exponents(
+    document: Exponents, group: str | None, held_out: Records | None, asked: Asked
+) -> list[Gate]:
+    """The exponent, and where there are records of a larger width, transfer to it.
+
+    Raises:
+        InputError: a gate that they do not allow, or records of another protocol or a fitted width.
+    """
+    allowed: tuple[GateName, ...] = ("exponent", "transfer") if held_out else ("exponent",)
+    asked.refuse_beyond(allowed, "an exponents file" + ("" if held_out else " without --records"))
+    found = chosen_group(document, group)
+    gates = []
+    if asked.wants("exponent", by_default=True):
+        gates.append(exponent_gate(found, asked.tolerance("exponent", EXPONENT)))
+    if held_out is not None and asked.wants("transfer", by_default=True):
+        axis = found.axes.get("lr")
+        if axis is None:
+            raise InputError("transfer: the exponents hold no fit of lr")
+        width = _width_of(held_out, asked)
+        if axis.line is None:
+            gates.append(unpredicted(axis.sentence, width, document.loss_unit))
+        else:
+            usable = tuple(w for w, optimum in axis.optimum.items() if optimum.status == "ok")
+            value = _on_the_line(axis, width)
+            forecast = Prediction("lr", width, value, usable, document.protocol_hash)
+            gates.append(_held_out(forecast, held_out, asked))
+    return gates
+
+
+def gates_of_recipe(
+    recipe: Recipe, held_out: Records | None, static: Gate | None, asked: Asked
+) -> list[Gate]:
+    """
+    Args:
+        static: the verdict of that gate.
+
+    Raises:
+        InputError: a gate that it does not allow, or records of another protocol or width.
+    """
+    allowed: tuple[GateName, ...] = ("static", "transfer") if held_out else ("static",)
+    asked.refuse_beyond(allowed, "a recipe" + ("" if held_out else " without --records"))
+    gates = [static] if static is not None else []
+    if held_out is not None and asked.wants("transfer", by_default=True):
+        provenance = recipe.provenance
+        width = _width_of(held_out, asked)
+        if width != recipe.width:
+            raise InputError(
+                f"--records: their width is {width}, and the recipe is for {recipe.width}; train "
+                "the held-out sweep at the recipe's width"
+            )
+        forecast = Prediction(
+            "lr", width, recipe.base_lr.value, provenance.widths, provenance.protocol_hash
+        )
+        gates.append(_held_out(forecast, held_out, asked))
+    return gates
+
+
+def _on_the_line(axis: Axis, width: int) -> float:
+    assert axis.line is not None
+    assert axis.exponent is not None
+    octaves = axis.exponent.value * math.log2(width / axis.line.width)
+    return axis.line.value * math.exp2(octaves)
+
+
+def _width_of(records: Records, asked: Asked) -> int:
+    """The width of held-out records."""
+    there = {trial.width for trial in records.trials}
+    if not there:
+        raise InputError("--records: hold no trials; train the held-out width first")
+    width = max(there) if asked.held_out is None else asked.held_out
+    if width not in there:
+        raise InputError(f"--held-out {width}: the records have widths {sorted(there)}")
+    return width
+
+
+def _held_out(forecast: Prediction, records: Records, asked: Asked) -> Gate:
+    protocol = records.header.protocol
+    if forecast.protocol_hash != protocol.hash:
+        raise InputError(
+            f"--records: are of protocol {protocol.hash}, and what is checked of "
+            f"{forecast.protocol_hash or 'none that is known'}; give records of the same protocol"
+        )
+    if forecast.widths and forecast.width <= max(forecast.widths):
+        raise InputError(
+            f"--held-out {forecast.width}: lies inside the fitted widths, up to "
+            f"{max(forecast.widths)}; only a larger width than all that are fitted says whether "
+            "the value transfers"
+        )
+    trials = trial_frame([t for t in records.trials if t.width == forecast.width])
+    bowl = held_out_bowl(trials, _others(trials), forecast.width, "eval_loss")
+    return transfer_gate(forecast, bowl, protocol.loss_unit, asked.tolerance("transfer", SHARE))

@@ -1,0 +1,171 @@
+"""Gates of results: records, exponents and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from mutransfer_cli.check.gates import (
+    Asked,
+    gates_of_exponents,
+    gates_of_recipe,
+    gates_of_records,
+    trials_alike,
+)
+from mutransfer_cli.emit.exponents import exponents_of_records
+from mutransfer_cli.emit.recipe import build_recipe
+from mutransfer_cli.emit.target import Target
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.diagnostics import DiagnosticsRecord
+from mutransfer_cli.files.recipe import Recipe
+from mutransfer_cli.files.records import Records
+
+Make = Callable[..., Records]
+SMALL, LARGE = (16, 24, 32, 48), (96,)
+
+
+def verdicts(gates: list) -> dict[str, str]:  # type: ignore[type-arg]
+    return {gate.gate: gate.verdict for gate in gates}
+
+
+def recipe_of(records: Records, width: int) -> Recipe:
+    return build_recipe(exponents_of_records(records)[0], Target(width, {}))
+
+
+# of records
+
+
+def test_what_transfers_passes(made: Make) -> None:
+    gates = gates_of_records(made(), [], Asked())
+    assert verdicts(gates) == {"exponent": "pass", "transfer": "pass"}
+
+
+def test_an_exponent_off_the_rule_fails_though_the_forecast_follows_it(made: Make) -> None:
+    gates = gates_of_records(made(exponent=-0.5), [], Asked())
+    assert verdicts(gates) == {"exponent": "fail", "transfer": "pass"}
+    assert "outside" in gates[0].measures[0].sentence
+
+
+def test_a_width_whose_optimum_is_elsewhere_fails(made: Make) -> None:
+    (gate,) = gates_of_records(made(astray=-1.5), [], Asked(frozenset({"transfer"})))
+    assert gate.verdict == "fail"
+    (found,) = gate.measures
+    assert found.value == pytest.approx(0.0225, abs=0.003)
+    assert found.tolerance == pytest.approx(0.0025 * 2.5, abs=1e-5)
+    assert gate.evidence["fitted_widths"] == "16, 24, 32, 48"
+
+
+def test_noise_leaves_it_open_and_says_what_would_decide(made: Make) -> None:
+    (gate,) = gates_of_records(made(noise=0.01), [], Asked(frozenset({"exponent"})))
+    assert gate.verdict == "inconclusive"
+    assert "widths in this range would decide it" in gate.measures[0].sentence
+
+
+def test_identical_minima_at_the_edge_are_no_pass(made: Make) -> None:
+    records = made(rates=[2.0**x for x in range(-14, -8)])
+    gates = gates_of_records(records, [], Asked())
+    assert set(verdicts(gates).values()) == {"inconclusive"}
+    assert "not_bracketed (high)" in gates[0].measures[0].sentence
+
+
+def test_the_forecast_does_not_know_the_held_out_width(made: Make) -> None:
+    asked = Asked(frozenset({"transfer"}))
+    hashes = {
+        gates_of_records(made(astray=astray), [], asked)[0].evidence["forecast_sha256"]
+        for astray in (0.0, -2.0)
+    }
+    assert len(hashes) == 1
+
+
+def test_tolerances_are_asked_for(made: Make) -> None:
+    asked = Asked(frozenset({"exponent"}), {"exponent": 0.7})
+    (gate,) = gates_of_records(made(exponent=-0.5), [], asked)
+    assert (gate.verdict, gate.measures[0].tolerance) == ("pass", 0.7)
+
+
+def test_singular_values_at_the_end_of_trials_alike(made: Make) -> None:
+    records = made()
+    names = [p.name for p in records.header.base_plan if p.role == "hidden"]
+    alike = trials_alike(records.trials)
+    assert {trial.width for trial in alike} == {16, 24, 32, 48, 64}
+    assert len({trial.lr for trial in alike}) == 1
+
+    def measured(power: float) -> list[DiagnosticsRecord]:
+        return [
+            DiagnosticsRecord(
+                trial=trial.trial,
+                step=step,
+                top_singular_value=dict.fromkeys(names, trial.width ** (power * (step > 0))),
+            )
+            for trial in alike
+            for step in (0, 10)
+        ]
+
+    asked = Asked(frozenset({"spectrum"}))
+    for power, verdict in [(0.0, "pass"), (0.25, "fail")]:
+        (gate,) = gates_of_records(records, measured(power), asked)
+        assert gate.verdict == verdict
+        assert gate.measures[0].value == pytest.approx(power, abs=1e-12)
+    (none,) = gates_of_records(records, [], asked)
+    assert none.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (Asked(held_out=32), "inside the fitted widths, up to 64"),
+        (Asked(held_out=128), r"--held-out 128: the records have widths \[16, 24, 32, 48, 64\]"),
+        (Asked(frozenset({"static"})), "--gates static: a sweep's records says nothing of it"),
+    ],
+)
+def test_what_records_cannot_be_asked(made: Make, asked: Asked, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        gates_of_records(made(), [], asked)
+
+
+def test_no_trials_at_all_are_refused(made: Make) -> None:
+    with pytest.raises(InputError, match="hold no trials"):
+        gates_of_records(replace(made(), trials=()), [], Asked())
+
+
+# of exponents and recipes, with a held-out sweep
+
+
+def test_exponents_forecast_a_larger_width(made: Make) -> None:
+    exponents, _ = exponents_of_records(made(widths=SMALL))
+    gates = gates_of_exponents(exponents, None, made(widths=LARGE), Asked())
+    assert verdicts(gates) == {"exponent": "pass", "transfer": "pass"}
+    astray = made(widths=LARGE, astray=1.5)
+    assert verdicts(gates_of_exponents(exponents, None, astray, Asked()))["transfer"] == "fail"
+    assert verdicts(gates_of_exponents(exponents, None, None, Asked())) == {"exponent": "pass"}
+
+
+def test_a_recipe_is_held_to_its_own_value(made: Make) -> None:
+    recipe = recipe_of(made(widths=SMALL), 96)
+    (gate,) = gates_of_recipe(recipe, made(widths=LARGE), None, Asked())
+    assert (gate.gate, gate.verdict) == ("transfer", "pass")
+    doubled = recipe.base_lr.model_copy(update={"value": 4 * recipe.base_lr.value})
+    wrong = recipe.model_copy(update={"base_lr": doubled})
+    assert gates_of_recipe(wrong, made(widths=LARGE), None, Asked())[0].verdict == "fail"
+
+
+def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
+    records = made(widths=SMALL)
+    exponents, _ = exponents_of_records(records)
+    other = exponents.model_copy(update={"protocol_hash": "0" * 16})
+    with pytest.raises(InputError, match=r"are of protocol .*, and what is checked of 0000"):
+        gates_of_exponents(other, None, made(widths=LARGE), Asked())
+    with pytest.raises(InputError, match="inside the fitted widths, up to 48"):
+        gates_of_exponents(exponents, None, made(widths=(32,)), Asked())
+    with pytest.raises(InputError, match="width is 96, and the recipe is for 128"):
+        gates_of_recipe(recipe_of(records, 128), made(widths=LARGE), None, Asked())
+
+
+def test_without_a_rule_no_exponent_is_expected(made: Make) -> None:
+    exponents, _ = exponents_of_records(made())
+    axis = exponents.axes["lr"].model_copy(update={"expected_exponent": None})
+    unruled = exponents.model_copy(update={"axes": {"lr": axis}})
+    with pytest.raises(InputError, match="no rule says what the exponents should be"):
+        gates_of_exponents(unruled, None, None, Asked())
