@@ -44,6 +44,7 @@ bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_edges
 	$(BIN)/python -m tests.benchmarks.joint_coverage
 	$(BIN)/python -m tests.benchmarks.fit_cost
+	$(BIN)/python -m tests.benchmarks.check_errors
 
 experiments: install
 	$(BIN)/python -m tests.benchmarks.experiments run

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "train": {"rules", "files", "data", "proxies", "optim", "diagnose", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "diagnose", "train"},
     "apply": {"rules", "files"},
-    "check": {"files", "fit", "emit"},
+    "check": {"rules", "files", "fit", "emit"},
     "cli": {"rules", "check", "files", "fit", "emit", "proxies", "sweep", "train"},
 }
 TORCH_FREE = {"rules", "files", "fit", "emit", "check"}
