@@ -13,7 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from mutransfer_cli.cli.app import app
-from mutransfer_cli.files.records import Records, json_line
+from mutransfer_cli.files.json_lines import json_line
+from mutransfer_cli.files.records import Records
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep

@@ -25,7 +25,7 @@ from tests.emit.test_recipe import exponents, recipe_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "rules")
+COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "check", "rules", "schema")
 EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 
 Run = Callable[..., Any]

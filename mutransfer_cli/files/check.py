@@ -20,7 +20,8 @@ class Measure(Strict):
     Attributes:
         quantity: what was measured, such as `exponent of lr`.
         unit: of all numbers here; empty where they have none.
-        value, low, high: with its two-sided 95 % interval; null where nothing could be measured.
+        value: what it is; null where nothing could be measured.
+        low, high: its two-sided 95 % interval.
         expected: what it is to be.
         tolerance: pass where low and high lie within expected +- tolerance, fail where both lie on
             one side outside it.
@@ -40,7 +41,8 @@ class Measure(Strict):
 
 
 class Gate(Strict):
-    """
+    """A question and its answer.
+
     Attributes:
         gate: its name.
         verdict: fail where a measure fails, else inconclusive where one is or there is none.
@@ -57,10 +59,14 @@ class Gate(Strict):
 
 
 class Check(Strict):
-    """
+    """What `check` writes.
+
     Attributes:
+        schema: always mutransfer.check/1.
+        tool_version: of mutransfer.
         source: what was checked: a file or folder.
         verdict: of all gates together.
+        gates: one for each question asked.
     """
 
     schema_: Literal["mutransfer.check/1"] = Field(alias="schema")

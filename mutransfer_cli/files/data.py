@@ -21,7 +21,12 @@ DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "in
 
 
 class StdlibData(Strict):
-    """The text of Python's own standard library."""
+    """The text of Python's own standard library.
+
+    Attributes:
+        source: which data: stdlib.
+        eval_fraction: share of the data that is the eval part, not trained on.
+    """
 
     source: Literal["stdlib"]
     eval_fraction: EvalFraction = 0.1
@@ -31,8 +36,11 @@ class TextData(Strict):
     """A file, all files of a folder (hidden ones left out) or those of a pattern, sorted by path.
 
     Attributes:
+        source: which data: text.
+        path: what is read; a relative one counts from the spec.
         tokenizer: a tokenizer.json; without it the text is read as bytes.
         column: of Parquet files; `text` where it is not said.
+        eval_fraction: share of the data that is the eval part, not trained on.
     """
 
     source: Literal["text"]
@@ -52,11 +60,14 @@ class TokenData(Strict):
     """Files of tokens, recognised by their content.
 
     Attributes:
-        path: a file, a folder of shards, or a pattern such as train_*.bin.
+        source: which data: tokens.
+        path: a file, a folder of shards, or a pattern such as train_*.bin; a relative one counts
+            from the spec.
         vocab: of the model. No token file says it; the largest token does not either, and would
             change with every shard.
         dtype: of files that do not say it.
         column: of Parquet files; `input_ids` where it is not said.
+        eval_fraction: share of the data that is the eval part, not trained on.
     """
 
     source: Literal["tokens"]
@@ -78,7 +89,15 @@ class TokenData(Strict):
 
 
 class MarkovData(Strict):
-    """Synthetic tokens, each drawn given the one before it; their entropy rate is known."""
+    """Synthetic tokens, each drawn given the one before it; their entropy rate is known.
+
+    Attributes:
+        source: which data: markov.
+        vocab: how many different tokens there are.
+        length: how many tokens are drawn, train and eval part together.
+        seed: of the transition probabilities and of the tokens.
+        eval_fraction: share of the data that is the eval part, not trained on.
+    """
 
     source: Literal["markov"]
     vocab: Annotated[Count, Field(ge=2, le=1024)] = 64
@@ -97,10 +116,12 @@ class LinearTeacherData(Strict):
     They are generated, so that their keys identify them: this is their part of a protocol too.
 
     Attributes:
+        source: which data: linear_teacher.
         inputs, outputs: sizes of x and of y.
         samples: how many are drawn, train and eval part together.
         noise: std of the label noise.
         seed: of W and of the samples. That of a trial decides only their order.
+        eval_fraction: share of the samples that is the eval part, not trained on.
     """
 
     source: Literal["linear_teacher"]
@@ -136,10 +157,14 @@ class DataProtocol(Strict):
     """What was read, not where it lay; what does not apply is left out.
 
     Attributes:
-        sha256, bytes: of the text, or of the tokens that are trained on.
+        source: as in the spec.
+        sha256: of the text, or of the tokens that are trained on; hex.
+        bytes: their size.
+        eval_fraction: share of the data that is the eval part, not trained on.
         kind: what the files were recognised as.
-        tokens, dtype: how many, and the integers that `sha256` was taken of; absent for bytes.
-        tokenizer_sha256: of the tokenizer's file.
+        tokens: how many there are; absent for bytes.
+        dtype: the integers that `sha256` was taken of; absent for bytes.
+        tokenizer_sha256: of the tokenizer's file; hex.
     """
 
     source: str

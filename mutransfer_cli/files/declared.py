@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.optimizers import AdamSpec, OptimizerSpec
 from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.spec import refuse_schedule, with_decay_fraction
+from mutransfer_cli.files.spec import TrainSpec, refuse_schedule, with_decay_fraction
 from mutransfer_cli.files.strict import (
     Count,
     Grown,
@@ -30,7 +30,14 @@ PROTOCOL_SCHEMA = "mutransfer.protocol/1"
 
 
 class DeclaredModel(Strict):
-    """The model of own results, as far as it is said; it stays the same at all widths."""
+    """The model of own results, as far as it is said; it stays the same at all widths.
+
+    Attributes:
+        depth: number of blocks.
+        head_size: d_head, the width of a head.
+        vocab: tokens in the vocabulary.
+        attention_scale: factor on q.k.
+    """
 
     depth: Count | None = None
     head_size: Count | None = None
@@ -43,10 +50,11 @@ class DeclaredTrain(Grown):
 
     Attributes:
         batch: sequences per step.
-        steps: optimizer steps.
+        precision: of the forward and backward pass, in one's own words.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (TrainSpec,)
 
     batch: Count
     steps: Count
@@ -72,9 +80,12 @@ class DeclaredProtocol(Strict):
     """What a fit of own results cannot know: how the runs were scaled with width, and trained.
 
     Attributes:
+        schema: the format of this file, and its version.
         parameterization: the rule that the runs followed; lr and weight decay of the table are the
             base values, those of `base_width`.
         optimizer: its base values; weight_decay counts where the table has no such column.
+        train: how the runs were trained.
+        model: what is known of the model.
     """
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")

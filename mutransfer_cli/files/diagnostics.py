@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -44,7 +44,10 @@ def off_or_section(value: Any) -> Any:
     return value
 
 
-Diagnostics = Annotated[DiagnosticsSpec | None, BeforeValidator(off_or_section)]
+Diagnostics = Annotated[
+    DiagnosticsSpec | None,
+    BeforeValidator(off_or_section, json_schema_input_type=DiagnosticsSpec | Literal["off", False]),
+]
 Values = dict[str, float | None]  # by the name of a parameter or module; null: not finite
 
 

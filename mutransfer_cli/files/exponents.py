@@ -28,7 +28,13 @@ def refuse_disorder(low: float, value: float, high: float) -> None:
 
 
 class Interval(Strict):
-    """A value with its two-sided interval at `level` (0.95 is 95 %)."""
+    """A value with its two-sided interval.
+
+    Attributes:
+        value: the estimate.
+        low, high: the ends of the interval, in the units of the value.
+        level: how often such intervals hold the truth; 0.95 is 95 %.
+    """
 
     value: Number
     low: Number
@@ -45,11 +51,14 @@ class Optimum(Strict):
     """The best value at one width, in the hyperparameter's own units; null unless status is ok.
 
     Attributes:
-        low, high: sampling error only.
-        form: octaves to the optimum of a parabola: what the form of the bowl may add to the error.
-        loss: at the optimum, nats.
-        curvature: nats per octave^2; tilt: per octave, above 0 when steeper above the optimum.
+        value: where the loss is least, in the hyperparameter's own units.
+        low, high: its interval, sampling error only.
+        status: ok, or why the optimum is not used.
         side: where the optimum lies when it is not_bracketed.
+        loss: at the optimum, nats per token (of samples their mean squared error).
+        form: octaves to the optimum of a parabola: what the form of the bowl may add to the error.
+        curvature: of the loss, nats per octave^2.
+        tilt: of the curvature, per octave, above 0 when steeper above the optimum.
         residual: octaves above the fitted line.
     """
 
@@ -79,6 +88,12 @@ class Line(Strict):
 
     There its error is independent of the exponent's, so that at another width the interval's
     half-width in log2 is sqrt(own^2 + (exponent's * log2(other / width))^2).
+
+    Attributes:
+        width: in features; the optimum at another one is value * (other / width)^exponent.
+        value: the optimum, in the hyperparameter's own units.
+        low, high: its interval.
+        scatter: standard deviation of the true optima about the line, octaves.
     """
 
     width: Positive
@@ -98,6 +113,12 @@ class Prediction(Strict):
 
     within sqrt(half_width^2 + (per_octave * log2(other / width))^2) at another width, which is
     `quantile` standard errors.
+
+    Attributes:
+        width: where the prediction is narrowest, in features.
+        half_width: of the prediction there, octaves.
+        per_octave: its part that grows with the distance from `width`, octaves per doubling.
+        quantile: standard errors in a half-width.
     """
 
     width: Positive
@@ -110,10 +131,15 @@ class Forms(Strict):
     """Forms beside the line, with x = log2(other / width); shown from five widths on.
 
     Attributes:
-        width: geometric mean of the widths.
-        curved: log2 optimum = log2(value) + exponent * x + bend * x^2.
-        saturating: log2 optimum = log2(limit) + drift * 2^-x, a drift that fades as 1/width.
-        bend_error, drift_error: standard errors.
+        width: geometric mean of the widths, in features.
+        value: the curved form at `width`: log2 optimum = log2(value) + exponent * x + bend * x^2.
+        exponent: of the curved form, its slope at `width`.
+        bend: of the curved form, octaves per octave^2.
+        bend_error: standard error of bend.
+        limit: of the saturating form, a drift that fades as 1/width: log2 optimum = log2(limit) +
+            drift * 2^-x.
+        drift: of the saturating form, octaves at `width`.
+        drift_error: standard error of drift.
     """
 
     width: Positive
@@ -130,6 +156,9 @@ class Axis(Strict):
     """One hyperparameter.
 
     Attributes:
+        status: ok; insufficient, no exponent can be said; or ridge, lr and weight decay cannot be
+            told apart.
+        sentence: the status in words.
         exponent: d log(optimum) / d log(width), null when refused; its interval is the wider of
             the next two.
         law_interval: for widths like these, scatter between them included.
@@ -138,8 +167,12 @@ class Axis(Strict):
         form_interval: low and high of form_spread over resampled losses.
         without_largest: the exponent without the largest width; null with three.
         expected_exponent: the rule's; null where the rule says nothing of the axis.
+        line: log2 optimum as a line in log2 width.
+        prediction: where one future optimum lies about the line.
+        forms: other forms than the line; null with fewer than five widths.
         assumed_scatter: octaves below which the user says that the scatter between widths lies.
         warnings: by code.
+        optimum: by width.
     """
 
     status: Literal["ok", "insufficient", "ridge"]
@@ -177,7 +210,8 @@ class RidgeShape(Strict):
 
     Attributes:
         angle: of the direction across the ridge, degrees from the lr axis of (log2 lr, log2 weight
-            decay), with its standard error. 45: only lr * weight_decay matters.
+            decay). 45: only lr * weight_decay matters.
+        angle_error: its standard error, degrees.
         product_only: the angle is compatible with only the decay a step mattering.
         exponent: of the position across the ridge, scaled as that of the decay a step.
     """
@@ -189,7 +223,13 @@ class RidgeShape(Strict):
 
 
 class WithoutDecay(Strict):
-    """The best run with weight decay 0 at a width; excess over the best run with some, if any."""
+    """The best run with weight decay 0 at a width.
+
+    Attributes:
+        lr: its base rate.
+        loss: its mean over seeds, nats per token (of samples the mean squared error).
+        excess: the loss above that of the best run with weight decay; null where there is none.
+    """
 
     lr: Positive
     loss: Number
@@ -202,7 +242,9 @@ class Horizon(Strict):
     Below 1 the steady state that weight decay sets was never reached.
 
     Attributes:
+        width: the widest, in features.
         lr, weight_decay: base values it is taken at: the optimum, or the best run if there is none.
+        value: the sum, without unit.
         at_most: no schedule was declared; the rate counts as constant.
     """
 
@@ -220,6 +262,7 @@ class Decay(Strict):
         product: the decay a step: lr * weight_decay when decay is lr_coupled, weight_decay itself
             when it is independent. Identified on a ridge of that direction too; null where the
             learning rate is held.
+        ridge: null where lr and weight decay can be told apart.
         without_decay: by width; 0 has no logarithm and no part in the fit.
         horizon: null where the protocol is not known.
     """
@@ -231,7 +274,13 @@ class Decay(Strict):
 
 
 class Group(Strict):
-    """The fit of the rows with one value of the `--by` column."""
+    """The fit of the rows with one value of the `--by` column.
+
+    Attributes:
+        axes: the fits by hyperparameter.
+        decay: where weight decay was fitted.
+        weight_decay: the one that all these trials have; null where it varies or is not known.
+    """
 
     axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
     decay: Decay | None = None
@@ -255,12 +304,16 @@ class Exponents(Strict):
     """What `fit-exponents` writes and `transfer` reads.
 
     Attributes:
+        schema: the format of this file, and its version.
+        tool_version: of mutransfer, which wrote it.
         metric: the losses' column.
-        axes: the fits; empty with `groups`.
+        axes: the fits by hyperparameter; empty with `groups`.
         decay: where weight decay was fitted.
         groups: the fits by value of the `--by` column.
+        trials: how many, by status.
+        protocol_hash: first 16 hex digits of the SHA-256 of the protocol's canonical JSON.
         protocol: of the sweep, or declared for own results; null where nothing was declared.
-        base_plan: empty for own results.
+        base_plan: every parameter of the model at the base width; empty for own results.
         decay_convention: of every weight decay here; null where it is not known.
         weight_decay: the one that all trials have; null where it varies or is not known.
     """

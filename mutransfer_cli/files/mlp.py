@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mutransfer_cli.files.strict import Count, Natural, Strict
 
@@ -24,6 +24,7 @@ class MLPSpec(Strict):
     feed-forward net (reported second-hand, details unknown); this net and its data are ours.
 
     Attributes:
+        family: the multilayer perceptron, fed with samples.
         depth: number of hidden matrices, width x width; 0 leaves the input matrix and the readout.
         activation: after the input matrix and after each hidden one.
         norm: rms: RMSNorm without gain before each hidden matrix and before the readout.
@@ -55,6 +56,8 @@ class MLPSpec(Strict):
 
 class MLPProtocol(Strict):
     """The multilayer perceptron as trained."""
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (MLPSpec,)
 
     family: Literal["mlp"]
     depth: Natural

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -84,7 +84,8 @@ class HfSpec(Strict):
     Attributes:
         hf: its config.json; a relative path counts from the spec.
         untie: whether embedding and readout of a tied config are made two.
-        roles: as of one's own model.
+        roles: roles of parameters by a regular expression of the whole name, where they are not
+            those that the tool would find.
     """
 
     hf: str
@@ -144,6 +145,8 @@ class FactoryProtocol(Strict):
         vocab: of the data; the model's may be larger.
     """
 
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (FactorySpec,)
+
     factory: FactoryName
     args: dict[str, JsonValue]
     roles: Roles
@@ -167,11 +170,14 @@ KNOWN_TYPES = ("gemma", "gpt2", "llama", "mistral", "qwen3")
 
 
 class HfProtocol(Strict):
-    """
+    """A Hugging Face config as trained.
+
     Attributes:
         hf: the config, as in its file.
         vocab: of the data, and of the model.
     """
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (HfSpec,)
 
     hf: dict[str, JsonValue]
     untie: bool

@@ -18,7 +18,8 @@ class _Common(Strict):
     """What every optimizer has.
 
     Attributes:
-        weight_decay: decoupled, in the convention of `parameterization.decay_convention`.
+        weight_decay: decoupled, at the base width, in the convention of
+            `parameterization.decay_convention`.
         lr_mult: constants gamma, factors on the rate of a role (Everett et al. 2024); 1 if absent.
     """
 
@@ -27,14 +28,26 @@ class _Common(Strict):
 
 
 class SGDSpec(_Common):
-    """SGD with momentum."""
+    """SGD with momentum.
+
+    Attributes:
+        name: which optimizer: sgd.
+        momentum: decay of the momentum per step.
+    """
 
     name: Literal["sgd"]
     momentum: BelowOne = 0.9
 
 
 class AdamSpec(_Common):
-    """Adam. Its weight decay would pass through the denominator: AdamW is there for decay."""
+    """Adam. Its weight decay would pass through the denominator: AdamW is there for decay.
+
+    Attributes:
+        name: which optimizer: adam.
+        weight_decay: 0, the only one that it has.
+        betas: decay per step of the means m of the gradient and v of its square.
+        eps: added to sqrt(v), in units of the gradient.
+    """
 
     name: Literal["adam"]
     betas: Betas = (0.9, 0.95)
@@ -48,7 +61,13 @@ class AdamSpec(_Common):
 
 
 class AdamWSpec(_Common):
-    """AdamW."""
+    """AdamW.
+
+    Attributes:
+        name: which optimizer: adamw.
+        betas: decay per step of the means m of the gradient and v of its square.
+        eps: added to sqrt(v), in units of the gradient.
+    """
 
     name: Literal["adamw"] = "adamw"
     betas: Betas = (0.9, 0.95)
@@ -56,7 +75,14 @@ class AdamWSpec(_Common):
 
 
 class AdamAtan2Spec(_Common):
-    """Adam-atan2: lr * a * atan2(m, b * sqrt(v)), without eps."""
+    """Adam-atan2: lr * a * atan2(m, b * sqrt(v)), without eps.
+
+    Attributes:
+        name: which optimizer: adam_atan2.
+        betas: decay per step of the means m of the gradient and v of its square.
+        a: factor on the arc tangent.
+        b: factor on sqrt(v).
+    """
 
     name: Literal["adam_atan2"]
     betas: Betas = (0.9, 0.95)
@@ -65,14 +91,25 @@ class AdamAtan2Spec(_Common):
 
 
 class LionSpec(_Common):
-    """Lion; betas of its paper."""
+    """Lion; betas of its paper.
+
+    Attributes:
+        name: which optimizer: lion.
+        betas: weight of the momentum in the update, and decay of the momentum per step.
+    """
 
     name: Literal["lion"]
     betas: Betas = (0.9, 0.99)
 
 
 class AdafactorSpec(_Common):
-    """Adafactor with parameter scale: lr is relative to the weights. Values of torch."""
+    """Adafactor with parameter scale: lr is relative to the weights. Values of torch.
+
+    Attributes:
+        name: which optimizer: adafactor.
+        beta2_decay: x of the second moment's decay 1 - step^x, below 0.
+        scale_floor: the least root mean square of a weight that an update is scaled by.
+    """
 
     name: Literal["adafactor"]
     beta2_decay: Annotated[Number, Field(lt=0)] = -0.8
@@ -80,7 +117,16 @@ class AdafactorSpec(_Common):
 
 
 class MuonSpec(_Common):
-    """Muon for hidden matrices; betas and eps are those of AdamW for all others."""
+    """Muon for hidden matrices; betas and eps are those of AdamW for all others.
+
+    Attributes:
+        name: which optimizer: muon.
+        momentum: decay of the momentum per step.
+        lr_adjustment: factor on the rate of a matrix of A x B: original sqrt(max(1, A / B)),
+            match_rms_adamw 0.2 sqrt(max(A, B)), under which updates are as large as AdamW's.
+        betas: decay per step of the means m of the gradient and v of its square.
+        eps: added to sqrt(v), in units of the gradient.
+    """
 
     name: Literal["muon"]
     momentum: BelowOne = 0.95

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -26,11 +26,19 @@ from mutransfer_cli.rules.plan import (
 )
 from mutransfer_cli.rules.roles import MATRIX_ROLES
 from mutransfer_cli.rules.rule import EpsilonRule, LrRule, Rule
-from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay, parse_decay_rule
+from mutransfer_cli.rules.weight_decay import (
+    MOST_EXPONENT,
+    DecayConvention,
+    DecayRuleName,
+    ReadoutDecay,
+    parse_decay_rule,
+)
 
 
 class LayerAlignment(Strict):
     """Alignment exponents of a role, as measured."""
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (RuleLayerAlignment,)
 
     alpha: Number
     omega: Number
@@ -42,7 +50,11 @@ class LayerAlignment(Strict):
 
 
 class CustomAlignment(Strict):
-    """Alignment by role; a role that is left out is fully aligned."""
+    """Alignment by role; a role that is left out is fully aligned.
+
+    Attributes:
+        hidden, readout: exponents of the role's matrices.
+    """
 
     hidden: LayerAlignment | None = None
     readout: LayerAlignment | None = None
@@ -61,6 +73,16 @@ def _decay_rule(rule: Any) -> str:
         raise ValueError(str(error)) from error
 
 
+DecayExponent = Annotated[float, Field(ge=-MOST_EXPONENT, le=MOST_EXPONENT)]
+DecayExponentText = Annotated[str, Field(pattern=r"^\s*[+-]?[\d._]+([eE][+-]?\d+|/\d+)?\s*$")]
+DecayRuleText = Annotated[
+    str,
+    BeforeValidator(
+        _decay_rule, json_schema_input_type=DecayRuleName | DecayExponent | DecayExponentText
+    ),
+]
+
+
 def _by_name_or_mapping(alignment: Any) -> Any:
     if isinstance(alignment, dict | Strict) or alignment in list(ALIGNMENTS):
         return alignment
@@ -74,13 +96,22 @@ class ParameterizationSpec(Strict):
     """How everything goes with width.
 
     Attributes:
-        base_width: where every parameterization is the plain model.
-        alignment: full, none, or exponents by role.
+        name: the exponents of width of a role's init std and multiplier: standard, ntk, mup (Yang
+            et al. 2022, arXiv 2203.03466) or mean_field.
+        base_width: where every parameterization is the plain model; all powers are of width /
+            base_width.
+        alignment: from which the exponents c of rates follow, lr_role = lr * (width /
+            base_width)^-c: full, none, or measured exponents by role (Everett et al. 2024, arXiv
+            2407.05872).
         lr_rule: per_layer, or global: one rate for all roles.
-        weight_decay: none, constant, sqrt_width, linear_width or an exponent of width.
-        decay_convention: of `optimizer.weight_decay` and of an exponent given here.
+        weight_decay: how weight decay goes with width: none; constant; linear_width, lr * weight
+            decay the same at all widths (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et
+            al. 2025, arXiv 2510.15262); or x of weight decay ~ width^x.
+        decay_convention: of every weight decay, and of an exponent given here: lr_coupled, w -= lr
+            * weight_decay * w as in torch, or independent, w -= schedule * weight_decay * w.
         readout_decay: as_hidden or none.
-        epsilon: constant, per_layer, or none; by default what the optimizer has.
+        epsilon: eps of Adam and its kin: constant; per_layer, which shrinks as the role's gradient
+            does with width; or none. By default what the optimizer has.
     """
 
     name: ParameterizationName
@@ -89,7 +120,7 @@ class ParameterizationSpec(Strict):
         "full"
     )
     lr_rule: LrRule = "per_layer"
-    weight_decay: Annotated[str, BeforeValidator(_decay_rule)] = "linear_width"
+    weight_decay: DecayRuleText = "linear_width"
     decay_convention: DecayConvention = "lr_coupled"
     readout_decay: ReadoutDecay = "as_hidden"
     epsilon: EpsilonRule | None = None

@@ -34,8 +34,10 @@ class Quantity(Strict):
     """A number and what stands behind it.
 
     Attributes:
+        value: the number to use, in the units of its key.
         status: derived from the rule, fitted with interval, or assumed.
-        low, high, level: the interval of a fitted number.
+        low, high: the ends of the interval of a fitted number.
+        level: how often such intervals hold the truth; 0.95 is 95 %.
         source: where the number comes from, in a few words.
     """
 
@@ -55,20 +57,38 @@ class WeightDecay(Quantity):
     """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW. independent: without the lr.
 
     Attributes:
-        convention: left out where own results did not say it.
+        value: per step, in the convention.
+        convention: lr_coupled, w -= lr * value * w, or independent, w -= schedule * value * w; left
+            out where own results did not say it.
     """
 
     convention: DecayConvention | None = None
 
 
 class Betas(Strict):
+    """Decay per step of Adam's means, and what stands behind it.
+
+    Attributes:
+        value: of the mean of the gradient, and of that of its square.
+        status: derived from the rule, fitted, or assumed.
+        source: where the numbers come from, in a few words.
+    """
+
     value: tuple[NonNegative, NonNegative]
     status: NumberStatus
     source: str
 
 
 class OwnValues(Strict):
-    """What differs between parameters of one role whose fan-ins grow by different factors."""
+    """What differs between parameters of one role whose fan-ins grow by different factors.
+
+    Attributes:
+        lr: peak rate per step.
+        weight_decay: per step, in its convention.
+        eps: added to sqrt(v), in units of the gradient; null where this optimizer has none.
+        multiplier: factor on the weight in the forward pass.
+        init_std_mult: the init std over that of the base model.
+    """
 
     lr: Quantity
     weight_decay: WeightDecay
@@ -78,9 +98,11 @@ class OwnValues(Strict):
 
 
 class ParameterPattern(Strict):
-    """Parameters whose whole name matches `pattern` (Python regex), and their init: normal values.
+    """Parameters whose whole name matches `pattern`, and their init: normal values.
 
     Attributes:
+        pattern: Python regex of the whole dotted name.
+        init_std: standard deviation of the values at init.
         init_mean: the constant around which they are drawn, 1 of a gain; not written where it is 0.
         own: in place of the role's values, where the fan-in grows by another factor than the
             role's; not written where there are none.
@@ -102,7 +124,11 @@ class RoleRecipe(Strict):
 
     Attributes:
         optimizer: what updates the role; under muon all but hidden is adamw's.
-        eps, betas: null where this optimizer has none.
+        lr: peak rate per step.
+        weight_decay: per step, in its convention.
+        eps: added to sqrt(v), in units of the gradient; null where this optimizer has none.
+        betas: null where this optimizer has none.
+        multiplier: factor on the weight in the forward pass.
         init_std_mult: the init std over that of the base model.
         parameters: empty for a model that is not known.
     """
@@ -121,13 +147,16 @@ class Forecast(Strict):
     """Where one future run's own optimum of a base value lies, and what the recipe's then costs.
 
     Attributes:
-        low, high: prediction interval at `level`, scatter between widths included.
+        low, high: prediction interval, scatter between widths included, in units of the base
+            value.
+        level: how often such intervals hold the future optimum; 0.95 is 95 %.
         expected_excess_loss: nats per token above the optimum at the target; null for given optima,
             whose losses are not known.
         compute_multiplier: compute that would buy the excess back; null where no slope of the loss
             in compute is given.
         times_largest_width: target width over the largest fitted one.
         forms: the value by other forms than the line, from five widths on.
+        sentence: the forecast in words.
     """
 
     low: Positive
@@ -141,6 +170,15 @@ class Forecast(Strict):
 
 
 class AttentionScaleValue(Strict):
+    """The factor on q.k.
+
+    Attributes:
+        formula: of the head size.
+        head_size: d_head at the target.
+        value: the factor.
+        status: derived from the rule, fitted, or assumed.
+    """
+
     formula: AttentionScale
     head_size: Count
     value: Positive
@@ -152,9 +190,21 @@ class HoldsFor(Grown):
     for clip none.
 
     Attributes:
-        head_size: null too where it grows with width.
+        depth: number of blocks; of an mlp, of hidden matrices.
+        head_size: d_head; null too where it grows with width.
         heads: where their number is fixed.
-        decay_fraction: of schedule wsd.
+        context: tokens per sequence.
+        batch: sequences per step; samples, where the data are such.
+        batch_tokens: tokens per step, batch * context.
+        steps: optimizer steps.
+        tokens: tokens trained on, batch_tokens * steps.
+        warmup: steps of linear warm-up.
+        schedule: of the rate, after the warm-up.
+        decay_fraction: of schedule wsd, the share of all steps in which it decays.
+        clip: global gradient norm above which a gradient is scaled down.
+        precision: of the forward and backward pass.
+        optimizer: by name.
+        vocab: tokens in the vocabulary.
         options: of the built-in decoder, where they are not its defaults; all of an mlp.
     """
 
@@ -183,7 +233,15 @@ class HoldsFor(Grown):
 
 
 class Provenance(Strict):
-    """Hashes are null for own results: of the protocol where none was declared, of the data."""
+    """Where the recipe comes from.
+
+    Attributes:
+        tool_version: of mutransfer, which wrote it.
+        protocol_hash: as in the exponents; null where own results declared none.
+        data_sha256: of what the proxies were trained on, hex; null for own results.
+        widths: those of the fit, in features.
+        trials: how many stand behind the fit.
+    """
 
     tool_version: str
     protocol_hash: str | None
@@ -193,15 +251,26 @@ class Provenance(Strict):
 
 
 class Recipe(Strict):
-    """
+    """What to use at the target width.
+
     Attributes:
+        schema: the format of this file, and its version.
+        width: of the target, in features.
         scope: `per_role`; `global` where no protocol was declared, so that `base_lr` and
             `base_weight_decay` are for all parameters and nothing else is known.
+        base_width: where every parameterization is the plain model.
+        parameterization: the rule of init std and multiplier.
+        values: absolute: to be used as they are, with no further scaling.
         optimizer: its settings that do not depend on width, as in a sweep spec.
         base_lr, base_weight_decay: the fitted base values at the target, before the rule's powers
             of width; contained in `roles` already.
         forecast: by fitted axis.
         lr_mult: factors on the rates of roles; contained in `roles` already.
+        attention_scale: the factor on q.k.
+        roles: the values of every role.
+        holds_for: what the fit was made under; null where no protocol was declared.
+        warnings: what speaks against using the recipe as it is.
+        provenance: where it comes from.
     """
 
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")

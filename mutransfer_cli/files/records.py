@@ -3,16 +3,17 @@ per width and run with its throughput."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.data import AnyData, DataProtocol, LinearTeacherData
+from mutransfer_cli.files.difference import difference
+from mutransfer_cli.files.json_lines import json_line, parse_line
 from mutransfer_cli.files.mlp import MLPProtocol, MLPSpec
 from mutransfer_cli.files.model import (
     AnyModel,
@@ -78,7 +79,15 @@ def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel
 
 
 class Protocol(Strict):
-    """All that a trial shares with its sweep."""
+    """All that a trial shares with its sweep.
+
+    Attributes:
+        model: with every default resolved.
+        data: what was read, or how samples are generated.
+        parameterization: how everything goes with width.
+        optimizer: its base values, those at the base width.
+        train: one training run.
+    """
 
     model: AnyModel
     data: AnyData
@@ -127,6 +136,7 @@ class Protocol(Strict):
 class BaseParameterRecord(Grown):
     """One line of the base plan."""
 
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (BaseParameter,)
     LATER: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
 
     name: str
@@ -148,7 +158,16 @@ class BaseParameterRecord(Grown):
 
 
 class SweepHeader(Strict):
-    """First record: the protocol, its hash, the base plan, and where the sweep first ran."""
+    """First record of a sweep.
+
+    Attributes:
+        schema: the format of these records, and its version.
+        kind: which record: sweep.
+        protocol: all that the trials share.
+        protocol_hash: first 16 hex digits of the SHA-256 of its canonical JSON.
+        base_plan: every parameter of the model at the base width.
+        environment: versions and device of the first run; no part of the protocol.
+    """
 
     schema_: Literal["mutransfer.trial/1"] = Field(alias="schema")
     kind: Literal["sweep"]
@@ -174,9 +193,14 @@ class TrialRecord(Closed):
     """One finished trial.
 
     Attributes:
+        kind: which record: trial.
         trial: hash of what determines the result (protocol, width, seed, axes).
-        lr: peak base learning rate; lr_mult.ROLE: the factor on it for a role.
+        width: of the model, in features.
+        seed: of init and of the order of the data.
+        lr: peak base learning rate, per step at the base width.
         weight_decay: base weight decay, in the protocol's convention.
+        lr_mult.embedding, lr_mult.hidden, lr_mult.readout: factor on the rate of the role.
+        status: ok; diverged, a loss that was not finite; or failed, an error.
         train_loss: nats per token (of samples their mean squared error, and for tokens read
             samples), mean over the last tenth of the steps; null when diverged.
         eval_loss: alike, on the fixed eval batches; null when diverged.
@@ -185,8 +209,10 @@ class TrialRecord(Closed):
         tokens: tokens trained on.
         flops: model FLOPs, forward and backward.
         seconds: wall time of the group divided by its trials.
-        group: hash of the trials trained together; group_size: how many.
-        device, compiled: how the trial was run; no part of its identity.
+        group: hash of the trials trained together.
+        group_size: how many trials were trained together.
+        device: where the trial was run; no part of its identity.
+        compiled: whether by torch.compile; no part of its identity.
         error: why a failed trial failed.
     """
 
@@ -238,11 +264,20 @@ class ThroughputRecord(Strict):
     """How fast the trials of a width were trained, by one device in one run.
 
     Attributes:
-        tokens, seconds: trained on, and taken, without `start_seconds` to build and compile.
+        kind: which record: throughput.
+        width: of the model, in features.
+        group: hash of the trials trained together.
+        group_size: how many trials were trained together.
+        device: where they were trained.
+        compiled: whether by torch.compile.
+        tokens: tokens trained on.
+        seconds: wall time taken, without `start_seconds`.
+        start_seconds: wall time to build and compile.
+        tokens_per_second: tokens / seconds.
         trials_per_hour: whole trials that so many tokens a second are.
         flops_per_second: model FLOPs, forward and backward.
         matrix_peak: FLOP/s of a large matrix product on the device in the run's precision.
-        of_peak: the first over the second.
+        of_peak: flops_per_second / matrix_peak.
     """
 
     kind: Literal["throughput"] = "throughput"
@@ -266,10 +301,6 @@ class ThroughputRecord(Strict):
 
 FIELDS = {field.alias or name: name for name, field in TrialRecord.model_fields.items()}
 FIELDS_SET = set(FIELDS.values())
-
-
-def json_line(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, allow_nan=False).encode() + b"\n"
 
 
 def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName, float]) -> str:
@@ -333,7 +364,7 @@ def _other_line(
 ) -> SweepHeader | TrialRecord | ThroughputRecord:
     """A header, a throughput, or a trial as people may write it, after the header so far; an
     InputError says what is wrong."""
-    data = _parse_line(line, where)
+    data = parse_line(line, where)
     if data.get("kind") == "sweep":
         found = validated(SweepHeader, data, where)
         if header is not None and found.protocol_hash != header.protocol_hash:
@@ -353,39 +384,3 @@ def _other_line(
     # records of sweeps before weight decay was an axis hold it in the protocol alone
     data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
     return validated(TrialRecord, data, where)
-
-
-def _parse_line(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        data = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{where}: not a JSON record ({error}); remove or mend the line"
-        ) from error
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
-    return data
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON; a diverged trial has null losses")
-
-
-def difference(there: Strict, here: Strict) -> str:
-    """What differs between two protocols: `train.steps: 100 there, 200 here; ...`."""
-    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    changed = [
-        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    return "; ".join(changed)
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict):
-        return {prefix: data}
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

@@ -29,6 +29,7 @@ from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.schedule import DECAY_FRACTION, ScheduleName, decay_steps
 from mutransfer_cli.rules.tying import refuse_tied
 
+SWEEP_SCHEMA = "mutransfer.sweep/1"
 Value = TypeVar("Value", int, float)
 
 
@@ -108,7 +109,13 @@ class TrainSpec(Grown):
 
 
 class Range(Strict):
-    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`."""
+    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`.
+
+    Attributes:
+        from: the first value.
+        to: no value is above it.
+        per_octave: values per doubling.
+    """
 
     start: Positive = Field(alias="from")
     to: Positive
@@ -162,19 +169,30 @@ def refuse_impossible(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName,
     return axes
 
 
+ListedValues = Annotated[tuple[Number, ...], Field(min_length=1)]
 AxisValues = Annotated[
-    tuple[Number, ...],
-    Field(min_length=1),
-    BeforeValidator(expand_range),
+    ListedValues,
+    BeforeValidator(expand_range, json_schema_input_type=ListedValues | Range),
     AfterValidator(refuse_repeats),
 ]
 Axes = Annotated[
-    dict[AxisName, AxisValues], BeforeValidator(known_axes), AfterValidator(refuse_impossible)
+    dict[AxisName, AxisValues],
+    BeforeValidator(known_axes),
+    AfterValidator(refuse_impossible),
+    Field(json_schema_extra={"required": ["lr"]}),
 ]
 
 
 class SweepGrid(Strict):
-    """Which trials to run: every width with every combination of axis values and every seed."""
+    """Which trials to run: every width with every combination of axis values and every seed.
+
+    Attributes:
+        widths: of the model, in features.
+        axes: values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the
+            peak rate per step; weight_decay, in the convention of
+            `parameterization.decay_convention`; lr_mult.ROLE, the factor on the rate of a role.
+        seeds: of init and of the order of the data.
+    """
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)]
     axes: Axes
@@ -202,6 +220,14 @@ class SweepSpec(Strict):
     """A sweep: the protocol that its trials share, and the grid of trials.
 
     Attributes:
+        schema: the format of this file, and its version.
+        model: what is trained: the built-in decoder or perceptron, an own factory, or a Hugging
+            Face config.
+        data: what it is trained and evaluated on.
+        parameterization: how everything goes with width.
+        optimizer: its base values, those at the base width.
+        train: one training run.
+        sweep: the grid of trials.
         deterministic: the same bits in every run on one kind of GPU, at some cost in speed; on a
             CPU they are in any case. No part of the protocol.
         diagnostics: when trials are measured in training; `off`: never. No part of the protocol.

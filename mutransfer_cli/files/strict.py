@@ -26,6 +26,12 @@ from pydantic_core import CoreSchema, core_schema
 from mutransfer_cli.errors import InputError
 
 POWER = re.compile(r"\s*([+-]?[\d.]+)\s*(?:\^|\*\*)\s*([+-]?[\d.]+)\s*")
+_DIGITS = r"(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
+# what `parse_number` takes of text, for JSON Schema alone
+NumberText = Annotated[
+    str,
+    Field(pattern=rf"^\s*[+-]?{_DIGITS}([eE][+-]?\d+|\s*(\^|\*\*)\s*[+-]?{_DIGITS})?\s*$"),
+]
 
 
 def parse_number(value: Any) -> Any:
@@ -74,10 +80,11 @@ class Written:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        by_hand = Annotated[source, BeforeValidator(self._parse), *self._limits]
+        within = Annotated[source, *self._limits]
+        by_hand = BeforeValidator(self._parse, json_schema_input_type=within | NumberText)
         return core_schema.lax_or_strict_schema(
-            lax_schema=handler.generate_schema(by_hand),
-            strict_schema=handler.generate_schema(Annotated[source, *self._limits]),
+            lax_schema=handler.generate_schema(Annotated[source, by_hand, *self._limits]),
+            strict_schema=handler.generate_schema(within),
         )
 
 
@@ -100,7 +107,13 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 class Closed(BaseModel):
-    """A frozen mapping with known keys only; unknown ones are refused in pydantic's words."""
+    """A frozen mapping with known keys only; unknown ones are refused in pydantic's words.
+
+    `Attributes:` of the docstring describe every field in JSON Schema too; `EXPLAINED_BY` are
+    classes whose docstrings do so for fields of the same name.
+    """
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mutransfer_cli.files.strict import Count, Grown
 
@@ -48,7 +48,9 @@ def parse_ratio(value: Any) -> str:
     return str(ratio)
 
 
-Ratio = Annotated[str, BeforeValidator(parse_ratio)]
+RatioText = Annotated[str, Field(pattern=r"^\s*\+?[\d._]+([eE][+-]?\d+|/\d+)?\s*$")]
+PlainRatio = Annotated[float, Field(gt=0, le=MOST_RATIO)]
+Ratio = Annotated[str, BeforeValidator(parse_ratio, json_schema_input_type=PlainRatio | RatioText)]
 
 
 class Architecture(Grown):
@@ -240,8 +242,14 @@ class TransformerSpec(Architecture):
 
 
 class ModelProtocol(Architecture):
-    """The built-in model as trained: the spec with every default resolved."""
+    """The built-in model as trained: the spec with every default resolved.
 
+    Attributes:
+        vocab: tokens in the vocabulary, those of the data.
+        attention_scale: factor on q.k.
+    """
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (TransformerSpec,)
     LATER: ClassVar[frozenset[str]] = frozenset(Architecture.model_fields) - {"depth", "head_size"}
 
     family: str

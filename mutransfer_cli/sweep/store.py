@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
 from mutransfer_cli.files.diagnostics import DIAGNOSTICS
+from mutransfer_cli.files.difference import difference
+from mutransfer_cli.files.json_lines import json_line
 from mutransfer_cli.files.records import (
     TRIAL_SCHEMA,
     Protocol,
@@ -18,8 +20,6 @@ from mutransfer_cli.files.records import (
     SweepHeader,
     ThroughputRecord,
     TrialRecord,
-    difference,
-    json_line,
 )
 from mutransfer_cli.files.sources import TRIALS, read_records
 from mutransfer_cli.files.yaml_io import cannot_write

@@ -9,12 +9,12 @@ import pytest
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.data import DataProtocol
 from mutransfer_cli.files.declared import DeclaredProtocol
+from mutransfer_cli.files.difference import difference
+from mutransfer_cli.files.json_lines import json_line
 from mutransfer_cli.files.records import (
     Protocol,
     SweepHeader,
     TrialRecord,
-    difference,
-    json_line,
     parse_records,
     trial_hash,
 )

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mutransfer_cli.files.records import TrialRecord, json_line
+from mutransfer_cli.files.json_lines import json_line
+from mutransfer_cli.files.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
 from tests.conftest import CPU
