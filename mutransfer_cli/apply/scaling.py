@@ -30,8 +30,8 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Said:
     own, size = (*built.code, *built.code)[:2], 0.0  # a config's code does not scale its output
     before, after = own[0].output_factor, own[1].output_factor
     if before is None or after is None or before * after <= 0:
-        why = f"whether the forward pass scales the output of {target.name}"
-        return [], [f"{why}: the logits are not a multiple of what it makes of its input"]
+        why = "its logits are not given, or no multiple of what it makes of its input"
+        return [], [f"whether the forward pass scales the output of {target.name}: {why}"]
     wanted = _exponent(target.multiplier, recipe.width / (recipe.base_width or 1))
     found = _exponent(after / before, APART)
     if own[0].input_size and own[1].input_size:
@@ -48,7 +48,9 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Said:
             "recipe with `transfer --fold`"
         )
     elif abs(wanted) <= NEAR:
-        what += "; muP is applied twice: take the factor out of the model, or sweep with it"
+        what += "; muP is applied twice: take the factor out of the model"
+    else:
+        what += "; give the model the factor of recipe.multipliers(model) alone"
     return [what], []
 
 

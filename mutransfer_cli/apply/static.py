@@ -58,6 +58,11 @@ def check_model(
             f"{where}: is for all parameters alike (scope: global), so that there is no rule to "
             "hold --model against; declare a protocol with `fit-exponents --protocol FILE`"
         )
+    if not any(values.parameters for values in recipe.roles.values()):
+        raise InputError(
+            f"{where}: names no parameters, so that it cannot be held against --model; make it "
+            f"with `transfer --model {name}`"
+        )
     model, context = declared_model(name, recipe)
     if isinstance(model, HfProtocol) and (refused := _refused(recipe, name, model)):
         return ModelCheck((refused,))

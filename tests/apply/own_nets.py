@@ -39,7 +39,8 @@ class Net(nn.Module):
         x = x + self.attend(q, k, v).reshape(x.shape)
         for layer in self.layers:
             x = x + torch.tanh(layer(self.norm(x)))
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[batch, context, heads, head size]."""

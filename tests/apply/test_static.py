@@ -77,6 +77,26 @@ def test_own_fan_ins_and_constant_inits_are_right_too(recipe: Callable[..., Reci
     assert found.unchecked[0].startswith("whether recipe.init_ is called: the model's own init of")
 
 
+@pytest.mark.parametrize(
+    "name", ["token_mlp", "rounded_mlp", "with_loss", "conv_net", "padded_vocab", "tied_moe"]
+)
+def test_models_of_all_kinds_are_right_by_the_recipe_that_was_made_for_them(
+    fitted: Exponents, tmp_path: Path, name: str
+) -> None:
+    model = f"tests.proxies.own_models:{name}"
+    if name == "tied_moe":
+        roles = "{token.weight: embedding, position: embedding}"
+        (tmp_path / "model.yaml").write_text(f"factory: {model}\nroles: {roles}\n")
+        model = str(tmp_path / "model.yaml")
+    target = Target(WIDTH, {}, folded=True, model=read_target(model, WIDTH, {}, fitted))
+    found = check_model(build_recipe(fitted, target), "recipe.yaml", model)
+    assert not found.findings
+    unseen = "whether the forward pass scales the output of head.weight: its logits"
+    assert any(said.startswith(unseen) for said in found.unchecked) == (
+        name in ("with_loss", "conv_net")
+    )
+
+
 OF_MODEL = {
     "other_attention": r"^attention multiplies q.k by 0.353553 at head size 8, 1/sqrt\(d_head\), "
     r"the recipe names 1/d_head, 0.125; ",
@@ -133,6 +153,11 @@ def rate_of_the_width(document: dict[str, Any]) -> None:
         parameters.pop("own", None)
 
 
+def without_names(document: dict[str, Any]) -> None:
+    for role in document["roles"].values():
+        role["parameters"] = []
+
+
 def wrong_role(document: dict[str, Any]) -> None:
     roles = document["roles"]
     roles["hidden"]["parameters"].extend(roles["embedding"]["parameters"])
@@ -185,7 +210,9 @@ def test_what_cannot_be_built_is_refused(
         check(recipe(), name, optimizer)
 
 
-def test_a_recipe_without_roles_is_refused(recipe: Callable[..., Recipe]) -> None:
+def test_a_recipe_without_roles_or_names_is_refused(recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(InputError, match=r"names no parameters, .* make it with `transfer --model"):
+        check(recipe(edit=without_names), "net")
     with pytest.raises(InputError, match="there is no rule to hold --model against"):
         check(recipe(edit=lambda d: d.update(scope="global", base_width=None)), "net")
 

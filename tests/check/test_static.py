@@ -91,6 +91,19 @@ def test_at_the_base_width_it_is_the_plain_model(make: Callable[..., Document]) 
     ]
 
 
+def test_roles_without_parameters_are_held_against_the_rule_too(
+    make: Callable[..., Document],
+) -> None:
+    """As of own results, whose protocol is declared."""
+    document = make()
+    for role in document["roles"].values():
+        role["parameters"] = []
+    assert checked(document).verdict == "pass"
+    document["roles"]["readout"]["init_std_mult"]["value"] = 1.0
+    (sentence,) = sentences(checked(document))
+    assert sentence == "init_std of readout is 1, by the rule 0.25; it is not scaled with width"
+
+
 def test_own_fan_ins_count(make: Callable[..., Document]) -> None:
     names = {"embed.weight": "embedding", "up.weight": "hidden", "down.weight": "hidden"}
     names["head.weight"] = "readout"
