@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # what each room may import from: rules <- files <- fit, emit; rules <- proxies, optim <- train
-# <- sweep; proxies <- diagnose <- train; the command line on top; rules <- files <- apply
+# <- sweep; proxies <- diagnose <- train; the command line on top; proxies <- apply
 MAY_IMPORT = {
     "rules": set[str](),
     "files": {"rules"},
@@ -29,9 +29,9 @@ MAY_IMPORT = {
     "diagnose": {"proxies"},
     "train": {"rules", "files", "data", "proxies", "optim", "diagnose", "torch_private"},
     "sweep": {"rules", "files", "data", "proxies", "diagnose", "train"},
-    "apply": {"rules", "files"},
+    "apply": {"rules", "files", "proxies"},
     "check": {"rules", "files", "fit", "emit"},
-    "cli": {"rules", "check", "files", "fit", "emit", "proxies", "sweep", "train"},
+    "cli": {"rules", "apply", "check", "files", "fit", "emit", "proxies", "sweep", "train"},
 }
 TORCH_FREE = {"rules", "files", "fit", "emit", "check"}
 

@@ -41,7 +41,24 @@ def load_recipe(
     """
     text, where = _text_of(source)
     recipe = validated(Recipe, load_yaml(text, where), where)
-    known = _own_patterns(recipe) if patterns is None else _given_patterns(recipe, patterns, where)
+    if patterns is None:
+        return loaded(recipe, where, decay_convention)
+    return _with(recipe, where, _given_patterns(recipe, patterns, where), decay_convention)
+
+
+def loaded(
+    recipe: Recipe, where: str, decay_convention: DecayConvention | None = None
+) -> LoadedRecipe:
+    """A recipe that was read already, with its own patterns; load_recipe's errors."""
+    return _with(recipe, where, _own_patterns(recipe), decay_convention)
+
+
+def _with(
+    recipe: Recipe,
+    where: str,
+    known: tuple[RolePattern, ...],
+    decay_convention: DecayConvention | None,
+) -> LoadedRecipe:
     for pattern in known:
         try:
             re.compile(pattern.regex)

@@ -52,7 +52,7 @@ class LoadedRecipe:
 
     def plan(self, model: nn.Module) -> tuple[TargetParameter, ...]:
         """What every trainable parameter gets, in the order of the model."""
-        return tuple(target for _, target in self._targets(model))
+        return tuple(target for _, target in self.targets(model))
 
     def left_out(self, model: nn.Module) -> LeftOut:
         """Names of frozen parameters and buffers, of which the recipe says nothing."""
@@ -63,7 +63,7 @@ class LoadedRecipe:
 
         All are 1 in a recipe made with `transfer --fold`.
         """
-        return {claimed.names[0]: target.multiplier for claimed, target in self._targets(model)}
+        return {claimed.names[0]: target.multiplier for claimed, target in self.targets(model)}
 
     def param_groups(
         self,
@@ -84,7 +84,7 @@ class LoadedRecipe:
             InputError: the recipe has multipliers other than 1 and nobody says that the model
                 applies them, or two optimizers and no part.
         """
-        targets = self._part(self._targets(model), part)
+        targets = self._part(self.targets(model), part)
         others = {str(t.role): t.multiplier for _, t in targets if t.multiplier != 1}
         if others and multipliers != "in_model":
             said = ", ".join(f"{role} {value:.6g}" for role, value in others.items())
@@ -108,7 +108,7 @@ class LoadedRecipe:
         """
         drawn, left = [], []
         with torch.no_grad():
-            for claimed, target in self._targets(model):
+            for claimed, target in self.targets(model):
                 std = target.init_std
                 if std is None or (std == 0 and target.role in ("vector", "scalar")):
                     left.append(target.name)
@@ -142,10 +142,11 @@ class LoadedRecipe:
             InputError: the model's parameters are not the recipe's, or the scheduler cannot be
                 copied or stepped.
         """
-        targets = self._part(self._targets(model), part)
+        targets = self._part(self.targets(model), part)
         return verification(self.recipe, targets, model, optimizer, scheduler, steps)
 
-    def _targets(self, model: nn.Module) -> Targets:
+    def targets(self, model: nn.Module) -> Targets:
+        """Every trainable parameter with what it gets."""
         return targets_of(self.recipe, self.patterns, self.decay_convention, model, self.where)
 
     def _part(self, targets: Targets, part: OptimizerName | None) -> Targets:

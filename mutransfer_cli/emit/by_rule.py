@@ -12,7 +12,14 @@ from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.optimizers import OptimizerSpec
-from mutransfer_cli.files.recipe import AttentionScaleValue, HoldsFor, Quantity, WeightDecay
+from mutransfer_cli.files.parameterization import ParameterizationSpec
+from mutransfer_cli.files.recipe import (
+    AttentionScaleValue,
+    HoldsFor,
+    Quantity,
+    RuleChoices,
+    WeightDecay,
+)
 from mutransfer_cli.files.records import Protocol
 from mutransfer_cli.files.transformer import ModelProtocol, attention_factor
 from mutransfer_cli.rules.plan import (
@@ -49,13 +56,14 @@ def rule_part(
     for base, parameter in zip(base_plan, planned, strict=True):
         growth = fan_in_growth(base, parameter.shape) if shapes else None
         x = parameter_exponents(rule, base)
-        ruled = Ruled(parameter, x, width_mult if growth is None else growth)
+        ruled = Ruled(base, parameter, x, width_mult if growth is None else growth)
         by_role.setdefault(parameter.role, []).append(ruled)
     basis = Basis(protocol.optimizer, rule, fitted, width_mult)
     return {
         "scope": "per_role",
         "base_width": section.base_width,
         "parameterization": section.name,
+        "rule": _choices(section, protocol.optimizer, rule.folded),
         "optimizer": protocol.optimizer.model_dump(exclude=PER_ROLE),
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
         "attention_scale": _attention_scale(protocol, target),
@@ -65,6 +73,11 @@ def rule_part(
         },
         "holds_for": holds_for(protocol),
     }
+
+
+def _choices(section: ParameterizationSpec, optimizer: OptimizerSpec, folded: bool) -> RuleChoices:
+    choices = section.model_dump(exclude={"name", "base_width"})
+    return RuleChoices(**choices, folded=folded, eps=getattr(optimizer, "eps", None))
 
 
 def with_readout_of(

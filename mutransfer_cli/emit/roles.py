@@ -12,6 +12,7 @@ from fractions import Fraction
 from mutransfer_cli.emit.rules import EVERETT, READOUT_ASSUMED
 from mutransfer_cli.files.optimizers import OptimizerSpec
 from mutransfer_cli.files.recipe import (
+    AtBase,
     Betas,
     OwnValues,
     ParameterPattern,
@@ -21,7 +22,13 @@ from mutransfer_cli.files.recipe import (
 )
 from mutransfer_cli.rules.exponents import RoleExponents, role_exponents
 from mutransfer_cli.rules.optimizers import family_of
-from mutransfer_cli.rules.plan import MULT_AXES, AxisName, PlannedParameter, scaled
+from mutransfer_cli.rules.plan import (
+    MULT_AXES,
+    AxisName,
+    BaseParameter,
+    PlannedParameter,
+    scaled,
+)
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
@@ -35,6 +42,7 @@ class Ruled:
         growth: of its fan-in, or of the width.
     """
 
+    base: BaseParameter
     planned: PlannedParameter
     x: RoleExponents
     growth: float
@@ -150,8 +158,21 @@ def _patterns(
             ),
             init_mean=ruled.planned.init_mean,
             own=None if ruled.key == usual.key else own_values(basis, ruled),
+            base=_at_base(basis, ruled),
         )
         for pattern, ruled in patterns.items()
+    )
+
+
+def _at_base(basis: Basis, ruled: Ruled) -> AtBase:
+    base, fan_in = ruled.base, None
+    if base.fan_in_axis is not None and ruled.growth != basis.width_mult:
+        fan_in = base.shape[base.fan_in_axis], ruled.planned.shape[base.fan_in_axis]
+    return AtBase(
+        init_std=base.init_std,
+        fan_in=fan_in,
+        own_multiplier=base.own_multiplier,
+        init_exponent=base.init_exponent,
     )
 
 

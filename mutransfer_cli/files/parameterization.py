@@ -92,6 +92,10 @@ def _by_name_or_mapping(alignment: Any) -> Any:
     )
 
 
+AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)]
+DecayRuleText = Annotated[str, BeforeValidator(_decay_rule)]
+
+
 class ParameterizationSpec(Strict):
     """How everything goes with width.
 
@@ -116,9 +120,7 @@ class ParameterizationSpec(Strict):
 
     name: ParameterizationName
     base_width: Annotated[Count, Field(le=MAX_WIDTH)]
-    alignment: Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)] = (
-        "full"
-    )
+    alignment: AlignmentChoice = "full"
     lr_rule: LrRule = "per_layer"
     weight_decay: DecayRuleText = "linear_width"
     decay_convention: DecayConvention = "lr_coupled"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from mutransfer_cli.files.parameterization import AlignmentChoice, DecayRuleText
 from mutransfer_cli.files.strict import (
     Count,
     Grown,
@@ -21,8 +22,9 @@ from mutransfer_cli.rules.optimizers import OptimizerName
 from mutransfer_cli.rules.parameterizations import ParameterizationName
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.roles import MatrixRole, Role
+from mutransfer_cli.rules.rule import EpsilonRule, LrRule
 from mutransfer_cli.rules.schedule import decay_steps
-from mutransfer_cli.rules.weight_decay import DecayConvention
+from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay
 
 RECIPE_SCHEMA = "mutransfer.recipe/1"
 
@@ -97,6 +99,25 @@ class OwnValues(Strict):
     init_std_mult: Quantity
 
 
+class AtBase(Grown):
+    """A parameter of the base model, of which the rule makes its values here.
+
+    Attributes:
+        init_std: its own at the base width.
+        fan_in: at the base width and here, where it grows by another factor than the width.
+        own_multiplier: exponent of the width in a factor that the model's own code puts on it.
+        init_exponent: exponent of the width in the init std of weight times multiplier, where it is
+            not by the rule.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"fan_in", "own_multiplier", "init_exponent"})
+
+    init_std: NonNegative
+    fan_in: tuple[Count, Count] | None = None
+    own_multiplier: Number = 0.0
+    init_exponent: Number | None = None
+
+
 class ParameterPattern(Strict):
     """Parameters whose whole name matches `pattern`, and their init: normal values.
 
@@ -104,6 +125,7 @@ class ParameterPattern(Strict):
         pattern: Python regex of the whole dotted name.
         init_std: standard deviation of the values at init.
         init_mean: the constant around which they are drawn, 1 of a gain; not written where it is 0.
+        base: the same parameters of the base model; null in recipes of before it was written.
         own: in place of the role's values, where the fan-in grows by another factor than the
             role's; not written where there are none.
     """
@@ -112,6 +134,7 @@ class ParameterPattern(Strict):
     init_std: Quantity
     init_mean: Number = 0.0
     own: OwnValues | None = None
+    base: AtBase | None = None
 
     @model_serializer(mode="wrap")
     def without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -250,7 +273,32 @@ class Provenance(Strict):
     trials: int
 
 
-class Recipe(Strict):
+class RuleChoices(Strict):
+    """What makes `roles` of the base values, with `parameterization`, `base_width`, `optimizer` and
+    `lr_mult`; keys as in a sweep spec.
+
+    Attributes:
+        alignment: of updates with what they multiply: full, none, or exponents by role.
+        lr_rule: rates by role, or one for all.
+        weight_decay: how base weight decay goes with width.
+        decay_convention: of every weight decay here.
+        readout_decay: that of the hidden matrices, or none.
+        epsilon: how eps goes with width; null where the optimizer has none.
+        folded: multipliers are moved into the other values.
+        eps: at the base width; null where the optimizer has none.
+    """
+
+    alignment: AlignmentChoice
+    lr_rule: LrRule
+    weight_decay: DecayRuleText
+    decay_convention: DecayConvention
+    readout_decay: ReadoutDecay
+    epsilon: EpsilonRule | None
+    folded: bool
+    eps: Positive | None
+
+
+class Recipe(Grown):
     """What to use at the target width.
 
     Attributes:
@@ -271,7 +319,10 @@ class Recipe(Strict):
         holds_for: what the fit was made under; null where no protocol was declared.
         warnings: what speaks against using the recipe as it is.
         provenance: where it comes from.
+        rule: null for scope `global`, and in recipes of before it was written.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"rule"})
 
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
     width: Count
@@ -279,6 +330,7 @@ class Recipe(Strict):
     base_width: Count | None
     parameterization: ParameterizationName | None
     values: Literal["absolute"]
+    rule: RuleChoices | None = None
     optimizer: dict[str, Any] | None
     base_lr: Quantity
     base_weight_decay: WeightDecay | None
@@ -289,3 +341,13 @@ class Recipe(Strict):
     holds_for: HoldsFor | None
     warnings: tuple[str, ...]
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def says_where_it_is_from(cls, recipe: Any) -> Any:
+        if isinstance(recipe, dict) and not recipe.get("provenance"):
+            raise ValueError(
+                "provenance is missing, so that nothing says which runs the values come from; "
+                "write the recipe with `mutransfer transfer`"
+            )
+        return recipe

@@ -45,6 +45,12 @@ def load_transformers() -> Any:
         ) from error
 
 
+def is_tied(model: HfProtocol) -> bool:
+    """Whether its embedding is its readout."""
+    config = read_config(load_transformers(), model)
+    return bool(getattr(config, "tie_word_embeddings", False))
+
+
 def hf_builder(
     model: HfProtocol, context: int, base_width: int, to_train: bool = True
 ) -> Callable[[int], nn.Module]:
@@ -59,7 +65,7 @@ def hf_builder(
     """
     transformers = load_transformers()
     declared = read_config(transformers, model)
-    if getattr(declared, "tie_word_embeddings", False) and not model.untie:
+    if getattr(declared, "tie_word_embeddings", False):
         raise InputError(
             f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
             "treat differently; give untie: true to train them as two, and train the target so "

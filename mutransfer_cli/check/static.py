@@ -1,0 +1,166 @@
+"""Gate `static`: is every value of a recipe what its rule gives? Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mutransfer_cli.check.measure import gate, unmeasured
+from mutransfer_cli.files.check import Gate, Measure
+from mutransfer_cli.files.recipe import ParameterPattern, Recipe
+from mutransfer_cli.files.replan import (
+    CLOSE,
+    QUANTITIES,
+    Deviation,
+    QuantityName,
+    Values,
+    deviations,
+    replanned,
+    values_of,
+)
+from mutransfer_cli.files.transformer import attention_factor
+from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.rules.roles import Role
+
+SHOWN = 5
+BY_RULE = "difference of the recipe from its rule"
+NO_PROTOCOL = (
+    "no protocol of the runs was declared (scope: global), so that there is no rule; declare it "
+    "with `fit-exponents --protocol FILE`"
+)
+NO_RULE = (
+    "the recipe does not say all choices of its rule (`rule`); write it again with `mutransfer "
+    "transfer`"
+)
+NO_BASE = "no parameter of the recipe has its init std at the base width (`parameters.base`)"
+
+
+def static_gate(
+    recipe: Recipe, findings_of_model: Iterable[str] = (), unchecked: Iterable[str] = ()
+) -> Gate:
+    """Exact: the interval of every number is the number.
+
+    Args:
+        findings_of_model: what `check_model` found.
+        unchecked: what it could not see.
+
+    Raises:
+        InputError: settings of the rule that contradict each other.
+    """
+    findings = [*_findings(recipe), *findings_of_model]
+    evidence = {
+        "protocol_hash": str(recipe.provenance.protocol_hash),
+        "width": str(recipe.width),
+        "base_width": str(recipe.base_width),
+    }
+    if unchecked := tuple(unchecked):
+        evidence["unchecked"] = "; ".join(unchecked)
+    return gate("static", _measures(recipe), findings, evidence)
+
+
+def _measures(recipe: Recipe) -> Iterator[Measure]:
+    if recipe.scope == "global" or recipe.rule is None:
+        why = NO_PROTOCOL if recipe.scope == "global" else NO_RULE
+        yield unmeasured(BY_RULE, why, 0.0, CLOSE, "")
+    else:
+        found = _deviations(recipe)
+        for quantity in QUANTITIES:
+            of_it = [deviation for deviation in found if deviation.quantity == quantity]
+            if of_it:
+                yield _measured(quantity, of_it)
+        if any(p.base is None for values in recipe.roles.values() for p in values.parameters):
+            yield unmeasured(f"init_std: {BY_RULE}", NO_BASE, 0.0, CLOSE, "")
+    scale = recipe.attention_scale
+    if scale is not None:
+        wanted = attention_factor(scale.formula, scale.head_size)
+        share = abs(scale.value - wanted) / max(scale.value, wanted)
+        what = (
+            f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}"
+        )
+        said = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
+        yield _exact("attention_scale", share, f"{what} is {scale.value:.6g}, {said}")
+
+
+def _deviations(recipe: Recipe) -> list[Deviation]:
+    """Of every pattern; of a role alone where the recipe names no parameters."""
+    rows: dict[str, tuple[BaseParameter, tuple[int, ...], Values]] = {}
+    for role, values in recipe.roles.items():
+        if not values.parameters:
+            base = BaseParameter(role, role, (1,), (), 1.0)
+            rows[role] = base, (1,), values_of(values, values.init_std_mult.value)
+        for parameters in values.parameters:
+            base, shape = _base_parameter(role, parameters)
+            init_std = parameters.init_std.value if parameters.base else None
+            rows[base.name] = base, shape, values_of(parameters.own or values, init_std)
+    base_plan = [base for base, _, _ in rows.values()]
+    shapes = {name: shape for name, (_, shape, _) in rows.items()}
+    planned = replanned(recipe, base_plan, shapes)
+    return [
+        deviation
+        for wanted, (base, _, found) in zip(planned, rows.values(), strict=True)
+        for deviation in deviations(recipe, found, wanted, base.init_std)
+    ]
+
+
+def _base_parameter(
+    role: Role, parameters: ParameterPattern
+) -> tuple[BaseParameter, tuple[int, ...]]:
+    """As the file has it, of one axis, and its shape at the target."""
+    name, at_base = parameters.pattern, parameters.base
+    if at_base is None:
+        return BaseParameter(name, role, (1,), (), 1.0), (1,)
+    here, there = at_base.fan_in or (1, 1)
+    base = BaseParameter(
+        name,
+        role,
+        (here,),
+        (),
+        at_base.init_std,
+        parameters.init_mean,
+        0 if at_base.fan_in else None,
+        at_base.own_multiplier,
+        at_base.init_exponent,
+    )
+    return base, (there,)
+
+
+def _measured(quantity: QuantityName, found: list[Deviation]) -> Measure:
+    worst = max(found, key=lambda deviation: deviation.share)
+    wrong = [str(deviation) for deviation in found if deviation.share > CLOSE]
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    sentence = "; ".join(wrong[:SHOWN]) + more
+    return _exact(
+        quantity,
+        worst.share,
+        sentence or f"{quantity} of all {len(found)} patterns and roles is what the rule gives",
+    )
+
+
+def _exact(quantity: str, share: float, sentence: str) -> Measure:
+    return Measure(
+        quantity=f"{quantity}: {BY_RULE}",
+        unit="",
+        value=share,
+        low=share,
+        high=share,
+        expected=0.0,
+        tolerance=CLOSE,
+        verdict="pass" if share <= CLOSE else "fail",
+        sentence=sentence,
+    )
+
+
+def _findings(recipe: Recipe) -> Iterator[str]:
+    """What is wrong in the file whatever its rule."""
+    name = str((recipe.optimizer or {}).get("name"))
+    seen: dict[str, Role] = {}
+    for role, values in recipe.roles.items():
+        wanted = "adamw" if name == "muon" and role != "hidden" else name
+        if values.optimizer != wanted:
+            yield f"roles.{role}.optimizer is {values.optimizer}; under {name} it is {wanted}"
+        for parameters in values.parameters:
+            other = seen.setdefault(parameters.pattern, role)
+            if other != role:
+                yield (
+                    f"{parameters.pattern} is claimed by {other} and by {role}; every parameter "
+                    "has one role"
+                )
