@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mutransfer_cli import __version__
-from mutransfer_cli.cli import fit_exponents, rules, sweep_proxy, transfer
+from mutransfer_cli.cli import fit_exponents, report, rules, sweep_proxy, transfer
 from mutransfer_cli.errors import MutransferError
 
 
@@ -77,6 +77,7 @@ app.command("sweep-proxy")(sweep_proxy.sweep_proxy)
 app.command("fit-exponents")(fit_exponents.fit_exponents)
 app.command("transfer")(transfer.transfer)
 app.command("rules")(rules.rules)
+app.command("report")(report.report)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mutransfer_cli.files.declared import DeclaredProtocol
     from mutransfer_cli.files.exponents import Exponents
+    from mutransfer_cli.files.records import Records
     from mutransfer_cli.fit.axes import SweepFit
     from mutransfer_cli.fit.result import Fit
     from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -74,14 +75,21 @@ def fit_records(
     sources: Sequence[Path | None], metric: str | None, options: FitOptions
 ) -> tuple[Exponents, pd.DataFrame]:
     """The exponents, and the trials with the loss they are fitted to as eval_loss."""
-    from mutransfer_cli.emit.exponents import exponents_of
-    from mutransfer_cli.files.frames import trial_frame
     from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.fit.axes import fit_axes
 
     if metric not in (None, "eval_loss", "train_loss"):
         raise InputError(f"--metric {metric}: records have eval_loss and train_loss")
-    records = load_records(sources, warn=note)
+    return fit_of_records(load_records(sources, warn=note), metric, options)
+
+
+def fit_of_records(
+    records: Records, metric: str | None, options: FitOptions
+) -> tuple[Exponents, pd.DataFrame]:
+    """`fit_records` of what was read."""
+    from mutransfer_cli.emit.exponents import exponents_of
+    from mutransfer_cli.files.frames import trial_frame
+    from mutransfer_cli.fit.axes import fit_axes
+
     header, trials = records.header, trial_frame(records.trials)
     if metric == "train_loss":
         trials = trials.drop(columns="eval_loss").rename(columns={"train_loss": "eval_loss"})
