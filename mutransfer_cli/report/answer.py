@@ -129,6 +129,7 @@ def _intervals(axes: dict[AxisName, Axis]) -> str:
             picture_axes.plot([axis.exponent.value], [row], "o", color=INK, markersize=8)
         picture_axes.set_yticks(range(len(names)), names)
         picture_axes.set_ylim(len(names) - 0.4, -0.6)
+        picture_axes.locator_params(axis="x", nbins=5)
         picture_axes.set_xlabel("exponent of width")
         picture_axes.grid(False, axis="y")
 

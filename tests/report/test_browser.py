@@ -48,26 +48,35 @@ window.onload = () => {
     scrolls: document.documentElement.scrollWidth,
     verdict: first ? first.getBoundingClientRect().bottom : null,
     loaded: performance.getEntriesByType('resource').map((e) => e.name)};
-  document.body.innerHTML = '<pre id="found"></pre>';
-  document.getElementById('found').textContent = JSON.stringify(found);
+  parent.document.body.innerHTML = '<pre id="found"></pre>';
+  parent.document.getElementById('found').textContent = JSON.stringify(found);
 };
 </script>"""
 
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Callable[[str, int], dict[str, Any]]:
-    """What a browser finds on a page at a width in pixels, the page's own policy taken away."""
+    """What a browser finds on a page so many pixels wide, the page's own policy taken away."""
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None:
         pytest.skip("Chromium is not installed")
 
     def look(page: str, wide: int) -> dict[str, Any]:
         path, profile = tmp_path / "page.html", tmp_path / "profile"
-        path.write_text(POLICY.sub("", page).replace("</body>", f"{MEASURE}</body>"))
+        inner = html.escape(POLICY.sub("", page).replace("</body>", f"{MEASURE}</body>"))
+        # a window has a least width, a frame has none
+        style = f"width: {wide}px; height: 900px; border: 0"
+        path.write_text(f'<body><iframe style="{style}" srcdoc="{inner}"></iframe></body>')
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"]
         own = [f"--user-data-dir={profile}", "--disable-background-networking"]
-        size = f"--window-size={wide},900"
-        command = [chromium, *flags, *own, size, "--virtual-time-budget=3000", f"file://{path}"]
+        command = [
+            chromium,
+            *flags,
+            *own,
+            "--window-size=1600,1000",
+            "--virtual-time-budget=3000",
+            f"file://{path}",
+        ]
         out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         found = re.search(r'<pre id="found">(.*?)</pre>', out.stdout, re.DOTALL)
         assert found, out.stderr[-500:]

@@ -113,14 +113,8 @@ def test_the_answer_comes_first(page_of: PageOf, drift: float, verdict: str, hea
         loss=partial(bowl, drift=drift), rates=tuple(2.0**x for x in range(-11, 0)), measured=False
     )
     assert page.data["verdicts"] == {"lr": verdict}
-    assert re.match(rf"\s*mutransfer report: run\s*{headline}\s*. {verdict}", body(page))
-
-
-def body(page: Page) -> str:
-    return (
-        page.text.split("mutransfer report: run", 1)[1].lstrip()
-        and page.text[page.text.rindex("mutransfer report: run") :]
-    )
+    assert re.search(rf"mutransfer report: run{headline}. {verdict}exponent of lr", page.text)
+    assert page.html.index("<h1>") < page.html.index("<svg")
 
 
 def test_diverged_trials_are_marked_and_counted(page_of: PageOf) -> None:
