@@ -48,8 +48,9 @@ window.onload = () => {
     scrolls: document.documentElement.scrollWidth,
     verdict: first ? first.getBoundingClientRect().bottom : null,
     loaded: performance.getEntriesByType('resource').map((e) => e.name)};
-  parent.document.body.innerHTML = '<pre id="found"></pre>';
-  parent.document.getElementById('found').textContent = JSON.stringify(found);
+  const outer = parent.document;  // nothing of the frame may be used once it is gone
+  outer.body.innerHTML = '<pre id="found"></pre>';
+  outer.getElementById('found').textContent = JSON.stringify(found);
 };
 </script>"""
 
