@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow bench bench-fit experiments clean
+.PHONY: install quickstart test lint test-slow test-browser bench bench-fit experiments clean
 
 install: $(VENV)/installed
 
@@ -27,11 +27,19 @@ lint: install
 
 # two processes of one thread each: threads of one process wait for each other on small tensors
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not timed'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not timed and not browser'
 	$(BIN)/python -m pytest -m timed
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# reports in headless Chromium; installed where that needs no password, skipped where it cannot be
+test-browser: install
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends chromium; } \
+	  || { command -v sudo apt-get > /dev/null && sudo -n apt-get install -qq -y chromium; } \
+	  || echo "Chromium cannot be installed here: the browser tests are skipped"
+	$(BIN)/python -m pytest -m browser
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.fused_sweep

@@ -31,9 +31,21 @@ MAY_IMPORT = {
     "sweep": {"rules", "files", "data", "proxies", "diagnose", "train"},
     "apply": {"rules", "files", "proxies"},
     "check": {"rules", "files", "fit", "emit"},
-    "cli": {"rules", "apply", "check", "files", "fit", "emit", "proxies", "sweep", "train"},
+    "report": {"rules", "files", "fit"},
+    "cli": {
+        "rules",
+        "apply",
+        "check",
+        "files",
+        "fit",
+        "emit",
+        "report",
+        "proxies",
+        "sweep",
+        "train",
+    },
 }
-TORCH_FREE = {"rules", "files", "fit", "emit", "check"}
+TORCH_FREE = {"rules", "files", "fit", "emit", "check", "report"}
 
 
 def imports(path: Path) -> set[str]:

@@ -25,7 +25,7 @@ from tests.emit.test_recipe import exponents, recipe_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "check", "rules", "schema")
+COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "check", "rules", "report", "schema")
 EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 
 Run = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = {match for line in shell_lines() for match in re.findall(r"make (\w+)", line)}
     assert targets == {"quickstart", "test"}
-    for target in targets | {"bench", "bench-fit", "experiments"}:
+    for target in targets | {"bench", "bench-fit", "experiments", "test-browser"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 

@@ -9,7 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 from mutransfer_cli import __version__
-from mutransfer_cli.cli import check, fit_exponents, rules, schema, sweep_proxy, transfer
+from mutransfer_cli.cli import (
+    check,
+    fit_exponents,
+    report,
+    rules,
+    schema,
+    sweep_proxy,
+    transfer,
+)
 from mutransfer_cli.errors import MutransferError
 
 
@@ -78,6 +86,7 @@ app.command("fit-exponents")(fit_exponents.fit_exponents)
 app.command("transfer")(transfer.transfer)
 app.command("check")(check.check)
 app.command("rules")(rules.rules)
+app.command("report")(report.report)
 app.command("schema")(schema.schema)
 
 

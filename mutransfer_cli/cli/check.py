@@ -15,6 +15,7 @@ from mutransfer_cli.errors import InputError
 if TYPE_CHECKING:
     from mutransfer_cli.check.gates import Asked
     from mutransfer_cli.files.check import Check, Gate, GateName
+    from mutransfer_cli.files.recipe import Recipe
     from mutransfer_cli.files.records import Records
 
 EXIT = {"pass": 0, "fail": 3, "inconclusive": 4}
@@ -43,6 +44,23 @@ def check(
         typer.Option(
             metavar="PATH",
             help="Sweep at a larger width, by which a recipe or exponents are judged.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Model that a recipe is for: its config.json, package.module:function (runs that "
+            "code), or a YAML file with the model of a spec.",
+            show_default=False,
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FUNCTION",
+            help="package.module:function that makes the optimizer of the model (runs that code).",
+            show_default=False,
         ),
     ] = None,
     held_out: Annotated[
@@ -77,6 +95,8 @@ def check(
     inconclusive. Exit code 0 when all pass, 3 when one fails, else 4.
     """
     path = stdin_or([source] if source else None, "a recipe, exponents or records")[0]
+    if optimizer is not None and model is None:
+        raise InputError("--optimizer: is made for a model; give it with --model")
 
     from mutransfer_cli import __version__
     from mutransfer_cli.check.gates import Asked
@@ -86,7 +106,7 @@ def check(
     from mutransfer_cli.fit.equivalence import worst
 
     asked = Asked(_named(gates), _tolerances(tolerance or []), held_out)
-    found = _verdicts(path, records, group, asked)
+    found = _verdicts(path, records, group, (model, optimizer), asked)
     document = Check(
         schema_=CHECK_SCHEMA,
         tool_version=__version__,
@@ -101,9 +121,13 @@ def check(
 
 
 def _verdicts(
-    path: Path | None, held_out: Path | None, group: str | None, asked: Asked
+    path: Path | None,
+    held_out: Path | None,
+    group: str | None,
+    target: tuple[str | None, str | None],
+    asked: Asked,
 ) -> list[Gate]:
-    from mutransfer_cli.check.gates import gates_of_exponents, gates_of_recipe, gates_of_records
+    from mutransfer_cli.check.gates import gates_of_exponents, gates_of_records
     from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
     from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents
     from mutransfer_cli.files.recipe import RECIPE_SCHEMA, Recipe
@@ -111,7 +135,13 @@ def _verdicts(
     from mutransfer_cli.files.strict import validated
     from mutransfer_cli.files.yaml_io import load_yaml, read_text
 
-    if holds_records(path):
+    is_records = holds_records(path)
+    where = str(path or "stdin")
+    document = None if is_records else load_yaml(read_text(path), where)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if target[0] is not None and schema != RECIPE_SCHEMA:
+        raise InputError(f"--model: is for a recipe, and {where} is none; leave it out")
+    if is_records:
         if held_out is not None:
             raise InputError("--records: is for a recipe or exponents; records are judged alone")
         read = load_records([path], warn=note)
@@ -119,18 +149,40 @@ def _verdicts(
         ids = [trial.trial for trial in read.trials]
         measured = read_diagnostics(folder / DIAGNOSTICS, ids) if folder else []
         return gates_of_records(read, measured, asked)
-    where = str(path or "stdin")
-    document = load_yaml(read_text(path), where)
-    schema = document.get("schema") if isinstance(document, dict) else None
     larger: Records | None = load_records([held_out], warn=note) if held_out else None
     if schema == EXPONENTS_SCHEMA:
         exponents = validated(Exponents, document, where)
         return gates_of_exponents(exponents, group, larger, asked)
     if schema == RECIPE_SCHEMA:
-        return gates_of_recipe(validated(Recipe, document, where), larger, None, asked)
+        return _of_recipe(validated(Recipe, document, where), where, target, larger, asked)
     raise InputError(
         f"{where}: is neither a recipe, exponents nor records; its schema is {schema!r}"
     )
+
+
+def _of_recipe(
+    recipe: Recipe,
+    where: str,
+    target: tuple[str | None, str | None],
+    larger: Records | None,
+    asked: Asked,
+) -> list[Gate]:
+    from mutransfer_cli.check.gates import gates_of_recipe
+    from mutransfer_cli.check.static import static_gate
+
+    model, optimizer = target
+    static = None
+    if asked.wants("static", by_default=True):
+        if model is None:
+            static = static_gate(recipe)
+        else:
+            from mutransfer_cli.apply.static import check_model
+
+            found = check_model(recipe, where, model, optimizer, note)
+            static = static_gate(recipe, found.findings, found.unchecked)
+    elif model is not None:
+        raise InputError("--model: is for the gate static, which is not asked for")
+    return gates_of_recipe(recipe, larger, static, asked)
 
 
 def _named(gates: str | None) -> frozenset[GateName] | None:

@@ -93,7 +93,6 @@ def _by_name_or_mapping(alignment: Any) -> Any:
 
 
 AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)]
-DecayRuleText = Annotated[str, BeforeValidator(_decay_rule)]
 
 
 class ParameterizationSpec(Strict):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.files.curves import CURVES
 from mutransfer_cli.files.diagnostics import DIAGNOSTICS
 from mutransfer_cli.files.difference import difference
 from mutransfer_cli.files.json_lines import json_line
@@ -25,7 +26,6 @@ from mutransfer_cli.files.sources import TRIALS, read_records
 from mutransfer_cli.files.yaml_io import cannot_write
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
-CURVES = "curves.jsonl"
 BLOCK = 1 << 16
 
 

@@ -1,0 +1,60 @@
+"""`mutransfer report`: a sweep's folder in, one HTML page out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mutransfer_cli.cli.console import note, stdout_or
+from mutransfer_cli.cli.options import OutputFile
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.plan import AXES
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a sweep.", show_default=False)
+    ],
+    output: OutputFile = None,
+) -> None:
+    """Write a sweep, its fit and what was measured as one HTML page.
+
+    The page stands alone: it loads nothing, runs nothing and can be printed. What the folder has no
+    records of is left out of it with a sentence. Needs matplotlib.
+    """
+    if not run.is_dir():
+        raise InputError(f"{run}: is not a folder; give that of a sweep (sweep-proxy -o FOLDER)")
+
+    from mutransfer_cli.emit.breakers import breakers, too_short
+    from mutransfer_cli.emit.exponents import exponents_of_records
+    from mutransfer_cli.files.curves import CURVES, read_curves
+    from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
+    from mutransfer_cli.files.sources import load_records
+    from mutransfer_cli.files.yaml_io import write_result
+    from mutransfer_cli.report.measured import compared_trials
+    from mutransfer_cli.report.page import page
+    from mutransfer_cli.report.run import Run
+
+    said: list[str] = []
+    records = load_records([run], warn=said.append)
+    document, trials = exponents_of_records(records)
+    protocol = records.header.protocol
+    axes = {axis: trials[axis].tolist() for axis in AXES}
+    known = (protocol, trials["width"], axes)
+    short = () if document.decay else too_short(*known)
+    measured = [trial.trial for trial in compared_trials(records)]
+    found = Run(
+        name=run.resolve().name,
+        records=records,
+        document=document,
+        trials=trials,
+        curves=read_curves(run / CURVES, [trial.trial for trial in records.trials]),
+        diagnostics=read_diagnostics(run / DIAGNOSTICS, measured),
+        warnings=[*said, *breakers(*known), *short],
+    )
+    target = stdout_or(output)
+    write_result(page(found), target)
+    if target is not None:
+        note(f"report: {target}")

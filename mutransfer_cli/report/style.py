@@ -1,0 +1,75 @@
+"""The page's style sheet: two themes, one column on a phone, ink on paper."""
+
+LIGHT = """
+  --page: #ffffff; --ink: #1b1f24; --faint: #636c76; --rule: #dfe3e8; --card: #f6f7f9;
+  --pass: #0b6e3f; --fail: #b3261e; --inconclusive: #8a5300;
+  --s0: #440154; --s1: #481769; --s2: #472a7a; --s3: #433e85; --s4: #3c4f8a; --s5: #355f8d;
+  --s6: #2e6f8e; --s7: #287d8e; --s8: #228b8d; --s9: #1f9a8a; --s10: #22a884; --s11: #32b67a;
+  --c0: #0072b2; --c1: #c05000; --c2: #00785a; --c3: #a8468f; --c4: #6e6400; --c5: #4a4a9c;
+  --h0: #00224e; --h1: #2a3f6d; --h2: #575d6d; --h3: #7d7c78; --h4: #a59c74; --h5: #d2c060;
+  --h6: #fee838;"""
+DARK = """
+  --page: #14171b; --ink: #e8eaed; --faint: #9aa4af; --rule: #30363d; --card: #1c2127;
+  --pass: #4cc38a; --fail: #ff8078; --inconclusive: #f0b04f;
+  --s0: #3d8fc4; --s1: #3f9cc0; --s2: #2fa4b4; --s3: #26a99a; --s4: #20a386; --s5: #2cb17e;
+  --s6: #44bf70; --s7: #63cb5f; --s8: #86d549; --s9: #b0dd2f; --s10: #d8e219; --s11: #fde725;
+  --c0: #56b4e9; --c1: #f08a4b; --c2: #2bc79a; --c3: #e29ac8; --c4: #d9cc4a; --c5: #a9a9f5;
+  --h0: #fee838; --h1: #d2c060; --h2: #a59c74; --h3: #7d7c78; --h4: #575d6d; --h5: #2a3f6d;
+  --h6: #00224e;"""
+STYLE = f"""
+:root {{ color-scheme: light dark;{LIGHT} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{{DARK} }} }}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; max-width: 1400px; padding: 12px; background: var(--page);
+  color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
+  overflow-wrap: anywhere; }}
+header {{ padding: 8px 0 4px; }}
+.name {{ margin: 0; color: var(--faint); font-size: 14px; }}
+h1 {{ margin: 4px 0 12px; font-size: clamp(24px, 4vw, 38px); line-height: 1.2; }}
+h2 {{ margin: 0 0 4px; font-size: 21px; }}
+p {{ margin: 0 0 10px; max-width: 76ch; }}
+a {{ color: var(--c0); }}
+.answer {{ margin: 0 0 12px; padding: 12px 14px; background: var(--card); border-radius: 8px; }}
+.answer p:last-child {{ margin: 0; }}
+.numbers {{ display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 16px;
+  max-width: none; }}
+.value {{ font-size: 34px; font-weight: 650; line-height: 1.1;
+  font-variant-numeric: tabular-nums; }}
+.interval {{ font-size: 19px; font-variant-numeric: tabular-nums; }}
+.verdict {{ padding: 2px 12px; border: 2px solid; border-radius: 99px; font-size: 18px;
+  font-weight: 650; }}
+.pass {{ color: var(--pass); }}
+.fail {{ color: var(--fail); }}
+.inconclusive {{ color: var(--inconclusive); }}
+.left-out, figcaption, .caption {{ color: var(--faint); }}
+section {{ padding: 18px 0; border-top: 1px solid var(--rule); }}
+.parts {{ display: grid; gap: 20px; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }}
+figure {{ margin: 0; min-width: 0; }}
+figcaption, .caption {{ font-size: 14px; line-height: 1.4; }}
+.caption {{ margin-bottom: 4px; }}
+svg {{ display: block; width: 100%; height: auto; }}
+svg * {{ stroke-linejoin: round; }}
+svg text {{ fill: currentColor; }}
+.answers {{ display: grid; gap: 12px 24px; align-items: center;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }}
+.answers figure {{ max-width: 560px; }}
+.table {{ grid-column: 1 / -1; min-width: 0; }}
+.scroll {{ max-width: 100%; max-height: 420px; overflow: auto; }}
+table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 3px 10px 3px 0; border-bottom: 1px solid var(--rule); text-align: left;
+  vertical-align: top; overflow-wrap: normal; white-space: nowrap; }}
+#provenance .table {{ grid-column: auto; }}
+#provenance td + td {{ white-space: normal; overflow-wrap: anywhere; }}
+thead th {{ position: sticky; top: 0; background: var(--page); }}
+li {{ max-width: 76ch; margin-bottom: 6px; }}
+@media print {{
+  body {{ max-width: none; padding: 0; font-size: 11pt; }}
+  .parts {{ grid-template-columns: 1fr 1fr; gap: 12pt; }}
+  figure, .answer, tr {{ break-inside: avoid; }}
+  h2 {{ break-after: avoid; }}
+  .scroll {{ max-height: none; overflow: visible; }}
+  #provenance .table {{ grid-column: 1 / -1; }}
+  table {{ font-size: 9pt; }}
+}}
+"""

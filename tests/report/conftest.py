@@ -1,0 +1,30 @@
+"""A folder as its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mutransfer_cli.cli.app import app
+from tests.report.pages import Page
+from tests.report.runs import write_run
+
+
+@pytest.fixture(scope="session")
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
+    """The page of a run as `write_run` makes it; the same one for the same options."""
+    made: dict[str, Page] = {}
+
+    def page(name: str = "run", **options: Any) -> Page:
+        key = f"{name} {sorted(options.items())}"
+        if key not in made:
+            folder = write_run(tmp_path_factory.mktemp("sweep") / name, **options)
+            result = CliRunner().invoke(app, ["report", str(folder)])
+            assert result.exit_code == 0, result.stderr
+            made[key] = Page(result.stdout, folder)
+        return made[key]
+
+    return page

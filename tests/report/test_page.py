@@ -1,0 +1,171 @@
+"""What stands on the page of a sweep, and what is left out of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from typing import Any
+
+import pytest
+
+from tests.report.pages import Page
+from tests.report.runs import RATES, WIDTHS, bowl
+
+PageOf = Callable[..., Page]
+Run = Callable[..., Any]
+DECAYS = (0.25, 0.5, 1.0, 2.0, 4.0)
+OPTIMA = "Optimal learning rate by width"
+HOSTILE = '</script><script>alert(1)</script><img src="http://a.b/c.png">$x_1$&'
+
+
+def product_only(width: int, lr: float, decay: float, seed: int) -> float:
+    """A ridge: only lr * weight_decay matters."""
+    return bowl(width, lr * decay, 1.0, seed)
+
+
+def diverges(width: int, lr: float, decay: float, seed: int) -> float | None:
+    return None if lr >= 2**-4 else bowl(width, lr, decay, seed)
+
+
+def test_every_picture_has_a_text_alternative(page_of: PageOf) -> None:
+    page = page_of(decays=DECAYS)
+    of_widths = [
+        title.format(width)
+        for width in WIDTHS
+        for title in (
+            "Training curves at width {}",
+            "Loss over learning rate and weight decay at width {}",
+        )
+    ]
+    of_axes = [
+        title.format(axis)
+        for axis in ("learning rate", "weight decay")
+        for title in (
+            "Loss against {} by width",
+            "Optimal {} against width",
+            "Loss against width at the transferred {}",
+        )
+    ]
+    measured = [
+        "Alignment at the end",
+        "Top singular values at the end",
+        "Relative updates half-way",
+        "Activations at init",
+        "Activations at the end",
+        "Change of activations from init to the end",
+    ]
+    expected = {"Exponents with their intervals", *of_widths, *of_axes, *measured}
+    assert set(page.pictures) == expected
+    assert page.unnamed == 0
+    assert page.tags["figure"] == page.tags["svg"] == page.tags["figcaption"] == len(expected)
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_nothing_is_loaded_and_nothing_runs(page_of: PageOf) -> None:
+    page = page_of()
+    assert page.links
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert page.tags["script"] == 1, "the data"
+    assert not {"link", "img", "iframe", "object"} & page.tags.keys()
+
+
+def test_the_numbers_are_those_of_the_fit(page_of: PageOf, run: Run) -> None:
+    page = page_of()
+    fit = json.loads(run("fit-exponents", page.folder, "--json").stdout)
+    assert page.data["exponents"] == fit
+    exponent = fit["axes"]["lr"]["exponent"]
+    low, high = exponent["low"], exponent["high"]
+    first = page.text.split("Learning rate (lr)")[0]
+    assert f"{exponent['value']:+.3f}{exponent['level']:.0%} interval {low:+.3f} to" in first
+    _, *rows = page.tables[OPTIMA]
+    for width, row in zip(WIDTHS, rows, strict=True):
+        optimum = fit["axes"]["lr"]["optimum"][str(width)]
+        assert row[:2] == [str(width), f"2^{round(math.log2(optimum['value']), 2):g}"]
+        assert row[3] == f"{optimum['loss']:.4g}"
+    assert high - low < 0.2
+    assert page.data["verdicts"] == {"lr": "pass"}
+
+
+def test_every_trial_is_there_twice(page_of: PageOf) -> None:
+    page = page_of(loss=diverges)
+    _, *rows = page.tables["56 trials"]
+    assert len(rows) == len(page.data["trials"]) == len(WIDTHS) * len(RATES) * 2
+    statuses = [row[5] for row in rows]
+    assert statuses.count("diverged") == len(WIDTHS) * 2 * 2
+    assert {row[8] for row in rows if row[5] == "diverged"} == {"7"}
+
+
+@pytest.mark.parametrize(
+    ("drift", "verdict", "headline"),
+    [
+        (0.0, "pass", "The learning rate transfers across width"),
+        (-1.0, "fail", "The learning rate does not transfer across width"),
+        (-0.1, "inconclusive", "Not decided whether the learning rate transfers across width"),
+    ],
+)
+def test_the_answer_comes_first(page_of: PageOf, drift: float, verdict: str, headline: str) -> None:
+    page = page_of(
+        loss=partial(bowl, drift=drift), rates=tuple(2.0**x for x in range(-11, 0)), measured=False
+    )
+    assert page.data["verdicts"] == {"lr": verdict}
+    assert re.search(rf"mutransfer report: run{headline}. {verdict}exponent of lr", page.text)
+    assert page.html.index("<h1>") < page.html.index("<svg")
+
+
+def test_diverged_trials_are_marked_and_counted(page_of: PageOf) -> None:
+    page = page_of(loss=diverges)
+    words = page.pictures["Training curves at width 16"]
+    assert words.startswith("14 trials, 4 diverged (lr 2^-3, 2^-4).")
+    assert "x at the top: diverged" in page.text
+
+
+def test_a_ridge_is_drawn_and_said(page_of: PageOf) -> None:
+    page = page_of(loss=product_only, decays=DECAYS, measured=False)
+    assert "the ridge, 45." in page.text or "the ridge, 44." in page.text
+    assert page.data["exponents"]["axes"]["lr"]["status"] == "ridge"
+
+
+def test_slopes_of_activations(page_of: PageOf) -> None:
+    (table,) = (rows for label, rows in page_of().tables.items() if label.startswith("d log(RMS)"))
+    assert table[1:] == [["blocks.0", "+0.50 (+0.50 to +0.50)", "+0.25 (+0.25 to +0.25)"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"measured": False}, ["no curves.jsonl lies beside", "no diagnostics.jsonl lies beside"]),
+        ({}, ["not both of learning rate and weight decay are axes"]),
+        ({"widths": [32]}, ["were run at all widths, two at least", "Too little evidence"]),
+        ({"widths": [32, 64]}, ["Too little evidence"]),
+        ({"rates": [2**-6]}, ["Too little evidence", "No width has a usable optimum of lr"]),
+        ({"rates": [2**-2, 2**-1, 1.0, 2.0]}, ["add lower values of lr"]),
+        ({"loss": lambda *_: None}, ["No bowls of lr: every trial diverged", "Too little"]),
+    ],
+)
+def test_what_a_sweep_lacks_is_left_out_with_a_sentence(
+    page_of: PageOf, options: dict[str, Any], missing: list[str]
+) -> None:
+    page = page_of(**options)
+    assert page.unnamed == 0
+    for sentence in missing:
+        assert sentence in page.text
+
+
+def test_text_of_files_is_only_text(page_of: PageOf) -> None:
+    page = page_of(name="<b>&amp;", widths=[16, 32], module=HOSTILE, device=HOSTILE)
+    assert page.tags["script"] == 1
+    assert not {"img", "b"} & page.tags.keys()
+    assert page.html.count(escape(HOSTILE)) >= 5, "tables, legends and text alternatives"
+    assert page.tables["Where the numbers come from"][-1][1] == HOSTILE
+    assert "report: <b>&amp;" in page.text
+    assert page.data["name"] == "<b>&amp;"
+
+
+def test_a_page_is_the_same_every_time(page_of: PageOf, run: Run) -> None:
+    page = page_of(widths=[32])
+    assert run("report", page.folder).stdout == page.html
