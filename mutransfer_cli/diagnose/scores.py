@@ -25,7 +25,7 @@ class SeesScores(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.scores: list[Tensor] = []
 
     def __torch_function__(
