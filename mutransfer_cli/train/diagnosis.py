@@ -24,9 +24,13 @@ from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
 PROBE_TOKENS = 64  # about; of whole sequences
 
 
-def probe_batch(text: DeviceText, train: TrainSpec) -> Tensor:
-    """The batch whose activations are measured, [B, S + 1]: the same for all trials and widths."""
-    offsets = eval_offsets(text.corpus, train).flatten()[: max(1, PROBE_TOKENS // train.context)]
+def probe_batch(text: DeviceText, train: TrainSpec, tokens: int = PROBE_TOKENS) -> Tensor:
+    """The batch whose activations are measured, [B, S + 1]: the same for all trials and widths.
+
+    Args:
+        tokens: about so many.
+    """
+    offsets = eval_offsets(text.corpus, train).flatten()[: max(1, tokens // train.context)]
     return gather(text.eval, offsets.to(text.eval.device), train.context)
 
 

@@ -1,0 +1,216 @@
+"""Gate `coordinates`: does a few steps' training move every layer alike at all widths?
+
+What has to be flat in width follows from stable features that move (Everett et al. 2024, arXiv
+2407.05872): outputs of the embedding and of hidden layers are of size 1 and so are their changes,
+those of the logits, and both ways of a hidden matrix to change its output (Haas et al. 2025, arXiv
+2505.22491). Logits at init go as the rule says; attention scores so that trained ones, whose
+queries line up with keys, do not grow with the size of heads. What the first readout makes of
+changed features is told and not judged: it goes as n^(omega - 1/2) under standard and as
+n^(omega - 1) under mup with an omega from 1/2 to 1, and so do trained logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mutransfer_cli.check.measure import gate, measure, unmeasured
+from mutransfer_cli.files.check import Gate, Measure
+from mutransfer_cli.fit.equivalence import runs_to_decide
+from mutransfer_cli.fit.result import LEVEL
+from mutransfer_cli.fit.slopes import width_slopes
+
+# finite width alone tilts correct models of widths 64 to 512 by up to 0.2, faults do from 0.34 on
+TOLERANCE, OF_LOGITS = 0.25, 0.3
+FEWEST_WIDTHS, FEWEST_SEEDS = 4, 3
+JUDGED = {
+    "init": ("embedding", "hidden", "readout", "scores"),
+    "activation": ("embedding", "hidden"),
+    "change": ("embedding", "hidden", "readout"),
+    "effective": ("embedding", "hidden", "readout"),
+    "propagated": ("hidden",),
+}
+SAID = {
+    "init": "activation at init of",
+    "activation": "activation of",
+    "change": "change of",
+    "effective": "effective update of",
+    "propagated": "propagated update of",
+}
+HARNESS = "negative control"
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Of one quantity of one place, which several blocks may have.
+
+    Attributes:
+        place: name, with `*` for the number of a block.
+        expected: slope.
+        by_seed: the mean over blocks, one value a seed; empty where there is no slope.
+        why_not: a clause, where there is none.
+        dead: whether everything is exactly 0.
+    """
+
+    quantity: str
+    place: str
+    kind: str
+    expected: float
+    by_seed: tuple[float, ...] = ()
+    why_not: str = ""
+    dead: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{SAID[self.quantity]} {self.place}, slope in width"
+
+    @property
+    def tolerance(self) -> float:
+        return OF_LOGITS if self.kind == "readout" else TOLERANCE
+
+    @property
+    def judged(self) -> bool:
+        return self.kind in JUDGED[self.quantity]
+
+    @property
+    def measure(self) -> Measure:
+        if not self.by_seed:
+            return unmeasured(self.name, self.why_not, self.expected, self.tolerance, "")
+        mean, half = self.mean, self.half_width
+        times = runs_to_decide(half, abs(abs(mean - self.expected) - self.tolerance))
+        deciding = "it is too near the edge of the tolerance for more seeds to decide it"
+        if times is not None and times <= 100:
+            deciding = f"{times} times the seeds would decide it, were the value exact"
+        interval = (mean - half, mean + half)
+        return measure(self.name, mean, interval, self.expected, self.tolerance, deciding=deciding)
+
+    @property
+    def fails(self) -> bool:
+        return self.measure.verdict == "fail"
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.by_seed))
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval over seeds, for exactly these widths."""
+        quantile = stats.t.ppf((1 + LEVEL) / 2, len(self.by_seed) - 1)
+        return float(quantile * stats.sem(self.by_seed))
+
+    @property
+    def sentence(self) -> str:
+        return self.why_not or f"{self.mean:+.3g} +- {self.half_width:.2g}"
+
+
+def coordinates_gate(
+    values: pd.DataFrame,
+    control: pd.DataFrame,
+    setting: Mapping[str, str] | None = None,
+    flat_embedding: bool = True,
+) -> Gate:
+    """
+    Args:
+        values: columns quantity (`init`, `activation`, `change`, `effective`, `propagated`), name,
+            kind (`embedding`, `hidden`, `readout`, `scores`), expected (slope), width, seed,
+            value: an RMS at init or after a few steps, inf where it was not finite, NaN where there
+            is none.
+        control: the same of the model under standard parameterization with one global rate.
+        setting: what the verdict rests on beside widths and seeds, such as lr and steps.
+        flat_embedding: whether the control's embedding has to be flat; not so for sgd, whose
+            updates shrink with their gradients.
+    """
+    if few := too_few(values):
+        return gate("coordinates", [unmeasured("slopes in width", few, 0.0, TOLERANCE, "")])
+    found = list(slopes_of(values))
+    measures = [one.measure for one in found if one.judged and not one.dead]
+    findings = [
+        f"{one.place}: its {one.quantity} is exactly 0 at every width; nothing trains it"
+        for one in found
+        if one.dead and one.quantity in ("change", "effective")
+    ]
+    broken, controls = of_control(control, flat_embedding)
+    told = {one.name: one.sentence for one in found if not one.judged and not one.dead}
+    # a matrix that starts at 0, or whose input is the data
+    zeros = {
+        one.name: "left out: it is exactly 0 at every width"
+        for one in found
+        if one.dead and one.quantity in ("init", "activation", "propagated")
+    }
+    evidence = {
+        "widths": ", ".join(map(str, sorted(values["width"].unique()))),
+        "seeds": ", ".join(map(str, sorted(values["seed"].unique()))),
+        **(setting or {}),
+        **controls,
+        **told,
+        **zeros,
+    }
+    return gate("coordinates", [*measures, *broken], findings, evidence)
+
+
+def too_few(values: pd.DataFrame) -> str:
+    widths, seeds = values["width"].nunique(), values["seed"].nunique()
+    if widths >= FEWEST_WIDTHS and seeds >= FEWEST_SEEDS:
+        return ""
+    return (
+        f"it takes {FEWEST_WIDTHS} widths and {FEWEST_SEEDS} seeds, there are {widths} and {seeds}"
+    )
+
+
+def slopes_of(values: pd.DataFrame) -> Iterator[Slopes]:
+    """Of every quantity and place, in the order of the rows; then of blocks that fail alone."""
+    places = values["name"].map(in_any_block)
+    alone = []
+    for (quantity, place), rows in values.groupby(["quantity", places], sort=False):
+        yield slopes_at(str(quantity), str(place), rows)
+        if rows["name"].nunique() > 1:
+            for name, own in rows.groupby("name", sort=False):
+                alone.append(slopes_at(str(quantity), str(name), own))
+    yield from (one for one in alone if one.by_seed and one.judged and one.fails)
+
+
+def slopes_at(quantity: str, place: str, rows: pd.DataFrame) -> Slopes:
+    value, kind, expected = rows["value"], str(rows["kind"].iloc[0]), rows["expected"].iloc[0]
+    found = Slopes(quantity, place, kind, float(expected))
+    if (value == 0).all():
+        return replace(found, why_not="it is exactly 0 at every width", dead=True)
+    if np.isinf(value).any():
+        width = int(rows.loc[np.isinf(value), "width"].min())
+        return replace(found, why_not=f"it is not finite at width {width}; take a smaller lr")
+    if value.isna().any() or rows["name"].value_counts().nunique() > 1:
+        return replace(found, why_not="the tokens that reach it change in training")
+    if (value == 0).any():
+        width = int(rows.loc[value == 0, "width"].min())
+        return replace(found, why_not=f"it is exactly 0 at width {width} and not at all others")
+    return replace(found, by_seed=tuple(width_slopes(rows).groupby("seed").mean()))
+
+
+def in_any_block(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def of_control(control: pd.DataFrame, flat_embedding: bool) -> tuple[list[Measure], dict[str, str]]:
+    """That a wrong rule is seen, and that what no rule moves stays: without it nothing is passed.
+
+    Returns:
+        An open measure where the harness is broken, and what to tell of controls.
+    """
+    found = list(slopes_of(control))
+    hidden = [one for one in found if one.quantity == "effective" and one.kind == "hidden"]
+    caught = [one for one in hidden if one.by_seed and one.fails]
+    embedding = [one for one in found if one.quantity == "change" and one.kind == "embedding"]
+    tilted = [one for one in embedding if flat_embedding and one.measure.verdict != "pass"]
+    told = {f"control: {one.name}": one.sentence for one in (*hidden, *embedding)}
+    why = []
+    if not caught:
+        why.append("standard parameterization with one global rate does not fail, as it has to")
+    if tilted:
+        why.append(f"there the {tilted[0].name} is {tilted[0].sentence}, and has to be flat")
+    if not why:
+        return [], told
+    said = f"the harness itself is broken: {'; '.join(why)}"
+    return [unmeasured(HARNESS, said, 0.0, TOLERANCE, "")], told

@@ -1,0 +1,132 @@
+"""The coordinate check's measurements: a few steps of a few seeds at every width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.spec import SweepGrid, SweepSpec
+from mutransfer_cli.proxies.build import BuiltIn
+from mutransfer_cli.proxies.init import Note, silent
+from mutransfer_cli.rules.plan import AxisName, parameter_exponents
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.coordinates import Coordinates
+from mutransfer_cli.train.diagnosis import probe_batch
+from mutransfer_cli.train.ensemble import Ensemble, Plan
+from mutransfer_cli.train.execution import EAGER, allowed
+
+COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
+STEPS = 10
+PROBE_TOKENS = 512  # about; of whole sequences
+CPU = torch.device("cpu")
+
+
+def measure_coordinates(
+    spec: SweepSpec,
+    folder: Path,
+    widths: Sequence[int],
+    seeds: Sequence[int],
+    steps: int,
+    axes: Mapping[AxisName, float],
+    device: torch.device = CPU,
+    note: Note = silent,
+) -> pd.DataFrame:
+    """Of the spec's model under its rule, trained at one base value of each axis.
+
+    All widths read the same data, and the rate stays at its peak in every step.
+
+    Args:
+        folder: of the spec, from which its paths go.
+        axes: base values; lr at least.
+
+    Returns:
+        One row a quantity, name, width and seed, with columns COLUMNS. kind: embedding, hidden,
+        readout or scores. expected: the slope of value in width that is right. value: an RMS as
+        `Coordinates.sizes` gives it.
+
+    Raises:
+        InputError: a width that the model cannot have, and all that a sweep refuses.
+    """
+    sweep = coordinate_sweep(spec, folder, widths, seeds, steps, axes, note)
+    text = DeviceText.on(device, sweep.corpus)
+    found = []
+    for width in sweep.trials:
+        plan = sweep.trial_plan(sweep.trials[width][0])
+        found.append(coordinates_at(sweep, text, width, seeds, plan))
+    return pd.concat(found, ignore_index=True)
+
+
+def control_spec(spec: SweepSpec) -> SweepSpec:
+    """The same with every matrix at one rate and no multiplier: hidden layers move with width.
+
+    The attention scale stays what it was.
+    """
+    rule = {"name": "standard", "lr_rule": "global", "alignment": "full"}
+    model = spec.model
+    if spec.attention_scale is not None:
+        model = model.model_copy(update={"attention_scale": spec.attention_scale})
+    parameterization = spec.parameterization.model_copy(update=rule)
+    return spec.model_copy(update={"model": model, "parameterization": parameterization})
+
+
+def coordinate_sweep(
+    spec: SweepSpec,
+    folder: Path,
+    widths: Sequence[int],
+    seeds: Sequence[int],
+    steps: int,
+    axes: Mapping[AxisName, float],
+    note: Note = silent,
+) -> Sweep:
+    for width in widths:
+        try:
+            spec.refuse_width("widths", width)
+        except ValueError as error:
+            raise InputError(f"coordinates: {error}") from error
+    few = {"steps": steps, "warmup": 0, "schedule": "constant", "decay_fraction": None}
+    grid = SweepGrid(
+        widths=tuple(widths), axes={axis: (x,) for axis, x in axes.items()}, seeds=tuple(seeds)
+    )
+    train = spec.train.model_copy(update=few)
+    return Sweep.prepare(spec.model_copy(update={"train": train, "sweep": grid}), folder, note)
+
+
+def coordinates_at(
+    sweep: Sweep, text: DeviceText, width: int, seeds: Sequence[int], plan: Plan
+) -> pd.DataFrame:
+    """At one width, the seeds side by side; columns COLUMNS."""
+    train, protocol = sweep.protocol.train, sweep.protocol
+    model, device = sweep.model(width), text.train.device
+    execution = EAGER
+    if not isinstance(protocol.model, BuiltIn):
+        tokens = torch.zeros(1, train.context, dtype=torch.int64)
+        execution, _ = allowed(model, tokens, EAGER)
+    ensemble = Ensemble(model, train, protocol.optimizer, device, execution)
+    trained = Coordinates(ensemble, plan, seeds, probe_batch(text, train, PROBE_TOKENS))
+    each = [train_offsets(sweep.corpus, train, seed) for seed in seeds]
+    for offsets in torch.stack(each, dim=1).to(device):
+        trained.step(gather(text.train, offsets, train.context))
+    at_init = logits_at_init(sweep)
+    rows = []
+    for seed, sizes in zip(seeds, trained.sizes(), strict=True):
+        for (quantity, name), value in sizes.items():
+            kind = trained.kinds.get(name, "scores")
+            expected = at_init if (quantity, kind) == ("init", "readout") else 0.0
+            rows.append((quantity, name, kind, expected, width, seed, value))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def logits_at_init(sweep: Sweep) -> float:
+    """Exponent of their size: a sum of independent terms, n^(1/2) times weight and multiplier."""
+    for parameter in sweep.base_plan:
+        if parameter.role == "readout":
+            # what the model's own code multiplies by, the rule takes from its multiplier
+            x = parameter_exponents(sweep.protocol.rule, replace(parameter, own_multiplier=0.0))
+            return 0.5 + float(x.init_std + x.multiplier)
+    return 0.0
