@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mutransfer_cli.emit.roles import Basis, Ruled, role_recipe
+from mutransfer_cli.emit.roles import Basis, Ruled, role_recipe, shared_patterns
 from mutransfer_cli.emit.target import Target
 from mutransfer_cli.files.declared import DeclaredProtocol
 from mutransfer_cli.files.exponents import Exponents
@@ -58,7 +58,7 @@ def rule_part(
         x = parameter_exponents(rule, base)
         ruled = Ruled(base, parameter, x, width_mult if growth is None else growth)
         by_role.setdefault(parameter.role, []).append(ruled)
-    basis = Basis(protocol.optimizer, rule, fitted, width_mult)
+    basis, shared = Basis(protocol.optimizer, rule, fitted, width_mult), shared_patterns(by_role)
     return {
         "scope": "per_role",
         "base_width": section.base_width,
@@ -68,7 +68,7 @@ def rule_part(
         "lr_mult": _lr_mult(protocol.optimizer, fitted),
         "attention_scale": _attention_scale(protocol, target),
         "roles": {
-            role: role_recipe(basis, parameters, bool(own_names))
+            role: role_recipe(basis, parameters, bool(own_names), shared)
             for role, parameters in by_role.items()
         },
         "holds_for": holds_for(protocol),

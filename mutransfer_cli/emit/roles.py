@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,6 +29,7 @@ from mutransfer_cli.rules.plan import (
     PlannedParameter,
     scaled,
 )
+from mutransfer_cli.rules.roles import Role
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import decay_source, to_independent
 
@@ -78,11 +79,14 @@ class Basis:
         return f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
 
 
-def role_recipe(basis: Basis, parameters: Sequence[Ruled], has_model: bool) -> RoleRecipe:
+def role_recipe(
+    basis: Basis, parameters: Sequence[Ruled], has_model: bool, shared: Collection[str] = ()
+) -> RoleRecipe:
     """
     Args:
         parameters: of the role, or one that stands for all where no model is known. The role gets
             the values that most of them have.
+        shared: patterns that parameters of another role match as well.
     """
     counts = Counter(parameter.key for parameter in parameters)
     usual = max(parameters, key=lambda parameter: counts[parameter.key])
@@ -101,7 +105,7 @@ def role_recipe(basis: Basis, parameters: Sequence[Ruled], has_model: bool) -> R
         else Betas(value=betas, status="assumed", source="the proxies'"),
         multiplier=values.multiplier,
         init_std_mult=values.init_std_mult,
-        parameters=_patterns(basis, parameters, usual) if has_model else (),
+        parameters=_patterns(basis, parameters, usual, shared) if has_model else (),
     )
 
 
@@ -136,15 +140,16 @@ def _init_source(basis: Basis, ruled: Ruled) -> str:
 
 
 def _patterns(
-    basis: Basis, parameters: Sequence[Ruled], usual: Ruled
+    basis: Basis, parameters: Sequence[Ruled], usual: Ruled, shared: Collection[str]
 ) -> tuple[ParameterPattern, ...]:
-    """One for the same parameter of all blocks, or, where their values differ, one for each."""
+    """One for the same parameter of all blocks, or, where values or roles differ, one for each."""
     alike: dict[str, list[Ruled]] = {}
     for parameter in parameters:
         alike.setdefault(name_pattern(parameter.planned.name), []).append(parameter)
     patterns = {}
     for pattern, found in alike.items():
-        if len({(r.planned.init_std, r.planned.init_mean, *r.key) for r in found}) == 1:
+        values = {(r.planned.init_std, r.planned.init_mean, *r.key) for r in found}
+        if len(values) == 1 and pattern not in shared:
             patterns[pattern] = found[0]
         else:
             patterns |= {f"^{re.escape(r.planned.name)}$": r for r in found}
@@ -219,6 +224,16 @@ def _weight_decay(basis: Basis, ruled: Ruled) -> WeightDecay:
         convention=rule.decay_convention,
         **interval,
     )
+
+
+def shared_patterns(by_role: Mapping[Role, Sequence[Ruled]]) -> frozenset[str]:
+    """Those of several roles: of a Sequential, 0.weight and 2.weight may be anything."""
+    found = Counter(
+        pattern
+        for parameters in by_role.values()
+        for pattern in {name_pattern(parameter.planned.name) for parameter in parameters}
+    )
+    return frozenset(pattern for pattern, roles in found.items() if roles > 1)
 
 
 def name_pattern(name: str) -> str:

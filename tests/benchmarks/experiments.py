@@ -135,6 +135,7 @@ def mutransfer(*args: object) -> None:
 
 def train(spec: str, machine: str) -> None:
     """Runs the cpu variant and keeps its records, with what a claim wants of its diagnostics."""
+    with_spectrum = any(row.claim.spectrum is not None for row in rows() if row.spec == spec)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         mutransfer("sweep-proxy", spec, "--variant", VARIANT, "-o", folder)
@@ -142,7 +143,7 @@ def train(spec: str, machine: str) -> None:
         target = MEASURED / f"{spec}.jsonl"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(folder) / "trials.jsonl", target)
-        if any(row.claim.spectrum is not None for row in rows() if row.spec == spec):
+        if with_spectrum:
             keep_spectrum(Path(folder), target.with_suffix(".spectrum.jsonl"))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept: dict[str, Any] = {name: run.model_dump() for name, run in runs().items()}

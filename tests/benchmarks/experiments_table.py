@@ -29,6 +29,7 @@ value {spectrum}; for a lower loss: below 0; for the same loss: within {loss} na
 lies outside, else `not resolved`: at this scale the interval is too wide to say. What is reported
 was read in the paper's `text` or `figure`, is `derived` from its theory, or `second-hand`, told by
 others, and then no statement of the paper; `ours` is what we expect where none is known.
+Times on one of two cores were taken beside other work and are upper bounds.
 `make experiments` trains what is not measured yet and writes this file.
 """
 

@@ -111,6 +111,19 @@ def test_patterns_are_anchored_and_take_any_block() -> None:
     assert not re.match(pattern, "blocks.11.up.weight_scale")
 
 
+def test_names_that_are_numbers_keep_them_where_roles_differ(
+    tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    tiny["model"] = {"factory": "tests.proxies.own_models:sequential"}
+    recipe = recipe_of(exponents(prepare(tiny)), 64)
+    patterns = {role: [p.pattern for p in recipe.roles[role].parameters] for role in recipe.roles}
+    assert patterns == {
+        "embedding": [r"^0\.weight$"],
+        "hidden": [r"^1\.weight$", r"^2\.weight$"],
+        "readout": [r"^3\.weight$"],
+    }
+
+
 def test_the_interval_widens_with_distance(sweep: Sweep) -> None:
     axis = exponents(sweep).axes["lr"]
     widths = []

@@ -268,3 +268,10 @@ def needs_values(width: int, vocab: int) -> nn.Module:
 def shared_layers(width: int, vocab: int) -> nn.Module:
     layer = nn.Linear(width, width)
     return nn.Sequential(nn.Embedding(vocab, width), layer, layer, nn.Linear(width, vocab))
+
+
+def sequential(width: int, vocab: int) -> nn.Module:
+    """Names that are numbers: 0.weight is the embedding, 3.weight the readout."""
+    hidden = [nn.Linear(width, width, bias=False) for _ in range(2)]
+    readout = nn.Linear(width, vocab, bias=False)
+    return nn.Sequential(nn.Embedding(vocab, width), *hidden, readout)
