@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
 from mutransfer_cli.files.check import Gate, Measure
 from mutransfer_cli.fit.equivalence import runs_to_decide
-from mutransfer_cli.fit.result import LEVEL
-from mutransfer_cli.fit.slopes import width_slopes
+from mutransfer_cli.fit.slopes import t_interval, width_slopes
 
 # finite width alone tilts correct models of widths 64 to 512 by up to 0.2, faults do from 0.34 on
 TOLERANCE, OF_LOGITS = 0.25, 0.3
@@ -76,11 +75,11 @@ class Slopes:
     def judged(self) -> bool:
         return self.kind in JUDGED[self.quantity]
 
-    @property
+    @cached_property
     def measure(self) -> Measure:
         if not self.by_seed:
             return unmeasured(self.name, self.why_not, self.expected, self.tolerance, "")
-        mean, half = self.mean, self.half_width
+        mean, half = t_interval(self.by_seed)
         times = runs_to_decide(half, abs(abs(mean - self.expected) - self.tolerance))
         deciding = "it is too near the edge of the tolerance for more seeds to decide it"
         if times is not None and times <= 100:
@@ -93,18 +92,11 @@ class Slopes:
         return self.measure.verdict == "fail"
 
     @property
-    def mean(self) -> float:
-        return float(np.mean(self.by_seed))
-
-    @property
-    def half_width(self) -> float:
-        """Of the interval over seeds, for exactly these widths."""
-        quantile = stats.t.ppf((1 + LEVEL) / 2, len(self.by_seed) - 1)
-        return float(quantile * stats.sem(self.by_seed))
-
-    @property
     def sentence(self) -> str:
-        return self.why_not or f"{self.mean:+.3g} +- {self.half_width:.2g}"
+        if self.why_not:
+            return self.why_not
+        mean, half = t_interval(self.by_seed)
+        return f"{mean:+.3g} +- {half:.2g}"
 
 
 def coordinates_gate(

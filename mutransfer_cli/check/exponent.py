@@ -6,9 +6,9 @@ from mutransfer_cli.check.measure import gate, measure, unmeasured
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.check import Gate, Measure
 from mutransfer_cli.files.exponents import Axis, Group
-from mutransfer_cli.fit.equivalence import runs_to_decide, widths_to_decide
+from mutransfer_cli.fit.equivalence import OF_EXPONENTS, runs_to_decide, widths_to_decide
 
-TOLERANCE = 0.1
+TOLERANCE = OF_EXPONENTS
 NO_SCATTER = 0.01  # octaves
 MOST_RUNS = 100  # times those there are
 

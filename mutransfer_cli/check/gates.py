@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,23 +10,24 @@ import pandas as pd
 from mutransfer_cli.check.exponent import TOLERANCE as EXPONENT
 from mutransfer_cli.check.exponent import exponent_gate
 from mutransfer_cli.check.spectrum import TOLERANCE as SPECTRUM
-from mutransfer_cli.check.spectrum import spectrum_gate
+from mutransfer_cli.check.spectrum import hidden_at_end, spectrum_gate
 from mutransfer_cli.check.transfer import (
     SHARE,
     Prediction,
     held_out_bowl,
     held_out_width,
     predicted,
+    refuse_inside,
     transfer_gate,
     unpredicted,
 )
 from mutransfer_cli.emit.exponents import exponents_of_records
-from mutransfer_cli.emit.recipe import chosen_group
+from mutransfer_cli.emit.recipe import chosen_group, fitted_at
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.check import Gate, GateName
 from mutransfer_cli.files.diagnostics import DiagnosticsRecord
-from mutransfer_cli.files.exponents import Axis, Exponents
-from mutransfer_cli.files.frames import measurement_frame, trial_frame
+from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.frames import trial_frame
 from mutransfer_cli.files.recipe import Recipe
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.rules.plan import AXES
@@ -98,11 +98,11 @@ def _transfer_of(records: Records, asked: Asked) -> Gate:
     trials, protocol = trial_frame(records.trials), records.header.protocol
     width = held_out_width(trials["width"].tolist(), asked.held_out)
     others = _others(trials)
-    forecast = predicted(trials, others, width, "eval_loss", protocol.hash)
+    forecast = predicted(trials, others, width, protocol.hash)
     share = asked.tolerance("transfer", SHARE)
     if not isinstance(forecast, Prediction):
         return unpredicted(forecast.sentence, width, protocol.loss_unit)
-    bowl = held_out_bowl(trials, others, width, "eval_loss")
+    bowl = held_out_bowl(trials, others, width)
     return transfer_gate(forecast, bowl, protocol.loss_unit, share)
 
 
@@ -112,13 +112,8 @@ def _others(trials: pd.DataFrame) -> list[str]:
 
 def _spectrum_of(records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked) -> Gate:
     """At the end, of the trials whose base values are nearest to the best of the widest width."""
-    kept = trials_alike(records.trials)
-    last = {one.trial: one for one in measurements}
-    ends = [last[trial.trial] for trial in kept if trial.trial in last]
-    top = measurement_frame(ends, kept, "top_singular_value")
-    hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
-    tolerance = asked.tolerance("spectrum", SPECTRUM)
-    return spectrum_gate(top[top["name"].isin(hidden)], tolerance)
+    top = hidden_at_end(records, trials_alike(records.trials), measurements)
+    return spectrum_gate(top, asked.tolerance("spectrum", SPECTRUM))
 
 
 def trials_alike(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -154,7 +149,7 @@ def gates_of_exponents(
             gates.append(unpredicted(axis.sentence, width, document.loss_unit))
         else:
             usable = tuple(w for w, optimum in axis.optimum.items() if optimum.status == "ok")
-            value = _on_the_line(axis, width)
+            value = fitted_at("lr", axis, width).value
             forecast = Prediction("lr", width, value, usable, document.protocol_hash)
             gates.append(_held_out(forecast, held_out, asked))
     return gates
@@ -188,13 +183,6 @@ def gates_of_recipe(
     return gates
 
 
-def _on_the_line(axis: Axis, width: int) -> float:
-    assert axis.line is not None
-    assert axis.exponent is not None
-    octaves = axis.exponent.value * math.log2(width / axis.line.width)
-    return axis.line.value * math.exp2(octaves)
-
-
 def _width_of(records: Records, asked: Asked) -> int:
     """The width of held-out records."""
     there = {trial.width for trial in records.trials}
@@ -213,12 +201,7 @@ def _held_out(forecast: Prediction, records: Records, asked: Asked) -> Gate:
             f"--records: are of protocol {protocol.hash}, and what is checked of "
             f"{forecast.protocol_hash or 'none that is known'}; give records of the same protocol"
         )
-    if forecast.widths and forecast.width <= max(forecast.widths):
-        raise InputError(
-            f"--held-out {forecast.width}: lies inside the fitted widths, up to "
-            f"{max(forecast.widths)}; only a larger width than all that are fitted says whether "
-            "the value transfers"
-        )
+    refuse_inside(forecast.width, forecast.widths)
     trials = trial_frame([t for t in records.trials if t.width == forecast.width])
-    bowl = held_out_bowl(trials, _others(trials), forecast.width, "eval_loss")
+    bowl = held_out_bowl(trials, _others(trials), forecast.width)
     return transfer_gate(forecast, bowl, protocol.loss_unit, asked.tolerance("transfer", SHARE))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import pandas as pd
-from scipy import stats
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
 from mutransfer_cli.files.check import Gate
-from mutransfer_cli.fit.result import LEVEL
-from mutransfer_cli.fit.slopes import width_slopes
+from mutransfer_cli.files.diagnostics import DiagnosticsRecord
+from mutransfer_cli.files.frames import measurement_frame
+from mutransfer_cli.files.records import Records, TrialRecord
+from mutransfer_cli.fit.slopes import t_interval, width_slopes
 
 TOLERANCE = 0.1  # rules of weight decay lie 1/4 apart
 QUANTITY = "exponent of the top singular values of hidden matrices"
@@ -30,8 +33,7 @@ def spectrum_gate(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Gate:
     if len(slopes) < 2:
         why = "it takes two matrices or seeds for an interval"
         return gate("spectrum", [unmeasured(QUANTITY, why, 0.0, tolerance, "")])
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(slopes) - 1) * stats.sem(slopes))
-    mean = float(slopes.mean())
+    mean, half = t_interval(slopes)
     found = measure(
         QUANTITY,
         mean,
@@ -41,3 +43,18 @@ def spectrum_gate(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Gate:
         deciding="more seeds narrow it",
     )
     return gate("spectrum", [found], evidence={"widths": ", ".join(map(str, widths))})
+
+
+def hidden_at_end(
+    records: Records, trials: Sequence[TrialRecord], measurements: Iterable[DiagnosticsRecord]
+) -> pd.DataFrame:
+    """Top singular values of hidden matrices after the last step that was measured.
+
+    Args:
+        measurements: of each trial in the order of its steps; those of other trials do not matter.
+    """
+    last = {one.trial: one for one in measurements}
+    ends = [last[trial.trial] for trial in trials if trial.trial in last]
+    top = measurement_frame(ends, trials, "top_singular_value")
+    hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
+    return top[top["name"].isin(hidden)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -18,6 +18,7 @@ from mutransfer_cli.fit.excess import Excess, excess_of
 from mutransfer_cli.fit.exponent import fit_exponents
 from mutransfer_cli.fit.result import Bowl, Fit
 
+LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss: more than this is lost
 MOST_RUNS = 100  # times those there are
 QUANTITY = "excess loss of the forecast"
@@ -57,21 +58,30 @@ def held_out_width(widths: Sequence[int], asked: int | None) -> int:
     if width not in there:
         raise InputError(f"--held-out {width}: the records have widths {there}; give the largest")
     if width != there[-1]:
-        raise InputError(
-            f"--held-out {width}: lies inside the fitted widths, up to {there[-1]}; only a larger "
-            "width than all that are fitted says whether the value transfers"
-        )
+        refuse_inside(width, there)
     if len(there) == 1:
         raise InputError(f"width {width} is the only one; smaller ones are needed to forecast it")
     return width
 
 
+def refuse_inside(width: int, fitted: Collection[int]) -> None:
+    """
+    Raises:
+        InputError: the width is not above all that are fitted.
+    """
+    if width <= max(fitted, default=0):
+        raise InputError(
+            f"--held-out {width}: lies inside the fitted widths, up to {max(fitted)}; only a "
+            "larger width than all that are fitted says whether the value transfers"
+        )
+
+
 def predicted(
-    trials: pd.DataFrame, others: Sequence[str], width: int, loss: str, protocol_hash: str | None
+    trials: pd.DataFrame, others: Sequence[str], width: int, protocol_hash: str | None
 ) -> Prediction | Fit:
     """From the smaller widths alone; their fit where it is not usable."""
     smaller = trials[trials["width"] < width]
-    fit = fit_exponents(smaller, "lr", others, loss)
+    fit = fit_exponents(smaller, "lr", others, LOSS)
     if fit.law is None:
         return fit
     value = 2 ** fit.law.at(math.log2(width))
@@ -79,9 +89,9 @@ def predicted(
     return Prediction("lr", width, value, usable, protocol_hash)
 
 
-def held_out_bowl(trials: pd.DataFrame, others: Sequence[str], width: int, loss: str) -> Bowl:
+def held_out_bowl(trials: pd.DataFrame, others: Sequence[str], width: int) -> Bowl:
     """The bowl at the width; that of smaller ones tells its tilt better than it alone."""
-    return fit_exponents(trials, "lr", others, loss).bowls[width]
+    return fit_exponents(trials, "lr", others, LOSS).bowls[width]
 
 
 def transfer_gate(prediction: Prediction, bowl: Bowl, unit: str, share: float = SHARE) -> Gate:

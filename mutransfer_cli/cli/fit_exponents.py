@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,12 +18,6 @@ from mutransfer_cli.cli.fit_sources import (
 )
 from mutransfer_cli.cli.options import AsJson, OutputFile
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.plan import AXES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mutransfer_cli.files.exponents import Exponents
 
 MOST_OCTAVES = 50
 
@@ -98,6 +92,7 @@ def fit_exponents(
     options = FitOptions(scatter_below, resamples)
 
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
+    from mutransfer_cli.emit.breakers import warnings_of
     from mutransfer_cli.files.dump import dump
     from mutransfer_cli.files.sources import holds_records
     from mutransfer_cli.files.yaml_io import write_result
@@ -118,24 +113,12 @@ def fit_exponents(
         print_groups(document, by)
     else:
         print_fit(document, trials)
-    _warn_of_breakers(document, trials)
+    for sentence in warnings_of(document, trials):
+        note(f"warning: {sentence}")
     write_result(dump(document, as_json), stdout_or(output))
     groups = [group.axes for group in document.groups.values()] or [document.axes]
     if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
         raise typer.Exit(4)
-
-
-def _warn_of_breakers(document: Exponents, trials: pd.DataFrame) -> None:
-    from mutransfer_cli.emit.breakers import breakers, too_short
-
-    if document.protocol is None:
-        return
-    axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
-    known = (document.protocol, trials["width"], axes)
-    # where weight decay was fitted, the fit says the horizon of its optimum
-    short = () if document.decay or document.groups else too_short(*known)
-    for sentence in (*breakers(*known), *short):
-        note(f"warning: {sentence}")
 
 
 def _refuse_outside(octaves: float | None, option: str) -> None:

@@ -10,7 +10,6 @@ import typer
 from mutransfer_cli.cli.console import note, stdout_or
 from mutransfer_cli.cli.options import OutputFile
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.plan import AXES
 
 
 def report(
@@ -27,7 +26,7 @@ def report(
     if not run.is_dir():
         raise InputError(f"{run}: is not a folder; give that of a sweep (sweep-proxy -o FOLDER)")
 
-    from mutransfer_cli.emit.breakers import breakers, too_short
+    from mutransfer_cli.emit.breakers import warnings_of
     from mutransfer_cli.emit.exponents import exponents_of_records
     from mutransfer_cli.files.curves import CURVES, read_curves
     from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
@@ -40,10 +39,6 @@ def report(
     said: list[str] = []
     records = load_records([run], warn=said.append)
     document, trials = exponents_of_records(records)
-    protocol = records.header.protocol
-    axes = {axis: trials[axis].tolist() for axis in AXES}
-    known = (protocol, trials["width"], axes)
-    short = () if document.decay else too_short(*known)
     measured = [trial.trial for trial in compared_trials(records)]
     found = Run(
         name=run.resolve().name,
@@ -52,7 +47,7 @@ def report(
         trials=trials,
         curves=read_curves(run / CURVES, [trial.trial for trial in records.trials]),
         diagnostics=read_diagnostics(run / DIAGNOSTICS, measured),
-        warnings=[*said, *breakers(*known), *short],
+        warnings=[*said, *warnings_of(document, trials)],
     )
     target = stdout_or(output)
     write_result(page(found), target)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import pandas as pd
+
 from mutransfer_cli.emit.horizon import LEAST_HORIZON, horizon_of
 from mutransfer_cli.files.declared import DeclaredProtocol
+from mutransfer_cli.files.exponents import Exponents
 from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.plan import AXES, AxisName
 
 LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
 KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
@@ -25,6 +28,17 @@ def axes_of(trials: Iterable[Mapping[AxisName, float]]) -> Axes:
         for name, value in axes.items():
             found.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in found.items()}
+
+
+def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
+    """What is known to break transfer in the protocol that was fitted, if it is known."""
+    if document.protocol is None:
+        return ()
+    axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
+    known = (document.protocol, trials["width"], axes)
+    # where weight decay was fitted, the fit says the horizon of its optimum
+    short = () if document.decay or document.groups else too_short(*known)
+    return (*breakers(*known), *short)
 
 
 def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import Closed, Count, own_line
+from mutransfer_cli.files.json_lines import own_lines
+from mutransfer_cli.files.strict import Closed, Count
 
 CURVES = "curves.jsonl"
 
@@ -41,18 +41,5 @@ def read_curves(path: Path, trials: Collection[str]) -> list[CurveRecord]:
     Raises:
         InputError: the file cannot be read, or a line is none of ours.
     """
-    found: dict[str, CurveRecord] = {}
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    continue
-                record = own_line(CurveRecord, line)
-                if record is None:
-                    raise InputError(f"{path} line {number}: is no curve; remove the line")
-                found[record.trial] = record
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    found = {record.trial: record for record in own_lines(path, CurveRecord, "curve")}
     return [found[trial] for trial in trials if trial in found]

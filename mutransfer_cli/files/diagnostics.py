@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.strict import Closed, Count, Natural, Strict, own_line
+from mutransfer_cli.files.json_lines import own_lines
+from mutransfer_cli.files.strict import Closed, Count, Natural, Strict
 from mutransfer_cli.rules.roles import Role
 
 DIAGNOSTICS = "diagnostics.jsonl"
@@ -86,21 +86,13 @@ def read_diagnostics(path: Path, trials: Collection[str]) -> list[DiagnosticsRec
         InputError: the file cannot be read, or a line is none of ours.
     """
     wanted = [trial.encode() for trial in trials]
-    found: dict[tuple[str, int], DiagnosticsRecord] = {}
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                # of a large sweep few lines are wanted, and reading one takes longer than searching
-                if not line.endswith(b"\n") or not any(trial in line for trial in wanted):
-                    continue
-                record = own_line(DiagnosticsRecord, line)
-                if record is None:
-                    raise InputError(f"{path} line {number}: is no measurement; remove the line")
-                found[record.trial, record.step] = record
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+    def concerns(line: bytes) -> bool:
+        # of a large sweep few lines are wanted, and reading one takes longer than searching
+        return any(trial in line for trial in wanted)
+
+    records = own_lines(path, DiagnosticsRecord, "measurement", concerns)
+    found = {(record.trial, record.step): record for record in records}
     order = {trial: index for index, trial in enumerate(trials)}
     kept = [record for record in found.values() if record.trial in order]
     return sorted(kept, key=lambda record: (order[record.trial], record.step))

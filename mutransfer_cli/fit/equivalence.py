@@ -10,6 +10,7 @@ from scipy import stats
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
+OF_EXPONENTS = 0.1  # tolerance about the rule's: 7 % of a rate per doubling of width
 MOST_WIDTHS = 64
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
+
+from mutransfer_cli.fit.result import LEVEL
 
 
 def width_slopes(values: pd.DataFrame) -> pd.Series[float]:
@@ -27,3 +30,10 @@ def width_slopes(values: pd.DataFrame) -> pd.Series[float]:
         found[key] = float(stats.linregress(one["width"], one["value"]).slope)
     index = pd.MultiIndex.from_tuples(found, names=["name", "seed"])
     return pd.Series(list(found.values()), index=index, dtype=float)
+
+
+def t_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Mean and half-width of its interval at LEVEL, of two values or more."""
+    drawn = np.asarray(values, dtype=float)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(drawn) - 1) * stats.sem(drawn)
+    return float(drawn.mean()), float(half)

@@ -11,11 +11,11 @@ from mutransfer_cli.files.curves import CurveRecord
 from mutransfer_cli.files.diagnostics import DiagnosticsRecord
 from mutransfer_cli.files.exponents import Axis, Exponents
 from mutransfer_cli.files.records import Records
-from mutransfer_cli.fit.equivalence import Verdict, verdict_of
+from mutransfer_cli.fit.equivalence import OF_EXPONENTS, Verdict, verdict_of
 from mutransfer_cli.fit.table import cell_means, profile
 from mutransfer_cli.rules.plan import AXES, AxisName
 
-TOLERANCE = 0.1  # of an exponent about the rule's: 7 % of a rate per doubling of width
+TOLERANCE = OF_EXPONENTS
 WORDS: dict[AxisName, str] = {"lr": "learning rate", "weight_decay": "weight decay"}
 
 

@@ -7,23 +7,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from mutransfer_cli.check.spectrum import hidden_at_end
 from mutransfer_cli.emit.exponents import exponents_of_records
 from mutransfer_cli.emit.horizon import horizon_of
 from mutransfer_cli.files.diagnostics import read_diagnostics
 from mutransfer_cli.files.exponents import Axis
-from mutransfer_cli.files.frames import measurement_frame, trial_frame
+from mutransfer_cli.files.frames import trial_frame
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.files.sources import read_records
-from mutransfer_cli.fit.slopes import width_slopes
+from mutransfer_cli.fit.slopes import t_interval, width_slopes
 from mutransfer_cli.rules.plan import AxisName
 from tests.benchmarks.experiments import Claim, Measured, measured
 
 WITHIN = 0.25  # of an exponent: what is taken for equal
 WITHIN_LOSS = 0.01  # nats
 WITHIN_SPECTRUM = 0.1  # the rules of weight decay are 1/4 apart
-LEVEL = 0.95
 NOT_RESOLVED = "not resolved"
 
 
@@ -38,8 +37,7 @@ class Found:
     @classmethod
     def of(cls, values: np.ndarray) -> Found:
         """Their mean, by Student's t."""
-        half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-        mean = float(values.mean())
+        mean, half = t_interval(values)
         return cls(mean, mean - half, mean + half)
 
     def __format__(self, spec: str) -> str:
@@ -161,9 +159,8 @@ def _of_spectrum(
         return "no best rate at the widest width", NOT_RESOLVED
     kept = [t for t in trials if t.lr == lr]
     measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
-    top = measurement_frame(measurements, kept, "top_singular_value")
-    hidden = {p.name for p in records.header.base_plan if p.role == "hidden"}
-    x = Found.of(width_slopes(top[top["name"].isin(hidden)]).to_numpy())
+    top = hidden_at_end(records, kept, measurements)
+    x = Found.of(width_slopes(top).to_numpy())
     said = f"top singular value goes as width^{x}{_horizon(records, lr, values)}"
     return said, near(x, expected, WITHIN_SPECTRUM)
 
