@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -23,21 +22,14 @@ from mutransfer_cli.cli.ray_options import (
     WorkerTimeout,
     ray_options,
 )
-from mutransfer_cli.errors import InputError, SweepIncomplete, SweepInterrupted
+from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from mutransfer_cli.cli.progress import SweepDisplay
     from mutransfer_cli.files.spec import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
-    from mutransfer_cli.sweep.store import RecordStore
-
-    # an engine, told who watches, who gets what is recorded, and what may stop it
-    Run = Callable[[SweepDisplay, Callable[[bytes], None], Callable[[], None]], None]
-
-BLOCK = 1 << 20
 
 
 class Device(StrEnum):
@@ -148,85 +140,27 @@ def _here(device: Device, spec: SweepSpec) -> torch.device:
 
 
 def _run_here(sweep: Sweep, folder: Path, device: torch.device, settings: Settings) -> None:
-    from mutransfer_cli.sweep.local import run
-    from mutransfer_cli.sweep.store import RecordStore
+    from mutransfer_cli.cli.watch import Echo, train_here
 
-    with RecordStore(folder, sweep.header(device)) as store:
-        _watch(sweep, store, _Echo(), partial(run, sweep, store, device, settings))
+    train_here(sweep, folder, device, settings, Echo())
 
 
 def _run_on_ray(
     sweep: Sweep, folder: Path, device: Device, settings: Settings, options: RayOptions
 ) -> None:
+    from mutransfer_cli.cli.watch import Echo, watch
     from mutransfer_cli.sweep.ray_cluster import choose_kind, connected
     from mutransfer_cli.sweep.ray_engine import Workers, run
     from mutransfer_cli.sweep.store import RecordStore
 
-    echo = _Echo()
+    echo = Echo()
     with connected(options.address):
         kind = choose_kind(
             device.value, sweep.protocol.train.precision, options.address is not None
         )
         workers = Workers(kind, options.num_gpus, options.worker_timeout)
         with RecordStore(folder, sweep.header(None)) as store:
-            _watch(sweep, store, echo, partial(run, sweep, store, workers, settings))
-
-
-def _watch(sweep: Sweep, store: RecordStore, echo: _Echo, run: Run) -> None:
-    """Runs the sweep under the display's eyes, and says what came of it."""
-    from mutransfer_cli.cli.progress import SweepDisplay
-    from mutransfer_cli.sweep.interrupt import Interrupt
-    from mutransfer_cli.sweep.underflow import underflow_warnings
-
-    echo.file(store.path)
-    wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
-    display = SweepDisplay(
-        {width: len(trials) for width, trials in sweep.trials.items()},
-        {width: sweep.cost(width).flops for width in sweep.trials},
-        sweep.protocol.batch_tokens * sweep.protocol.train.steps,
-        [store.trials[trial] for trial in wanted if trial in store.trials],
-    )
-    try:
-        with display, Interrupt() as interrupt:
-            run(display, echo.write, interrupt.check)
-    except KeyboardInterrupt:
-        raise SweepInterrupted(
-            f"interrupted; {len(store.trials)} records are in {store.path}; "
-            "run the same command again to resume"
-        ) from None
-    for sentence in underflow_warnings(sweep, store.trials, store.diagnostics_path):
-        note(f"warning: {sentence}")
-    failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
-    note(f"records: {store.path}")
-    if failed:
-        raise SweepIncomplete(
-            f"{len(failed)} trials failed, the first with: {failed[0].error}; "
-            "run the same command again to retry them"
-        )
-
-
-class _Echo:
-    """Copies records to stdout; a reader that leaves early does not stop the sweep."""
-
-    def __init__(self) -> None:
-        # an engine may point sys.stdout elsewhere
-        self._stdout, self._enabled = sys.stdout.buffer, not sys.stdout.isatty()
-
-    def file(self, path: Path) -> None:
-        """What is there already, a block at a time."""
-        with path.open("rb") as content:
-            while self._enabled and (block := content.read(BLOCK)):
-                self.write(block)
-
-    def write(self, data: bytes) -> None:
-        if not self._enabled:
-            return
-        try:
-            self._stdout.write(data)
-            self._stdout.flush()
-        except BrokenPipeError:
-            self._enabled = False
-            note("warning: the reader of stdout has left; the records go on into the folder")
+            watch(sweep, store, echo, partial(run, sweep, store, workers, settings))
 
 
 def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
