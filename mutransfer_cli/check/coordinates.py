@@ -24,7 +24,8 @@ from mutransfer_cli.fit.equivalence import runs_to_decide
 from mutransfer_cli.fit.slopes import t_interval, width_slopes
 
 # finite width alone tilts correct models of widths 64 to 512 by up to 0.2, faults do from 0.34 on
-TOLERANCE, OF_LOGITS = 0.25, 0.3
+TOLERANCE = 0.25
+OF_LOGITS = 1.2  # times that
 FEWEST_WIDTHS, FEWEST_SEEDS = 4, 3
 JUDGED = {
     "init": ("embedding", "hidden", "readout", "scores"),
@@ -53,6 +54,7 @@ class Slopes:
         by_seed: the mean over blocks, one value a seed; empty where there is no slope.
         why_not: a clause, where there is none.
         dead: whether everything is exactly 0.
+        allowed: tolerance, of all but logits.
     """
 
     quantity: str
@@ -62,6 +64,7 @@ class Slopes:
     by_seed: tuple[float, ...] = ()
     why_not: str = ""
     dead: bool = False
+    allowed: float = TOLERANCE
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class Slopes:
 
     @property
     def tolerance(self) -> float:
-        return OF_LOGITS if self.kind == "readout" else TOLERANCE
+        return self.allowed * (OF_LOGITS if self.kind == "readout" else 1)
 
     @property
     def judged(self) -> bool:
@@ -104,6 +107,7 @@ def coordinates_gate(
     control: pd.DataFrame,
     setting: Mapping[str, str] | None = None,
     flat_embedding: bool = True,
+    tolerance: float = TOLERANCE,
 ) -> Gate:
     """
     Args:
@@ -115,10 +119,11 @@ def coordinates_gate(
         setting: what the verdict rests on beside widths and seeds, such as lr and steps.
         flat_embedding: whether the control's embedding has to be flat; not so for sgd, whose
             updates shrink with their gradients.
+        tolerance: of slopes of the model, logits apart; the control has its own.
     """
     if few := too_few(values):
-        return gate("coordinates", [unmeasured("slopes in width", few, 0.0, TOLERANCE, "")])
-    found = list(slopes_of(values))
+        return gate("coordinates", [unmeasured("slopes in width", few, 0.0, tolerance, "")])
+    found = list(slopes_of(values, tolerance))
     measures = [one.measure for one in found if one.judged and not one.dead]
     findings = [
         f"{one.place}: its {one.quantity} is exactly 0 at every width; nothing trains it"
@@ -153,21 +158,21 @@ def too_few(values: pd.DataFrame) -> str:
     )
 
 
-def slopes_of(values: pd.DataFrame) -> Iterator[Slopes]:
+def slopes_of(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Iterator[Slopes]:
     """Of every quantity and place, in the order of the rows; then of blocks that fail alone."""
     places = values["name"].map(in_any_block)
     alone = []
     for (quantity, place), rows in values.groupby(["quantity", places], sort=False):
-        yield slopes_at(str(quantity), str(place), rows)
+        yield slopes_at(str(quantity), str(place), rows, tolerance)
         if rows["name"].nunique() > 1:
             for name, own in rows.groupby("name", sort=False):
-                alone.append(slopes_at(str(quantity), str(name), own))
+                alone.append(slopes_at(str(quantity), str(name), own, tolerance))
     yield from (one for one in alone if one.by_seed and one.judged and one.fails)
 
 
-def slopes_at(quantity: str, place: str, rows: pd.DataFrame) -> Slopes:
+def slopes_at(quantity: str, place: str, rows: pd.DataFrame, tolerance: float) -> Slopes:
     value, kind, expected = rows["value"], str(rows["kind"].iloc[0]), rows["expected"].iloc[0]
-    found = Slopes(quantity, place, kind, float(expected))
+    found = Slopes(quantity, place, kind, float(expected), allowed=tolerance)
     if (value == 0).all():
         return replace(found, why_not="it is exactly 0 at every width", dead=True)
     if np.isinf(value).any():

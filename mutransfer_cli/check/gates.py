@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -42,24 +42,31 @@ class Asked:
         gates: None: all that the source allows.
         tolerances: where they are not the default ones; of `transfer` a share of the loss.
         held_out: the width that is forecast; None: the largest of the records.
+        answered: already.
     """
 
     gates: frozenset[GateName] | None = None
     tolerances: Mapping[GateName, float] = field(default_factory=dict)
     held_out: int | None = None
+    answered: frozenset[GateName] = frozenset()
 
     def wants(self, gate: GateName, by_default: bool) -> bool:
+        if gate in self.answered:
+            return False
         return by_default if self.gates is None else gate in self.gates
+
+    def without(self, gate: GateName) -> Asked:
+        return replace(self, answered=self.answered | {gate})
 
     def tolerance(self, gate: GateName, default: float) -> float:
         return self.tolerances.get(gate, default)
 
-    def refuse_beyond(self, allowed: Collection[GateName], source: str) -> None:
+    def refuse_beyond(self, allowed: Sequence[GateName], source: str) -> None:
         """
         Raises:
             InputError: a gate that the source says nothing of.
         """
-        for gate in sorted(self.gates or ()):
+        for gate in sorted((self.gates or frozenset()) - self.answered):
             if gate not in allowed:
                 raise InputError(
                     f"--gates {gate}: {source} says nothing of it; it allows {', '.join(allowed)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -9,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from mutransfer_cli.cli.console import note, stdin_or, stdout_or
-from mutransfer_cli.cli.options import AsJson, OutputFile
+from mutransfer_cli.cli.options import AsJson, OutputFile, Variant
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from mutransfer_cli.check.gates import Asked
-    from mutransfer_cli.files.check import Check, Gate, GateName
-    from mutransfer_cli.files.recipe import Recipe
-    from mutransfer_cli.files.records import Records
+    from mutransfer_cli.files.check import Check, GateName
 
 EXIT = {"pass": 0, "fail": 3, "inconclusive": 4}
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -26,8 +24,8 @@ def check(
     source: Annotated[
         Path | None,
         typer.Argument(
-            help="Recipe, exponents file, or records (a sweep's folder or file), or - for stdin. "
-            "Default: stdin when piped.",
+            help="Recipe, exponents file, records (a sweep's folder or file), or a sweep spec (a "
+            "file or a shipped name), or - for stdin. Default: stdin when piped.",
             show_default=False,
         ),
     ] = None,
@@ -35,15 +33,16 @@ def check(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Which of static, exponent, transfer, spectrum, with commas. Default: all that "
-            "the source allows.",
+            help="Which of static, coordinates, exponent, transfer, spectrum, with commas. "
+            "Default: all that the source allows.",
         ),
     ] = None,
     records: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Sweep at a larger width, by which a recipe or exponents are judged.",
+            help="Sweep at a larger width, by which the source is judged; with --spec, the folder "
+            "that it is trained into. Default then: runs/SPEC-WIDTH.",
         ),
     ] = None,
     model: Annotated[
@@ -63,17 +62,42 @@ def check(
             show_default=False,
         ),
     ] = None,
+    spec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Sweep spec of a recipe, exponents or records, by which gates train: coordinates, "
+            "and transfer where --held-out or --gates asks for it.",
+            show_default=False,
+        ),
+    ] = None,
+    variant: Variant = None,
+    widths: Annotated[
+        str, typer.Option(metavar="WIDTHS", help="Of gate coordinates, with commas.")
+    ] = "64,128,256,512",
+    seeds: Annotated[int, typer.Option(min=1, help="Of gate coordinates, at every width.")] = 5,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Most that gates may train together; what does not end in it is inconclusive.",
+            show_default=False,
+        ),
+    ] = None,
     held_out: Annotated[
         int | None,
         typer.Option(
-            metavar="WIDTH", min=1, help="Width that is forecast. Default: the records' largest."
+            metavar="WIDTH",
+            min=1,
+            help="Width that is forecast, and trained with --spec. Default: the records' largest.",
         ),
     ] = None,
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GATE=NUMBER",
-            help="exponent=0.1, spectrum=0.1; transfer=0.0025 is a share of the loss. Repeatable.",
+            help="exponent=0.1, spectrum=0.1, coordinates=0.25; transfer=0.0025 is a share of the "
+            "loss. Repeatable.",
         ),
     ] = None,
     group: Annotated[
@@ -97,16 +121,20 @@ def check(
     path = stdin_or([source] if source else None, "a recipe, exponents or records")[0]
     if optimizer is not None and model is None:
         raise InputError("--optimizer: is made for a model; give it with --model")
+    if budget is not None and not 0 < budget < math.inf:
+        raise InputError(f"--budget {budget:g}: expected minutes, more than 0")
 
     from mutransfer_cli import __version__
     from mutransfer_cli.check.gates import Asked
+    from mutransfer_cli.cli.check_sources import Source, TrainingOptions
     from mutransfer_cli.files.check import CHECK_SCHEMA, Check
     from mutransfer_cli.files.dump import dump
     from mutransfer_cli.files.yaml_io import write_result
     from mutransfer_cli.fit.equivalence import worst
 
     asked = Asked(_named(gates), _tolerances(tolerance or []), held_out)
-    found = _verdicts(path, records, group, (model, optimizer), asked)
+    training = TrainingOptions(spec, variant, _widths(widths), seeds, budget)
+    found = Source(path, records, group, model, optimizer, training).verdicts(asked)
     document = Check(
         schema_=CHECK_SCHEMA,
         tool_version=__version__,
@@ -120,71 +148,6 @@ def check(
     raise typer.Exit(EXIT[document.verdict])
 
 
-def _verdicts(
-    path: Path | None,
-    held_out: Path | None,
-    group: str | None,
-    target: tuple[str | None, str | None],
-    asked: Asked,
-) -> list[Gate]:
-    from mutransfer_cli.check.gates import gates_of_exponents, gates_of_records
-    from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
-    from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents
-    from mutransfer_cli.files.recipe import RECIPE_SCHEMA, Recipe
-    from mutransfer_cli.files.sources import holds_records, load_records
-    from mutransfer_cli.files.strict import validated
-    from mutransfer_cli.files.yaml_io import load_yaml, read_text
-
-    is_records = holds_records(path)
-    where = str(path or "stdin")
-    document = None if is_records else load_yaml(read_text(path), where)
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if target[0] is not None and schema != RECIPE_SCHEMA:
-        raise InputError(f"--model: is for a recipe, and {where} is none; leave it out")
-    if is_records:
-        if held_out is not None:
-            raise InputError("--records: is for a recipe or exponents; records are judged alone")
-        read = load_records([path], warn=note)
-        folder = path if path is not None and path.is_dir() else None
-        ids = [trial.trial for trial in read.trials]
-        measured = read_diagnostics(folder / DIAGNOSTICS, ids) if folder else []
-        return gates_of_records(read, measured, asked)
-    larger: Records | None = load_records([held_out], warn=note) if held_out else None
-    if schema == EXPONENTS_SCHEMA:
-        exponents = validated(Exponents, document, where)
-        return gates_of_exponents(exponents, group, larger, asked)
-    if schema == RECIPE_SCHEMA:
-        return _of_recipe(validated(Recipe, document, where), where, target, larger, asked)
-    raise InputError(
-        f"{where}: is neither a recipe, exponents nor records; its schema is {schema!r}"
-    )
-
-
-def _of_recipe(
-    recipe: Recipe,
-    where: str,
-    target: tuple[str | None, str | None],
-    larger: Records | None,
-    asked: Asked,
-) -> list[Gate]:
-    from mutransfer_cli.check.gates import gates_of_recipe
-    from mutransfer_cli.check.static import static_gate
-
-    model, optimizer = target
-    static = None
-    if asked.wants("static", by_default=True):
-        if model is None:
-            static = static_gate(recipe)
-        else:
-            from mutransfer_cli.apply.static import check_model
-
-            found = check_model(recipe, where, model, optimizer, note)
-            static = static_gate(recipe, found.findings, found.unchecked)
-    elif model is not None:
-        raise InputError("--model: is for the gate static, which is not asked for")
-    return gates_of_recipe(recipe, larger, static, asked)
-
-
 def _named(gates: str | None) -> frozenset[GateName] | None:
     from mutransfer_cli.files.check import GateName
 
@@ -196,6 +159,16 @@ def _named(gates: str | None) -> frozenset[GateName] | None:
         if name not in known:
             raise InputError(f"--gates {name}: unknown; there are {', '.join(known)}")
     return frozenset(cast("list[GateName]", names))
+
+
+def _widths(widths: str) -> tuple[int, ...]:
+    try:
+        found = sorted({int(width) for width in widths.split(",")})
+    except ValueError:
+        found = [0]
+    if found[0] < 1:
+        raise InputError(f"--widths {widths}: expected widths with commas, such as 64,128,256,512")
+    return tuple(found)
 
 
 def _tolerances(given: list[str]) -> dict[GateName, float]:

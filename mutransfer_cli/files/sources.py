@@ -22,13 +22,15 @@ TRIALS = "trials.jsonl"
 START = 64  # bytes
 
 
-def load_records(sources: Sequence[Path | None], warn: Callable[[str], None]) -> Records:
-    """All records of several sources (None is stdin) of one protocol.
+def load_records(
+    sources: Sequence[Path | None], warn: Callable[[str], None], earlier: Records | None = None
+) -> Records:
+    """All records of several sources (None is stdin) of one protocol, added to earlier ones.
 
     Raises:
         InputError: nothing there, a malformed line, or protocols that differ.
     """
-    found: Records | None = None
+    found = earlier
     for source in sources:
         path = source / TRIALS if source is not None and source.is_dir() else source
         where = "stdin" if path is None else str(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def measure_coordinates(
     axes: Mapping[AxisName, float],
     device: torch.device = CPU,
     note: Note = silent,
+    check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Of the spec's model under its rule, trained at one base value of each axis.
 
@@ -44,6 +45,7 @@ def measure_coordinates(
     Args:
         folder: of the spec, from which its paths go.
         axes: base values; lr at least.
+        check: called at every step; raises to stop there.
 
     Returns:
         One row a quantity, name, width and seed, with columns COLUMNS. kind: embedding, hidden,
@@ -58,7 +60,7 @@ def measure_coordinates(
     found = []
     for width in sweep.trials:
         plan = sweep.trial_plan(sweep.trials[width][0])
-        found.append(coordinates_at(sweep, text, width, seeds, plan))
+        found.append(coordinates_at(sweep, text, width, seeds, plan, check))
     return pd.concat(found, ignore_index=True)
 
 
@@ -98,7 +100,12 @@ def coordinate_sweep(
 
 
 def coordinates_at(
-    sweep: Sweep, text: DeviceText, width: int, seeds: Sequence[int], plan: Plan
+    sweep: Sweep,
+    text: DeviceText,
+    width: int,
+    seeds: Sequence[int],
+    plan: Plan,
+    check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """At one width, the seeds side by side; columns COLUMNS."""
     train, protocol = sweep.protocol.train, sweep.protocol
@@ -111,6 +118,7 @@ def coordinates_at(
     trained = Coordinates(ensemble, plan, seeds, probe_batch(text, train, PROBE_TOKENS))
     each = [train_offsets(sweep.corpus, train, seed) for seed in seeds]
     for offsets in torch.stack(each, dim=1).to(device):
+        check()
         trained.step(gather(text.train, offsets, train.context))
     at_init = logits_at_init(sweep)
     rows = []

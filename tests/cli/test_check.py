@@ -92,7 +92,11 @@ def test_without_a_summary_it_is_said(made: Make, write_records: Write, run: Run
         (("--tolerance", "exponent"), "--tolerance exponent: expected GATE=NUMBER"),
         (("--tolerance", "exponent=-1"), "expected GATE=NUMBER"),
         (("--held-out", "32"), "inside the fitted widths"),
-        (("--records", "x.jsonl"), "--records: is for a recipe or exponents"),
+        (("--gates", "coordinates"), "give its sweep spec with --spec"),
+        (("--model", "config.json"), "--model: is for a recipe"),
+        (("--budget", "0"), "--budget 0: expected minutes"),
+        (("--widths", "0,8,16,32"), "--widths 0,8,16,32: expected widths with commas"),
+        (("--widths", ""), "--widths : expected widths"),
     ],
 )
 def test_what_cannot_be_asked(
@@ -105,7 +109,7 @@ def test_what_cannot_be_asked(
 
 def test_other_files_are_refused(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
-    path.write_text("schema: mutransfer.sweep/1\n")
+    path.write_text("schema: mutransfer.check/1\n")
     result = run("check", path)
     assert result.exit_code == 2
-    assert "is neither a recipe, exponents nor records" in result.stderr
+    assert "is neither a recipe, exponents, records nor a sweep spec" in result.stderr

@@ -1,0 +1,215 @@
+"""What `mutransfer check` is given, by its kind, and the gates that it is put through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mutransfer_cli.check.gates import Asked, gates_of_exponents, gates_of_recipe, gates_of_records
+from mutransfer_cli.check.static import static_gate
+from mutransfer_cli.check.transfer import refuse_inside
+from mutransfer_cli.cli.console import note
+from mutransfer_cli.emit.recipe import chosen_group, fitted_at
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.check import Gate
+from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
+from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents
+from mutransfer_cli.files.recipe import RECIPE_SCHEMA, Recipe
+from mutransfer_cli.files.records import Records
+from mutransfer_cli.files.sources import holds_records, load_records, shipped_recipes
+from mutransfer_cli.files.spec import SWEEP_SCHEMA
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.files.yaml_io import load_yaml, read_text
+from mutransfer_cli.rules.plan import AxisName
+
+if TYPE_CHECKING:
+    from mutransfer_cli.cli.check_training import Training
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How gates train; `Training` without torch.
+
+    Attributes:
+        spec: None where no gate trains.
+        minutes: all together; None: as long as it takes.
+    """
+
+    spec: str | None
+    variant: str | None
+    widths: tuple[int, ...]
+    seeds: int
+    minutes: float | None
+
+    def of(self, spec: str) -> Training:
+        from mutransfer_cli.cli.check_training import Training
+        from mutransfer_cli.sweep.budget import Budget
+
+        return Training.of(spec, self.variant, self.widths, self.seeds, Budget(self.minutes))
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Attributes:
+        path: None: stdin.
+        records: a sweep at a larger width, or the folder where it is to be trained.
+        group: of exponents.
+        model, optimizer: that a recipe is for.
+    """
+
+    path: Path | None
+    records: Path | None
+    group: str | None
+    model: str | None
+    optimizer: str | None
+    options: TrainingOptions
+
+    @property
+    def where(self) -> str:
+        return str(self.path or "stdin")
+
+    def verdicts(self, asked: Asked) -> list[Gate]:
+        """
+        Raises:
+            InputError: a source of no known kind, options that are not for it, or a gate that it
+                does not allow.
+        """
+        if self._is_shipped_spec():
+            return self._of_spec(asked)
+        if holds_records(self.path):
+            self._refuse_model("records")
+            return self._of_records(asked)
+        document = load_yaml(read_text(self.path), self.where)
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if schema == RECIPE_SCHEMA:
+            return self._of_recipe(document, asked)
+        self._refuse_model("none")
+        if schema == EXPONENTS_SCHEMA:
+            return self._of_exponents(document, asked)
+        if schema == SWEEP_SCHEMA:
+            return self._of_spec(asked)
+        raise InputError(
+            f"{self.where}: is neither a recipe, exponents, records nor a sweep spec; its schema "
+            f"is {schema!r}"
+        )
+
+    def _is_shipped_spec(self) -> bool:
+        return self.where in shipped_recipes() and self.path is not None and not self.path.exists()
+
+    def _refuse_model(self, what: str) -> None:
+        if self.model is not None:
+            raise InputError(f"--model: is for a recipe, and {self.where} is {what}; leave it out")
+
+    def _of_spec(self, asked: Asked) -> list[Gate]:
+        """Whether every layer of its model trains alike at all widths."""
+        for option, given in {"--spec": self.options.spec, "--records": self.records}.items():
+            if given is not None:
+                raise InputError(f"{option}: is not for a sweep spec, as {self.where} is")
+        self._refuse_model("a sweep spec")
+        asked.refuse_beyond(["coordinates"], "a sweep spec")
+        return [self.options.of(self.where).coordinates({}, asked)]
+
+    def _of_records(self, asked: Asked) -> list[Gate]:
+        read = load_records([self.path], warn=note)
+        widths = {trial.width for trial in read.trials}
+        trained = self._train(asked, read.header.protocol.hash, widths, {})
+        if trained.records is not None:
+            read = load_records([trained.records], warn=note, earlier=read)
+        folder = self.path if self.path is not None and self.path.is_dir() else None
+        ids = [trial.trial for trial in read.trials]
+        measured = read_diagnostics(folder / DIAGNOSTICS, ids) if folder else []
+        return [*gates_of_records(read, measured, trained.asked), *trained.gates]
+
+    def _of_exponents(self, document: Any, asked: Asked) -> list[Gate]:
+        exponents = validated(Exponents, document, self.where)
+        axis = chosen_group(exponents, self.group).axes.get("lr")
+        widths, base = set[int](), dict[AxisName, float]()
+        if axis is not None and axis.line is not None:
+            widths = {w for w, optimum in axis.optimum.items() if optimum.status == "ok"}
+            base = {"lr": fitted_at("lr", axis, max(widths)).value}
+        trained = self._train(asked, exponents.protocol_hash, widths, base)
+        found = gates_of_exponents(exponents, self.group, trained.larger, trained.asked)
+        return [*found, *trained.gates]
+
+    def _of_recipe(self, document: Any, asked: Asked) -> list[Gate]:
+        recipe = validated(Recipe, document, self.where)
+        if asked.held_out not in (None, recipe.width):
+            raise InputError(
+                f"--held-out {asked.held_out}: the recipe is for width {recipe.width}; leave it out"
+            )
+        static = self._static(recipe, asked)
+        base: dict[AxisName, float] = {"lr": recipe.base_lr.value}
+        known = recipe.provenance
+        trained = self._train(asked, known.protocol_hash, known.widths, base, recipe.width)
+        return [*gates_of_recipe(recipe, trained.larger, static, trained.asked), *trained.gates]
+
+    def _static(self, recipe: Recipe, asked: Asked) -> Gate | None:
+        if not asked.wants("static", by_default=True):
+            if self.model is not None:
+                raise InputError("--model: is for the gate static, which is not asked for")
+            return None
+        if self.model is None:
+            return static_gate(recipe)
+        from mutransfer_cli.apply.static import check_model
+
+        found = check_model(recipe, self.where, self.model, self.optimizer, note)
+        return static_gate(recipe, found.findings, found.unchecked)
+
+    def _train(
+        self,
+        asked: Asked,
+        protocol_hash: str | None,
+        widths: Collection[int],
+        base: Mapping[AxisName, float],
+        width: int | None = None,
+    ) -> Trained:
+        """
+        Args:
+            widths: that the source was fitted to.
+            base: values that the source knows.
+            width: that a recipe is for.
+        """
+        if self.options.spec is None:
+            if "coordinates" in (asked.gates or ()):
+                raise InputError("--gates coordinates: trains; give its sweep spec with --spec")
+            return Trained([], self.records, asked)
+        training = self.options.of(self.options.spec)
+        training.refuse_other(protocol_hash, self.where)
+        gates, larger = [], self.records
+        if asked.wants("coordinates", by_default=True):
+            gates.append(training.coordinates(base, asked))
+        asked = asked.without("coordinates")
+        width = asked.held_out or width
+        by_default = asked.held_out is not None and width not in widths
+        if asked.wants("transfer", by_default) and width not in widths:
+            if width is None:
+                raise InputError("--held-out is missing: give the width that is to be trained")
+            refuse_inside(width, widths)
+            larger = self.records or RUNS / f"{training.name}-{width}"
+            unfinished = training.held_out(width, larger)
+            if unfinished is not None:
+                return Trained([*gates, unfinished], None, asked.without("transfer"))
+        return Trained(gates, larger, asked)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """
+    Attributes:
+        gates: that training has answered.
+        records: of a larger width.
+        asked: what is left to answer.
+    """
+
+    gates: list[Gate]
+    records: Path | None
+    asked: Asked
+
+    @property
+    def larger(self) -> Records | None:
+        return None if self.records is None else load_records([self.records], warn=note)

@@ -1,0 +1,137 @@
+"""What gates of `mutransfer check` train themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from mutransfer_cli.check.coordinates import (
+    FEWEST_SEEDS,
+    FEWEST_WIDTHS,
+    TOLERANCE,
+    coordinates_gate,
+)
+from mutransfer_cli.check.gates import Asked
+from mutransfer_cli.check.measure import gate, unmeasured
+from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.watch import Echo, train_here
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.files.check import Gate, GateName
+from mutransfer_cli.files.sources import load_spec
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.sweep.budget import Budget, BudgetSpent
+from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.coordinates import STEPS, control_spec, measure_coordinates
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.device import choose_device
+
+CHECKPOINT_EVERY = 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Training:
+    """
+    Attributes:
+        name: of the spec.
+        folder: from which its paths go.
+        widths, seeds: of gate `coordinates`.
+        budget: of all training together.
+    """
+
+    name: str
+    spec: SweepSpec
+    folder: Path
+    widths: tuple[int, ...]
+    seeds: int
+    budget: Budget
+
+    @classmethod
+    def of(
+        cls, name: str, variant: str | None, widths: tuple[int, ...], seeds: int, budget: Budget
+    ) -> Training:
+        if len(widths) < FEWEST_WIDTHS or seeds < FEWEST_SEEDS:
+            raise InputError(
+                f"--widths, --seeds: gate coordinates takes {FEWEST_WIDTHS} widths and "
+                f"{FEWEST_SEEDS} seeds at least, found {len(widths)} and {seeds}"
+            )
+        spec, path = load_spec(name, variant)
+        own = path.stem if Path(name).is_file() else name
+        own += f"-{variant}" if variant else ""
+        return cls(own, spec, path.parent, widths, seeds, budget)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device("auto", self.spec.train.precision, self.spec.deterministic)
+
+    def refuse_other(self, protocol_hash: str | None, where: str) -> None:
+        """
+        Raises:
+            InputError: what is checked was made under another protocol than the spec's.
+        """
+        own = Sweep.prepare(self.spec, self.folder).protocol.hash
+        if own != protocol_hash:
+            raise InputError(
+                f"--spec {self.name}: is protocol {own}, and {where} of "
+                f"{protocol_hash or 'none that is known'}; give the spec that it was made with"
+            )
+
+    def coordinates(self, base: Mapping[AxisName, float], asked: Asked) -> Gate:
+        """
+        Args:
+            base: values that are known better than the middle of the spec's grid.
+        """
+        axes = self.spec.middle_axes | dict(base)
+        widths = ", ".join(map(str, self.widths))
+        note(f"coordinates: {STEPS} steps of {self.seeds} seeds at widths {widths}, and a control")
+        try:
+            values, control = (
+                measure_coordinates(
+                    spec,
+                    self.folder,
+                    self.widths,
+                    range(seeds),
+                    STEPS,
+                    axes,
+                    self.device,
+                    note if spec is self.spec else lambda _: None,
+                    self.budget.check,
+                )
+                for spec, seeds in (
+                    (self.spec, self.seeds),
+                    (control_spec(self.spec), FEWEST_SEEDS),
+                )
+            )
+        except BudgetSpent:
+            return self._unfinished("coordinates", "slopes in width", "or take smaller --widths")
+        base_values: dict[str, str] = {axis: f"{x:.6g}" for axis, x in axes.items()}
+        setting = {"steps": str(STEPS)} | base_values
+        flat = self.spec.optimizer.name != "sgd"
+        tolerance = asked.tolerance("coordinates", TOLERANCE)
+        return coordinates_gate(values, control, setting, flat, tolerance)
+
+    def held_out(self, width: int, folder: Path) -> Gate | None:
+        """Trains the spec's grid at a width; what gate `transfer` says where that did not end."""
+        try:
+            self.spec.refuse_width("--held-out", width)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        grid = self.spec.sweep.model_copy(update={"widths": (width,)})
+        spec = self.spec.model_copy(update={"sweep": grid})
+        sweep = Sweep.prepare(spec, self.folder, note)
+        settings = Settings("auto", spec.deterministic, CHECKPOINT_EVERY, spec.diagnostics)
+        note(f"transfer: the sweep at width {width} goes into {folder}")
+        try:
+            train_here(sweep, folder, self.device, settings, Echo(False), self.budget.check)
+        except BudgetSpent:
+            quantity = f"the optimum at width {width}"
+            return self._unfinished("transfer", quantity, "or run again to go on where it stopped")
+        return None
+
+    def _unfinished(self, name: GateName, quantity: str, otherwise: str) -> Gate:
+        why = f"--budget {self.budget.minutes:g} is spent; give more minutes, {otherwise}"
+        return gate(name, [unmeasured(quantity, why, 0.0, 0.0, "")])
