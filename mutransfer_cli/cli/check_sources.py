@@ -117,7 +117,8 @@ class Source:
     def _of_records(self, asked: Asked) -> list[Gate]:
         read = load_records([self.path], warn=note)
         widths = {trial.width for trial in read.trials}
-        trained = self._train(asked, read.header.protocol.hash, widths, {})
+        there = asked.held_out is None or asked.held_out in widths
+        trained = self._train(asked, read.header.protocol.hash, widths, {}, there=there)
         if trained.records is not None:
             read = load_records([trained.records], warn=note, earlier=read)
         folder = self.path if self.path is not None and self.path.is_dir() else None
@@ -167,12 +168,14 @@ class Source:
         widths: Collection[int],
         base: Mapping[AxisName, float],
         width: int | None = None,
+        there: bool = False,
     ) -> Trained:
         """
         Args:
             widths: that the source was fitted to.
             base: values that the source knows.
             width: that a recipe is for.
+            there: whether the source holds the width that is held out.
         """
         if self.options.spec is None:
             if "coordinates" in (asked.gates or ()):
@@ -185,8 +188,7 @@ class Source:
             gates.append(training.coordinates(base, asked))
         asked = asked.without("coordinates")
         width = asked.held_out or width
-        by_default = asked.held_out is not None and width not in widths
-        if asked.wants("transfer", by_default) and width not in widths:
+        if asked.wants("transfer", by_default=asked.held_out is not None) and not there:
             if width is None:
                 raise InputError("--held-out is missing: give the width that is to be trained")
             refuse_inside(width, widths)
