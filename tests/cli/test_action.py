@@ -48,11 +48,11 @@ class Ran:
 
 
 class Job:
-    """A job's temporary folder, with the action's steps."""
+    """A job's temporary folder, and what its steps have put out."""
 
     def __init__(self, temp: Path) -> None:
         self.temp = temp
-        self.bin = temp / "mutransfer-check" / "bin"
+        self.outputs: dict[str, dict[str, str]] = {}
 
     def step(self, name: str, workspace: Path, **inputs: str) -> Ran:
         """One step; inputs that are not given have their defaults."""
@@ -73,7 +73,7 @@ class Job:
             cwd=workspace,
             env=kept
             | {key: str(file) for key, file in files.items()}
-            | {key: evaluated(value, given) for key, value in step["env"].items()}
+            | {key: self.evaluated(value, given) for key, value in step["env"].items()}
             | {
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "GITHUB_ACTION_PATH": str(FOLDER),
@@ -85,26 +85,33 @@ class Job:
             text=True,
         )
         lines = files["GITHUB_OUTPUT"].read_text().splitlines()
+        outputs = dict(line.split("=", 1) for line in lines)
+        self.outputs[step.get("id", "")] = outputs
         return Ran(
             done.returncode,
             done.stdout,
             done.stderr,
             files["GITHUB_STEP_SUMMARY"].read_text(),
-            dict(line.split("=", 1) for line in lines),
+            outputs,
         )
 
+    def evaluated(self, expression: str, inputs: dict[str, str]) -> str:
+        """Of the two kinds that the action uses."""
+        found = re.fullmatch(r"\$\{\{ (?:inputs|steps\.(\w+)\.outputs)\.(\w+) \}\}", expression)
+        assert found, expression
+        return (self.outputs[found[1]] if found[1] else inputs)[found[2]]
 
-def evaluated(text: str, inputs: dict[str, str]) -> str:
-    """An expression of the runner, of the one kind that the action uses."""
-    return re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: inputs[found[1]], text)
+    def install(self, workspace: Path, **inputs: str) -> None:
+        for name in ("Is torch needed?", "Install"):
+            ran = self.step(name, workspace, **inputs)
+            assert ran.exit_code == 0, ran.stdout + ran.stderr
 
 
 @pytest.fixture(scope="module")
 def static(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """After the step that installs, without torch."""
     job = Job(tmp_path_factory.mktemp("static"))
-    ran = job.step("Install", job.temp, source="recipe.yaml", gates="static")
-    assert ran.exit_code == 0, ran.stderr
+    job.install(job.temp, source="recipe.yaml", gates="static")
     return job
 
 
@@ -133,7 +140,10 @@ def test_a_recipe_alone_is_judged_without_torch(static: Job, recipe: Path) -> No
     document = yaml.safe_load(Path(ran.outputs["file"]).read_text())
     assert (document["verdict"], document["source"]) == ("pass", "recipe.yaml")
     assert (recipe.parent / "junit.xml").exists()
-    torch = subprocess.run([static.bin / "python", "-I", "-c", "import torch"], capture_output=True)
+    torch = subprocess.run(
+        [static.temp / "mutransfer-check" / "bin" / "python", "-I", "-c", "import torch"],
+        capture_output=True,
+    )
     assert b"No module named 'torch'" in torch.stderr
 
 
@@ -177,8 +187,7 @@ def test_a_model_is_built_with_the_torch_of_the_job(
     assert run("transfer", tmp_path / "exponents.yaml", *of_model).exit_code == 0
     job = Job(tmp_path / "runner")
     job.temp.mkdir()
-    ran = job.step("Install", tmp_path, source="recipe.yaml", model="nets:multiplied")
-    assert ran.exit_code == 0, ran.stderr
+    job.install(tmp_path, source="recipe.yaml", model="nets:multiplied")
     (installed,) = job.temp.glob("*/lib/*/site-packages")
     assert {"mutransfer_cli"} == {"mutransfer_cli", "torch"} & set(os.listdir(installed))
     for model, exit_code in (("nets:multiplied", 0), ("nets:net", 3)):
@@ -188,17 +197,38 @@ def test_a_model_is_built_with_the_torch_of_the_job(
 
 
 @pytest.mark.parametrize(
+    ("inputs", "needed"),
+    [
+        ({}, "false"),
+        ({"gates": "static"}, "false"),
+        ({"records": "runs/larger", "args": "--held-out 64"}, "false"),
+        ({"model": "config.json"}, "true"),
+        ({"args": "--spec spec.yaml"}, "true"),
+        ({"source": "quickstart", "gates": "static, coordinates"}, "true"),
+        ({"source": "spec.yaml"}, "true"),
+        ({"source": "spec.yaml", "torch": "false"}, "false"),
+        ({"torch": "true"}, "true"),
+    ],
+)
+def test_torch_is_for_models_and_for_training(
+    tmp_path: Path, inputs: dict[str, str], needed: str
+) -> None:
+    (tmp_path / "spec.yaml").write_text((ROOT / "recipes" / "quickstart.yaml").read_text())
+    ran = Job(tmp_path).step("Is torch needed?", tmp_path, **{"source": "recipe.yaml", **inputs})
+    assert (ran.exit_code, ran.outputs) == (0, {"torch": needed})
+
+
+@pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
-        ({"source": ""}, "::error title=mutransfer check::source is empty; give a recipe"),
+        ({}, "::error title=mutransfer check::source is empty; give a recipe, exponents, records"),
         ({"source": "x", "torch": "yes"}, "torch is yes; it is true, false or auto"),
     ],
 )
-def test_what_cannot_be_installed(tmp_path: Path, inputs: dict[str, str], sentence: str) -> None:
-    ran = Job(tmp_path).step("Install", tmp_path, **inputs)
+def test_inputs_that_are_none(tmp_path: Path, inputs: dict[str, str], sentence: str) -> None:
+    ran = Job(tmp_path).step("Is torch needed?", tmp_path, **inputs)
     assert ran.exit_code == 2
     assert sentence in ran.stdout
-    assert not Job(tmp_path).bin.exists()
 
 
 def test_inputs_come_through_the_environment() -> None:
