@@ -115,7 +115,7 @@ def coordinates_gate(
             kind (`embedding`, `hidden`, `readout`, `scores`), expected (slope), width, seed,
             value: an RMS at init or after a few steps, inf where it was not finite, NaN where there
             is none.
-        control: the same of the model under standard parameterization with one global rate.
+        control: the same of the model with hidden matrices that move with width.
         setting: what the verdict rests on beside widths and seeds, such as lr and steps.
         flat_embedding: whether the control's embedding has to be flat; not so for sgd, whose
             updates shrink with their gradients.
@@ -204,7 +204,7 @@ def of_control(control: pd.DataFrame, flat_embedding: bool) -> tuple[list[Measur
     told = {f"control: {one.name}": one.sentence for one in (*hidden, *embedding)}
     why = []
     if not caught:
-        why.append("standard parameterization with one global rate does not fail, as it has to")
+        why.append("the control, whose rates go with width in a wrong way, does not fail")
     if tilted:
         why.append(f"there the {tilted[0].name} is {tilted[0].sentence}, and has to be flat")
     if not why:

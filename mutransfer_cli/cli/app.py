@@ -41,6 +41,8 @@ class _ErrorsAsSentences(TyperGroup):
             # usage errors, Exit and Abort are Typer's own and have no public base class
             if ctx.params["debug"] or type(error).__module__.startswith("typer"):
                 raise
+            if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+                _fail("this needs torch, which is not installed; install it (pip install torch)", 2)
             _fail(
                 f"unexpected {type(error).__name__}: {error}; run `mutransfer --debug ...` for the "
                 "traceback and report it",

@@ -193,7 +193,8 @@ def _say(document: Check) -> None:
     for gate in document.gates:
         note(f"{gate.gate}: {gate.verdict}")
         for sentence in sentences(gate):
-            note(f"  {sentence}")
+            # no line may begin with text of a file: GitHub's runner reads "  ::..." as a command
+            note(f"  - {sentence}")
     note(f"verdict: {document.verdict}")
 
 

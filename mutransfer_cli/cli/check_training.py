@@ -26,7 +26,7 @@ from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.sweep.budget import Budget, BudgetSpent
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.coordinates import STEPS, control_spec, measure_coordinates
+from mutransfer_cli.sweep.coordinates import STEPS, measure_control, measure_coordinates
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.device import choose_device
 
@@ -86,25 +86,15 @@ class Training:
             base: values that are known better than the middle of the spec's grid.
         """
         axes = self.spec.middle_axes | dict(base)
-        widths = ", ".join(map(str, self.widths))
+        stop, widths = self.budget.check, ", ".join(map(str, self.widths))
         note(f"coordinates: {STEPS} steps of {self.seeds} seeds at widths {widths}, and a control")
         try:
-            values, control = (
-                measure_coordinates(
-                    spec,
-                    self.folder,
-                    self.widths,
-                    range(seeds),
-                    STEPS,
-                    axes,
-                    self.device,
-                    note if spec is self.spec else lambda _: None,
-                    self.budget.check,
-                )
-                for spec, seeds in (
-                    (self.spec, self.seeds),
-                    (control_spec(self.spec), FEWEST_SEEDS),
-                )
+            fixed = (STEPS, axes, self.device)
+            values = measure_coordinates(
+                self.spec, self.folder, self.widths, range(self.seeds), *fixed, note, stop
+            )
+            control = measure_control(
+                self.spec, self.folder, self.widths, range(FEWEST_SEEDS), *fixed, stop
             )
         except BudgetSpent:
             return self._unfinished("coordinates", "slopes in width", "or take smaller --widths")

@@ -24,6 +24,8 @@ from mutransfer_cli.train.execution import EAGER, allowed
 COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
 STEPS = 10
 PROBE_TOKENS = 512  # about; of whole sequences
+# muon's hidden matrices move alike at one rate; sgd's may, where gradients are clipped
+ONE_RATE_MAY_DO = ("sgd", "muon")
 CPU = torch.device("cpu")
 
 
@@ -37,6 +39,7 @@ def measure_coordinates(
     device: torch.device = CPU,
     note: Note = silent,
     check: Callable[[], None] = lambda: None,
+    excess: float = 0.0,
 ) -> pd.DataFrame:
     """Of the spec's model under its rule, trained at one base value of each axis.
 
@@ -46,6 +49,7 @@ def measure_coordinates(
         folder: of the spec, from which its paths go.
         axes: base values; lr at least.
         check: called at every step; raises to stop there.
+        excess: a fault: what is added to the exponent of width of the hidden rates.
 
     Returns:
         One row a quantity, name, width and seed, with columns COLUMNS. kind: embedding, hidden,
@@ -59,13 +63,32 @@ def measure_coordinates(
     text = DeviceText.on(device, sweep.corpus)
     found = []
     for width in sweep.trials:
-        plan = sweep.trial_plan(sweep.trials[width][0])
+        factor = (width / spec.parameterization.base_width) ** excess
+        plan = hidden_faster(sweep.trial_plan(sweep.trials[width][0]), factor)
         found.append(coordinates_at(sweep, text, width, seeds, plan, check))
     return pd.concat(found, ignore_index=True)
 
 
+def measure_control(
+    spec: SweepSpec,
+    folder: Path,
+    widths: Sequence[int],
+    seeds: Sequence[int],
+    steps: int,
+    axes: Mapping[AxisName, float],
+    device: torch.device = CPU,
+    check: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """`measure_coordinates` of the spec's model with hidden layers that move with width."""
+    plain = control_spec(spec)
+    excess = 1.0 if spec.optimizer.name in ONE_RATE_MAY_DO else 0.0
+    return measure_coordinates(
+        plain, folder, widths, seeds, steps, axes, device, silent, check, excess
+    )
+
+
 def control_spec(spec: SweepSpec) -> SweepSpec:
-    """The same with every matrix at one rate and no multiplier: hidden layers move with width.
+    """The same with every matrix at one rate and no multiplier.
 
     The attention scale stays what it was.
     """
@@ -75,6 +98,10 @@ def control_spec(spec: SweepSpec) -> SweepSpec:
         model = model.model_copy(update={"attention_scale": spec.attention_scale})
     parameterization = spec.parameterization.model_copy(update=rule)
     return spec.model_copy(update={"model": model, "parameterization": parameterization})
+
+
+def hidden_faster(plan: Plan, factor: float) -> Plan:
+    return tuple(replace(p, lr=factor * p.lr) if p.role == "hidden" else p for p in plan)
 
 
 def coordinate_sweep(

@@ -134,7 +134,7 @@ def test_few_widths_or_seeds_decide_nothing(
 def test_without_a_control_that_fails_nothing_passes() -> None:
     found = judged(frame(), control=frame())
     assert found.verdict == "inconclusive"
-    assert "the harness itself is broken: standard parameterization" in found.measures[-1].sentence
+    assert "the harness itself is broken: the control, whose rates" in found.measures[-1].sentence
 
 
 def test_without_a_control_whose_embedding_is_flat_nothing_passes() -> None:

@@ -176,6 +176,12 @@ def test_what_cannot_be_judged_has_no_verdict(static: Job, recipe: Path) -> None
     assert "other.yaml" in ran.stderr
 
 
+def test_a_model_without_torch_is_said(static: Job, recipe: Path) -> None:
+    ran = static.step("Check", recipe.parent, source="recipe.yaml", model="nets:net")
+    assert (ran.exit_code, ran.outputs) == (2, {})
+    assert "this needs torch, which is not installed" in ran.stderr
+
+
 def test_a_model_is_built_with_the_torch_of_the_job(
     tiny: dict[str, Any], prepare: Callable[..., Sweep], run: Run, tmp_path: Path
 ) -> None:

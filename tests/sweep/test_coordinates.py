@@ -24,6 +24,7 @@ from mutransfer_cli.sweep.coordinates import (
     control_spec,
     coordinate_sweep,
     coordinates_at,
+    measure_control,
     measure_coordinates,
 )
 from mutransfer_cli.train.coordinates import Coordinates
@@ -129,6 +130,15 @@ def test_a_right_model_moves_alike_and_a_control_does_not(
     assert abs(right[up]) < 0.25
     assert wrong[up] > 0.4
     assert abs(wrong["change", "embedding"]) < 0.25
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 2**-7), ("muon", 2**-7), ("sgd", 0.5)])
+def test_hidden_layers_of_the_control_move_with_width(
+    tiny: dict[str, Any], tmp_path: Path, optimizer: str, lr: float
+) -> None:
+    spec = spec_of(tiny, optimizer={"name": optimizer})
+    found = slopes(measure_control(spec, tmp_path, WIDTHS, SEEDS, 10, {"lr": lr}))
+    assert found["effective", "blocks.0.up.weight"] > 0.4
 
 
 def without_multiplier(planned: PlannedParameter, width_mult: float) -> PlannedParameter:
