@@ -7,12 +7,21 @@ from xml.etree import ElementTree
 from mutransfer_cli.files.check import Check, Gate, Verdict
 
 COMMAND: dict[Verdict, str] = {"fail": "error", "inconclusive": "warning", "pass": "notice"}
+SHOWN = 8  # quantities that pass
 
 
 def sentences(gate: Gate, verdict: Verdict | None = None) -> list[str]:
     """What a gate says, of one verdict or of all; findings are failures."""
     measured = [m.sentence for m in gate.measures if verdict in (None, m.verdict)]
     return [*(gate.findings if verdict in (None, "fail") else ()), *measured]
+
+
+def summed_up(gate: Gate) -> list[str]:
+    """What is no pass, and what is; the latter counted where there is much of it."""
+    passed = sentences(gate, "pass")
+    if len(passed) > SHOWN:
+        passed = [f"{len(passed)} quantities lie within their tolerance"]
+    return [*sentences(gate, "fail"), *sentences(gate, "inconclusive"), *passed]
 
 
 def github_annotations(check: Check) -> list[str]:
@@ -45,7 +54,7 @@ def summary(check: Check) -> str:
         "|---|---|---|",
     ]
     for gate in check.gates:
-        said = "<br>".join(_cell(sentence) for sentence in sentences(gate)) or "nothing to object"
+        said = "<br>".join(_cell(sentence) for sentence in summed_up(gate)) or "nothing to object"
         lines.append(f"| {gate.gate} | {gate.verdict} | {said} |")
     return "\n".join(lines) + "\n"
 

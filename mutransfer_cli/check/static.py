@@ -77,7 +77,7 @@ def _measures(recipe: Recipe) -> Iterator[Measure]:
             f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}"
         )
         said = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
-        yield _exact("attention_scale", share, f"{what} is {scale.value:.6g}, {said}")
+        yield _exact("attention_scale", share, f"{what}, {said}")
 
 
 def _deviations(recipe: Recipe) -> list[Deviation]:

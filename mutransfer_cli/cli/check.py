@@ -188,11 +188,11 @@ def _tolerances(given: list[str]) -> dict[GateName, float]:
 
 
 def _say(document: Check) -> None:
-    from mutransfer_cli.check.outputs import sentences
+    from mutransfer_cli.check.outputs import summed_up
 
     for gate in document.gates:
         note(f"{gate.gate}: {gate.verdict}")
-        for sentence in sentences(gate):
+        for sentence in summed_up(gate):
             # no line may begin with text of a file: GitHub's runner reads "  ::..." as a command
             note(f"  - {sentence}")
     note(f"verdict: {document.verdict}")

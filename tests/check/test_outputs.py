@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
-from mutransfer_cli.check.outputs import github_annotations, junit, summary
+from mutransfer_cli.check.outputs import github_annotations, junit, summary, summed_up
 from mutransfer_cli.files.check import CHECK_SCHEMA, Check
 from mutransfer_cli.fit.equivalence import worst
 
@@ -50,3 +50,13 @@ def test_junit_counts_what_is_open_as_an_error() -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
     cases = {case.get("name"): [child.tag for child in case] for case in suite}
     assert cases == {"exponent": [], "transfer": ["error"], "static": ["failure"]}
+
+
+def test_of_much_that_passes_the_number_is_said() -> None:
+    flat = [measure(f"slope {n}", 0.0, (-0.1, 0.1), 0.0, 0.25) for n in range(9)]
+    steep = measure("slope of up", 1.0, (0.9, 1.1), 0.0, 0.25)
+    assert summed_up(gate("coordinates", [*flat[:8]])) == [one.sentence for one in flat[:8]]
+    assert summed_up(gate("coordinates", [*flat, steep])) == [
+        steep.sentence,
+        "9 quantities lie within their tolerance",
+    ]

@@ -79,6 +79,8 @@ def test_a_recipe_as_written_is_right(
     assert gate.verdict == "pass", gate
     quantities = {measure.quantity.split(":")[0] for measure in gate.measures}
     assert {"lr", "weight_decay", "multiplier", "init_std", "attention_scale"} <= quantities
+    (scale,) = [m.sentence for m in gate.measures if m.quantity.startswith("attention_scale")]
+    assert re.fullmatch(r"attention scale \S+ of head size 8 is 0\.\d+, as it should be", scale)
 
 
 def test_at_the_base_width_it_is_the_plain_model(make: Callable[..., Document]) -> None:
