@@ -26,7 +26,12 @@ from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.sweep.budget import Budget, BudgetSpent
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.coordinates import STEPS, measure_control, measure_coordinates
+from mutransfer_cli.sweep.coordinates import (
+    STEPS,
+    few_steps,
+    measure_control,
+    measure_coordinates,
+)
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.device import choose_device
 
@@ -89,12 +94,18 @@ class Training:
         stop, widths = self.budget.check, ", ".join(map(str, self.widths))
         note(f"coordinates: {STEPS} steps of {self.seeds} seeds at widths {widths}, and a control")
         try:
-            fixed = (STEPS, axes, self.device)
             values = measure_coordinates(
-                self.spec, self.folder, self.widths, range(self.seeds), *fixed, note, stop
+                few_steps(self.spec, self.widths, range(self.seeds), axes),
+                self.folder,
+                self.device,
+                note,
+                stop,
             )
             control = measure_control(
-                self.spec, self.folder, self.widths, range(FEWEST_SEEDS), *fixed, stop
+                few_steps(self.spec, self.widths, range(FEWEST_SEEDS), axes),
+                self.folder,
+                self.device,
+                stop,
             )
         except BudgetSpent:
             return self._unfinished("coordinates", "slopes in width", "or take smaller --widths")

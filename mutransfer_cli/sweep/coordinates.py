@@ -29,25 +29,45 @@ ONE_RATE_MAY_DO = ("sgd", "muon")
 CPU = torch.device("cpu")
 
 
-def measure_coordinates(
+def few_steps(
     spec: SweepSpec,
-    folder: Path,
     widths: Sequence[int],
     seeds: Sequence[int],
-    steps: int,
     axes: Mapping[AxisName, float],
+    steps: int = STEPS,
+) -> SweepSpec:
+    """A spec of the same model and rule: few steps at the peak rate, all widths on the same data.
+
+    Args:
+        axes: base values; lr at least.
+
+    Raises:
+        InputError: a width that the built-in model cannot have.
+    """
+    for width in widths:
+        try:
+            spec.refuse_width("--widths", width)
+        except ValueError as error:
+            raise InputError(f"coordinates: {error}") from error
+    few = {"steps": steps, "warmup": 0, "schedule": "constant", "decay_fraction": None}
+    grid = SweepGrid(
+        widths=tuple(widths), axes={axis: (x,) for axis, x in axes.items()}, seeds=tuple(seeds)
+    )
+    return spec.model_copy(update={"train": spec.train.model_copy(update=few), "sweep": grid})
+
+
+def measure_coordinates(
+    few: SweepSpec,
+    folder: Path,
     device: torch.device = CPU,
     note: Note = silent,
     check: Callable[[], None] = lambda: None,
     excess: float = 0.0,
 ) -> pd.DataFrame:
-    """Of the spec's model under its rule, trained at one base value of each axis.
-
-    All widths read the same data, and the rate stays at its peak in every step.
+    """Trains what `few_steps` gives.
 
     Args:
         folder: of the spec, from which its paths go.
-        axes: base values; lr at least.
         check: called at every step; raises to stop there.
         excess: a fault: what is added to the exponent of width of the hidden rates.
 
@@ -57,34 +77,27 @@ def measure_coordinates(
         `Coordinates.sizes` gives it.
 
     Raises:
-        InputError: a width that the model cannot have, and all that a sweep refuses.
+        InputError: all that a sweep refuses.
     """
-    sweep = coordinate_sweep(spec, folder, widths, seeds, steps, axes, note)
+    sweep = Sweep.prepare(few, folder, note)
     text = DeviceText.on(device, sweep.corpus)
     found = []
     for width in sweep.trials:
-        factor = (width / spec.parameterization.base_width) ** excess
+        factor = (width / few.parameterization.base_width) ** excess
         plan = hidden_faster(sweep.trial_plan(sweep.trials[width][0]), factor)
-        found.append(coordinates_at(sweep, text, width, seeds, plan, check))
+        found.append(coordinates_at(sweep, text, width, few.sweep.seeds, plan, check))
     return pd.concat(found, ignore_index=True)
 
 
 def measure_control(
-    spec: SweepSpec,
+    few: SweepSpec,
     folder: Path,
-    widths: Sequence[int],
-    seeds: Sequence[int],
-    steps: int,
-    axes: Mapping[AxisName, float],
     device: torch.device = CPU,
     check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """`measure_coordinates` of the spec's model with hidden layers that move with width."""
-    plain = control_spec(spec)
-    excess = 1.0 if spec.optimizer.name in ONE_RATE_MAY_DO else 0.0
-    return measure_coordinates(
-        plain, folder, widths, seeds, steps, axes, device, silent, check, excess
-    )
+    """`measure_coordinates` of the same model with hidden layers that move with width."""
+    excess = 1.0 if few.optimizer.name in ONE_RATE_MAY_DO else 0.0
+    return measure_coordinates(control_spec(few), folder, device, silent, check, excess)
 
 
 def control_spec(spec: SweepSpec) -> SweepSpec:
@@ -102,28 +115,6 @@ def control_spec(spec: SweepSpec) -> SweepSpec:
 
 def hidden_faster(plan: Plan, factor: float) -> Plan:
     return tuple(replace(p, lr=factor * p.lr) if p.role == "hidden" else p for p in plan)
-
-
-def coordinate_sweep(
-    spec: SweepSpec,
-    folder: Path,
-    widths: Sequence[int],
-    seeds: Sequence[int],
-    steps: int,
-    axes: Mapping[AxisName, float],
-    note: Note = silent,
-) -> Sweep:
-    for width in widths:
-        try:
-            spec.refuse_width("widths", width)
-        except ValueError as error:
-            raise InputError(f"coordinates: {error}") from error
-    few = {"steps": steps, "warmup": 0, "schedule": "constant", "decay_fraction": None}
-    grid = SweepGrid(
-        widths=tuple(widths), axes={axis: (x,) for axis, x in axes.items()}, seeds=tuple(seeds)
-    )
-    train = spec.train.model_copy(update=few)
-    return Sweep.prepare(spec.model_copy(update={"train": train, "sweep": grid}), folder, note)
 
 
 def coordinates_at(

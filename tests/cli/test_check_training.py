@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ def test_a_sweep_spec_is_put_through_the_coordinates(
     failing = {m["quantity"] for m in gate["measures"] if m["verdict"] == "fail"}
     up = "effective update of blocks.*.up.weight, slope in width"
     assert (up in failing) == (verdict == "fail")
+
+
+@pytest.mark.slow
+def test_the_quickstart_passes_in_less_than_a_minute(run: Run) -> None:
+    started = time.perf_counter()
+    result = run("check", "quickstart")
+    seconds = time.perf_counter() - started
+    assert result.exit_code == 0, result.stderr
+    assert gate_of(result, "coordinates")["evidence"]["widths"] == "64, 128, 256, 512"
+    assert seconds < 60
 
 
 def test_so_is_a_model_of_ones_own(

@@ -22,11 +22,12 @@ from mutransfer_cli.rules.plan import AxisName, PlannedParameter
 from mutransfer_cli.sweep.coordinates import (
     COLUMNS,
     control_spec,
-    coordinate_sweep,
     coordinates_at,
+    few_steps,
     measure_control,
     measure_coordinates,
 )
+from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.coordinates import Coordinates
 from mutransfer_cli.train.diagnosis import probe_batch
 from tests.conftest import CPU
@@ -53,7 +54,7 @@ def measured(
     spec: SweepSpec, folder: Path, fault: Callable[[PlannedParameter, float], PlannedParameter]
 ) -> Slopes:
     """With a fault in the plan, a function of a parameter and of width over base width."""
-    sweep = coordinate_sweep(spec, folder, WIDTHS, SEEDS, 10, AXES)
+    sweep = Sweep.prepare(few_steps(spec, WIDTHS, SEEDS, AXES), folder)
     base_width, text = spec.parameterization.base_width, DeviceText.on(CPU, sweep.corpus)
     found = []
     for width, trials in sweep.trials.items():
@@ -70,7 +71,7 @@ def test_the_two_ways_to_change_of_a_linear_network(tiny_mlp: dict[str, Any]) ->
     """Of y = V W U z the hidden matrix W sees x = U z: its two ways add up to the whole change, and
     the input matrix has one way only."""
     spec = spec_of(tiny_mlp)
-    sweep = coordinate_sweep(spec, Path(), [16], [3], 2, {"lr": 0.05})
+    sweep = Sweep.prepare(few_steps(spec, [16], [3], {"lr": 0.05}, steps=2), Path())
     text = DeviceText.on(CPU, sweep.corpus)
     ensemble = sweep.trainer(16, text).ensemble
     assert isinstance(ensemble.model, MLP)
@@ -106,7 +107,8 @@ def test_the_two_ways_to_change_of_a_linear_network(tiny_mlp: dict[str, Any]) ->
 
 
 def test_the_frame(tiny: dict[str, Any], tmp_path: Path) -> None:
-    found = measure_coordinates(spec_of(tiny), tmp_path, [16, 32], SEEDS, 2, AXES)
+    few = few_steps(spec_of(tiny), [16, 32], SEEDS, AXES, steps=2)
+    found = measure_coordinates(few, tmp_path)
     assert list(found.columns) == COLUMNS
     assert not found.duplicated(["quantity", "name", "width", "seed"]).any()
     assert set(found["width"]) == {16, 32}
@@ -137,7 +139,8 @@ def test_hidden_layers_of_the_control_move_with_width(
     tiny: dict[str, Any], tmp_path: Path, optimizer: str, lr: float
 ) -> None:
     spec = spec_of(tiny, optimizer={"name": optimizer})
-    found = slopes(measure_control(spec, tmp_path, WIDTHS, SEEDS, 10, {"lr": lr}))
+    few = few_steps(spec, WIDTHS, SEEDS, {"lr": lr})
+    found = slopes(measure_control(few, tmp_path))
     assert found["effective", "blocks.0.up.weight"] > 0.4
 
 
@@ -154,12 +157,17 @@ def with_small_init(planned: PlannedParameter, width_mult: float) -> PlannedPara
     return replace(planned, init_std=planned.init_std / width_mult**0.5) if wrong else planned
 
 
+def with_mup_twice(planned: PlannedParameter, width_mult: float) -> PlannedParameter:
+    return replace(planned, lr=planned.lr / width_mult) if planned.role == "hidden" else planned
+
+
 @pytest.mark.parametrize(
     ("fault", "where", "slope"),
     [
         (without_multiplier, ("init", "readout"), 0.0),  # -1/2 is right
         (with_falling_embedding, ("change", "embedding"), -1.0),
         (with_small_init, ("init", "blocks.0.up.weight"), -0.5),
+        (with_mup_twice, ("effective", "blocks.0.up.weight"), -1.0),
     ],
 )
 def test_a_fault_shows_where_it_is(
@@ -181,6 +189,6 @@ def test_attention_where_heads_grow(
     assert found["init", "attention.0.scores * sqrt(d_head)"] == pytest.approx(slope, abs=0.15)
 
 
-def test_a_width_that_the_model_cannot_have(tiny: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"widths: found 20, which model\.head_size 8"):
-        measure_coordinates(spec_of(tiny), tmp_path, [16, 20], SEEDS, 2, AXES)
+def test_a_width_that_the_model_cannot_have(tiny: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"--widths: found 20, which model\.head_size 8"):
+        few_steps(spec_of(tiny), [16, 20], SEEDS, AXES)
