@@ -73,9 +73,19 @@ def check(
     ] = None,
     variant: Variant = None,
     widths: Annotated[
-        str, typer.Option(metavar="WIDTHS", help="Of gate coordinates, with commas.")
-    ] = "64,128,256,512",
-    seeds: Annotated[int, typer.Option(min=1, help="Of gate coordinates, at every width.")] = 5,
+        str | None,
+        typer.Option(
+            metavar="WIDTHS",
+            help="Of gate coordinates, with commas. Default: 64,128,256,512.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of gate coordinates, at every width. Default: 5.", show_default=False
+        ),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -161,7 +171,9 @@ def _named(gates: str | None) -> frozenset[GateName] | None:
     return frozenset(cast("list[GateName]", names))
 
 
-def _widths(widths: str) -> tuple[int, ...]:
+def _widths(widths: str | None) -> tuple[int, ...] | None:
+    if widths is None:
+        return None
     try:
         found = sorted({int(width) for width in widths.split(",")})
     except ValueError:

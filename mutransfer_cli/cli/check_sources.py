@@ -32,24 +32,36 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How gates train; `Training` without torch.
+    """How gates train; None is not said.
 
     Attributes:
-        spec: None where no gate trains.
-        minutes: all together; None: as long as it takes.
+        widths, seeds: of gate `coordinates`.
+        budget: minutes of all training together.
     """
 
     spec: str | None
     variant: str | None
-    widths: tuple[int, ...]
-    seeds: int
-    minutes: float | None
+    widths: tuple[int, ...] | None
+    seeds: int | None
+    budget: float | None
 
     def of(self, spec: str) -> Training:
-        from mutransfer_cli.cli.check_training import Training
+        from mutransfer_cli.cli.check_training import SEEDS, WIDTHS, Training
         from mutransfer_cli.sweep.budget import Budget
 
-        return Training.of(spec, self.variant, self.widths, self.seeds, Budget(self.minutes))
+        widths, seeds = self.widths or WIDTHS, self.seeds or SEEDS
+        return Training.of(spec, self.variant, widths, seeds, Budget(self.budget))
+
+    def refuse(self) -> None:
+        """
+        Raises:
+            InputError: any of them is said, and no gate trains.
+        """
+        for name in ("variant", "widths", "seeds", "budget"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"--{name}: is for gates that train; give their sweep spec with --spec"
+                )
 
 
 @dataclass(frozen=True)
@@ -180,22 +192,27 @@ class Source:
         if self.options.spec is None:
             if "coordinates" in (asked.gates or ()):
                 raise InputError("--gates coordinates: trains; give its sweep spec with --spec")
+            self.options.refuse()
             return Trained([], self.records, asked)
         training = self.options.of(self.options.spec)
         training.refuse_other(protocol_hash, self.where)
-        gates, larger = [], self.records
+        width = asked.held_out or width
+        if there or not asked.wants("transfer", by_default=asked.held_out is not None):
+            width = None
+        elif width is None:
+            raise InputError("--held-out is missing: give the width that is to be trained")
+        else:
+            refuse_inside(width, widths)
+        gates = []
         if asked.wants("coordinates", by_default=True):
             gates.append(training.coordinates(base, asked))
         asked = asked.without("coordinates")
-        width = asked.held_out or width
-        if asked.wants("transfer", by_default=asked.held_out is not None) and not there:
-            if width is None:
-                raise InputError("--held-out is missing: give the width that is to be trained")
-            refuse_inside(width, widths)
-            larger = self.records or RUNS / f"{training.name}-{width}"
-            unfinished = training.held_out(width, larger)
-            if unfinished is not None:
-                return Trained([*gates, unfinished], None, asked.without("transfer"))
+        if width is None:
+            return Trained(gates, self.records, asked)
+        larger = self.records or RUNS / f"{training.name}-{width}"
+        unfinished = training.held_out(width, larger)
+        if unfinished is not None:
+            return Trained([*gates, unfinished], None, asked.without("transfer"))
         return Trained(gates, larger, asked)
 
 

@@ -35,6 +35,7 @@ from mutransfer_cli.sweep.coordinates import (
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.device import choose_device
 
+WIDTHS, SEEDS = (64, 128, 256, 512), 5
 CHECKPOINT_EVERY = 60.0  # seconds
 
 

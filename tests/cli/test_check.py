@@ -97,6 +97,8 @@ def test_without_a_summary_it_is_said(made: Make, write_records: Write, run: Run
         (("--budget", "0"), "--budget 0: expected minutes"),
         (("--widths", "0,8,16,32"), "--widths 0,8,16,32: expected widths with commas"),
         (("--widths", ""), "--widths : expected widths"),
+        (("--seeds", "4"), "--seeds: is for gates that train; give their sweep spec"),
+        (("--budget", "5"), "--budget: is for gates that train"),
     ],
 )
 def test_what_cannot_be_asked(
