@@ -104,6 +104,8 @@ def sweep_proxy(
     )
     go: Callable[[Sweep, Path], None]
     if dry_run:
+        if cluster is not None:
+            note("the price is that of this machine; the cluster's workers may be others")
         go = partial(_print_price, device=_here(device, loaded))
     elif cluster is None:
         go = partial(_run_here, device=_here(device, loaded), settings=settings)

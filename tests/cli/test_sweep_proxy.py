@@ -115,6 +115,14 @@ def test_a_dry_run_prices_and_trains_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_for_a_cluster_says_whose_price_it_is(
+    tiny: dict[str, Any], write_spec: WriteSpec, run: Run
+) -> None:
+    result = run("sweep-proxy", write_spec(tiny), "--dry-run", "--engine", "ray")
+    assert result.exit_code == 0
+    assert "the price is that of this machine" in result.stderr
+
+
 def test_a_dry_run_counts_what_is_recorded(
     tiny: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
 ) -> None:
