@@ -28,6 +28,7 @@ def report(
 
     from mutransfer_cli.emit.breakers import warnings_of
     from mutransfer_cli.emit.exponents import exponents_of_records
+    from mutransfer_cli.files.check import CHECK, read_check
     from mutransfer_cli.files.curves import CURVES, read_curves
     from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
     from mutransfer_cli.files.sources import load_records
@@ -48,6 +49,7 @@ def report(
         curves=read_curves(run / CURVES, [trial.trial for trial in records.trials]),
         diagnostics=read_diagnostics(run / DIAGNOSTICS, measured),
         warnings=[*said, *warnings_of(document, trials)],
+        check=read_check(run / CHECK),
     )
     target = stdout_or(output)
     write_result(page(found), target)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from mutransfer_cli.files.strict import NonNegative, Number, Strict
+from mutransfer_cli.files.strict import NonNegative, Number, Strict, validated
+from mutransfer_cli.files.yaml_io import load_yaml, read_text
 
+CHECK = "check.yaml"
 CHECK_SCHEMA = "mutransfer.check/1"
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -74,3 +77,14 @@ class Check(Strict):
     source: str
     verdict: Verdict
     gates: tuple[Gate, ...] = Field(min_length=1)
+
+
+def read_check(path: Path) -> Check | None:
+    """What a file holds; None where there is none.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    if not path.exists():
+        return None
+    return validated(Check, load_yaml(read_text(path), str(path)), str(path))

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.files.exponents import Axis
-from mutransfer_cli.fit.equivalence import Verdict
 from mutransfer_cli.report.html import escaped, figure, paragraph
-from mutransfer_cli.report.run import TOLERANCE, Run, verdict_on, words_of
+from mutransfer_cli.report.run import SIGNS, TOLERANCE, Run, verdict_on, words_of
 from mutransfer_cli.report.svg import FAINT, INK, hue, picture
 from mutransfer_cli.rules.plan import AxisName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIGNS: dict[Verdict, str] = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive"}
 ROW = 34.0  # height of an axis in the picture of intervals
 FRAME = 74.0
 
@@ -86,8 +84,10 @@ def reasons(run: Run, name: AxisName, axis: Axis) -> str:
     ratio = max(usable) / min(usable)
     text = (
         f"From width {min(usable)} to {max(usable)} the best {words_of(name)} changes by a factor "
-        f"of {ratio**found.value:.2f} ({ratio**found.low:.2f} to {ratio**found.high:.2f})."
+        f"of {ratio**found.value:.2f} ({ratio**found.low:.2f} to {ratio**found.high:.2f})"
     )
+    at_widest = axis.optimum[max(usable)].value
+    text += "." if at_widest is None else f", to {at_widest:.3g}."
     expected = axis.expected_exponent
     if expected is None:
         return f"{text} The rule says nothing of it, so that there is no verdict."

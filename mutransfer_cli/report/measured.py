@@ -13,6 +13,7 @@ from mutransfer_cli.files.diagnostics import DiagnosticsRecord, Values, by_role
 from mutransfer_cli.files.frames import measurement_frame
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.fit.slopes import width_slopes
+from mutransfer_cli.report.checked import slopes
 from mutransfer_cli.report.html import figure, left_out, power, section, table
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import Look, hue, legend_below, marker, picture, scale, width_axis
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 NO_FILE = (
     "Left out: no diagnostics.jsonl lies beside the records, or it holds none of these trials."
 )
+SMALL = 0.02  # below, powers of two are read more easily than their digits
 LINES = ("-", "--", "-.", ":")
 Points = Mapping[str, Mapping[int, float]]  # by name and width
 
@@ -103,11 +105,10 @@ def diagnostics(run: Run) -> str:
 def coordinates(run: Run) -> str:
     """Sizes of activations and of their change, module by module, with their slopes in width."""
     key, title = "coordinates", "Coordinate check"
-    trials = compared_trials(run.records)
-    if not trials:
-        return left_out(key, title, NOT_COMPARED)
-    if not run.diagnostics:
-        return left_out(key, title, NO_FILE)
+    trials, checked = compared_trials(run.records), slopes(run.check)
+    if not trials or not run.diagnostics:
+        why = NO_FILE if trials else NOT_COMPARED
+        return section(key, title, why, checked) if checked else left_out(key, title, why)
     start = [record for record in run.diagnostics if record.step == 0]
     end = last(run.diagnostics)
     drawn: list[str] = []
@@ -123,7 +124,7 @@ def coordinates(run: Run) -> str:
             caption = f"{name} {when}, by module; flat lines are sizes that do not depend on width."
             anchor = f"coordinates-{len(drawn)}"
             drawn.append(_lines(anchor, f"{name} {when}", label, points, styles, caption))
-    slopes = table(
+    trained = table(
         "d log(RMS) / d log(width) at the end: mean over seeds, and the range of several",
         ("module", "activations", "their change"),
         _slopes(end, trials),
@@ -132,7 +133,7 @@ def coordinates(run: Run) -> str:
         _at(trials[0].axes)
         + " After training, slopes near 0 are those of a parameterization that transfers."
     )
-    return section(key, title, note, *drawn, slopes)
+    return section(key, title, note, checked, *drawn, trained)
 
 
 NOT_COMPARED = (
@@ -210,7 +211,8 @@ def _lines(
             axes.set_yscale("log", base=2)
             low, high = axes.get_ylim()
             axes.set_ylim(low / 1.15, high * 1.15)
-            axes.yaxis.set_major_formatter(lambda y, _: f"{y:.2g}")
+            small = low < SMALL
+            axes.yaxis.set_major_formatter(lambda y, _: power(y) if small else f"{y:.2g}")
         axes.set_ylabel(label)
         legend_below(axes)
 
@@ -231,9 +233,9 @@ def _slopes(
         enough = frame.groupby(["name", "seed"])["width"].transform("nunique") > 1
         if not enough.any():
             continue
-        for name, slopes in width_slopes(frame[enough]).groupby("name", sort=False):
-            text = f"{slopes.mean():+.2f}"
-            if len(slopes) > 1:
-                text += f" ({slopes.min():+.2f} to {slopes.max():+.2f})"
+        for name, each in width_slopes(frame[enough]).groupby("name", sort=False):
+            text = f"{each.mean():+.2f}"
+            if len(each) > 1:
+                text += f" ({each.min():+.2f} to {each.max():+.2f})"
             found[str(name)][column] = text
     return [(name, *both) for name, both in found.items()]

@@ -110,6 +110,7 @@ def contents(run: Run) -> dict[str, Any]:
         "tolerance": TOLERANCE,
         "verdicts": {name: verdict_on(axis) for name, axis in run.document.axes.items()},
         "warnings": [*all_warnings(run)],
+        "check": run.check.model_dump(mode="json", by_alias=True) if run.check else None,
         "exponents": run.document.model_dump(mode="json", by_alias=True),
         "trials": [trial.model_dump(mode="json", by_alias=True) for trial in run.records.trials],
     }

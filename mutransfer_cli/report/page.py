@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.report.answer import answer
 from mutransfer_cli.report.bowls import OPTIMA, bowls, key, optima_rows
+from mutransfer_cli.report.checked import checks
 from mutransfer_cli.report.curves import curves
 from mutransfer_cli.report.html import escaped, section, table
 from mutransfer_cli.report.joint import joint
@@ -28,6 +29,7 @@ def page(run: Run) -> str:
     parts = [
         answer(run),
         "<main>",
+        checks(run.check) if run.check else "",
         *(_axis(run, name, axis) for name, axis in run.document.axes.items()),
         joint(run),
         curves(run),

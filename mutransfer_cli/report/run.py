@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mutransfer_cli.files.check import Check
 from mutransfer_cli.files.curves import CurveRecord
 from mutransfer_cli.files.diagnostics import DiagnosticsRecord
 from mutransfer_cli.files.exponents import Axis, Exponents
@@ -16,6 +17,7 @@ from mutransfer_cli.fit.table import cell_means, profile
 from mutransfer_cli.rules.plan import AXES, AxisName
 
 TOLERANCE = OF_EXPONENTS
+SIGNS: dict[Verdict, str] = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive"}
 WORDS: dict[AxisName, str] = {"lr": "learning rate", "weight_decay": "weight decay"}
 
 
@@ -28,6 +30,7 @@ class Run:
         trials: what was fitted: one row a trial that ran; `eval_loss` is NaN where it diverged.
         curves, diagnostics: what lies beside the records; may be empty.
         warnings: beside those of the fit.
+        check: what `mutransfer check` said, where it lies in the folder.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Run:
     curves: Sequence[CurveRecord]
     diagnostics: Sequence[DiagnosticsRecord]
     warnings: Sequence[str]
+    check: Check | None = None
 
     @property
     def unit(self) -> str:

@@ -2,6 +2,7 @@
 
 LIGHT = """
   --page: #ffffff; --ink: #1b1f24; --faint: #636c76; --rule: #dfe3e8; --card: #f6f7f9;
+  --hidden: #00000038;
   --pass: #0b6e3f; --fail: #b3261e; --inconclusive: #8a5300;
   --s0: #440154; --s1: #481769; --s2: #472a7a; --s3: #433e85; --s4: #3c4f8a; --s5: #355f8d;
   --s6: #2e6f8e; --s7: #287d8e; --s8: #228b8d; --s9: #1f9a8a; --s10: #22a884; --s11: #32b67a;
@@ -10,6 +11,7 @@ LIGHT = """
   --h6: #fee838;"""
 DARK = """
   --page: #14171b; --ink: #e8eaed; --faint: #9aa4af; --rule: #30363d; --card: #1c2127;
+  --hidden: #ffffff48;
   --pass: #4cc38a; --fail: #ff8078; --inconclusive: #f0b04f;
   --s0: #3d8fc4; --s1: #3f9cc0; --s2: #2fa4b4; --s3: #26a99a; --s4: #20a386; --s5: #2cb17e;
   --s6: #44bf70; --s7: #63cb5f; --s8: #86d549; --s9: #b0dd2f; --s10: #d8e219; --s11: #fde725;
@@ -55,20 +57,31 @@ svg text {{ fill: currentColor; }}
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }}
 .answers figure {{ max-width: 560px; }}
 .table {{ grid-column: 1 / -1; min-width: 0; }}
-.scroll {{ max-width: 100%; max-height: 420px; overflow: auto; }}
+.scroll {{ max-width: 100%; max-height: 420px; overflow: auto; background-color: var(--page);
+  background-image: linear-gradient(to right, var(--page) 40%, transparent),
+    linear-gradient(to left, var(--page) 40%, transparent),
+    linear-gradient(to top, var(--page) 40%, transparent),
+    linear-gradient(to right, var(--hidden), transparent),
+    linear-gradient(to left, var(--hidden), transparent),
+    linear-gradient(to top, var(--hidden), transparent);
+  background-position: left, right, bottom, left, right, bottom; background-repeat: no-repeat;
+  background-size: 40px 100%, 40px 100%, 100% 40px, 14px 100%, 14px 100%, 100% 14px;
+  background-attachment: local, local, local, scroll, scroll, scroll; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 3px 10px 3px 0; border-bottom: 1px solid var(--rule); text-align: left;
   vertical-align: top; overflow-wrap: normal; white-space: nowrap; }}
 #provenance .table {{ grid-column: auto; }}
+#provenance .scroll {{ max-height: none; }}
 #provenance td + td {{ white-space: normal; overflow-wrap: anywhere; }}
 thead th {{ position: sticky; top: 0; background: var(--page); }}
+.answer ul {{ margin: 0; padding-left: 20px; }}
 li {{ max-width: 76ch; margin-bottom: 6px; }}
 @media print {{
   body {{ max-width: none; padding: 0; font-size: 11pt; }}
   .parts {{ grid-template-columns: 1fr 1fr; gap: 12pt; }}
   figure, .answer, tr {{ break-inside: avoid; }}
-  h2 {{ break-after: avoid; }}
-  .scroll {{ max-height: none; overflow: visible; }}
+  h2, section > p {{ break-after: avoid; }}
+  .scroll {{ max-height: none; overflow: visible; background: none; }}
   #provenance .table {{ grid-column: 1 / -1; }}
   table {{ font-size: 9pt; }}
 }}

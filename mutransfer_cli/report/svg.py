@@ -21,8 +21,9 @@ SCALE = 12  # colours of a scale in the style sheet
 MOST_TICKS = 6
 LEAST_GAP = 0.09  # of the axis, between the names of two widths
 
-# colours that matplotlib takes for such and the style sheet replaces, so that both themes are read
-INK, RULE, FAINT = "#000000", "#000001", "#000002"
+# colours that matplotlib takes for such and the style sheet replaces, so that both themes are read;
+# none is black itself, which it leaves unsaid where it fills
+INK, RULE, FAINT = "#000003", "#000001", "#000002"
 NAMED = {INK: "currentColor", RULE: "var(--rule)", FAINT: "var(--faint)"}
 KINDS = {"01": "s", "02": "c", "03": "h"}  # scale, hue, shade
 Look = dict[str, Any]  # of a line, as matplotlib takes it

@@ -60,3 +60,11 @@ def test_a_broken_line_beside_the_records_is_named(run: Run, tmp_path: Path) -> 
     result = run("report", folder)
     assert result.exit_code == 2
     assert "curves.jsonl line 1: is no curve" in result.stderr
+
+
+def test_a_check_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", widths=[32])
+    (folder / "check.yaml").write_text("schema: mutransfer.recipe/1\n")
+    result = run("report", folder)
+    assert result.exit_code == 2
+    assert "check.yaml" in result.stderr

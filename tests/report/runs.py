@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mutransfer_cli.files.check import CHECK, CHECK_SCHEMA, Check, Gate
 from mutransfer_cli.files.data import DataProtocol
+from mutransfer_cli.files.dump import dump
 from mutransfer_cli.files.records import Protocol, SweepHeader, TrialRecord, trial_hash
 from mutransfer_cli.files.sources import load_spec
+from mutransfer_cli.fit.equivalence import worst
 
 Loss = Callable[[int, float, float, int], float | None]
 ROLES = {"embedding.weight": "embedding", "up.weight": "hidden", "readout.weight": "readout"}
@@ -35,8 +38,9 @@ def write_run(
     measured: bool = True,
     module: str = "blocks.0",
     device: str = "cpu",
+    gates: Sequence[Gate] = (),
 ) -> Path:
-    """A folder with records, and with curves and measurements beside them.
+    """A folder with records, and with curves, measurements and a check beside them.
 
     Args:
         loss: of width, lr, weight decay and seed; None diverges.
@@ -60,7 +64,20 @@ def write_run(
     for kind, rows in [("trials", [header, *lines]), *beside]:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{kind}.jsonl").write_text(text)
+    if gates:
+        (folder / CHECK).write_text(dump(_check(gates)))
     return folder
+
+
+def _check(gates: Sequence[Gate]) -> Check:
+    verdict = worst(gate.verdict for gate in gates)
+    return Check(
+        schema_=CHECK_SCHEMA,
+        tool_version="0",
+        source="runs/mine",
+        verdict=verdict,
+        gates=tuple(gates),
+    )
 
 
 def _header(decayed: bool, device: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.report.pages import Page
-from tests.report.test_page import DECAYS, diverges
+from tests.report.test_page import DECAYS, GATES, diverges
 
 pytestmark = pytest.mark.browser
 
@@ -90,7 +90,7 @@ def seen(tmp_path: Path) -> Callable[[str, int], dict[str, Any]]:
 def test_a_reader_sees_everything(
     seen: Callable[[str, int], dict[str, Any]], page_of: Callable[..., Page], wide: int
 ) -> None:
-    for page in (page_of(decays=DECAYS), page_of(loss=diverges)):
+    for page in (page_of(decays=DECAYS), page_of(loss=diverges), page_of(gates=GATES)):
         found = seen(page.html, wide)
         assert found["wide"] == wide
         assert found["scrolls"] <= wide

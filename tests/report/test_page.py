@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mutransfer_cli.check.measure import gate, measure, unmeasured
 from tests.report.pages import Page
 from tests.report.runs import RATES, WIDTHS, bowl
 
@@ -128,6 +129,49 @@ def test_a_ridge_is_drawn_and_said(page_of: PageOf) -> None:
     page = page_of(loss=product_only, decays=DECAYS, measured=False)
     assert "the ridge, 45." in page.text or "the ridge, 44." in page.text
     assert page.data["exponents"]["axes"]["lr"]["status"] == "ridge"
+
+
+FLAT = [measure(f"change of blocks.{n}, slope in width", 0.01, (0, 0.02), 0, 0.25) for n in (0, 1)]
+STEEP = measure("effective update of up, slope in width", 1.0, (0.9, 1.1), 0, 0.25)
+UNSEEN = unmeasured("activation of down, slope in width", "it is not finite", 0, 0.25, "")
+SHARE = measure("excess loss of lr 0.01 at width 256", 0.01, (0.0, 0.02), 0, 0.015, "nats")
+GATES = (
+    gate("transfer", [SHARE], ["a finding with <b>marks</b>"]),
+    gate("coordinates", [*FLAT, FLAT[0], STEEP, UNSEEN], evidence={"widths": "64, 128"}),
+)
+
+
+def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
+    page = page_of(gates=GATES)
+    assert page.text.index("Checks: fail") < page.text.index("Learning rate (lr)")
+    shown = page.text.split("Checks: fail")[1].split("Learning rate (lr)")[0]
+    assert "said of runs/mine" in shown
+    assert "a finding with <b>marks</b>" in shown
+    assert STEEP.sentence in shown
+    assert "3 of 5 quantities lie within their tolerance" in shown
+    _, *rows = page.tables["All that was measured"]
+    assert rows[0] == [
+        "transfer",
+        "excess loss of lr 0.01 at width 256",
+        "0.01 nats",
+        "0 to 0.02 nats",
+        "±0.015 nats",
+        "inconclusive",
+    ]
+    assert [row[2:] for row in rows[-2:]] == [
+        ["1", "0.9 to 1.1", "±0.25", "fail"],
+        ["", "", "±0.25", "inconclusive"],
+    ]
+    words = page.pictures["Slopes in width with their intervals"]
+    assert STEEP.sentence in words
+    assert "not finite" not in words
+    assert page.data["check"]["verdict"] == "fail"
+
+
+def test_checked_slopes_are_shown_without_measurements_in_training(page_of: PageOf) -> None:
+    page = page_of(gates=GATES[1:], measured=False)
+    assert "Slopes in width with their intervals" in page.pictures
+    assert "Left out: no diagnostics.jsonl" in page.text
 
 
 def test_slopes_of_activations(page_of: PageOf) -> None:
