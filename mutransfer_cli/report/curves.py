@@ -74,6 +74,7 @@ def _width(
             axes.plot([], [], color=scale(rates.index(rate), len(rates)), label=power(rate))
         axes.set_ylim(bottom, top)
         axes.set_title(f"width {width}", fontsize=12)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("step")
         axes.set_ylabel(f"train loss ({unit})")
         legend_below(axes, most=8)

@@ -61,4 +61,5 @@ def power(value: float | None) -> str:
     """0.0078125 as 2^-7; in a page a power of two says more than its digits."""
     if value is None:
         return ""
-    return "0" if value == 0 else f"2^{round(math.log2(value), 2):g}"
+    # + 0.0: of -0.0 the sign would be written
+    return "0" if value == 0 else f"2^{round(math.log2(value), 2) + 0.0:g}"
