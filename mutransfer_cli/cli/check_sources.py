@@ -94,13 +94,11 @@ class Source:
         if self._is_shipped_spec():
             return self._of_spec(asked)
         if holds_records(self.path):
-            self._refuse_model("records")
             return self._of_records(asked)
         document = load_yaml(read_text(self.path), self.where)
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema == RECIPE_SCHEMA:
             return self._of_recipe(document, asked)
-        self._refuse_model("none")
         if schema == EXPONENTS_SCHEMA:
             return self._of_exponents(document, asked)
         if schema == SWEEP_SCHEMA:
@@ -113,20 +111,27 @@ class Source:
     def _is_shipped_spec(self) -> bool:
         return self.where in shipped_recipes() and self.path is not None and not self.path.exists()
 
-    def _refuse_model(self, what: str) -> None:
-        if self.model is not None:
-            raise InputError(f"--model: is for a recipe, and {self.where} is {what}; leave it out")
+    def _refuse(self, asked: Asked, kind: str, *options: str) -> None:
+        given = {
+            "--model": self.model,
+            "--group": self.group,
+            "--records": self.records,
+            "--spec": self.options.spec,
+            "--held-out": asked.held_out,
+        }
+        for option in options:
+            if given[option] is not None:
+                raise InputError(f"{option}: is not for {kind}, as {self.where} is; leave it out")
 
     def _of_spec(self, asked: Asked) -> list[Gate]:
         """Whether every layer of its model trains alike at all widths."""
-        for option, given in {"--spec": self.options.spec, "--records": self.records}.items():
-            if given is not None:
-                raise InputError(f"{option}: is not for a sweep spec, as {self.where} is")
-        self._refuse_model("a sweep spec")
+        options = ("--model", "--group", "--records", "--spec", "--held-out")
+        self._refuse(asked, "a sweep spec", *options)
         asked.refuse_beyond(["coordinates"], "a sweep spec")
         return [self.options.of(self.where).coordinates({}, asked)]
 
     def _of_records(self, asked: Asked) -> list[Gate]:
+        self._refuse(asked, "a sweep's records", "--model", "--group")
         read = load_records([self.path], warn=note)
         widths = {trial.width for trial in read.trials}
         there = asked.held_out is None or asked.held_out in widths
@@ -139,6 +144,7 @@ class Source:
         return [*gates_of_records(read, measured, trained.asked), *trained.gates]
 
     def _of_exponents(self, document: Any, asked: Asked) -> list[Gate]:
+        self._refuse(asked, "an exponents file", "--model")
         exponents = validated(Exponents, document, self.where)
         axis = chosen_group(exponents, self.group).axes.get("lr")
         widths, base = set[int](), dict[AxisName, float]()
@@ -150,6 +156,7 @@ class Source:
         return [*found, *trained.gates]
 
     def _of_recipe(self, document: Any, asked: Asked) -> list[Gate]:
+        self._refuse(asked, "a recipe", "--group")
         recipe = validated(Recipe, document, self.where)
         if asked.held_out not in (None, recipe.width):
             raise InputError(
@@ -193,6 +200,11 @@ class Source:
             if "coordinates" in (asked.gates or ()):
                 raise InputError("--gates coordinates: trains; give its sweep spec with --spec")
             self.options.refuse()
+            if asked.held_out is not None and self.records is None and not there:
+                raise InputError(
+                    f"--held-out {asked.held_out}: give the sweep at that width with --records, or "
+                    "its spec with --spec"
+                )
             return Trained([], self.records, asked)
         training = self.options.of(self.options.spec)
         training.refuse_other(protocol_hash, self.where)

@@ -21,7 +21,7 @@ from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.watch import Echo, train_here
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.check import Gate, GateName
-from mutransfer_cli.files.sources import load_spec
+from mutransfer_cli.files.sources import load_spec, run_name
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.sweep.budget import Budget, BudgetSpent
@@ -66,9 +66,7 @@ class Training:
                 f"{FEWEST_SEEDS} seeds at least, found {len(widths)} and {seeds}"
             )
         spec, path = load_spec(name, variant)
-        own = path.stem if Path(name).is_file() else name
-        own += f"-{variant}" if variant else ""
-        return cls(own, spec, path.parent, widths, seeds, budget)
+        return cls(run_name(name, path, variant), spec, path.parent, widths, seeds, budget)
 
     @cached_property
     def device(self) -> torch.device:

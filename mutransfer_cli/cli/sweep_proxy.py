@@ -88,7 +88,7 @@ def sweep_proxy(
     loss curves and what was measured in training (diagnostics.jsonl) lie beside it.
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
-    from mutransfer_cli.files.sources import load_spec
+    from mutransfer_cli.files.sources import load_spec, run_name
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
 
@@ -114,9 +114,7 @@ def sweep_proxy(
     sweep = Sweep.prepare(loaded, path.parent, note)
     if sweep.corpus.note:
         note(sweep.corpus.note)
-    name = path.stem if Path(spec).is_file() else spec
-    if variant is not None:
-        name += f"-{variant}"
+    name = run_name(spec, path, variant)
     if shard is not None:
         part, parts = _parse_shard(shard)
         sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"

@@ -107,6 +107,16 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
     return specs[variant], path
 
 
+def run_name(spec: str, path: Path, variant: str | None) -> str:
+    """What the folder of a spec's runs is called.
+
+    Args:
+        spec, path: as `load_spec` got and gave them.
+    """
+    name = path.stem if Path(spec).is_file() else spec
+    return name if variant is None else f"{name}-{variant}"
+
+
 def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
     """A model by its config.json, its `package.module:function`, or a YAML file that holds the
     `model` of a spec; with the folder that its paths count from.
