@@ -46,6 +46,7 @@ bench: install
 	$(BIN)/python -m tests.benchmarks.million_records
 	$(BIN)/python -m tests.benchmarks.ray_scaling
 	$(BIN)/python -m tests.benchmarks.diagnostics_cost
+	$(BIN)/python -m tests.benchmarks.coordinates
 
 bench-fit: install
 	$(BIN)/python -m tests.benchmarks.fit_coverage

@@ -182,6 +182,7 @@ def test_a_model_without_torch_is_said(static: Job, recipe: Path) -> None:
     assert "this needs torch, which is not installed" in ran.stderr
 
 
+@pytest.mark.slow
 def test_a_model_is_built_with_the_torch_of_the_job(
     tiny: dict[str, Any], prepare: Callable[..., Sweep], run: Run, tmp_path: Path
 ) -> None:
