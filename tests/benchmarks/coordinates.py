@@ -41,7 +41,7 @@ class Case:
     lr: float | None = None
 
 
-def rule(name: str, **choices: str) -> Parts:
+def rule(name: str, **choices: Any) -> Parts:
     return {"parameterization": {"name": name, "base_width": 32, **choices}}
 
 
@@ -49,10 +49,11 @@ def heads(**choices: Any) -> Parts:
     return {"model": {"family": "transformer", "depth": 2, **choices}}
 
 
-def perceptron(outputs: int) -> Parts:
-    """Of samples, the smallest grid of a net on them."""
+def perceptron(outputs: int, **choices: Any) -> Parts:
+    """A net on samples."""
     train = {"steps": 60, "batch": 32, "warmup": 6, "clip": None}
-    return {"model": {"family": "mlp"}, "data": TEACHER | {"outputs": outputs}, "train": train}
+    model = {"family": "mlp", **choices}
+    return {"model": model, "data": TEACHER | {"outputs": outputs}, "train": train}
 
 
 CASES = (
@@ -72,17 +73,29 @@ CASES = (
         "fail",
         heads(heads=2, attention_scale="1/sqrt(d_head)"),
     ),
-    Case("mup, preset llama", "pass", heads(preset="llama", head_size=16)),
+    Case(
+        "mup, preset llama",
+        "pass",
+        {**heads(preset="llama", head_size=16), **rule("mup", base_width=64)},
+    ),
     Case("mup, perceptron of 16 outputs", "pass", perceptron(16)),
     Case("mup, perceptron of 64 outputs", "pass", perceptron(64)),
+    Case("mup, two layers with norms, 64 outputs", "pass", perceptron(64, depth=2, norm="rms")),
+    Case(
+        "mup, sgd, two layers, 256 outputs",
+        "pass",
+        {**perceptron(256, depth=2), "optimizer": {"name": "sgd", "momentum": 0.9}},
+        2**-5,
+    ),
 )
 
 
 def spec_of(case: Case) -> dict[str, Any]:
     spec: dict[str, Any] = yaml.safe_load(shipped_recipes()["quickstart"].read_text())
     spec |= case.parts
+    spec["sweep"] |= {"widths": [64, 128]}
     if case.lr is not None:
-        spec["sweep"] = spec["sweep"] | {"axes": {"lr": [case.lr]}}
+        spec["sweep"] |= {"axes": {"lr": [case.lr]}}
     return spec
 
 
