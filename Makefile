@@ -27,7 +27,7 @@ lint: install
 
 # two processes of one thread each: threads of one process wait for each other on small tensors
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not timed and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser'
 	$(BIN)/python -m pytest -m timed
 
 test-slow: install

@@ -21,6 +21,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from tests.made_up import Made
 
 CPU = torch.device("cpu")
+LONGEST = {"test_ray_engine.py", "test_readme.py", "test_resume.py", "test_action.py"}
 
 TINY: dict[str, Any] = {
     "schema": "mutransfer.sweep/1",
@@ -39,6 +40,11 @@ TINY_MLP: dict[str, Any] = {
     "train": {"steps": 10, "batch": 8, "warmup": 2, "eval_batches": 2},
     "sweep": {"widths": [16, 24, 32], "axes": {"lr": {"from": "2^-9", "to": "2^-3"}}},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is one worker's: those that take longest are begun first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture
