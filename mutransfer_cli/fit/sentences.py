@@ -18,7 +18,7 @@ WORSE = 3.0  # standard errors by which a wider model is worse
 
 def law_sentence(axis: str, law: Law) -> str:
     return (
-        f"the optimal {axis} goes as width^{law.exponent:+.3f} ({LEVEL:.0%} interval "
+        f"the optimal {axis} goes as width^{law.exponent:+.3f} ({100 * LEVEL:g} % interval "
         f"{law.exponent - law.half_width:+.3f} to {law.exponent + law.half_width:+.3f}, "
         f"{law.widths} widths)"
     )
@@ -26,11 +26,11 @@ def law_sentence(axis: str, law: Law) -> str:
 
 def why_insufficient(axis: str, bowls: Mapping[int, Bowl]) -> str:
     usable = sum(bowl.status == "ok" for bowl in bowls.values())
-    reasons = [
-        f"width {width} {advice(axis, bowl)}"
-        for width, bowl in bowls.items()
-        if bowl.status != "ok"
-    ]
+    alike: dict[str, list[str]] = {}
+    for width, bowl in bowls.items():
+        if bowl.status != "ok":
+            alike.setdefault(advice(axis, bowl), []).append(str(width))
+    reasons = [f"width {', '.join(widths)} {said}" for said, widths in alike.items()]
     if len(bowls) < MIN_WIDTHS:
         missing = MIN_WIDTHS - len(bowls)
         reasons.append(f"add at least {missing} width{'s' if missing > 1 else ''}")

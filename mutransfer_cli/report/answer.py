@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.files.exponents import Axis
-from mutransfer_cli.report.html import escaped, figure, paragraph
+from mutransfer_cli.fit.decay import PRODUCTS
+from mutransfer_cli.fit.equivalence import Verdict
+from mutransfer_cli.report.html import as_sentence, escaped, paragraph, prose, signed
 from mutransfer_cli.report.run import SIGNS, TOLERANCE, Run, verdict_on, words_of
 from mutransfer_cli.report.svg import FAINT, INK, hue, picture
-from mutransfer_cli.rules.plan import AxisName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,15 +20,22 @@ ROW = 34.0  # height of an axis in the picture of intervals
 FRAME = 74.0
 
 
+RIDGE = "learning rate and weight decay cannot be told apart"
+
+
 def answer(run: Run) -> str:
     """The header of the page: one block an axis, learning rate first."""
-    axes = run.document.axes
-    (first, axis), *_ = axes.items()
-    parts = [f"<h1>{escaped(headline(first, axis))}</h1>"]
-    blocks = "".join(_block(run, name, one) for name, one in axes.items())
-    fitted = {name: one for name, one in axes.items() if one.exponent is not None}
+    asked = questions(run)
+    parts = [f"<h1>{escaped(headline(asked))}</h1>"]
+    refused: dict[str, list[str]] = {}
+    for name, axis in asked.items():
+        if axis.exponent is None:
+            refused.setdefault(axis.sentence, []).append(name)
+    fitted = {name: axis for name, axis in asked.items() if axis.exponent is not None}
+    blocks = [_fitted(run, name, axis) for name, axis in fitted.items()]
+    blocks += [_refused(asked[names[0]], names) for names in refused.values()]
     drawn = _intervals(fitted) if fitted else ""
-    parts.append(f'<div class="answers"><div>{blocks}</div>{drawn}</div>')
+    parts.append(f'<div class="answers"><div>{"".join(blocks)}</div>{drawn}</div>')
     count = len(all_warnings(run))
     if count:
         them = f"{count} warning{'s' if count > 1 else ''}"
@@ -37,50 +46,92 @@ def answer(run: Run) -> str:
     )
 
 
-def headline(name: AxisName, axis: Axis) -> str:
-    """The answer to whether a hyperparameter transfers, as a sentence."""
+def questions(run: Run) -> dict[str, Axis]:
+    """What was fitted, by name: the axes, and on a ridge first the product that it identifies."""
+    document, asked = run.document, {str(name): axis for name, axis in run.document.axes.items()}
+    decay, convention = document.decay, document.decay_convention
+    if decay is None or decay.ridge is None or decay.product is None or convention is None:
+        return asked
+    if decay.product.exponent is None:
+        return asked
+    _, name = PRODUCTS[convention]
+    return {name: decay.product} | {other: axis for other, axis in asked.items() if other != name}
+
+
+def headline(asked: Mapping[str, Axis]) -> str:
+    """Whether hyperparameters transfer, as a sentence: the first in full, then the others."""
+    (name, axis), *others = asked.items()
+    said = claim(name, axis)
+    if any(one.status == "ridge" for one in asked.values()):
+        said = RIDGE if axis.status == "ridge" else f"{RIDGE}; {said}"
+        others = [(other, one) for other, one in others if one.status != "ridge"]
+    first, alike = verdict_on(axis), defaultdict[Verdict, list[str]](list)
+    for other, one in others:
+        verdict = verdict_on(one)
+        if verdict is not None:
+            alike[verdict].append(words_of(other))
+    for verdict, names in alike.items():
+        them, do = " and the ".join(names), "do" if len(names) > 1 else "does"
+        said += {
+            "pass": f"; the {them} {do}" + (" too" if first == "pass" else ""),
+            "fail": f"; the {them} {do} not" + (" either" if first == "fail" else ""),
+            "inconclusive": f"; it is not decided for the {them}"
+            + (" either" if first == "inconclusive" else ""),
+        }[verdict]
+    return said[0].upper() + said[1:]
+
+
+def claim(name: str, axis: Axis) -> str:
+    """Whether one hyperparameter transfers, as a clause."""
     words, expected, verdict = words_of(name), axis.expected_exponent, verdict_on(axis)
     if axis.exponent is None:
-        return f"Too little evidence to say whether the {words} transfers"
+        return f"too little evidence to say whether the {words} transfers"
     if expected is None or verdict is None:
-        return f"The best {words} goes as width^{axis.exponent.value:+.3f}"
+        return f"the best {words} goes as width^{signed(axis.exponent.value, 3)}"
     transfers = f"the {words} transfers across width"
     if expected != 0:
         transfers = f"the best {words} moves with width as the rule expects"
     if verdict == "pass":
-        return transfers[0].upper() + transfers[1:]
+        return transfers
     if verdict == "inconclusive":
-        return f"Not decided whether {transfers}"
+        return f"not decided whether {transfers}"
     if expected != 0:
-        return f"The best {words} does not move with width as the rule expects"
-    return f"The {words} does not transfer across width"
+        return f"the best {words} does not move with width as the rule expects"
+    return f"the {words} does not transfer across width"
 
 
-def _block(run: Run, name: AxisName, axis: Axis) -> str:
+def _block(axis: Axis, what: str, shown: str, why: str) -> str:
     verdict = verdict_on(axis)
     badge = ""
     if verdict is not None:
         badge = f'<span class="verdict {verdict}">{escaped(SIGNS[verdict])}</span>'
-    shown = ""
-    if axis.exponent is not None:
-        found = axis.exponent
-        shown = (
-            f'<span class="value">{found.value:+.3f}</span>'
-            f'<span class="interval">{found.level:.0%} interval {found.low:+.3f} to '
-            f"{found.high:+.3f}</span>"
-        )
     return (
         f'<div class="answer"><p class="numbers">{badge}'
-        f'<span class="what">exponent of {escaped(name)}</span>{shown}</p>'
-        f"{paragraph(reasons(run, name, axis))}</div>"
+        f'<span class="what">exponent of {escaped(what)}</span>{shown}</p>{paragraph(why)}</div>'
     )
 
 
-def reasons(run: Run, name: AxisName, axis: Axis) -> str:
+def _fitted(run: Run, name: str, axis: Axis) -> str:
+    found = axis.exponent
+    assert found is not None, "callers leave out what has none"
+    interval = f"{100 * found.level:g} % interval {signed(found.low, 3)} to {signed(found.high, 3)}"
+    shown = (
+        f'<span class="value">{signed(found.value, 3)}</span>'
+        f'<span class="interval">{prose(interval)}</span>'
+    )
+    return _block(axis, name, shown, reasons(run, name, axis))
+
+
+def _refused(axis: Axis, names: Sequence[str]) -> str:
+    """Of axes that have no exponent for the same reason."""
+    shown = '<span class="interval">none</span>'
+    return _block(axis, " and ".join(names), shown, as_sentence(axis.sentence))
+
+
+def reasons(run: Run, name: str, axis: Axis) -> str:
     """How the number is to be read, and why the verdict is what it is."""
-    if axis.exponent is None:
-        return axis.sentence[0].upper() + axis.sentence[1:] + "."
     found, usable = axis.exponent, [w for w, at in axis.optimum.items() if at.status == "ok"]
+    assert found is not None, "of what has an exponent"
     ratio = max(usable) / min(usable)
     text = (
         f"From width {min(usable)} to {max(usable)} the best {words_of(name)} changes by a factor "
@@ -106,12 +157,12 @@ def reasons(run: Run, name: AxisName, axis: Axis) -> str:
     )
 
 
-def _intervals(axes: dict[AxisName, Axis]) -> str:
+def _intervals(axes: Mapping[str, Axis]) -> str:
     """Each exponent with its interval, on the tolerance about what is expected."""
     names = list(axes)
     words = "; ".join(
-        f"{name}: {axis.exponent.value:+.3f}, interval {axis.exponent.low:+.3f} to "
-        f"{axis.exponent.high:+.3f}"
+        f"{name}: {signed(axis.exponent.value, 3)}, interval {signed(axis.exponent.low, 3)} to "
+        f"{signed(axis.exponent.high, 3)}"
         + ("" if axis.expected_exponent is None else f", expected {axis.expected_exponent:g}")
         for name, axis in axes.items()
         if axis.exponent is not None
@@ -133,8 +184,11 @@ def _intervals(axes: dict[AxisName, Axis]) -> str:
         picture_axes.set_xlabel("exponent of width")
         picture_axes.grid(False, axis="y")
 
-    svg = picture("answer", "Exponents with their intervals", words, draw, FRAME + ROW * len(names))
-    return figure(svg, f"Dot and bar: exponent and 95 % interval; shaded: expected ±{TOLERANCE:g}.")
+    title = "Exponents with their intervals" if len(names) > 1 else "The exponent with its interval"
+    caption = "Dot and bar: exponent and 95 % interval"
+    if any(axis.expected_exponent is not None for axis in axes.values()):
+        caption += f"; shaded: expected ±{TOLERANCE:g}"
+    return picture("answer", title, f"{caption}.", words, draw, FRAME + ROW * len(names))
 
 
 def all_warnings(run: Run) -> Sequence[str]:

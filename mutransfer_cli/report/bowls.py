@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.files.exponents import Axis, Optimum
-from mutransfer_cli.report.html import figure, number, power
+from mutransfer_cli.report.html import number, power, signed
 from mutransfer_cli.report.run import Run, words_of
 from mutransfer_cli.report.svg import (
     INK,
@@ -63,16 +63,17 @@ def bowls(run: Run, name: AxisName, axis: Axis) -> str:
         axes.set_ylim(bottom, top)
         axes.set_xlabel(name)
         axes.set_ylabel(f"{run.document.metric.replace('_', ' ')} ({run.unit})")
-        legend_below(axes)
+        legend_below(axes, "width")
 
     title = f"Loss against {words_of(name)} by width"
     caption = (
-        "A line a width. Large outlined marks with bars: optima with 95 % intervals"
-        f"{'' if found else ' (none is usable)'}."
+        "Large outlined marks with bars: the optimum of a width with its 95 % interval."
+        if found
+        else "No width has a usable optimum."
     )
     if any(math.isinf(loss) for row in cells.values() for loss in row.values()):
         caption += " x at the top: diverged."
-    return figure(picture(f"bowls-{key(name)}", title, _words(name, axis), draw), caption)
+    return picture(f"bowls-{key(name)}", title, caption, _words(name, axis), draw)
 
 
 def _optimum(axes: Axes, at: Optimum, colour: str, shape: str) -> None:
@@ -85,9 +86,9 @@ def _optimum(axes: Axes, at: Optimum, colour: str, shape: str) -> None:
         [at.loss],
         marker=shape,
         color=colour,
-        markersize=9,
+        markersize=7.5,
         markeredgecolor=INK,
-        markeredgewidth=1.4,
+        markeredgewidth=1.2,
     )
 
 
@@ -121,7 +122,7 @@ def optima_rows(axis: Axis) -> list[tuple[object, ...]]:
             f"{power(at.low)} to {power(at.high)}" if at.low is not None else "",
             number(at.loss),
             number(at.curvature, 3),
-            "" if at.tilt is None else f"{at.tilt:+.2f}",
+            "" if at.tilt is None else signed(at.tilt, 2),
             at.status + (f" ({at.side})" if at.side else ""),
         )
         for width, at in sorted(axis.optimum.items())

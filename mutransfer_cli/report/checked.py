@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.files.check import Check, Gate, Measure
-from mutransfer_cli.report.html import escaped, figure, number, section, table
+from mutransfer_cli.report.html import escaped, number, section, table
 from mutransfer_cli.report.run import SIGNS
 from mutransfer_cli.report.svg import FAINT, INK, hue, picture
 
@@ -26,8 +26,11 @@ def checks(check: Check) -> str:
         f"Checks: {check.verdict}",
         f"What mutransfer check said of {check.source}, gate by gate.",
         *(_gate(gate) for gate in check.gates),
-        table("All that was measured", MEASURES, rows(check.gates)),
     )
+
+
+def measures(check: Check) -> str:
+    return table("All that was checked", MEASURES, rows(check.gates))
 
 
 def _gate(gate: Gate) -> str:
@@ -78,12 +81,11 @@ def slopes(check: Check | None) -> str:
         axes.grid(False, axis="y")
 
     height = FRAME + ROW * len(drawn)
-    svg = picture("slopes", "Slopes in width with their intervals", words, draw, height)
     (gate,) = found
     said = f"widths {gate.evidence['widths']}; " if "widths" in gate.evidence else ""
-    return figure(
-        svg, f"Gate coordinates, {said}dot and bar: slope and 95 % interval; shaded: tolerance."
-    )
+    caption = f"Gate coordinates, {said}dot and bar: slope and 95 % interval; shaded: tolerance."
+    title = "Slopes in width with their intervals"
+    return picture("slopes", title, caption, words, draw, height)
 
 
 def _slope(axes: Axes, row: int, one: Measure) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mutransfer_cli.files.curves import CurveRecord
 from mutransfer_cli.files.records import TrialRecord
-from mutransfer_cli.report.html import figure, left_out, power, section
+from mutransfer_cli.report.html import left_out, power, section
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import INK, Look, legend_below, picture, scale
 
@@ -33,31 +33,33 @@ def curves(run: Run) -> str:
     rates = sorted({trial.lr for trial in trials.values()})
     places = min(MOST_PLACES, max(LEAST_PLACES, PLACES // len(pairs)))
     widths = sorted({trial.width for trial, _ in pairs})
+    lines = [(trial, *points(curve, places)) for trial, curve in pairs]
+    whole = [y for trial, _, y in lines if trial.status == "ok" and len(y)]
+    view = _view(whole or [y for _, _, y in lines if len(y)])
     drawn = [
-        _width(width, [pair for pair in pairs if pair[0].width == width], rates, places, run.unit)
+        _width(width, [line for line in lines if line[0].width == width], rates, view, run.unit)
         for width in widths
     ]
     missing = len(trials) - len(pairs)
     note = (
         "Training loss of every trial, as a running mean over a tenth of its points; colour: "
-        "learning rate; thick: the least eval loss of the width; x: where a trial diverged."
+        "learning rate; thick: the least eval loss of the width; x: where a trial diverged. All "
+        "widths have the same axis of losses; what is higher leaves at the top."
     ) + (f" {missing} trials have no curve." if missing else "")
     return section(KEY, TITLE, note, *drawn)
 
 
 def _width(
     width: int,
-    pairs: Sequence[tuple[TrialRecord, CurveRecord]],
+    lines: Sequence[tuple[TrialRecord, Array, Array]],
     rates: Sequence[float],
-    places: int,
+    view: tuple[float, float],
     unit: str,
 ) -> str:
-    lost = [trial for trial, _ in pairs if trial.status == "diverged"]
-    ended = [trial for trial, _ in pairs if trial.eval_loss is not None]
+    lost = [trial for trial, *_ in lines if trial.status == "diverged"]
+    ended = [trial for trial, *_ in lines if trial.eval_loss is not None]
     best = min(ended, key=lambda trial: trial.eval_loss or math.inf, default=None)
-    lines = [(trial, *points(curve, places)) for trial, curve in pairs]
-    whole = [y for trial, _, y in lines if trial.status == "ok" and len(y)]
-    bottom, top = _view(whole or [y for _, _, y in lines if len(y)])
+    bottom, top = view
 
     def draw(axes: Axes) -> None:
         for trial, x, y in lines:
@@ -73,19 +75,18 @@ def _width(
         for rate in rates:
             axes.plot([], [], color=scale(rates.index(rate), len(rates)), label=power(rate))
         axes.set_ylim(bottom, top)
-        axes.set_title(f"width {width}", fontsize=12)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("step")
         axes.set_ylabel(f"train loss ({unit})")
-        legend_below(axes, most=8)
+        legend_below(axes, "lr", most=8)
 
-    words = f"{len(pairs)} trials, {len(lost)} diverged"
+    words = f"{len(lines)} trials, {len(lost)} diverged"
     if lost:
-        words += " (lr " + ", ".join(sorted({power(trial.lr) for trial in lost})) + ")"
+        words += " (lr " + ", ".join(map(power, sorted({trial.lr for trial in lost}))) + ")"
     if best is not None:
         words += f". Least eval loss {best.eval_loss:.4g} at lr {power(best.lr)}"
     title = f"Training curves at width {width}"
-    return figure(picture(f"curves-{width}", title, words + ".", draw), words + ".")
+    return picture(f"curves-{width}", title, words + ".", words + ".", draw)
 
 
 def points(curve: CurveRecord, places: int) -> tuple[Array, Array]:

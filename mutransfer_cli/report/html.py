@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mutransfer_cli.rules.plan import AXES
+
 
 def escaped(text: object) -> str:
     return html.escape(str(text), quote=True)
@@ -15,11 +17,18 @@ def escaped(text: object) -> str:
 
 def paragraph(text: str, kind: str = "") -> str:
     named = f' class="{kind}"' if kind else ""
-    return f"<p{named}>{escaped(text)}</p>"
+    return f"<p{named}>{prose(text)}</p>"
 
 
-def figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>"
+def prose(text: str) -> str:
+    """Escaped, with numbers kept on one line with their %."""
+    return escaped(text).replace(" %", "&nbsp;%")
+
+
+def as_sentence(text: str) -> str:
+    """With a full stop, and a capital unless it begins with the name of an axis."""
+    first = text if text.split()[0] in AXES else text[0].upper() + text[1:]
+    return f"{first}."
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -55,6 +64,11 @@ def embedded(key: str, data: Any) -> str:
 
 def number(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}g}"
+
+
+def signed(value: float, digits: int) -> str:
+    """With its sign; a zero has that of a rise."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def power(value: float | None) -> str:

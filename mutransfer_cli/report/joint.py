@@ -10,9 +10,18 @@ import pandas as pd
 
 from mutransfer_cli.files.exponents import Decay
 from mutransfer_cli.fit.table import cell_means, profile
-from mutransfer_cli.report.html import figure, left_out, power, section
+from mutransfer_cli.report.html import left_out, power, section
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.svg import Look, edges, log2_axis, picture, shade
+from mutransfer_cli.report.svg import (
+    HEIGHT,
+    INK,
+    Look,
+    edges,
+    legend_below,
+    log2_axis,
+    picture,
+    shade,
+)
 from mutransfer_cli.rules.plan import AXES
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 
 KEY, TITLE = "joint", "Learning rate and weight decay together"
 PAIR = ["lr", "weight_decay"]
+KEY_HEIGHT = 30.0  # of the legend of colours
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the loss's unit above the best of a width
 WHITE, BLACK = "#ffffff", "#111111"  # readable on every shade, in both themes
 
@@ -44,15 +54,14 @@ def joint(run: Run) -> str:
 
 def _note(decay: Decay, unit: str) -> str:
     key = (
-        "Each square is a cell of the sweep, darker (in a dark page lighter) the closer its loss "
-        f"is to the best of the width, in steps of {', '.join(map(str, LEVELS))} {unit}; x: "
-        "diverged; ring: the lowest cell; dot: the fitted optimum."
+        "Each square is a cell of the sweep, its colour how far its loss lies above the lowest of "
+        f"the width ({unit}); x: diverged; ring: the lowest cell; dot: the fitted optimum."
     )
     if decay.ridge is None:
         return f"{key} No ridge: both are identified, or too little is known to see one."
     return (
-        f"{key} Dashed: the ridge, {decay.ridge.angle:.1f} ± {decay.ridge.angle_error:.1f} "
-        "degrees is the direction across it, from the lr axis; along it the loss hardly changes."
+        f"{key} Dashed: the ridge, along which the loss hardly changes; the direction across it "
+        f"lies {decay.ridge.angle:.1f} ± {decay.ridge.angle_error:.1f} degrees from the lr axis."
     )
 
 
@@ -76,7 +85,7 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> str:
         for at_x, at_y, at in zip(x, y, loss, strict=True):
             i, j = columns.index(at_x), lines.index(at_y)
             if math.isinf(at):
-                axes.plot([at_x], [at_y], "x", color="#000000", markersize=7)
+                axes.plot([at_x], [at_y], "x", color=INK, markersize=7)
                 continue
             corner, size = (x_edges[i], y_edges[j]), (x_edges[i + 1] - x_edges[i])
             level = int(np.searchsorted(LEVELS, at - loss[lowest], side="right"))
@@ -97,22 +106,25 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> str:
         axes.grid(False)
         log2_axis(axes, "x", x_edges[0], x_edges[-1])
         log2_axis(axes, "y", y_edges[0], y_edges[-1])
-        axes.set_title(f"width {width}", fontsize=12)
         axes.set_xlabel("lr")
         axes.set_ylabel("weight_decay")
+        steps = zip((0.0, *LEVELS), (*LEVELS, math.inf), strict=True)
+        for level, (above, below) in enumerate(steps):
+            label = f"≤ {below:g}" if below < math.inf else f"> {above:g}"
+            axes.plot([], [], "s", color=shade(level), markersize=9, label=label)
+        legend_below(axes, run.unit)
 
     best = rows.iloc[lowest]
     fitted = ""
     if len(dots) == 2:
-        fitted = f"Fitted optimum: lr 2^{dots[0]:.2f}, weight_decay 2^{dots[1]:.2f}. "
+        fitted = f"Fitted optimum: lr {power(2 ** dots[0])}, weight_decay {power(2 ** dots[1])}. "
     words = (
         f"Lowest cell: lr {power(best['lr'])}, weight_decay {power(best['weight_decay'])}, loss "
         f"{best['eval_loss']:.4g}. "
         f"{fitted}{int(np.isinf(loss).sum())} of {len(loss)} cells diverged."
     )
-    title = f"Loss over learning rate and weight decay at width {width}"
-    caption = f"Lowest: lr {power(best['lr'])}, weight_decay {power(best['weight_decay'])}."
-    return figure(picture(f"joint-{width}", title, words, draw), caption)
+    title = f"Loss over lr and weight decay at width {width}"
+    return picture(f"joint-{width}", title, words, words, draw, HEIGHT + KEY_HEIGHT)
 
 
 def _ridge(axes: Axes, run: Run, width: int, lowest: tuple[float, float]) -> None:
@@ -130,5 +142,5 @@ def _ridge(axes: Axes, run: Run, width: int, lowest: tuple[float, float]) -> Non
         place = math.log2(at.value) / length
     along, middle = np.array([-normal[1], normal[0]]), place * normal
     ends = np.array([middle - 60 * along, middle + 60 * along])
-    for colour, thick in ((WHITE, 3.4), (BLACK, 1.6)):
-        axes.plot(ends[:, 0], ends[:, 1], linestyle=(0, (4, 3)), color=colour, linewidth=thick)
+    axes.plot(ends[:, 0], ends[:, 1], color=BLACK, linewidth=3.6)
+    axes.plot(ends[:, 0], ends[:, 1], linestyle=(0, (4, 3)), color=WHITE, linewidth=1.6)

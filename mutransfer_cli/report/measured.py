@@ -14,7 +14,7 @@ from mutransfer_cli.files.frames import measurement_frame
 from mutransfer_cli.files.records import Records, TrialRecord
 from mutransfer_cli.fit.slopes import width_slopes
 from mutransfer_cli.report.checked import slopes
-from mutransfer_cli.report.html import figure, left_out, power, section, table
+from mutransfer_cli.report.html import left_out, power, section, signed, table
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import Look, hue, legend_below, marker, picture, scale, width_axis
 from mutransfer_cli.rules.plan import AxisName
@@ -34,22 +34,48 @@ Points = Mapping[str, Mapping[int, float]]  # by name and width
 class Quantity:
     """
     Attributes:
-        field: of the record; half_way: taken at the measurement nearest to half of the run, because
-            at its end the rate is near 0.
+        field: of the record.
+        meaning: for who does not know the quantity.
+        half_way: taken at the measurement nearest to half of the run, because at its end the rate
+            is near 0.
     """
 
     field: str
     title: str
     label: str
+    meaning: str
     half_way: bool = False
     log: bool = True
 
 
 BY_ROLE = (
-    Quantity("alignment", "Alignment", "alignment (1/2 none, 1 full)", log=False),
-    Quantity("top_singular_value", "Top singular values", "top singular value"),
-    Quantity("relative_update", "Relative updates", "|dW| / |W| of a step", half_way=True),
-    Quantity("gradient_rms", "Gradients", "RMS of the gradient", half_way=True),
+    Quantity(
+        "alignment",
+        "Alignment",
+        "log-alignment ratio",
+        "Of a matrix with its inputs: 1/2 where they are independent, 1 where they line up.",
+        log=False,
+    ),
+    Quantity(
+        "top_singular_value",
+        "Top singular values",
+        "top singular value",
+        "Of a matrix as it acts, its multiplier included.",
+    ),
+    Quantity(
+        "relative_update",
+        "Relative updates",
+        "|dW| / |W| of a step",
+        "By what share of its size one step changes a matrix.",
+        half_way=True,
+    ),
+    Quantity(
+        "gradient_rms",
+        "Gradients",
+        "RMS of the gradient",
+        "Root mean square of what the optimizer got, after clipping.",
+        half_way=True,
+    ),
 )
 
 
@@ -92,7 +118,7 @@ def diagnostics(run: Run) -> str:
         points = by_width(rows, trials, one.field, of_roles)
         if points:
             when = "half-way" if one.half_way else "at the end"
-            caption = f"{one.title} {when}: median of each role, mean over seeds."
+            caption = f"{one.meaning} Median of each role, mean over seeds."
             styles = {name: hue(i) for i, name in enumerate(points)}
             drawn.append(
                 _lines(
@@ -121,11 +147,11 @@ def coordinates(run: Run) -> str:
         if points:
             styles = {module: scale(i, len(points)) for i, module in enumerate(points)}
             label = "RMS of the change" if "change" in field else "RMS of the output"
-            caption = f"{name} {when}, by module; flat lines are sizes that do not depend on width."
+            caption = "Root mean square, module by module; a flat line does not depend on width."
             anchor = f"coordinates-{len(drawn)}"
             drawn.append(_lines(anchor, f"{name} {when}", label, points, styles, caption))
     trained = table(
-        "d log(RMS) / d log(width) at the end: mean over seeds, and the range of several",
+        "Slopes of log RMS in log width at the end: mean over seeds (least to greatest)",
         ("module", "activations", "their change"),
         _slopes(end, trials),
     )
@@ -220,7 +246,7 @@ def _lines(
         f"{name}: {at[min(at)]:.3g} at width {min(at)}, {at[max(at)]:.3g} at width {max(at)}"
         for name, at in points.items()
     )
-    return figure(picture(key, title, words + ".", draw), caption)
+    return picture(key, title, caption, words + ".", draw)
 
 
 def _slopes(
@@ -234,8 +260,8 @@ def _slopes(
         if not enough.any():
             continue
         for name, each in width_slopes(frame[enough]).groupby("name", sort=False):
-            text = f"{each.mean():+.2f}"
+            text = signed(each.mean(), 2)
             if len(each) > 1:
-                text += f" ({each.min():+.2f} to {each.max():+.2f})"
+                text += f" ({signed(each.min(), 2)} to {signed(each.max(), 2)})"
             found[str(name)][column] = text
     return [(name, *both) for name, both in found.items()]

@@ -6,6 +6,7 @@ from typing import Any
 
 from mutransfer_cli import __version__
 from mutransfer_cli.report.answer import all_warnings
+from mutransfer_cli.report.checked import measures
 from mutransfer_cli.report.html import (
     embedded,
     escaped,
@@ -96,6 +97,7 @@ def numbers(run: Run) -> str:
             "All trials; the same with the fit in full, as fit-exponents --json writes it, is "
             "embedded in this page as JSON (element mutransfer-report)."
         )
+        + (measures(run.check) if run.check else "")
         + table(f"{len(rows)} trials", TRIALS, rows)
         + "</section>\n"
         + embedded("mutransfer-report", contents(run))

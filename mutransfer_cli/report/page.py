@@ -7,7 +7,7 @@ from mutransfer_cli.report.answer import answer
 from mutransfer_cli.report.bowls import OPTIMA, bowls, key, optima_rows
 from mutransfer_cli.report.checked import checks
 from mutransfer_cli.report.curves import curves
-from mutransfer_cli.report.html import escaped, section, table
+from mutransfer_cli.report.html import as_sentence, escaped, section, table
 from mutransfer_cli.report.joint import joint
 from mutransfer_cli.report.measured import coordinates, diagnostics
 from mutransfer_cli.report.numbers import numbers, provenance, warnings
@@ -55,7 +55,9 @@ def _axis(run: Run, name: AxisName, axis: Axis) -> str:
     return section(
         f"axis-{key(name)}",
         words[0].upper() + words[1:] + (f" ({name})" if name == "lr" else ""),
-        axis.sentence[0].upper() + axis.sentence[1:] + ".",
+        "No exponent: the answer says why."
+        if axis.exponent is None
+        else as_sentence(axis.sentence),
         bowls(run, name, axis),
         optima(name, axis),
         transferred(run, name, axis),

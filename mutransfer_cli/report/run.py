@@ -18,7 +18,11 @@ from mutransfer_cli.rules.plan import AXES, AxisName
 
 TOLERANCE = OF_EXPONENTS
 SIGNS: dict[Verdict, str] = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive"}
-WORDS: dict[AxisName, str] = {"lr": "learning rate", "weight_decay": "weight decay"}
+WORDS = {
+    "lr": "learning rate",
+    "weight_decay": "weight decay",
+    "lr * weight_decay": "product of the two",
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Run:
         return cell_means(profile(positive, [axis], others, "eval_loss"), [axis], "eval_loss")
 
 
-def words_of(axis: AxisName) -> str:
-    """The name of an axis in a sentence."""
+def words_of(axis: str) -> str:
+    """The name of an axis, or of the product of two, in a sentence."""
     return WORDS.get(axis, f"factor {axis}")
 
 

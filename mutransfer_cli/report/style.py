@@ -4,20 +4,20 @@ LIGHT = """
   --page: #ffffff; --ink: #1b1f24; --faint: #636c76; --rule: #dfe3e8; --card: #f6f7f9;
   --hidden: #00000038;
   --pass: #0b6e3f; --fail: #b3261e; --inconclusive: #8a5300;
-  --s0: #440154; --s1: #481769; --s2: #472a7a; --s3: #433e85; --s4: #3c4f8a; --s5: #355f8d;
-  --s6: #2e6f8e; --s7: #287d8e; --s8: #228b8d; --s9: #1f9a8a; --s10: #22a884; --s11: #32b67a;
+  --s0: #0d0887; --s1: #2e0595; --s2: #46039f; --s3: #5e01a6; --s4: #7401a8; --s5: #8a09a5;
+  --s6: #9d189d; --s7: #b02991; --s8: #bf3984; --s9: #cc4977; --s10: #da5a6a; --s11: #e56a5d;
   --c0: #0072b2; --c1: #c05000; --c2: #00785a; --c3: #a8468f; --c4: #6e6400; --c5: #4a4a9c;
-  --h0: #00224e; --h1: #2a3f6d; --h2: #575d6d; --h3: #7d7c78; --h4: #a59c74; --h5: #d2c060;
-  --h6: #fee838;"""
+  --h0: #440154; --h1: #443983; --h2: #31688e; --h3: #21918c; --h4: #35b779; --h5: #90d743;
+  --h6: #fde725;"""
 DARK = """
   --page: #14171b; --ink: #e8eaed; --faint: #9aa4af; --rule: #30363d; --card: #1c2127;
   --hidden: #ffffff48;
   --pass: #4cc38a; --fail: #ff8078; --inconclusive: #f0b04f;
-  --s0: #3d8fc4; --s1: #3f9cc0; --s2: #2fa4b4; --s3: #26a99a; --s4: #20a386; --s5: #2cb17e;
-  --s6: #44bf70; --s7: #63cb5f; --s8: #86d549; --s9: #b0dd2f; --s10: #d8e219; --s11: #fde725;
+  --s0: #b6308b; --s1: #c5407e; --s2: #d14e72; --s3: #dd5e66; --s4: #e76e5b; --s5: #f07f4f;
+  --s6: #f79044; --s7: #fca338; --s8: #feb72d; --s9: #fccd25; --s10: #f7e225; --s11: #f0f921;
   --c0: #56b4e9; --c1: #f08a4b; --c2: #2bc79a; --c3: #e29ac8; --c4: #d9cc4a; --c5: #a9a9f5;
-  --h0: #fee838; --h1: #d2c060; --h2: #a59c74; --h3: #7d7c78; --h4: #575d6d; --h5: #2a3f6d;
-  --h6: #00224e;"""
+  --h0: #fde725; --h1: #90d743; --h2: #35b779; --h3: #21918c; --h4: #31688e; --h5: #443983;
+  --h6: #440154;"""
 STYLE = f"""
 :root {{ color-scheme: light dark;{LIGHT} }}
 @media screen and (prefers-color-scheme: dark) {{ :root {{{DARK} }} }}
@@ -48,6 +48,7 @@ section {{ padding: 18px 0; border-top: 1px solid var(--rule); }}
 .parts {{ display: grid; gap: 20px; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }}
 figure {{ margin: 0; min-width: 0; }}
+.title {{ margin: 0 0 4px; font-weight: 600; font-size: 15px; line-height: 1.35; }}
 figcaption, .caption {{ font-size: 14px; line-height: 1.4; }}
 .caption {{ margin-bottom: 4px; }}
 svg {{ display: block; width: 100%; height: auto; }}
@@ -55,7 +56,7 @@ svg * {{ stroke-linejoin: round; }}
 svg text {{ fill: currentColor; }}
 .answers {{ display: grid; gap: 12px 24px; align-items: center;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }}
-.answers figure {{ max-width: 560px; }}
+.answers figure {{ max-width: 460px; }}
 .table {{ grid-column: 1 / -1; min-width: 0; }}
 .scroll {{ max-width: 100%; max-height: 420px; overflow: auto; background-color: var(--page);
   background-image: linear-gradient(to right, var(--page) 40%, transparent),
@@ -70,6 +71,7 @@ svg text {{ fill: currentColor; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 3px 10px 3px 0; border-bottom: 1px solid var(--rule); text-align: left;
   vertical-align: top; overflow-wrap: normal; white-space: nowrap; }}
+td:empty::before {{ content: "\\2013"; color: var(--faint); }}
 #provenance .table {{ grid-column: auto; }}
 #provenance .scroll {{ max-height: none; }}
 #provenance td + td {{ white-space: normal; overflow-wrap: anywhere; }}
@@ -80,7 +82,7 @@ li {{ max-width: 76ch; margin-bottom: 6px; }}
   body {{ max-width: none; padding: 0; font-size: 11pt; }}
   .parts {{ grid-template-columns: 1fr 1fr; gap: 12pt; }}
   figure, .answer, tr {{ break-inside: avoid; }}
-  h2, section > p {{ break-after: avoid; }}
+  h2, section > p, .caption {{ break-after: avoid; }}
   .scroll {{ max-height: none; overflow: visible; background: none; }}
   #provenance .table {{ grid-column: 1 / -1; }}
   table {{ font-size: 9pt; }}

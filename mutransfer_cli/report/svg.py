@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.report.html import escaped
+from mutransfer_cli.report.html import escaped, prose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-UNITS = 400.0  # width of a picture; a phone shows it at about its own size
-HEIGHT = 300.0
+UNITS = 360.0  # width of a picture; a phone shows it at about its own size
+HEIGHT = 290.0
 SCALE = 12  # colours of a scale in the style sheet
 MOST_TICKS = 6
 LEAST_GAP = 0.09  # of the axis, between the names of two widths
@@ -37,14 +37,15 @@ STYLE: Any = {  # matplotlib types each setting by its name
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.labelsize": 12,
+    "axes.unicode_minus": False,  # as in sentences and tables
     "figure.facecolor": "none",
-    "font.size": 11,
+    "font.size": 11.5,
     "grid.color": RULE,
     "grid.linewidth": 0.8,
-    "legend.columnspacing": 1.2,
-    "legend.fontsize": 11,
+    "legend.columnspacing": 1.0,
+    "legend.fontsize": 11.5,
     "legend.frameon": False,
-    "legend.handlelength": 1.6,
+    "legend.handlelength": 1.4,
     "legend.handletextpad": 0.5,
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
@@ -78,13 +79,20 @@ def marker(index: int) -> str:
 
 
 def picture(
-    key: str, title: str, words: str, draw: Callable[[Axes], None], height: float = HEIGHT
+    key: str,
+    title: str,
+    caption: str,
+    words: str,
+    draw: Callable[[Axes], None],
+    height: float = HEIGHT,
 ) -> str:
-    """An `<svg>` that takes the width it is given.
+    """A `<figure>` whose `<svg>` takes the width it is given.
 
     Args:
         key: what its ids begin with; another for every picture of a page.
-        title, words: the text alternative: what is drawn, and what it shows.
+        title: what is drawn, above it.
+        caption: how it is read, below it.
+        words: what it shows, for who does not see it.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -105,7 +113,12 @@ def picture(
         out = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(out, format="svg", metadata=nothing)
-    return _inline(out.getvalue(), key, title, words, height)
+    svg = _inline(out.getvalue(), key, title, words, height)
+    # the svg itself has the title for a reader of the screen
+    return (
+        f'<figure><p class="title" aria-hidden="true">{escaped(title)}</p>{svg}'
+        f"<figcaption>{prose(caption)}</figcaption></figure>"
+    )
 
 
 def _inline(text: str, key: str, title: str, words: str, height: float) -> str:
@@ -172,18 +185,35 @@ def margin(values: Sequence[float], least: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def legend_below(axes: Axes, most: int = 12) -> None:
-    """As many columns as there is room for; of more entries than `most`, some spread over all."""
+def legend_below(axes: Axes, of: str = "", most: int = 12) -> None:
+    """Row by row, as many columns as there is room for; of more entries than `most`, some spread
+    over all.
+
+    Args:
+        of: what the entries are values of, said before them.
+    """
+    from matplotlib.lines import Line2D
+
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > most:
         kept = sorted({round(i * (len(labels) - 1) / (most - 1)) for i in range(most)})
         handles, labels = [handles[i] for i in kept], [labels[i] for i in kept]
     if not labels:
         return
-    columns = max(1, int(UNITS // (44 + 6.8 * max(map(len, labels)))))
+    if of:
+        handles, labels = [Line2D([], [], linestyle="none"), *handles], [f"{of}:", *labels]
+    room = max(1, int(UNITS // (36 + 7.1 * max(map(len, labels)))))
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / room))
+    # matplotlib fills columns
+    order = [i for first in range(columns) for i in range(first, len(labels), columns)]
     figure = axes.get_figure()
     assert figure is not None, "a picture's axes are in its figure"
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside lower center",
+        ncols=columns,
+    )
 
 
 def edges(centres: Sequence[float]) -> list[float]:

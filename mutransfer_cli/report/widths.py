@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from mutransfer_cli.files.exponents import Axis
 from mutransfer_cli.report.bowls import key, log2_interval, usable
-from mutransfer_cli.report.html import figure
 from mutransfer_cli.report.run import Run, words_of
 from mutransfer_cli.report.svg import (
-    FAINT,
     INK,
     Look,
     hue,
@@ -55,7 +53,7 @@ def optima(name: AxisName, axis: Axis) -> str:
             axes.plot(x, middle, color=hue(0), label="fit, 95 % band")
             if len(expected):
                 label = f"expected slope {axis.expected_exponent:g}"
-                axes.plot(x, expected, "--", color=FAINT, label=label)
+                axes.plot(x, expected, "--", color=INK, linewidth=1.2, label=label)
         for width, (lowest, value, highest) in y_of.items():
             i, at = all_widths.index(width), math.log2(width)
             colour = scale(i, len(all_widths))
@@ -82,7 +80,7 @@ def optima(name: AxisName, axis: Axis) -> str:
         f" No usable optimum: width {', '.join(missing)}." if missing else ""
     )
     title = f"Optimal {words_of(name)} against width"
-    return figure(picture(f"optima-{key(name)}", title, words, draw), caption)
+    return picture(f"optima-{key(name)}", title, caption, words, draw)
 
 
 def _lines(axis: Axis, x: Array) -> list[Array]:
@@ -148,6 +146,8 @@ def interpolated(values: Sequence[float], losses: Sequence[float], at: float) ->
 def transferred(run: Run, name: AxisName, axis: Axis) -> str:
     """Loss against width at each width's own optimum and at the carried value."""
     found = carried(run, name, axis)
+    if not found:
+        return ""  # the picture of the optima says so
     shown = {
         width: (one.loss, one.best)
         for width, one in found.items()
@@ -161,7 +161,9 @@ def transferred(run: Run, name: AxisName, axis: Axis) -> str:
 
     def draw(axes: Axes) -> None:
         at, (moved, best) = [math.log2(width) for width in shown], zip(*shown.values(), strict=True)
-        axes.plot(at, best, "o-", color=hue(0), label="own optimum")
+        # the wider line shows on both sides of the other where they are the same
+        own: Look = {"color": hue(0), "linewidth": 5, "markersize": 11, "alpha": 0.45}
+        axes.plot(at, best, "o-", label="own optimum", **own)
         axes.plot(at, moved, "s--", color=hue(1), label=f"{name} of width {min(found)}")
         width_axis(axes, list(shown))
         axes.set_ylabel(f"{run.document.metric.replace('_', ' ')} ({run.unit})")
@@ -178,4 +180,4 @@ def transferred(run: Run, name: AxisName, axis: Axis) -> str:
         "the three nearest."
     )
     title = f"Loss against width at the transferred {words_of(name)}"
-    return figure(picture(f"transferred-{key(name)}", title, words + ".", draw), caption)
+    return picture(f"transferred-{key(name)}", title, caption, words + ".", draw)
