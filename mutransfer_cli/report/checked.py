@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 2  # quantities that pass
-ROW = 30.0  # height of a slope with its name
+ROW = 38.0  # height of a slope with its name
 FRAME = 66.0
 MEASURES = ("gate", "quantity", "found", "95 % interval", "tolerance", "verdict")
 
@@ -85,7 +85,8 @@ def slopes(check: Check | None) -> str:
     said = f"widths {gate.evidence['widths']}; " if "widths" in gate.evidence else ""
     caption = f"Gate coordinates, {said}dot and bar: slope and 95 % interval; shaded: tolerance."
     title = "Slopes in width with their intervals"
-    return picture("slopes", title, caption, words, draw, height)
+    figure = picture("slopes", title, caption, words, draw, height)
+    return f'<div class="tall">{figure}</div>'
 
 
 def _slope(axes: Axes, row: int, one: Measure) -> None:
@@ -100,7 +101,7 @@ def _slope(axes: Axes, row: int, one: Measure) -> None:
         one.quantity.removesuffix(", slope in width"),
         (0, row),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 7),
+        xytext=(0, 8.5),
         textcoords="offset points",
-        fontsize=9.5,
+        fontsize=11,
     )

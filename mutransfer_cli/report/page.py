@@ -55,7 +55,7 @@ def _axis(run: Run, name: AxisName, axis: Axis) -> str:
     return section(
         f"axis-{key(name)}",
         words[0].upper() + words[1:] + (f" ({name})" if name == "lr" else ""),
-        "No exponent: the answer says why."
+        "No exponent; the reason stands at the top."
         if axis.exponent is None
         else as_sentence(axis.sentence),
         bowls(run, name, axis),

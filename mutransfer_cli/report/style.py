@@ -58,6 +58,7 @@ svg text {{ fill: currentColor; }}
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }}
 .answers figure {{ max-width: 460px; }}
 .table {{ grid-column: 1 / -1; min-width: 0; }}
+.tall {{ grid-row: span 3; }}
 .scroll {{ max-width: 100%; max-height: 420px; overflow: auto; background-color: var(--page);
   background-image: linear-gradient(to right, var(--page) 40%, transparent),
     linear-gradient(to left, var(--page) 40%, transparent),

@@ -202,8 +202,10 @@ def legend_below(axes: Axes, of: str = "", most: int = 12) -> None:
         return
     if of:
         handles, labels = [Line2D([], [], linestyle="none"), *handles], [f"{of}:", *labels]
-    room = max(1, int(UNITS // (36 + 7.1 * max(map(len, labels)))))
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / room))
+    wide = [36 + 7.1 * len(label) for label in labels]
+    columns = len(labels)
+    if sum(wide) > UNITS:  # of several rows each column is as wide as the widest entry
+        columns = math.ceil(columns / math.ceil(columns / max(1, UNITS // max(wide))))
     # matplotlib fills columns
     order = [i for first in range(columns) for i in range(first, len(labels), columns)]
     figure = axes.get_figure()

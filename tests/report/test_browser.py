@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.report.pages import Page
-from tests.report.test_page import DECAYS, GATES, diverges
+from tests.report.test_page import DECAYS, GATES, diverges, product_only
 
 pytestmark = pytest.mark.browser
 
@@ -40,19 +40,23 @@ window.onload = () => {
       .filter(([, q]) => p.left < q.right - 1 && q.left < p.right - 1 &&
                          p.top < q.bottom - 2 && q.top < p.bottom - 2)
       .map(([b]) => a + ' on ' + b)); });
+  const small = [...document.querySelectorAll('svg text')].filter((t) => {
+    const s = t.closest('svg'), shown = s.getBoundingClientRect().width / s.viewBox.baseVal.width;
+    return parseFloat(getComputedStyle(t).fontSize) * shown < SMALLEST; })
+    .map((t) => t.textContent);
   const silent = [...document.querySelectorAll('svg')].filter((s) =>
     !(s.getAttribute('aria-labelledby') || '').split(' ')
       .every((id) => document.getElementById(id)?.textContent.trim())).length;
   const first = document.querySelector('.verdict');
-  const found = {wide, out, cut, ticks, silent, figures: document.querySelectorAll('svg').length,
-    scrolls: document.documentElement.scrollWidth,
+  const found = {wide, out, cut, ticks, small, silent,
+    figures: document.querySelectorAll('svg').length, scrolls: document.documentElement.scrollWidth,
     verdict: first ? first.getBoundingClientRect().bottom : null,
     loaded: performance.getEntriesByType('resource').map((e) => e.name)};
   const outer = parent.document;  // nothing of the frame may be used once it is gone
   outer.body.innerHTML = '<pre id="found"></pre>';
   outer.getElementById('found').textContent = JSON.stringify(found);
 };
-</script>"""
+</script>""".replace("SMALLEST", "10.5")  # pixels
 
 
 @pytest.fixture
@@ -90,11 +94,18 @@ def seen(tmp_path: Path) -> Callable[[str, int], dict[str, Any]]:
 def test_a_reader_sees_everything(
     seen: Callable[[str, int], dict[str, Any]], page_of: Callable[..., Page], wide: int
 ) -> None:
-    for page in (page_of(decays=DECAYS), page_of(loss=diverges), page_of(gates=GATES)):
+    several = (
+        page_of(decays=DECAYS),
+        page_of(loss=diverges),
+        page_of(gates=GATES),
+        page_of(loss=product_only, decays=DECAYS, measured=False),
+        page_of(rates=[2**-2, 2**-1, 1.0, 2.0]),
+    )
+    for page in several:
         found = seen(page.html, wide)
         assert found["wide"] == wide
         assert found["scrolls"] <= wide
-        assert found["out"] == found["cut"] == found["ticks"] == []
+        assert found["out"] == found["cut"] == found["ticks"] == found["small"] == []
         assert found["silent"] == 0
         assert found["figures"] == page.tags["svg"]
         assert found["loaded"] == [], "no request leaves"
@@ -105,11 +116,13 @@ def test_what_the_browser_must_find(seen: Callable[[str, int], dict[str, Any]]) 
     bad = (
         '<body style="margin:0"><img src="http://127.0.0.1:9/x.png"><p style="width:500px">wide</p>'
         '<svg viewBox="0 0 99 99" style="width:99px"><text x="90" y="50">cut off</text>'
-        '<text x="9" y="20">one</text><text x="9" y="21">two</text></svg></body>'
+        '<text x="9" y="20">one</text><text x="9" y="21">two</text>'
+        '<text x="9" y="80" style="font-size:10px">tiny</text></svg></body>'
     )
     found = seen(bad, 380)
     assert found["loaded"] == ["http://127.0.0.1:9/x.png"]
     assert "P: wide" in found["out"]
     assert found["cut"] == ["cut off"]
     assert found["ticks"] == ["one on two"]
+    assert found["small"] == ["tiny"]
     assert found["silent"] == 1

@@ -118,6 +118,24 @@ def test_the_answer_comes_first(page_of: PageOf, drift: float, verdict: str, hea
     assert page.html.index("<h1>") < page.html.index("<svg")
 
 
+@pytest.mark.parametrize(
+    ("lr", "decay", "headline"),
+    [
+        (0.0, 0.0, "The learning rate transfers across width; the weight decay does too"),
+        (0.0, -0.5, "The learning rate transfers across width; the weight decay does not"),
+        (-0.5, 0.0, "The learning rate does not transfer across width; the weight decay does"),
+    ],
+)
+def test_the_headline_speaks_of_every_axis(
+    page_of: PageOf, lr: float, decay: float, headline: str
+) -> None:
+    def loss(width: int, rate: float, weight_decay: float, seed: int) -> float:
+        return bowl(width, rate, weight_decay * (width / 32) ** -decay, seed, drift=lr)
+
+    page = page_of(name=f"run{lr}{decay}", loss=loss, decays=DECAYS, measured=False)
+    assert f"{headline}" in page.text
+
+
 def test_diverged_trials_are_marked_and_counted(page_of: PageOf) -> None:
     page = page_of(loss=diverges)
     words = page.pictures["Training curves at width 16"]
@@ -130,10 +148,15 @@ def test_a_ridge_is_drawn_and_said(page_of: PageOf) -> None:
     (angle,) = re.findall(r"the direction across it lies ([0-9.]+) ± ", page.text)
     assert float(angle) == pytest.approx(45, abs=1)
     assert page.data["exponents"]["axes"]["lr"]["status"] == "ridge"
+    assert "Learning rate and weight decay cannot be told apart; the best product" in page.text
+    assert page.text.count("lr and weight_decay lie on a ridge") == 1, "one block for both"
+    assert re.search(r"exponent of lr \* weight_decay[+-]0\.00\d95", page.text)
 
 
 FLAT = [measure(f"change of blocks.{n}, slope in width", 0.01, (0, 0.02), 0, 0.25) for n in (0, 1)]
-STEEP = measure("effective update of up, slope in width", 1.0, (0.9, 1.1), 0, 0.25)
+STEEP = measure(
+    "effective update of blocks.*.attention.out.weight, slope in width", 1.0, (0.9, 1.1), 0, 0.25
+)
 UNSEEN = unmeasured("activation of down, slope in width", "it is not finite", 0, 0.25, "")
 SHARE = measure("excess loss of lr 0.01 at width 256", 0.01, (0.0, 0.02), 0, 0.015, "nats")
 GATES = (
