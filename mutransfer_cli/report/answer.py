@@ -54,8 +54,13 @@ def questions(run: Run) -> dict[str, Axis]:
         return asked
     if decay.product.exponent is None:
         return asked
-    _, name = PRODUCTS[convention]
-    return {name: decay.product} | {other: axis for other, axis in asked.items() if other != name}
+    direction, name = PRODUCTS[convention]
+    lr, own = (document.axes[axis].expected_exponent for axis in ("lr", "weight_decay"))
+    of_rule = None
+    if lr is not None and own is not None:  # exponents of factors add up
+        of_rule = direction[0] * lr + direction[1] * own
+    product = decay.product.model_copy(update={"expected_exponent": of_rule})
+    return {name: product} | {other: axis for other, axis in asked.items() if other != name}
 
 
 def headline(asked: Mapping[str, Axis]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mutransfer_cli import __version__
-from mutransfer_cli.report.answer import all_warnings
+from mutransfer_cli.report.answer import all_warnings, questions
 from mutransfer_cli.report.checked import measures
 from mutransfer_cli.report.html import (
     embedded,
@@ -110,7 +110,7 @@ def contents(run: Run) -> dict[str, Any]:
         "schema": REPORT_SCHEMA,
         "name": run.name,
         "tolerance": TOLERANCE,
-        "verdicts": {name: verdict_on(axis) for name, axis in run.document.axes.items()},
+        "verdicts": {name: verdict_on(axis) for name, axis in questions(run).items()},
         "warnings": [*all_warnings(run)],
         "check": run.check.model_dump(mode="json", by_alias=True) if run.check else None,
         "exponents": run.document.model_dump(mode="json", by_alias=True),

@@ -148,7 +148,10 @@ def test_a_ridge_is_drawn_and_said(page_of: PageOf) -> None:
     (angle,) = re.findall(r"the direction across it lies ([0-9.]+) ± ", page.text)
     assert float(angle) == pytest.approx(45, abs=1)
     assert page.data["exponents"]["axes"]["lr"]["status"] == "ridge"
-    assert "Learning rate and weight decay cannot be told apart; the best product" in page.text
+    assert (
+        "Learning rate and weight decay cannot be told apart; the product of the two" in page.text
+    )
+    assert page.data["verdicts"]["lr * weight_decay"] == "pass"
     assert page.text.count("lr and weight_decay lie on a ridge") == 1, "one block for both"
     assert re.search(r"exponent of lr \* weight_decay[+-]0\.00\d95", page.text)
 
