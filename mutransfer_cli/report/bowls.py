@@ -69,7 +69,7 @@ def bowls(run: Run, name: AxisName, axis: Axis) -> str:
     caption = (
         "Large outlined marks with bars: the optimum of a width with its 95 % interval."
         if found
-        else "No width has a usable optimum."
+        else f"No width has a usable optimum of {name}."
     )
     if any(math.isinf(loss) for row in cells.values() for loss in row.values()):
         caption += " x at the top: diverged."

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.files.check import Check, Gate, Measure
 from mutransfer_cli.report.html import escaped, number, section, table
 from mutransfer_cli.report.run import SIGNS
-from mutransfer_cli.report.svg import FAINT, INK, hue, picture
+from mutransfer_cli.report.svg import FAINT, INK, hue, margin, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 2  # quantities that pass
+MOST = 12  # slopes of a picture
 ROW = 38.0  # height of a slope with its name
 FRAME = 66.0
 MEASURES = ("gate", "quantity", "found", "95 % interval", "tolerance", "verdict")
@@ -66,27 +68,44 @@ def rows(gates: Sequence[Gate]) -> Iterator[tuple[str, ...]]:
 def slopes(check: Check | None) -> str:
     """The slopes of gate `coordinates`, each on its tolerance; empty where it was not asked."""
     found = [gate for gate in check.gates if gate.gate == "coordinates"] if check else []
-    drawn = [one for gate in found for one in gate.measures if one.value is not None]
-    if not drawn:
-        return ""
-    words = "; ".join(f"{one.sentence}" for one in drawn)
+    drawn = [(gate, one) for gate in found for one in gate.measures if one.value is not None]
+    count = math.ceil(len(drawn) / MOST)
+    each = math.ceil(len(drawn) / max(count, 1))
+    view = _view([one for _, one in drawn])
+    figures = []
+    for part in range(count):
+        title = "Slopes in width with their intervals"
+        title += f", {part + 1} of {count}" if count > 1 else ""
+        (gate, _), *_ = rows = drawn[part * each : (part + 1) * each]
+        figures.append(_picture(f"slopes-{part}", title, gate, [one for _, one in rows], view))
+    return "".join(figures)
+
+
+def _view(drawn: Sequence[Measure]) -> tuple[float, float]:
+    """What the axes of all pictures show."""
+    ends = [(one.expected - one.tolerance, one.expected + one.tolerance) for one in drawn]
+    ends += [(one.low, one.high) for one in drawn if one.low is not None and one.high is not None]
+    return margin([end for pair in ends for end in pair], 0.1) if ends else (0.0, 1.0)
+
+
+def _picture(
+    key: str, title: str, gate: Gate, drawn: Sequence[Measure], view: tuple[float, float]
+) -> str:
+    words = "; ".join(one.sentence for one in drawn)
 
     def draw(axes: Axes) -> None:
         for row, one in enumerate(drawn):
             _slope(axes, row, one)
         axes.set_ylim(len(drawn) - 0.45, -0.75)
+        axes.set_xlim(*view)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("slope in width")
         axes.grid(False, axis="y")
 
-    height = FRAME + ROW * len(drawn)
-    (gate,) = found
     said = f"widths {gate.evidence['widths']}; " if "widths" in gate.evidence else ""
     caption = f"Gate coordinates, {said}dot and bar: slope and 95 % interval; shaded: tolerance."
-    title = "Slopes in width with their intervals"
-    figure = picture("slopes", title, caption, words, draw, height)
-    return f'<div class="tall">{figure}</div>'
+    return picture(key, title, caption, words, draw, FRAME + ROW * len(drawn))
 
 
 def _slope(axes: Axes, row: int, one: Measure) -> None:

@@ -58,7 +58,6 @@ svg text {{ fill: currentColor; }}
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }}
 .answers figure {{ max-width: 460px; }}
 .table {{ grid-column: 1 / -1; min-width: 0; }}
-.tall {{ grid-row: span 3; }}
 .scroll {{ max-width: 100%; max-height: 420px; overflow: auto; background-color: var(--page);
   background-image: linear-gradient(to right, var(--page) 40%, transparent),
     linear-gradient(to left, var(--page) 40%, transparent),
@@ -82,10 +81,10 @@ li {{ max-width: 76ch; margin-bottom: 6px; }}
 @media print {{
   body {{ max-width: none; padding: 0; font-size: 11pt; }}
   .parts {{ grid-template-columns: 1fr 1fr; gap: 12pt; }}
-  figure, .answer, tr {{ break-inside: avoid; }}
+  figure, p, .answer, tr, .parts .table {{ break-inside: avoid; }}
   h2, section > p, .caption {{ break-after: avoid; }}
   .scroll {{ max-height: none; overflow: visible; background: none; }}
-  #provenance .table {{ grid-column: 1 / -1; }}
+  #provenance .table {{ grid-column: 1 / -1; break-inside: auto; }}
   table {{ font-size: 9pt; }}
 }}
 """

@@ -39,7 +39,7 @@ def optima(name: AxisName, axis: Axis) -> str:
     expects."""
     found, all_widths = usable(axis), sorted(axis.optimum)
     if not found:
-        return f"<p class='left-out'>No width has a usable optimum of {name}.</p>"
+        return ""  # the bowls say so
     y_of = {width: log2_interval(at) for width, at in found.items()}
     x = np.linspace(math.log2(all_widths[0]), math.log2(all_widths[-1]), BAND)
     lines = _lines(axis, x)
@@ -147,7 +147,7 @@ def transferred(run: Run, name: AxisName, axis: Axis) -> str:
     """Loss against width at each width's own optimum and at the carried value."""
     found = carried(run, name, axis)
     if not found:
-        return ""  # the picture of the optima says so
+        return ""  # the bowls say so
     shown = {
         width: (one.loss, one.best)
         for width, one in found.items()

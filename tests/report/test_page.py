@@ -195,6 +195,15 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
     assert page.data["check"]["verdict"] == "fail"
 
 
+def test_many_checked_slopes_are_several_pictures(page_of: PageOf) -> None:
+    many = [
+        measure(f"change of layer{n}, slope in width", 0.0, (0, 0.02), 0, 0.25) for n in range(25)
+    ]
+    page = page_of(gates=(gate("coordinates", many),), measured=False)
+    words = [page.pictures[f"Slopes in width with their intervals, {n} of 3"] for n in (1, 2, 3)]
+    assert [text.count("slope in width is") for text in words] == [9, 9, 7]
+
+
 def test_checked_slopes_are_shown_without_measurements_in_training(page_of: PageOf) -> None:
     page = page_of(gates=GATES[1:], measured=False)
     assert "Slopes in width with their intervals" in page.pictures
