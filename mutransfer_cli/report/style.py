@@ -78,6 +78,7 @@ td:empty::before {{ content: "\\2013"; color: var(--faint); }}
 thead th {{ position: sticky; top: 0; background: var(--page); }}
 .answer ul {{ margin: 0; padding-left: 20px; }}
 li {{ max-width: 76ch; margin-bottom: 6px; }}
+@media screen and (max-width: 480px) {{ table {{ font-size: 13px; }} }}
 @media print {{
   body {{ max-width: none; padding: 0; font-size: 11pt; }}
   .parts {{ grid-template-columns: 1fr 1fr; gap: 12pt; }}
