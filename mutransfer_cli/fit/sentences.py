@@ -30,7 +30,7 @@ def why_insufficient(axis: str, bowls: Mapping[int, Bowl]) -> str:
     for width, bowl in bowls.items():
         if bowl.status != "ok":
             alike.setdefault(advice(axis, bowl), []).append(str(width))
-    reasons = [f"width {', '.join(widths)} {said}" for said, widths in alike.items()]
+    reasons = [f"width {', '.join(widths)}: {said}" for said, widths in alike.items()]
     if len(bowls) < MIN_WIDTHS:
         missing = MIN_WIDTHS - len(bowls)
         reasons.append(f"add at least {missing} width{'s' if missing > 1 else ''}")
@@ -44,18 +44,18 @@ def advice(axis: str, bowl: Bowl) -> str:
     """What a bowl that is not ok says, and what to do about it."""
     match bowl.status:
         case "ok":
-            return "is ok"
+            return "ok"
         case "not_bracketed":
             further = "lower" if bowl.side == "low" else "higher"
-            return f"is not_bracketed ({bowl.side}): add {further} values of {axis}"
+            return f"not_bracketed ({bowl.side}), add {further} values of {axis}"
         case "too_few_points":
-            return f"has too_few_points ({bowl.n} usable): add values of {axis}"
+            return f"too_few_points ({bowl.n} usable), add values of {axis}"
         case "flat":
-            return f"is flat: {axis} makes no difference there beyond the noise"
+            return f"flat, {axis} makes no difference there beyond the noise"
         case "multimodal":
-            return f"is multimodal: two minima over {axis}; look at the runs between them"
+            return f"multimodal, two minima over {axis}, look at the runs between them"
         case "unresolved":
-            return f"is unresolved: add values of {axis} near the optimum, or seeds"
+            return f"unresolved, add values of {axis} near the optimum, or seeds"
 
 
 def edge_warnings(axis: str, bowls: Mapping[int, Bowl]) -> dict[str, str]:

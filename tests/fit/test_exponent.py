@@ -59,7 +59,7 @@ def test_a_width_at_the_edge_is_named_and_not_used() -> None:
     assert fit.law.widths == 3
     refused = fit_exponents(sweep(0.5, (32, 64, 4096), top=-3.0))
     assert refused.status == "insufficient"
-    assert "width 4096 is not_bracketed (high): add higher values of lr" in refused.sentence
+    assert "width 4096: not_bracketed (high), add higher values of lr" in refused.sentence
 
 
 def test_a_diverged_trial_is_a_bound_not_a_point() -> None:

@@ -62,7 +62,7 @@ def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
     return losses(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
     spec: Path,
     tiny: dict[str, Any],
