@@ -21,6 +21,7 @@ WriteSpec = Callable[[Any], Path]
 Key = tuple[int, float, int]
 Outcome = tuple[str, float | None]
 Losses = dict[Key, Outcome]
+KILLS = 10
 
 
 def command(spec: Path, folder: Path) -> list[str]:
@@ -62,14 +63,13 @@ def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
     return losses(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_killed_at_random_moments(
     spec: Path,
     tiny: dict[str, Any],
     write_spec: WriteSpec,
     run: Callable[..., Any],
     tmp_path: Path,
-    kills: int,
 ) -> None:
     tiny["train"] |= {"steps": 15, "batch": 32}
     tiny["sweep"]["seeds"] = [0, 1, 2, 3]
@@ -79,8 +79,8 @@ def test_killed_at_random_moments(
     assert sweep(spec, reference).returncode == 0  # nothing to train: what starting up takes
     start_up = time.monotonic() - started
     chance, recorded, killed_while_training = random.Random(0), dict[Key, Outcome](), 0
-    for attempt in range(10 * kills):
-        if killed_while_training and attempt >= kills:
+    for attempt in range(10 * KILLS):
+        if killed_while_training and attempt >= KILLS:
             break
         if len(recorded) == len(losses(reference)):  # killed too late: begin again
             shutil.rmtree(folder)
