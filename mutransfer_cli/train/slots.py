@@ -122,7 +122,9 @@ class Slots:
 
     def _evaluate_batch(self) -> None:
         """Adds the losses of all slots on the next eval batch; alike."""
-        offsets = self.eval_offsets[self.eval_index].expand(len(self.jobs), -1)
+        # an index of no dimension would ask the host for its value
+        offsets = self.eval_offsets.index_select(0, self.eval_index.view(1))
+        offsets = offsets.expand(len(self.jobs), -1)
         tokens = gather(self.text.eval, offsets, self.train.context)
         self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
         self.eval_index.add_(1).remainder_(len(self.eval_offsets))
