@@ -47,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of commands that run in the test's process train there, too, and a width is one group:
+    starting workers takes seconds. Tests marked `processes` start them."""
+    if "processes" not in request.keywords:
+        monkeypatch.setattr("mutransfer_cli.sweep.local.Processes", lambda kind, count: None)
+        monkeypatch.setattr("mutransfer_cli.sweep.local.usable_cores", lambda: 1)
+
+
 @pytest.fixture
 def tiny_mlp() -> dict[str, Any]:
     """The raw spec of a multilayer perceptron; change it at will."""

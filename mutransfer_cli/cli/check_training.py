@@ -32,11 +32,13 @@ from mutransfer_cli.sweep.coordinates import (
     measure_control,
     measure_coordinates,
 )
+from mutransfer_cli.sweep.local import started_workers, worker_count
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.device import choose_device
 
 WIDTHS, SEEDS = (64, 128, 256, 512), 5
 CHECKPOINT_EVERY = 60.0  # seconds
+SILENCE = 600.0  # seconds after which a worker is given up
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,11 @@ class Training:
         settings = Settings("auto", spec.deterministic, CHECKPOINT_EVERY, spec.diagnostics)
         note(f"transfer: the sweep at width {width} goes into {folder}")
         try:
-            train_here(sweep, folder, self.device, settings, Echo(False), self.budget.check)
+            count = worker_count(None, self.device, grid.size)
+            with started_workers(self.device, count, SILENCE, note) as workers:
+                train_here(
+                    sweep, folder, self.device, workers, settings, Echo(False), self.budget.check
+                )
         except BudgetSpent:
             quantity = f"the optimum at width {width}"
             return self._unfinished("transfer", quantity, "or run again to go on where it stopped")

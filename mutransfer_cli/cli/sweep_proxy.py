@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.console import note
-from mutransfer_cli.cli.options import Variant
-from mutransfer_cli.cli.ray_options import (
+from mutransfer_cli.cli.engine_options import (
     Address,
     Engine,
     EngineName,
     NumGpus,
     RayOptions,
+    Workers,
     WorkerTimeout,
     ray_options,
+    refuse_timeout,
 )
+from mutransfer_cli.cli.options import Variant
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,9 +80,10 @@ def sweep_proxy(
         bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")
     ] = False,
     engine: Engine = EngineName.local,
+    workers: Workers = None,
+    worker_timeout: WorkerTimeout = 600.0,
     address: Address = None,
     num_gpus: NumGpus = None,
-    worker_timeout: WorkerTimeout = None,
 ) -> None:
     """Train the proxies of a sweep, many at a time.
 
@@ -89,37 +92,48 @@ def sweep_proxy(
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.files.sources import load_spec, run_name
-    from mutransfer_cli.sweep.choice import Settings
-    from mutransfer_cli.sweep.prepare import Sweep
 
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
-    cluster = ray_options(engine, address, num_gpus, worker_timeout)
+    cluster = ray_options(engine, workers, address, num_gpus)
+    refuse_timeout(worker_timeout)
+    part = None if shard is None else _parse_shard(shard)
     loaded, path = load_spec(spec, variant)
+    name = run_name(spec, path, variant)
+    if part is not None:
+        name = f"{name}-{part[0]}-of-{part[1]}"
+    if not dry_run:  # importing torch and reading the data take seconds
+        note(f"{name}: {loaded.sweep.size} trials at {len(loaded.sweep.widths)} widths in all")
+
+    from mutransfer_cli.sweep.choice import Settings
+    from mutransfer_cli.sweep.prepare import Sweep
+
+    def prepare() -> Sweep:
+        sweep = Sweep.prepare(loaded, path.parent, note)
+        if sweep.corpus.note:
+            note(sweep.corpus.note)
+        return sweep if part is None else sweep.shard(*part)
+
+    folder = output or Path("runs") / name
     settings = Settings(
         compile.value,
         loaded.deterministic,
         checkpoint_every or float("inf"),
         loaded.diagnostics,
     )
-    go: Callable[[Sweep, Path], None]
+    if cluster is not None and not dry_run:
+        _run_on_ray(prepare(), folder, device, settings, cluster, worker_timeout)
+        return
+    if cluster is not None:
+        note("the price is that of this machine; the cluster's workers may be others")
+    from mutransfer_cli.sweep.local import worker_count
+
+    here = _here(device, loaded)
+    count = worker_count(workers, here, loaded.sweep.size)
     if dry_run:
-        if cluster is not None:
-            note("the price is that of this machine; the cluster's workers may be others")
-        go = partial(_print_price, device=_here(device, loaded))
-    elif cluster is None:
-        go = partial(_run_here, device=_here(device, loaded), settings=settings)
+        _print_price(prepare(), folder, here, count)
     else:
-        go = partial(_run_on_ray, device=device, settings=settings, options=cluster)
-    sweep = Sweep.prepare(loaded, path.parent, note)
-    if sweep.corpus.note:
-        note(sweep.corpus.note)
-    name = run_name(spec, path, variant)
-    if shard is not None:
-        part, parts = _parse_shard(shard)
-        sweep, name = sweep.shard(part, parts), f"{name}-{part}-of-{parts}"
-    folder = output or Path("runs") / name
-    go(sweep, folder)
+        _run_here(prepare, folder, here, count, settings, worker_timeout)
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:
@@ -139,18 +153,32 @@ def _here(device: Device, spec: SweepSpec) -> torch.device:
     return chosen
 
 
-def _run_here(sweep: Sweep, folder: Path, device: torch.device, settings: Settings) -> None:
+def _run_here(
+    prepare: Callable[[], Sweep],
+    folder: Path,
+    device: torch.device,
+    count: int,
+    settings: Settings,
+    timeout: float,
+) -> None:
     from mutransfer_cli.cli.watch import Echo, train_here
+    from mutransfer_cli.sweep.local import started_workers
 
-    train_here(sweep, folder, device, settings, Echo())
+    with started_workers(device, count, timeout, note) as workers:
+        train_here(prepare(), folder, device, workers, settings, Echo())
 
 
 def _run_on_ray(
-    sweep: Sweep, folder: Path, device: Device, settings: Settings, options: RayOptions
+    sweep: Sweep,
+    folder: Path,
+    device: Device,
+    settings: Settings,
+    options: RayOptions,
+    timeout: float,
 ) -> None:
     from mutransfer_cli.cli.watch import Echo, watch
     from mutransfer_cli.sweep.ray_cluster import choose_kind, connected
-    from mutransfer_cli.sweep.ray_engine import Workers, run
+    from mutransfer_cli.sweep.ray_launcher import run
     from mutransfer_cli.sweep.store import RecordStore
 
     echo = Echo()
@@ -158,12 +186,12 @@ def _run_on_ray(
         kind = choose_kind(
             device.value, sweep.protocol.train.precision, options.address is not None
         )
-        workers = Workers(kind, options.num_gpus, options.worker_timeout)
         with RecordStore(folder, sweep.header(None)) as store:
-            watch(sweep, store, echo, partial(run, sweep, store, workers, settings))
+            on_ray = partial(run, sweep, store, kind, options.num_gpus, settings, timeout)
+            watch(sweep, store, echo, on_ray)
 
 
-def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
+def _print_price(sweep: Sweep, folder: Path, device: torch.device, workers: int) -> None:
     from mutransfer_cli.cli.tables import print_prices
     from mutransfer_cli.emit.breakers import axes_of, breakers, too_short
     from mutransfer_cli.files.sources import TRIALS, read_records
@@ -177,7 +205,7 @@ def _print_price(sweep: Sweep, folder: Path, device: torch.device) -> None:
     if records:
         refuse_other_protocol(folder, records.header.protocol, sweep.protocol)
     recorded = {record.trial: record for record in records.trials} if records else {}
-    print_prices(price(sweep, recorded, device), str(device))
+    print_prices(price(sweep, recorded, device, workers), str(device), workers)
     axes = axes_of(trial.axes for trials in sweep.trials.values() for trial in trials)
     known = (sweep.protocol, list(sweep.trials), axes)
     for sentence in (*breakers(*known), *too_short(*known)):

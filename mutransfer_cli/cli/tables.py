@@ -27,7 +27,7 @@ def power_of_two(value: float) -> str:
     return "0" if value == 0 else f"2^{round(math.log2(value), 2):g}"
 
 
-def print_prices(prices: Iterable[WidthPrice], device: str) -> None:
+def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> None:
     """The dry run: what each width will cost."""
     table = Table(title=f"what the sweep will cost ({device})", box=None)
     for column in (
@@ -58,7 +58,8 @@ def print_prices(prices: Iterable[WidthPrice], device: str) -> None:
     table.add_row("all", "", "", "", "", f"{total_flops:.2e}", "", duration(total_seconds))
     out = console(to_stderr=False)
     out.print(table)
-    out.print("time: a few steps of each width timed on this machine, without compilation")
+    by = f", divided among {workers} workers" if workers > 1 else ""
+    out.print(f"time: a few steps of each width timed on this machine, without compilation{by}")
     if extrapolated:
         out.print("* extrapolated from the throughput of a smaller width")
 

@@ -14,7 +14,7 @@ from mutransfer_cli.cli.progress import SweepDisplay
 from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.interrupt import Interrupt
-from mutransfer_cli.sweep.local import run
+from mutransfer_cli.sweep.local import Workers, run
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.underflow import underflow_warnings
@@ -56,17 +56,18 @@ def train_here(
     sweep: Sweep,
     folder: Path,
     device: torch.device,
+    workers: Workers,
     settings: Settings,
     echo: Echo,
     stop: Callable[[], None] = nothing,
 ) -> None:
-    """On this machine.
+    """Trains a sweep on this machine.
 
     Args:
-        stop: called at every step, beside Ctrl-C; raises to stop there.
+        stop: called several times a second, beside Ctrl-C; raises to stop there.
     """
     with RecordStore(folder, sweep.header(device)) as store:
-        watch(sweep, store, echo, partial(run, sweep, store, device, settings), stop)
+        watch(sweep, store, echo, partial(run, sweep, store, workers, settings), stop)
 
 
 def watch(

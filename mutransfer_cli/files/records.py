@@ -270,6 +270,7 @@ class ThroughputRecord(Strict):
         group_size: how many trials were trained together.
         device: where they were trained.
         compiled: whether by torch.compile.
+        captured: whether the steps were replayed from a CUDA graph.
         tokens: tokens trained on.
         seconds: wall time taken, without `start_seconds`.
         start_seconds: wall time to build and compile.
@@ -286,6 +287,7 @@ class ThroughputRecord(Strict):
     group_size: Count
     device: str
     compiled: bool
+    captured: bool = False
     tokens: Natural
     seconds: NonNegative
     start_seconds: NonNegative

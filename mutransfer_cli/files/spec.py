@@ -198,6 +198,11 @@ class SweepGrid(Strict):
     axes: Axes
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
 
+    @property
+    def size(self) -> int:
+        """How many trials there are."""
+        return len(self.widths) * len(self.seeds) * math.prod(map(len, self.axes.values()))
+
     @field_validator("widths", "seeds")
     @classmethod
     def distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,6 +13,7 @@ from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.diagnostics import DiagnosticsSpec
 from mutransfer_cli.files.mlp import MLPProtocol
 from mutransfer_cli.files.yaml_io import content_hash
+from mutransfer_cli.sweep.ladder import TOP, Rung
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Shape
@@ -35,12 +37,14 @@ class Settings:
         deterministic: bit for bit the same in every run, on CUDA too.
         checkpoint_every: seconds; infinite is never.
         diagnostics: when trials are measured; None: never.
+        sharing: workers that share the memory of the device.
     """
 
     compile_mode: CompileMode
     deterministic: bool
     checkpoint_every: float
     diagnostics: DiagnosticsSpec | None = None
+    sharing: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,19 @@ class Queue:
 
 
 def choose_run(
-    queue: Queue, settings: Settings, begun: Shape | None, note: Callable[[str], None]
+    queue: Queue,
+    settings: Settings,
+    begun: Shape | None,
+    note: Callable[[str], None],
+    limit: Rung = TOP,
 ) -> tuple[Execution, int]:
     """How the steps are run, and how many slots there are.
 
     Args:
         begun: how those that were in training have been run: they go on as they were.
+        limit: the most that may be tried.
     """
-    possible, sentence = model_allows(queue)
+    possible, sentence = model_allows(queue, limit)
     if sentence:
         note(f"width {queue.width}: {sentence}")
     compiled = possible.compiled and settings.compile_mode == "on"
@@ -97,9 +106,10 @@ def choose_run(
         compiled = possible.compiled and begun.compiled
         # on a CPU an empty slot takes time, and no result depends on how many there are
         slots = begun.slots if queue.device.type == "cuda" else min(begun.slots, len(queue.trials))
+        slots = min(slots, limit.slots)
         return with_capture(replace(possible, compiled=compiled), queue, settings), slots
     eager = with_capture(replace(possible, compiled=False), queue, settings)
-    size = size_of_group(queue, eager, settings)
+    size = size_of_group(queue, eager, settings, limit.slots)
     if possible.compiled and settings.compile_mode == "auto" and queue.device.type == "cuda":
         compiled = size.seconds is not None and pays(
             size.seconds * queue.sweep.protocol.train.steps * len(queue.trials),
@@ -108,15 +118,16 @@ def choose_run(
     return with_capture(replace(possible, compiled=compiled), queue, settings), size.slots
 
 
-def model_allows(queue: Queue) -> tuple[Execution, str]:
-    """What the model itself can do, and a sentence why not all."""
+def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:
+    """What the model itself can do below a limit, and a sentence why not all of that."""
     model = queue.sweep.model(queue.width).to(queue.device)
     protocol = queue.sweep.protocol
     if isinstance(protocol.model, MLPProtocol):
         inputs = torch.zeros(1, protocol.model.inputs)
     else:
         inputs = torch.zeros(1, protocol.train.context, dtype=torch.int64)
-    return allowed(model, inputs.to(queue.device), Execution(compiled=True, captured=True))
+    wanted = Execution(compiled=limit.compiled, captured=limit.captured)
+    return allowed(model, inputs.to(queue.device), wanted)
 
 
 def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Execution:
@@ -127,22 +138,28 @@ def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Exec
     """
     tables = (p for p in queue.sweep.base_plan if p.fan_in_axis == 0 and p.role != "hidden")
     large = any(table.shape[0] > MOST_VOCAB for table in tables)
-    in_a_graph = execution.batched and queue.device.type == "cuda"
+    in_a_graph = execution.captured and queue.device.type == "cuda"
     if large:
         in_a_graph = in_a_graph and execution.compiled and not settings.deterministic
     return replace(execution, captured=in_a_graph)
 
 
 def size_of_group(
-    queue: Queue, execution: Execution, settings: Settings, always: bool = False
+    queue: Queue,
+    execution: Execution,
+    settings: Settings,
+    limit: int = sys.maxsize,
+    always: bool = False,
 ) -> GroupSize:
     """Measured for the trials at hand; deterministic runs have the shape of all trials, predicted.
 
     Args:
+        limit: slots at most.
         always: measure also where that takes long beside the training.
     """
     protocol, cost = queue.sweep.protocol, queue.cost
-    most = most_slots(protocol, queue.width, cost, queue.device) if execution.batched else 1
+    fitting = most_slots(protocol, queue.width, cost, queue.device, settings.sharing)
+    most = min(fitting, limit) if execution.batched else 1
     if settings.deterministic:
         slots = slot_count(len(queue.all_trials), most)
         return GroupSize(slots, cost.memory(slots))

@@ -6,16 +6,21 @@ import signal
 import threading
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupt:
     """While entered, the first Ctrl-C is noted and raised by the next `check`, the second at once.
 
-    An exception out of nowhere could cut a record in two, or be swallowed by native code that
-    called Python. Outside the main thread signals do not arrive and nothing is installed.
+    SIGTERM and SIGHUP, by which clusters and terminals end a job, do the same, unless they were
+    ignored before, as by nohup. An exception out of nowhere could cut a record in two, or be
+    swallowed by native code that called Python. Outside the main thread signals do not arrive and
+    nothing is installed.
     """
 
     def __init__(self) -> None:
         self._asked = False
+        self._previous: dict[signal.Signals, object] = {}
 
     def check(self) -> None:
         if self._asked:
@@ -23,12 +28,13 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._note)
+            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

@@ -1,39 +1,85 @@
-"""Runs a sweep on this machine: width by width, each trial recorded as soon as it is finished."""
+"""A sweep on this machine: in worker processes, or in this process where none can be started."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol as Interface
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.init import Note
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.driver import Driver, Hear, Launcher, Observer
+from mutransfer_cli.sweep.groups import Assignment, Kind
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.store import Finished, RecordStore
-from mutransfer_cli.sweep.training import train_queue
-from mutransfer_cli.sweep.trials import pending
-from mutransfer_cli.train.group_size import most_slots
-from mutransfer_cli.train.loop import Progress
+from mutransfer_cli.sweep.processes import CannotStart, Processes
+from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.worker import Stopped, train_group
+from mutransfer_cli.train.device import usable_cores
 
 
-class Observer(Interface):
-    """Who watches a sweep."""
+def worker_count(asked: int | None, device: torch.device, trials: int) -> int:
+    """The number of workers: those asked for, else one for each GPU or usable core; never more than
+    there are trials.
 
-    def stepped(self, width: int, group: str, progress: Progress) -> None: ...
+    Raises:
+        InputError: more workers than GPUs.
+    """
+    if kind_of(device) == "cpu":
+        return min(asked or usable_cores(), trials)
+    gpus = torch.cuda.device_count()
+    if asked is not None and asked > gpus:
+        raise InputError(
+            f"--workers {asked}: torch sees {gpus} CUDA device{'s' if gpus > 1 else ''}, and each "
+            f"worker needs one of its own; use --workers {gpus}, or leave it out"
+        )
+    return min(asked or gpus, trials)
 
-    def recorded(self, records: Sequence[TrialRecord]) -> None: ...
 
-    def measured(self, throughput: ThroughputRecord) -> None: ...
+def kind_of(device: torch.device) -> Kind:
+    return "cuda" if device.type == "cuda" else "cpu"
 
-    def noted(self, sentence: str) -> None: ...
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers of this machine.
+
+    Attributes:
+        timeout: seconds without a word from a worker, after which it is given up.
+        processes: None where the system starts none: this process is the one worker.
+    """
+
+    kind: Kind
+    count: int
+    timeout: float
+    processes: Processes | None
+
+
+@contextmanager
+def started_workers(
+    device: torch.device, count: int, timeout: float, note: Note
+) -> Iterator[Workers]:
+    """Worker processes, which import what they need while this process goes on."""
+    kind, processes = kind_of(device), None
+    try:
+        processes = Processes(kind, count)
+    except CannotStart as error:
+        note(cannot_start(error))
+    try:
+        yield Workers(kind, count, timeout, processes)
+    finally:
+        if processes is not None:
+            processes.close(lambda message: None)
 
 
 def run(
     sweep: Sweep,
     store: RecordStore,
-    device: torch.device,
+    workers: Workers,
     settings: Settings,
     observer: Observer,
     emit: Callable[[bytes], None],
@@ -43,38 +89,82 @@ def run(
 
     Args:
         emit: gets what is appended to the record file.
-        check: called at every step and after every record; raises to stop the sweep there.
+        check: called several times a second; raises to stop the sweep there.
     """
-    for width in sweep.trials:
-        # what does not fit is refused before anything is trained
-        most_slots(sweep.protocol, width, sweep.cost(width), device)
-    text = DeviceText.on(device, sweep.corpus)
-    sink = StoreSink(store, observer, emit)
-    for width, trials in sweep.trials.items():
-        rest = pending(trials, store.trials)
-        if rest:
-            checkpoint = store.path.with_name(f"checkpoint-{width}.pt")
-            train_queue(sweep, rest, text, settings, sink, check, checkpoint)
+
+    def train(launcher: Launcher, sharing: int) -> None:
+        how = replace(settings, sharing=sharing)
+        Driver(
+            sweep,
+            store,
+            launcher,
+            workers.kind,
+            workers.count,
+            how,
+            workers.timeout,
+            observer,
+            emit,
+        ).run(check)
+
+    if workers.processes is not None:
+        try:
+            train(workers.processes, workers.count if workers.kind == "cpu" else 1)
+            return
+        except CannotStart as error:
+            observer.noted(cannot_start(error))
+    train(InThisProcess(check), sharing=1)
 
 
-class StoreSink:
-    """Records go into the store, to whoever reads stdout, and to the display."""
+def cannot_start(error: CannotStart) -> str:
+    return f"worker processes cannot be started ({error.strerror}); training in this process"
 
-    def __init__(
-        self,
-        store: RecordStore,
-        observer: Observer,
-        emit: Callable[[bytes], None],
-    ) -> None:
-        self.store, self.emit = store, emit
-        self.stepped, self.noted, self.observer = observer.stepped, observer.noted, observer
 
-    def finished(self, found: Finished) -> None:
-        self.store.append(found)
-        self.emit(b"".join(record.line() for record in found.records))
-        self.observer.recorded(found.records)
+class InThisProcess:
+    """A launcher whose one worker is the driver's own process.
 
-    def measured(self, throughput: ThroughputRecord) -> None:
-        self.store.append_throughput(throughput)
-        self.emit(throughput.line())
-        self.observer.measured(throughput)
+    Args:
+        check: called at every step; raises to stop the sweep there.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._assignment: Assignment | None = None
+
+    def begin(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def has_room(self) -> bool:
+        return self._assignment is None
+
+    def submit(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+
+    def poll(self, hear: Hear) -> None:
+        """Trains the group to its end."""
+        assert self._assignment is not None, "polled while there is an attempt"
+        assignment, self._assignment = self._assignment, None
+        try:
+            train_group(assignment, self._sweep, through(hear), through(self._check))
+        except Stopped as stopped:
+            raise stopped.args[0] from None
+        gc.collect()  # graph, pool and compiled functions of the group
+        if assignment.kind == "cuda":
+            torch.cuda.empty_cache()
+
+    def give_up(self, key: tuple[str, int]) -> None:
+        """Does nothing: nobody listens while this process trains, and so nobody gives it up."""
+
+    def close(self, hear: Hear) -> None:
+        """Does nothing: no worker is left when the training has ended."""
+
+
+def through(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with its errors made Stopped: they are the driver's, not the training's."""
+
+    def call(*args: Any) -> None:
+        try:
+            function(*args)
+        except BaseException as error:
+            raise Stopped(error) from error
+
+    return call

@@ -26,8 +26,8 @@ class WidthPrice:
         trials, pending: in the spec, and without a finished record.
         group_size: trials trained together.
         flops: of all pending trials; memory: predicted peak bytes of one group.
-        seconds: of all pending trials; `measured` when steps were timed at this width, else
-            extrapolated from the throughput of a smaller one.
+        seconds: of all pending trials, divided among the workers; `measured` when steps were timed
+            at this width, else extrapolated from the throughput of a smaller one.
     """
 
     width: int
@@ -42,10 +42,16 @@ class WidthPrice:
 
 
 def price(
-    sweep: Sweep, recorded: Mapping[str, TrialRecord], device: torch.device
+    sweep: Sweep, recorded: Mapping[str, TrialRecord], device: torch.device, workers: int = 1
 ) -> Iterator[WidthPrice]:
-    """Prices each width by timing a few uncompiled steps of groups on the device."""
+    """Prices each width by timing a few uncompiled steps of groups on the device.
+
+    Args:
+        workers: that train at the same time; on a CPU with one thread each, as is timed.
+    """
     throughput = 0.0
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     text, settings = DeviceText.on(device, sweep.corpus), Settings("off", False, float("inf"))
     steps = sweep.protocol.train.steps
     for width, trials in sweep.trials.items():
@@ -70,6 +76,6 @@ def price(
             group_size=size.slots,
             flops=cost.flops * to_run,
             memory=size.memory,
-            seconds=cost.flops * to_run / throughput,
+            seconds=cost.flops * to_run / throughput / workers,
             measured=measured,
         )

@@ -10,18 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Literal
 
 import ray
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.sweep.groups import Kind
 from mutransfer_cli.train.device import DeviceName, choose_device
 
 CONNECT_SECONDS = 5.0  # for a TCP connection
 ANSWER_SECONDS = 15.0  # for Ray to answer on it
 CONNECT = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
-
-Kind = Literal["cpu", "cuda"]
 
 
 @contextlib.contextmanager

@@ -1,19 +1,17 @@
-"""Trains the trials of one width on one device, whoever asks for it."""
+"""Trains trials of one width on one device, and makes records of them."""
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
-
-import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
+from mutransfer_cli.sweep.ladder import Rung
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.trials import Trial
@@ -23,22 +21,20 @@ from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
-from mutransfer_cli.train.memory import is_out_of_memory
 from mutransfer_cli.train.peak import matrix_peak
 
 Lines = Sequence[dict[str, object]]
 
 
-class Sink(Interface):
-    """Who gets what a training gives."""
+@dataclass(frozen=True)
+class Stepped:
+    """The state of a queue in training."""
 
-    def stepped(self, width: int, group: str, progress: Progress) -> None: ...
+    queue: str
+    progress: Progress
 
-    def finished(self, found: Finished) -> None: ...
 
-    def measured(self, throughput: ThroughputRecord) -> None: ...
-
-    def noted(self, sentence: str) -> None: ...
+Send = Callable[[Stepped | Finished | ThroughputRecord | Rung | str], None]
 
 
 def train_queue(
@@ -46,24 +42,31 @@ def train_queue(
     trials: Sequence[Trial],
     text: DeviceText,
     settings: Settings,
-    sink: Sink,
+    limit: Rung,
+    send: Send,
     check: Callable[[], None],
     checkpoint: Path,
+    older: Sequence[Path] = (),
 ) -> None:
     """Trains trials of one width on the device of the text.
 
     Args:
         sweep: its trials of this width say how many there are in all.
         trials: those that have no finished record.
+        limit: the most that may be tried.
+        send: gets the rung that was chosen, then all that the training gives.
         check: called at every step; raises to stop there.
         checkpoint: file that those in training go on from, and are kept in.
+        older: files of other groups that they may go on from.
     """
-    kept = Checkpoint(checkpoint, sweep.protocol.hash, settings.checkpoint_every, sink.noted)
+    kept = Checkpoint(checkpoint, sweep.protocol.hash, settings.checkpoint_every, send)
     queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
-    execution, slots = choose_run(queue, settings, kept.read(queue.trials), sink.noted)
+    begun = kept.read(queue.trials, older)
+    execution, slots = choose_run(queue, settings, begun, send, limit)
+    send(Rung(execution.compiled, execution.captured, slots))
     diagnostics, steps = settings.diagnostics, sweep.protocol.train.steps
     measured_steps = diagnostics.measured_steps(steps) if diagnostics else ()
-    Training(queue, execution, slots, sink, check, kept, measured_steps).run()
+    Training(queue, execution, slots, send, check, kept).run(measured_steps)
     kept.remove()
 
 
@@ -75,58 +78,27 @@ class Training:
         queue: Queue,
         execution: Execution,
         slots: int,
-        sink: Sink,
+        send: Send,
         check: Callable[[], None],
         checkpoint: Checkpoint,
-        measured_steps: Sequence[int],
     ) -> None:
         self.queue, self.execution, self.slots = queue, execution, slots
-        self.sink, self.check, self.checkpoint = sink, check, checkpoint
-        self.measured_steps = measured_steps
+        self.send, self.check, self.checkpoint = send, check, checkpoint
         self.left = dict(queue.trials)
 
-    def run(self) -> None:
-        """Trains what is left; where memory runs out, again with half the slots."""
-        while self.left:
-            failure = self._run_until_out_of_memory()
-            if failure and self.slots == 1:
-                self._record(dict.fromkeys(self.left, _failure(failure)))
-            elif failure:
-                self._halve()
-
-    def _run_until_out_of_memory(self) -> str:
-        """What the device said; empty where memory sufficed. Nothing of the attempt outlives it."""
-        width, group = self.queue.width, self.queue.id
-        try:
-            speed = self.queue.trainer(self.execution).run(
-                self.queue.sweep.jobs(self.left.values()),
-                self.slots,
-                self._finished,
-                lambda progress: self.sink.stepped(width, group, progress),
-                self.check,
-                self.checkpoint,
-                self.measured_steps,
-            )
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error).splitlines()[0]
-        self.sink.measured(self._throughput(speed))
+    def run(self, measured_steps: Sequence[int]) -> None:
+        speed = self.queue.trainer(self.execution).run(
+            self.queue.sweep.jobs(self.left.values()),
+            self.slots,
+            self._finished,
+            lambda progress: self.send(Stepped(self.queue.id, progress)),
+            self.check,
+            self.checkpoint,
+            measured_steps,
+        )
+        self.send(self._throughput(speed))
         if self.execution.compiled:
             remember(compilation(self.queue, self.slots))
-        return ""
-
-    def _halve(self) -> None:
-        """Half the slots, and what the device held (graph, pool, compiled functions) free again."""
-        gc.collect()
-        if self.queue.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.sink.noted(
-            f"width {self.queue.width}: out of memory with {self.slots} trials side by side; going "
-            f"on with {self.slots // 2}"
-        )
-        self.slots //= 2
-        self.checkpoint.read(self.left)
 
     def _finished(self, results: dict[str, TrialResult]) -> None:
         protocol, cost = self.queue.sweep.protocol, self.queue.cost
@@ -141,13 +113,8 @@ class Training:
             for key, result in results.items()
             for measurement in result.measurements
         ]
-        self._record(outcomes, curves, diagnostics)
-
-    def _record(
-        self, outcomes: Mapping[str, dict[str, Any]], curves: Lines = (), diagnostics: Lines = ()
-    ) -> None:
         records = [self._trial_record(self.left.pop(key), found) for key, found in outcomes.items()]
-        self.sink.finished(Finished(records, curves, diagnostics))
+        self.send(Finished(records, curves, diagnostics))
         self.check()
 
     def _trial_record(self, trial: Trial, outcome: dict[str, Any]) -> TrialRecord:
@@ -171,6 +138,7 @@ class Training:
             group_size=self.slots,
             device=device_name(self.queue.device),
             compiled=self.execution.compiled,
+            captured=self.execution.captured,
             tokens=speed.tokens,
             seconds=round(speed.seconds, 4),
             start_seconds=round(speed.start, 4),
@@ -183,7 +151,7 @@ class Training:
 
 
 def failed_record(protocol: Protocol, trial: Trial, group: str, reason: str) -> TrialRecord:
-    """Of a trial whose workers were lost, wherever they were."""
+    """The record of a trial whose workers failed or were lost."""
     how = {"group": group, "group_size": 1, "device": "workers", "compiled": False}
     return _trial_record(protocol, trial, how, _failure(reason))
 

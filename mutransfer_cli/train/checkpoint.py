@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,24 @@ class Checkpoint:
         self.due = time.monotonic() + every
         self.waiting: dict[str, Saved] = {}
 
-    def read(self, wanted: Container[str]) -> Shape | None:
-        """Takes up the wanted trials that were in training, and says how they were run."""
-        found = self._read() if self.path.exists() else None
-        self.waiting = {}
-        if found is None:
-            return None
-        self.waiting = {
-            trial: Saved(steps, {name: rows[row] for name, rows in found["state"].items()})
-            for row, (trial, steps) in enumerate(found["trials"].items())
-            if trial in wanted
-        }
-        return Shape(found["slots"], found["compiled"])
+    def read(self, wanted: Container[str], older: Sequence[Path] = ()) -> Shape | None:
+        """Takes up the wanted trials that were in training, and says how they were run.
+
+        Args:
+            older: files that may hold some of them, too.
+        """
+        self.waiting, shape = {}, None
+        for path in (*older, self.path):
+            found = self._read(path) if path.exists() else None
+            if found is None:
+                continue
+            for row, (trial, steps) in enumerate(found["trials"].items()):
+                before = self.waiting.get(trial)
+                if trial in wanted and (before is None or before.steps < steps):
+                    state = {name: rows[row] for name, rows in found["state"].items()}
+                    self.waiting[trial] = Saved(steps, state)
+                    shape = Shape(found["slots"], found["compiled"])
+        return shape
 
     def keep(self, slots: Slots, at_once: bool = False) -> None:
         """Writes the state when it is due; the run goes on if the disk refuses."""
@@ -78,7 +84,7 @@ class Checkpoint:
         if not slots.busy and not self.waiting:
             return
         started = time.monotonic()
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary = temporary_of(self.path)
         try:
             with temporary.open("wb") as file:
                 torch.save(self._content(slots), file)
@@ -92,7 +98,8 @@ class Checkpoint:
         self.due = time.monotonic() + max(self.every, took / MOST_TIME)
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, temporary_of(self.path)):
+            path.unlink(missing_ok=True)
 
     def _content(self, slots: Slots) -> dict[str, Any]:
         """Trials in slots and those still waiting, their states stacked by name."""
@@ -111,22 +118,27 @@ class Checkpoint:
             },
         }
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, path: Path) -> dict[str, Any] | None:
         """The content of the file; None, and a warning, where it cannot be used."""
         again = "what it held starts again"
         try:
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
+            content = torch.load(path, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self.warn(f"{self.path}: is not a whole checkpoint ({reason}); {again}")
+            self.warn(f"{path}: is not a whole checkpoint ({reason}); {again}")
             return None
         if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
-            self.warn(f"{self.path}: is no checkpoint of this schema; {again}")
+            self.warn(f"{path}: is no checkpoint of this schema; {again}")
             return None
         if content["protocol_hash"] != self.protocol_hash:
             self.warn(
-                f"{self.path}: is of protocol {content['protocol_hash']}, not of "
+                f"{path}: is of protocol {content['protocol_hash']}, not of "
                 f"{self.protocol_hash}; {again}"
             )
             return None
         return content
+
+
+def temporary_of(path: Path) -> Path:
+    """The file that a checkpoint is written into before it takes the place of the last one."""
+    return path.with_name(f".{path.name}.tmp")

@@ -7,8 +7,8 @@ runs once on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -145,6 +145,16 @@ class Ensemble:
         with torch.no_grad():
             self.update(trials, gradients, schedule)
         return losses.detach(), gradients
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """While entered, steps run as they are written."""
+        compiled = self.losses, self.update
+        self.losses, self.update = self._losses, self._update
+        try:
+            yield
+        finally:
+            self.losses, self.update = compiled
 
     @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:

@@ -37,19 +37,25 @@ class GroupSize:
     seconds: float | None = None
 
 
-def most_slots(protocol: Protocol, width: int, cost: Cost, device: torch.device) -> int:
+def most_slots(
+    protocol: Protocol, width: int, cost: Cost, device: torch.device, sharing: int = 1
+) -> int:
     """The most that may help: as many as half the free memory holds and as keep the device busy.
 
     On a CPU a stack stops paying once it leaves the cache; on CUDA once a step fills the device.
 
+    Args:
+        sharing: workers, each of which may take its part of the memory.
+
     Raises:
         InputError: one trial alone is predicted not to fit.
     """
-    one, free = cost.memory(1), available_memory(device)
+    one, free = cost.memory(1), available_memory(device) // sharing
     if one > free:
         raise InputError(
             f"width {width}: one trial needs about {one / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
-            "free; make train.batch, train.context or the width smaller"
+            f"free{f' for each of {sharing} workers' if sharing > 1 else ''}; make train.batch, "
+            f"train.context or the width smaller{', or take fewer workers' if sharing > 1 else ''}"
         )
     return max(1, min(useful_slots(protocol, width, device.type), free // 2 // one))
 

@@ -16,6 +16,8 @@ from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.train.checkpoint import Checkpoint, Saved
 from mutransfer_cli.train.ensemble import Ensemble
+from mutransfer_cli.train.execution import EAGER
+from mutransfer_cli.train.rehearsal import rehearse
 from mutransfer_cli.train.slots import Job, Slots
 
 CURVE_POINTS = 100
@@ -130,6 +132,8 @@ class Trainer:
         """
         started = time.perf_counter()
         slots = Slots(self.ensemble, self.text, self.train, jobs[0], count, measured_steps)
+        if self.ensemble.execution != EAGER and self.ensemble.execution.batched:
+            rehearse(slots, jobs[:count])
         saved = checkpoint.waiting if checkpoint else {}
         for trial, kept in saved.items():
             saved[trial] = replace(kept, state=slots.completed(kept.state))

@@ -22,6 +22,6 @@ def available_memory(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     # the CPU allocator raises a plain RuntimeError
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

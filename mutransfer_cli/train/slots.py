@@ -91,23 +91,34 @@ class Slots:
         """Trains every slot for one step of its own, without waiting for the device but to measure
         a trial."""
         if self.diagnosis is None:
-            self._run_step()
+            self.run_step()
             return
         if new := [slot for slot in self.busy if self.steps_done[slot] == 0]:
             self.diagnosis.init(new)
         ahead = {slot: self.steps_done[slot] + 1 for slot in self.busy}
         due = {slot: steps for slot, steps in ahead.items() if steps in self.diagnosis.index}
         before = self.diagnosis.before(list(due)) if due else {}
-        gradients = self._run_step()
+        gradients = self.run_step()
         if due:
             self.diagnosis.after(due, before, gradients)
 
-    def _run_step(self) -> Stack:
-        """The gradients of the step, until the next one."""
-        if self.graphs is None:
+    def run_step(self, launched: bool = False) -> Stack:
+        """Runs a step without measuring anything; returns its gradients, valid until the next one.
+
+        Args:
+            launched: one operation after the other, although there is a graph.
+        """
+        if self.graphs is None or launched:
             return self._step()
         self.graphs[0].replay()
         return self.gradients
+
+    def run_eval_batch(self, launched: bool = False) -> None:
+        """Adds the losses of all slots on the next eval batch to `eval_total`."""
+        if self.graphs is None or launched:
+            self._evaluate_batch()
+        else:
+            self.graphs[1].replay()
 
     def _step(self) -> Stack:
         """Reads and writes this object's tensors only, without a word to the host."""
@@ -121,7 +132,7 @@ class Slots:
         return gradients
 
     def _evaluate_batch(self) -> None:
-        """Adds the losses of all slots on the next eval batch; alike."""
+        """Reads and writes this object's tensors only, as `_step` does."""
         # an index of no dimension would ask the host for its value
         offsets = self.eval_offsets.index_select(0, self.eval_index.view(1))
         offsets = offsets.expand(len(self.jobs), -1)
@@ -167,10 +178,7 @@ class Slots:
         self.eval_total.zero_()
         self.eval_index.zero_()
         for _ in self.eval_offsets:
-            if self.graphs:
-                self.graphs[1].replay()
-            else:
-                self._evaluate_batch()
+            self.run_eval_batch()
         losses: list[float] = (self.eval_total / len(self.eval_offsets)).tolist()
         return losses
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import ray
 import torch
+from mutransfer_cli.sweep.ray_engine import Workers, cut, run
 
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.ray_engine import Workers, cut, run
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.train.loop import Progress
 

@@ -11,12 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mutransfer_cli.train.ensemble import Ensemble
+from mutransfer_cli.train.loop import Trainer
+from mutransfer_cli.train.slots import Job
+
+Run = Callable[..., Any]
 WriteSpec = Callable[[Any], Path]
 Key = tuple[int, float, int]
 Outcome = tuple[str, float | None]
@@ -28,8 +34,16 @@ def command(spec: Path, folder: Path) -> list[str]:
     return [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(spec), "-o", str(folder)]
 
 
-def sweep(spec: Path, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(spec, folder), capture_output=True, text=True, **options)
+def sweep(
+    spec: Path, folder: Path, *arguments: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command(spec, folder), *arguments], capture_output=True, text=True, **options
+    )
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()]
 
 
 def whole_records(folder: Path) -> Losses:
@@ -58,7 +72,7 @@ def spec(tiny: dict[str, Any], write_spec: WriteSpec) -> Path:
 
 
 @pytest.fixture
-def undisturbed(spec: Path, tmp_path: Path, run: Callable[..., Any]) -> Losses:
+def undisturbed(spec: Path, tmp_path: Path, run: Run) -> Losses:
     assert run("sweep-proxy", spec, "-o", tmp_path / "undisturbed").exit_code == 0
     return losses(tmp_path / "undisturbed")
 
@@ -68,7 +82,7 @@ def test_killed_at_random_moments(
     spec: Path,
     tiny: dict[str, Any],
     write_spec: WriteSpec,
-    run: Callable[..., Any],
+    run: Run,
     tmp_path: Path,
 ) -> None:
     tiny["train"] |= {"steps": 15, "batch": 32}
@@ -120,11 +134,12 @@ def test_ctrl_c_keeps_the_records_and_says_how_to_resume(
     folder = tmp_path / "interrupted"
     with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-1, text=True) as process:
         assert process.stderr is not None
+        assert process.stderr.readline() == "spec: 21 trials at 3 widths in all\n"
         first = process.stderr.readline()  # the line after the first finished group
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         exit_code = process.wait()
-    assert first.startswith("width 16: ")
+    assert first.startswith("width ")
     assert exit_code == 130
     assert "run the same command again to resume" in rest
     assert "Traceback" not in rest
@@ -159,85 +174,66 @@ def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: 
 def test_a_killed_sweep_goes_on_from_its_checkpoint(
     spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
 ) -> None:
-    """Killed while all trials are in training and none is recorded; none starts again."""
+    """Killed while all trials are in training and none is recorded; none starts again, although
+    there is another number of workers, which cuts the trials into other groups."""
     tiny["train"] |= {"steps": 400, "batch": 8, "eval_batches": 1}
     tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-7, 2**-6]}}
     spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
     assert sweep(spec, reference).returncode == 0
     often = [*command(spec, folder), "--checkpoint-every", "0.01"]
-    checkpoint = folder / "checkpoint-16.pt"
-    with subprocess.Popen(often, stdout=-3, stderr=-3) as process:
-        while not checkpoint.exists() and process.poll() is None:
+    with subprocess.Popen([*often, "--workers", "1"], stdout=-3, stderr=-3) as process:
+        while not (before := sorted(folder.glob("checkpoint-*.pt"))) and process.poll() is None:
             time.sleep(0.001)
         process.kill()
     assert not whole_records(folder)
-    assert checkpoint.exists()
-    assert sweep(spec, folder).returncode == 0
+    assert before
+    assert sweep(spec, folder, "--workers", "2").returncode == 0
     assert losses(folder) == losses(reference)
-    assert not checkpoint.exists()
+    assert not list(folder.glob("*checkpoint*"))
+    (speed,) = [line for line in lines_of(folder) if line["kind"] == "throughput"][:1]
+    assert speed["tokens"] < 400 * 8 * 16, "the steps before the kill are not repeated"
 
 
 def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
-    spec: Path, tmp_path: Path, undisturbed: Losses
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "small-memory"
-    result = injected(
-        spec,
-        folder,
-        """
-start = Ensemble.start
-def refuse(self, plans, seeds):
-    if len(plans) > 2:
-        torch.empty(1 << 50)  # a real refusal of the allocator
-    return start(self, plans, seeds)
-Ensemble.start = refuse
-""",
-    )
-    assert result.returncode == 0, result.stderr
-    assert "width 16: out of memory with 7 trials side by side; going on with 3" in result.stderr
-    assert "out of memory with 3 trials side by side; going on with 1" in result.stderr
-    assert losses(folder) == undisturbed
+    start = Ensemble.start
 
+    def refuse(self: Ensemble, plans: Any, seeds: Any) -> Any:
+        if len(plans) > 2:
+            torch.empty(1 << 50)  # a real refusal of the allocator
+        return start(self, plans, seeds)
 
-def injected(spec: Path, folder: Path, fault: str) -> subprocess.CompletedProcess[str]:
-    """The command with a fault in it."""
-    program = f"""
-import sys, torch
-from mutransfer_cli.cli.app import main
-from mutransfer_cli.train.ensemble import Ensemble
-from mutransfer_cli.train.loop import Trainer
-{fault}
-sys.argv = ["mutransfer", "sweep-proxy", {str(spec)!r}, "-o", {str(folder)!r}]
-main()
-"""
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    monkeypatch.setattr(Ensemble, "start", refuse)
+    result = run("sweep-proxy", spec, "-o", tmp_path / "small-memory")
+    assert result.exit_code == 0, result.stderr
+    assert "width 32: out of memory with 7 trials side by side; going on with 3" in result.stderr
+    assert losses(tmp_path / "small-memory") == undisturbed
+    sizes = {r["group_size"] for r in lines_of(tmp_path / "small-memory") if r["kind"] == "trial"}
+    assert max(sizes) <= 2
 
 
 def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
-    spec: Path, tmp_path: Path, undisturbed: Losses
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
-    folder = tmp_path / "small-memory"
-    result = injected(
-        spec,
-        folder,
-        """
-train = Trainer.run
-def run(self, jobs, *rest):
-    if jobs[0].plan[0].shape[1] == 32:
-        torch.empty(1 << 50)  # a real refusal of the allocator
-    return train(self, jobs, *rest)
-Trainer.run = run
-""",
-    )
-    assert result.returncode == 5, result.stderr
+    folder, train = tmp_path / "small-memory", Trainer.run
+
+    def refuse(self: Trainer, jobs: Sequence[Job], *rest: Any) -> Any:
+        if jobs[0].plan[0].shape[1] == 32:
+            torch.empty(1 << 50)  # a real refusal of the allocator
+        return train(self, jobs, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", refuse)
+        result = run("sweep-proxy", spec, "-o", folder)
+    assert result.exit_code == 5, result.stderr
     assert "7 trials failed, the first with: " in result.stderr
     assert "can't allocate memory" in result.stderr
     statuses = [status for status, _ in losses(folder).values()]
     assert statuses.count("failed") == 7
-    assert sweep(spec, folder).returncode == 0
-    lines = [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()]
-    final = [r for r in lines if r["kind"] == "trial"]
+    assert run("sweep-proxy", spec, "-o", folder).exit_code == 0
+    final = [r for r in lines_of(folder) if r["kind"] == "trial"]
     kept = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in final}
     assert kept == undisturbed
 
@@ -271,7 +267,7 @@ def test_a_reader_that_leaves_does_not_stop_the_sweep(
 
 
 def test_shards_together_are_the_sweep(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Callable[..., Any]
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
 ) -> None:
     found: Losses = {}
     for part in (1, 2, 3):
@@ -287,9 +283,7 @@ def test_shards_together_are_the_sweep(
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_exit_code_2(
-    spec: Path, run: Callable[..., Any], shard: str
-) -> None:
+def test_a_shard_that_is_none_is_exit_code_2(spec: Path, run: Run, shard: str) -> None:
     result = run("sweep-proxy", spec, "--shard", shard)
     assert result.exit_code == 2
     assert "expected I/N with I from 1 to N" in result.stderr

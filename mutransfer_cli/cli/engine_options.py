@@ -1,4 +1,4 @@
-"""Options of `--engine ray`."""
+"""Options that say who trains: worker processes of this machine, or tasks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ class EngineName(StrEnum):
 
 
 Engine = Annotated[
-    EngineName, typer.Option(help="Who trains: this process, or the workers of a Ray cluster.")
+    EngineName,
+    typer.Option(help="Who trains: processes of this machine, or the workers of a Ray cluster."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes that train. Default: one for each GPU, or without any for each CPU core.",
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -32,10 +41,8 @@ NumGpus = Annotated[
     typer.Option(metavar="FLOAT", help="GPUs of each Ray task, at most 1. Default: 1."),
 ]
 WorkerTimeout = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS", help="Silence after which a Ray worker is given up. Default: 600."
-    ),
+    float,
+    typer.Option(metavar="SECONDS", help="Give up on a worker after this long without a message."),
 ]
 
 
@@ -45,27 +52,34 @@ class RayOptions:
 
     address: str | None
     num_gpus: float
-    worker_timeout: float
 
 
 def ray_options(
-    engine: EngineName, address: str | None, num_gpus: float | None, worker_timeout: float | None
+    engine: EngineName, workers: int | None, address: str | None, num_gpus: float | None
 ) -> RayOptions | None:
-    """None for the other engine.
+    """None for the local engine.
 
     Raises:
-        InputError: options of the one with the other, out of range, or Ray not installed.
+        InputError: options of the one engine with the other, out of range, or Ray not installed.
     """
-    given = {"address": address, "num-gpus": num_gpus, "worker-timeout": worker_timeout}
     if engine != EngineName.ray:
-        for name, value in given.items():
+        for name, value in {"address": address, "num-gpus": num_gpus}.items():
             if value is not None:
                 raise InputError(f"--{name}: is for --engine ray; add that, or leave it out")
         return None
+    if workers is not None:
+        raise InputError("--workers: is for --engine local; Ray starts its own")
     if num_gpus is not None and not 0 < num_gpus <= 1:
         raise InputError(f"--num-gpus {num_gpus:g}: expected more than 0 and at most 1")
-    if worker_timeout is not None and not worker_timeout > 0:
-        raise InputError(f"--worker-timeout {worker_timeout:g}: expected more than 0")
     if importlib.util.find_spec("ray") is None:
         raise InputError("--engine ray: ray is not installed; pip install 'mutransfer-cli[ray]'")
-    return RayOptions(address, num_gpus or 1.0, worker_timeout or 600.0)
+    return RayOptions(address, num_gpus or 1.0)
+
+
+def refuse_timeout(seconds: float) -> None:
+    """
+    Raises:
+        InputError: no time at all.
+    """
+    if not seconds > 0:
+        raise InputError(f"--worker-timeout {seconds:g}: expected more than 0")

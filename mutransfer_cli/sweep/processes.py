@@ -1,0 +1,304 @@
+"""Workers on this machine: a process for each GPU, or for each core of a CPU.
+
+A process is started with `spawn`, for CUDA does not survive a fork, and keeps its connection to
+the driver open: when that closes, whatever has become of the driver, it ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import IO, Any
+
+from mutransfer_cli.data.handover import Handover, handed_over
+from mutransfer_cli.sweep.driver import Hear
+from mutransfer_cli.sweep.groups import Assignment, End, Failed, Kind, Message
+from mutransfer_cli.sweep.ladder import Fault
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.worker import Stopped, train_group
+
+SPAWN = multiprocessing.get_context("spawn")
+POLL = 0.2  # seconds
+GRACE = 10.0  # seconds for a worker to save its state before it is killed
+JOIN = 2.0  # seconds for a process that has said its last word to end
+MOST_EARLY_DEATHS = 3
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+STOP, READY = "stop", "ready"
+
+
+class CannotStart(OSError):
+    """This machine starts no worker processes, or they die before they are there."""
+
+
+@dataclass
+class Worker:
+    """
+    Attributes:
+        ready: it has said that it is there.
+        assignment: its attempt in training; None: it waits for one.
+    """
+
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    assignment: Assignment | None = None
+
+
+class Processes:
+    """Worker processes, started at once: they import torch while the driver reads its data.
+
+    Raises:
+        CannotStart: with the reason of the system.
+    """
+
+    def __init__(self, kind: Kind, count: int) -> None:
+        self._environments = environments(kind, count)
+        self._workers: list[Worker | None] = [None] * count
+        self._sweep: tuple[Sweep, Handover, IO[bytes]] | None = None
+        self._opened = ExitStack()
+        self._early_deaths = 0
+        for place in range(count):
+            self._start(place)
+
+    def begin(self, sweep: Sweep) -> None:
+        """Hands the sweep to all workers, without its trials: they come with each group."""
+        handover, file = self._opened.enter_context(handed_over(sweep.corpus))
+        self._sweep = replace(sweep, trials={}, corpus=handover.corpus), handover, file
+        for worker in self._workers:
+            if worker is not None:
+                self._tell(worker)
+
+    def has_room(self) -> bool:
+        return any(worker is None or worker.assignment is None for worker in self._workers)
+
+    def submit(self, assignment: Assignment) -> None:
+        place, worker = next(
+            (place, worker)
+            for place, worker in enumerate(self._workers)
+            if worker is None or worker.assignment is None
+        )
+        if worker is None:
+            worker = self._start(place)
+        worker.assignment = assignment
+        send(worker, assignment)
+
+    def poll(self, hear: Hear) -> None:
+        self._poll(hear, POLL)
+
+    def give_up(self, key: tuple[str, int]) -> None:
+        for worker in self._workers:
+            if worker is not None and worker.assignment and worker.assignment.key == key:
+                worker.process.kill()
+
+    def close(self, hear: Hear) -> None:
+        try:
+            for worker in self._workers:
+                if worker is not None:
+                    send(worker, STOP)
+            # who has no sweep yet has no state either
+            until = time.monotonic() + (GRACE if self._sweep else 0.0)
+            while any(self._workers) and time.monotonic() < until:
+                self._poll(hear, until - time.monotonic())
+        finally:
+            for place, worker in enumerate(self._workers):
+                if worker is not None:
+                    worker.process.kill()
+                    self._bury(place, worker)
+            self._opened.close()
+
+    def _start(self, place: int) -> Worker:
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(target=work, args=(theirs,), name=f"mutransfer-worker-{place}")
+        try:
+            with environment(self._environments[place]), signals_blocked():
+                process.start()
+        except OSError as error:
+            ours.close()
+            raise CannotStart(error.errno, error.strerror or str(error)) from error
+        finally:
+            theirs.close()
+        worker = self._workers[place] = Worker(process, ours)
+        if self._sweep is not None:
+            self._tell(worker)
+        return worker
+
+    def _tell(self, worker: Worker) -> None:
+        assert self._sweep is not None, "called once the sweep is known"
+        sweep, handover, file = self._sweep
+        if send(worker, (sweep, handover)):
+            send_handle(worker.connection, file.fileno(), worker.process.pid)
+
+    def _poll(self, hear: Hear, seconds: float) -> None:
+        by_connection = {w.connection: place for place, w in enumerate(self._workers) if w}
+        for connection in wait(list(by_connection), timeout=max(0.0, seconds)):
+            assert isinstance(connection, Connection)
+            self._read(by_connection[connection], hear)
+
+    def _read(self, place: int, hear: Hear) -> None:
+        """Hands over what a worker has sent so far, and that it was lost where it was."""
+        worker = self._workers[place]
+        assert worker is not None, "only those there are polled"
+        messages, lost = received(worker.connection)
+        for message in messages:
+            if message == READY:
+                worker.ready = True
+                continue
+            if isinstance(message.content, End):
+                worker.assignment = None
+            if isinstance(message.content, Failed):
+                self._bury(place, worker)  # it ends itself: its device may be in any state
+                lost = False
+            hear(message)
+        if lost:
+            exit_code = self._bury(place, worker)
+            if not worker.ready:
+                self._note_early_death(exit_code)
+            if worker.assignment is not None:
+                fault: Fault = "rung" if worker.ready else "elsewhere"
+                failed = Failed(cause_of_death(exit_code), fault, died=True)
+                hear(Message(*worker.assignment.key, failed))
+
+    def _note_early_death(self, exit_code: int | None) -> None:
+        self._early_deaths += 1
+        if self._early_deaths == MOST_EARLY_DEATHS:
+            raise CannotStart(0, f"{MOST_EARLY_DEATHS} died at once: {cause_of_death(exit_code)}")
+
+    def _bury(self, place: int, worker: Worker) -> int | None:
+        """Frees a worker's place; the process is killed if it has not ended."""
+        worker.process.join(JOIN)
+        worker.process.kill()
+        worker.process.join()
+        exit_code = worker.process.exitcode
+        worker.connection.close()
+        worker.process.close()
+        self._workers[place] = None
+        return exit_code
+
+
+def received(connection: Connection) -> tuple[list[Any], bool]:
+    """What has come in, and whether the other end is closed."""
+    messages = []
+    try:
+        while connection.poll():
+            messages.append(connection.recv())
+    except (EOFError, OSError):
+        return messages, True
+    return messages, False
+
+
+def environments(kind: Kind, count: int) -> list[dict[str, str]]:
+    """What the environment of each worker adds: one thread on a CPU, one GPU of those visible."""
+    if kind == "cpu":
+        return [{"OMP_NUM_THREADS": "1"}] * count
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(count)))
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
+
+
+def cause_of_death(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "its connection broke"
+    if exit_code >= 0:
+        return f"its process ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{memory}"
+
+
+def send(worker: Worker, what: object) -> bool:
+    """Whether the worker is there to get it; one that is not is found by the next poll."""
+    try:
+        worker.connection.send(what)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def environment(added: Mapping[str, str]) -> Iterator[None]:
+    """While entered, processes are started with these variables."""
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """While entered, processes start deaf to what ends the driver; here signals only wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def work(connection: Connection) -> None:
+    """The body of a worker process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the driver alone says when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.dup2(2, 1)  # stdout belongs to the driver's records, whatever a model prints
+    connection.send(READY)
+    orders = Orders(connection)
+    try:
+        while (assignment := orders.next()) is not None:
+            failed = False
+
+            def post(message: Message) -> None:
+                nonlocal failed
+                failed = isinstance(message.content, Failed)
+                connection.send(message)
+
+            train_group(assignment, orders.sweep, post, orders.check)
+            if failed:
+                break  # what an error has left of a device, or of memory, ends with the process
+    except (Stopped, BrokenPipeError):
+        pass
+
+
+class Orders:
+    """What the driver wants, heard by a thread of its own: a worker that hangs in a kernel still
+    ends with its driver."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._assignments: queue.SimpleQueue[Assignment | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def next(self) -> Assignment | None:
+        """Waits for the next assignment; None: there is none."""
+        return self._assignments.get()
+
+    def check(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                match self._connection.recv():
+                    case Assignment() as assignment:
+                        self._assignments.put(assignment)
+                    case (Sweep() as sweep, Handover() as handover):
+                        corpus = handover.taken(recv_handle(self._connection))
+                        self.sweep = replace(sweep, corpus=corpus)
+                    case _:
+                        self._stopped.set()
+                        self._assignments.put(None)
+        except (EOFError, OSError):
+            os._exit(1)  # the driver is gone
