@@ -156,10 +156,11 @@ class Slots:
         return self.diagnosis.measurements(slot, self.steps_done[slot]) if self.diagnosis else []
 
     def diverged(self) -> list[bool]:
-        """Whether the last loss of each slot is not finite; waits for the device."""
-        last = (self.position - 1).clamp(min=0).unsqueeze(1)
-        finite = self.history.gather(1, last)[:, 0].isfinite().tolist()
-        return [steps > 0 and not ok for steps, ok in zip(self.steps_done, finite, strict=True)]
+        """Whether a loss of each slot was not finite, the last one or, since a trial may recover
+        before anyone looks, another; waits for the device."""
+        done = self.columns < self.position.unsqueeze(1)
+        bad = (done & ~self.history.isfinite()).any(1).tolist()
+        return [job is not None and found for job, found in zip(self.jobs, bad, strict=True)]
 
     def evaluate(self) -> list[float]:
         """Eval losses of all slots, on the same batches."""
