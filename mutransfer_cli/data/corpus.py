@@ -76,14 +76,14 @@ class DeviceText:
 
     @classmethod
     def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
-        parts = tensor_of(corpus.train), tensor_of(corpus.eval)
+        train, held_out = tensor_of(corpus.train), tensor_of(corpus.eval)
         if device.type == "cpu":
-            return cls(corpus, device, *parts)
+            return cls(corpus, device, train, held_out)
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
-        if note := why_streamed(sum(part.nbytes for part in parts), free):
-            return cls(corpus, device, *parts, streamed=True, note=note)
-        return cls(corpus, device, *(part.to(device) for part in parts))
+        if note := why_streamed(train.nbytes + held_out.nbytes, free):
+            return cls(corpus, device, train, held_out, streamed=True, note=note)
+        return cls(corpus, device, train.to(device), held_out.to(device))
 
     def batch(self, part: Tensor, offsets: Tensor, context: int) -> Tensor:
         """`gather` of one of the two parts, wherever they lie, on the device."""
