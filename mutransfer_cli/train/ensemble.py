@@ -93,14 +93,14 @@ class Ensemble:
         self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that take a slot one by one mostly share theirs
         self.noise: dict[int, list[Tensor]] = {}
-        self.by_trial = device.type == "cpu" and not execution.compiled
+        self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
         self.rule = build_rule(optimizer)
         self.apply_ = build_update(self.rule, self.by_trial)
         self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
         self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
             batch_cpu_attention()
-        else:
+        if device.type == "cuda" or execution.captured:
             capturable_embeddings(self.model)
         if execution.compiled:
             prepare_inductor()

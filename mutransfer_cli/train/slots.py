@@ -124,6 +124,7 @@ class Slots:
 
     def _evaluate_batch(self) -> None:
         """Adds the losses of all slots on the next eval batch; alike."""
+        # an index of no dimension would ask the host for its value
         tokens = self.eval_batches.read(self.eval_index.expand(len(self.jobs)))
         self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
         self.eval_index.add_(1).remainder_(self.train.eval_batches)

@@ -13,8 +13,10 @@ from mutransfer_cli.data.corpus import DeviceText, eval_offsets, train_offsets
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.batches import Resident, Streamed, batches
 from mutransfer_cli.train.diagnosis import probe_batch
+from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import TrialResult
 from tests.conftest import CPU
+from tests.train.replay import taped
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 STEPS, WIDTH = 12, 16
@@ -34,24 +36,34 @@ def sweep(
     return prepare(spec)
 
 
-def trained(sweep: Sweep, text: DeviceText) -> dict[str, TrialResult]:
+def trained(sweep: Sweep, streamed: bool, execution: Execution = EAGER) -> dict[str, TrialResult]:
     results: dict[str, TrialResult] = {}
-    jobs = sweep.jobs(sweep.trials[WIDTH])
-    sweep.trainer(WIDTH, text).run(jobs, 2, results.update, measured_steps=(0, 5, STEPS))
+    text = replace(DeviceText.on(CPU, sweep.corpus), streamed=streamed)
+    trainer, jobs = sweep.trainer(WIDTH, text, execution), sweep.jobs(sweep.trials[WIDTH])
+    trainer.run(jobs, 2, results.update, measured_steps=(0, 5, STEPS))
     return results
 
 
+def assert_same(ones: dict[str, TrialResult], others: dict[str, TrialResult]) -> None:
+    """Bit for bit."""
+    assert ones.keys() == others.keys()
+    for trial, one in ones.items():
+        other = others[trial]
+        assert torch.equal(one.train_losses.nan_to_num(), other.train_losses.nan_to_num())
+        assert one.diverged_at is not None or one.eval_loss == other.eval_loss
+        assert one.measurements == other.measurements
+    assert len({one.diverged_at for one in ones.values()}) == 2
+
+
 def test_a_trial_is_the_same_bit_for_bit_on_streamed_batches(sweep: Sweep) -> None:
-    text = DeviceText.on(CPU, sweep.corpus)
-    resident, streamed = trained(sweep, text), trained(sweep, replace(text, streamed=True))
-    assert resident.keys() == streamed.keys()
-    for trial, result in resident.items():
-        other = streamed[trial]
-        assert torch.equal(result.train_losses.nan_to_num(), other.train_losses.nan_to_num())
-        if result.diverged_at is None:
-            assert result.eval_loss == other.eval_loss
-        assert result.measurements == other.measurements
-    assert len({result.diverged_at for result in resident.values()}) == 2
+    assert_same(trained(sweep, streamed=False), trained(sweep, streamed=True))
+
+
+def test_so_it_is_where_the_step_is_captured(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay reads the one place that batches are copied to."""
+    monkeypatch.setattr("mutransfer_cli.train.slots.captured", taped)
+    graph = Execution(compiled=False, captured=True)
+    assert_same(trained(sweep, False, graph), trained(sweep, True, graph))
 
 
 def test_slots_out_of_step_get_batches_of_their_own(sweep: Sweep) -> None:
@@ -67,19 +79,6 @@ def test_slots_out_of_step_get_batches_of_their_own(sweep: Sweep) -> None:
         for slot, step in enumerate(steps):
             alone = text.batch(text.train, starts[slot, step], train.context)
             assert torch.equal(resident.read(index)[slot], alone)
-
-
-def test_a_captured_step_would_find_streamed_batches_in_one_place(sweep: Sweep) -> None:
-    text = replace(DeviceText.on(CPU, sweep.corpus), streamed=True)
-    slots = sweep.trainer(WIDTH, text).slots(sweep.jobs(sweep.trials[WIDTH]), 2)
-    places = set()
-    for _ in range(3):
-        slots.step()
-        slots.advance(1)
-        slots.evaluate()
-        for source in (slots.batches, slots.eval_batches):
-            places.add(source.read(slots.position).data_ptr())
-    assert len(places) == 2
 
 
 def test_the_probe_is_read_where_the_text_lies(sweep: Sweep) -> None:
