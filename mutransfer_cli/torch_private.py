@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -126,6 +127,7 @@ def _batched_cpu_attention(
 
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+TF32_HINT = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
 
 
 def prepare_inductor() -> None:
@@ -133,7 +135,8 @@ def prepare_inductor() -> None:
 
     Compiled code is kept in the user's cache folder, so that a second run starts in seconds; a
     folder of the user's own in TORCHINDUCTOR_CACHE_DIR stays. Norms that share one gain get wrong
-    gradients from one optimisation of torch 2.10 to 2.13 (pytorch #193061): it is off.
+    gradients from one optimisation of torch 2.10 to 2.13 (pytorch #193061): it is off. The hint to
+    turn TensorFloat32 on is not heard: `precision: tf32` does, and `fp32` asks for full products.
     """
     # torch sets the variable itself, to a folder that the next start of the machine empties
     torchs_own = str(Path(tempfile.gettempdir()) / "torchinductor_")
@@ -143,6 +146,7 @@ def prepare_inductor() -> None:
 
     if hasattr(inductor.triton, "mix_order_reduction"):
         inductor.triton.mix_order_reduction = False
+    warnings.filterwarnings("ignore", message=TF32_HINT, category=UserWarning)
 
 
 def cache_folder() -> Path:

@@ -23,6 +23,7 @@ Tokens = npt.NDArray[np.integer[Any]]
 Data = npt.NDArray[np.number[Any]]  # tokens or samples
 # the same bits: few of torch's kernels take unsigned integers of more than a byte
 SIGNED = {np.uint16: np.int16, np.uint32: np.int32, np.uint64: np.int64}
+MOST_OF_DEVICE = 0.25  # of its free memory, that a corpus may take
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,53 @@ class Corpus:
 
 @dataclass(frozen=True)
 class DeviceText:
-    """A corpus where it is trained on: on a CPU the arrays themselves, on CUDA one copy of them.
+    """A corpus for a device that trains on it: on a CPU the arrays themselves, on CUDA one copy of
+    them there, or, where that would fill the device, the arrays on the host.
 
     Attributes:
+        device: that trains, wherever the text lies.
         train, eval: tensors of both parts, of the data's own size; unsigned ones of more than a
             byte as signed ones of the same bits, which `gather` takes back.
+        streamed: the parts lie on the host, and every batch is copied to the device by itself.
+        note: why, a sentence for people; empty where nothing is streamed.
     """
 
     corpus: Corpus
+    device: torch.device
     train: Tensor
     eval: Tensor
+    streamed: bool = False
+    note: str = ""
 
     @classmethod
     def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
-        parts = (tensor_of(part).to(device) for part in (corpus.train, corpus.eval))
-        return cls(corpus, *parts)
+        train, held_out = tensor_of(corpus.train), tensor_of(corpus.eval)
+        if device.type == "cpu":
+            return cls(corpus, device, train, held_out)
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        if note := why_streamed(train.nbytes + held_out.nbytes, free):
+            return cls(corpus, device, train, held_out, streamed=True, note=note)
+        return cls(corpus, device, train.to(device), held_out.to(device))
+
+    def batch(self, part: Tensor, offsets: Tensor, context: int) -> Tensor:
+        """`gather` of one of the two parts, wherever they lie, on the device."""
+        return gather(part, offsets.to(part.device), context).to(self.device)
+
+
+def why_streamed(size: int, free: int) -> str:
+    """Empty where a corpus fits beside what training needs.
+
+    Args:
+        size: of the corpus, free: on the device, bytes.
+    """
+    if size <= MOST_OF_DEVICE * free:
+        return ""
+    return (
+        f"the data stay on the host, for their {size / 1e9:.1f} GB are more than "
+        f"{100 * MOST_OF_DEVICE:.0f} % of the {free / 1e9:.1f} GB free on the device: every step "
+        "copies its batch there"
+    )
 
 
 def tensor_of(data: Data) -> Tensor:

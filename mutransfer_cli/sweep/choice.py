@@ -54,7 +54,7 @@ class Queue:
     Attributes:
         sweep: its trials of this width say how many there are in all.
         trials: those to train, by id.
-        text: on the device of the training.
+        text: for the device of the training.
     """
 
     sweep: Sweep
@@ -75,7 +75,7 @@ class Queue:
 
     @property
     def device(self) -> torch.device:
-        return self.text.train.device
+        return self.text.device
 
     @property
     def cost(self) -> Cost:
@@ -99,8 +99,8 @@ def choose_run(
         limit: the most that may be tried.
     """
     possible, sentence = model_allows(queue, limit)
-    if sentence:
-        note(f"width {queue.width}: {sentence}")
+    for said in filter(None, (sentence, queue.text.note)):
+        note(f"width {queue.width}: {said}")
     compiled = possible.compiled and settings.compile_mode == "on"
     if begun:
         compiled = possible.compiled and begun.compiled

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, train_offsets
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.spec import SweepGrid, SweepSpec
 from mutransfer_cli.proxies.build import BuiltIn
@@ -127,7 +127,7 @@ def coordinates_at(
 ) -> pd.DataFrame:
     """At one width, the seeds side by side; columns COLUMNS."""
     train, protocol = sweep.protocol.train, sweep.protocol
-    model, device = sweep.model(width), text.train.device
+    model, device = sweep.model(width), text.device
     execution = EAGER
     if not isinstance(protocol.model, BuiltIn):
         tokens = torch.zeros(1, train.context, dtype=torch.int64)
@@ -135,9 +135,9 @@ def coordinates_at(
     ensemble = Ensemble(model, train, protocol.optimizer, device, execution)
     trained = Coordinates(ensemble, plan, seeds, probe_batch(text, train, PROBE_TOKENS))
     each = [train_offsets(sweep.corpus, train, seed) for seed in seeds]
-    for offsets in torch.stack(each, dim=1).to(device):
+    for offsets in torch.stack(each, dim=1):
         check()
-        trained.step(gather(text.train, offsets, train.context))
+        trained.step(text.batch(text.train, offsets, train.context))
     at_init = logits_at_init(sweep)
     rows = []
     for seed, sizes in zip(seeds, trained.sizes(), strict=True):

@@ -138,7 +138,7 @@ class Sweep:
 
     def trainer(self, width: int, text: DeviceText, execution: Execution = EAGER) -> Trainer:
         train, optimizer = self.protocol.train, self.protocol.optimizer
-        ensemble = Ensemble(self.model(width), train, optimizer, text.train.device, execution)
+        ensemble = Ensemble(self.model(width), train, optimizer, text.device, execution)
         return Trainer(ensemble, text, train)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets
 from mutransfer_cli.diagnose.alignment import log_alignment_ratio
 from mutransfer_cli.diagnose.forward import Places, watched
 from mutransfer_cli.diagnose.measurement import Column, Measurement
@@ -31,7 +31,7 @@ def probe_batch(text: DeviceText, train: TrainSpec, tokens: int = PROBE_TOKENS) 
         tokens: about so many.
     """
     offsets = eval_offsets(text.corpus, train).flatten()[: max(1, tokens // train.context)]
-    return gather(text.eval, offsets.to(text.eval.device), train.context)
+    return text.batch(text.eval, offsets, train.context)
 
 
 class Diagnosis:

@@ -13,6 +13,7 @@ from torch.func import vmap
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.call import call, constants, takes_targets
 from mutransfer_cli.torch_private import batch_cpu_attention
+from mutransfer_cli.train.memory import is_out_of_memory
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
 
@@ -55,6 +56,8 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
     try:
         vmap(outputs)(stacks, torch.stack([tokens_BS, tokens_BS]))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         if "random" in reason:
             raise InputError(

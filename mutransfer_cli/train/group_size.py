@@ -106,7 +106,7 @@ def fastest(
             break
         try:
             measured[size] = trainer.step_cost(jobs[:size])
-        except RuntimeError as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             break

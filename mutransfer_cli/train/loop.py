@@ -21,7 +21,8 @@ from mutransfer_cli.train.rehearsal import rehearse
 from mutransfer_cli.train.slots import Job, Slots
 
 CURVE_POINTS = 100
-LOOKS = 20  # at the losses, in the steps of a trial
+LOOKS = 20  # at the losses, in the steps of a trial; more where they would be further apart than
+LOOK_SECONDS = 1.0  # about: a look waits for all that the host has queued, and an interrupt does
 TIMED_STEPS = 2
 
 
@@ -125,7 +126,7 @@ class Trainer:
 
         Args:
             finished: gets the results of jobs that end together, by id.
-            report: called about LOOKS times in the steps of a trial.
+            report: called at every look, LOOKS times or more in the steps of a trial.
             check: called before every step; what it raises ends the training.
             checkpoint: where jobs in training go on from, and are kept.
             measured_steps: after which trials are measured, from 0; empty: never.
@@ -140,11 +141,13 @@ class Trainer:
         queue = deque(sorted(jobs, key=lambda job: job.id not in saved))
         refill(slots, queue, saved)
         seconds, tokens, all_tokens = [0.0] * count, 0, 0
+        step_seconds = math.inf  # until the first step is measured
         begun = mark = since = time.perf_counter()
         while busy := slots.busy:
-            steps = self._steps_to_next_look(slots)
+            steps, looked = self._steps_to_next_look(slots, step_seconds), time.perf_counter()
             train_steps(slots, steps, check, checkpoint)
             diverged, now = slots.diverged(), time.perf_counter()
+            step_seconds = (now - looked) / steps
             for slot in busy:
                 seconds[slot] += (now - mark) / len(busy)
             tokens, mark = tokens + steps * len(busy) * self.train.batch * self.train.context, now
@@ -186,9 +189,10 @@ class Trainer:
             return StepCost(min(times[1:]), None)
         return StepCost(min(times[1:]), torch.cuda.max_memory_allocated(device) - before)
 
-    def _steps_to_next_look(self, slots: Slots) -> int:
+    def _steps_to_next_look(self, slots: Slots, step_seconds: float) -> int:
         left = min(self.train.steps - slots.steps_done[slot] for slot in slots.busy)
-        return min(left, max(1, self.train.steps // LOOKS))
+        wanted = min(self.train.steps // LOOKS, int(LOOK_SECONDS / step_seconds))
+        return min(left, max(1, wanted))
 
     def _progress(
         self, slots: Slots, diverged: Sequence[bool], tokens: int, seconds: float

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from pathlib import Path
 
 import torch
+
+OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# files of a group with its limit, what it uses, and of that pages of files, by controllers
+CGROUP_FILES = {
+    "": ("memory.max", "memory.current", r"(?:in)?active_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", r"total_(?:in)?active_file"),
+}
+# torch's allocators, the CUDA runtime and driver, Triton; libraries of CUDA and of the CPU
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|_STATUS_(\w+_)?ALLOC(ATION)?_FAILED", re.IGNORECASE
+)
 
 
 def available_memory(device: torch.device) -> int:
@@ -14,6 +27,11 @@ def available_memory(device: torch.device) -> int:
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
+    return int(min(free_on_machine(), left_by_cgroups()))
+
+
+def free_on_machine() -> int:
+    """Bytes, whoever may take them."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
@@ -22,6 +40,49 @@ def available_memory(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    # the CPU allocator raises a plain RuntimeError
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def left_by_cgroups() -> float:
+    """Bytes that the control groups of this process leave it; infinite where none has a limit.
+
+    A group is bound by the groups above it too. In a container the path that a process is told may
+    be one outside: the group at the top is then its own.
+    """
+    left = math.inf
+    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers in CGROUP_FILES:
+            top = CGROUPS / controllers
+            own = top / path.lstrip("/")
+            for group in (own, *own.parents):
+                if group.is_relative_to(top):
+                    left = min(left, left_in_group(group, *CGROUP_FILES[controllers]))
+    return left
+
+
+def left_in_group(group: Path, limit_file: str, used_file: str, of_files: str) -> float:
+    """Bytes; the kernel gives up pages of files before it refuses memory, so they are left."""
+    try:
+        limit = (group / limit_file).read_text().strip()
+        used, stat = (group / used_file).read_text(), (group / "memory.stat").read_text()
+    except FileNotFoundError:  # no memory controller here, or the root, which has no limit
+        return math.inf
+    if limit == "max":
+        return math.inf
+    pages = sum(int(found) for found in re.findall(rf"^{of_files} (\d+)$", stat, re.MULTILINE))
+    return max(0, int(limit) - int(used) + pages)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, or one does that it was raised from or beside."""
+    ahead, seen = [error], set[int]()
+    while ahead:
+        found = ahead.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(found, RuntimeError) and OUT_OF_MEMORY.search(str(found)):
+            return True
+        # torch's compiler raises `from None`, and the context stays
+        ahead += [other for other in (found.__cause__, found.__context__) if other is not None]
+    return False

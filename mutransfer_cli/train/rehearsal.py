@@ -53,8 +53,9 @@ def first_losses(slots: Slots, jobs: Sequence[Job], launched: bool) -> Tensor:
     slots.eval_index.zero_()
     for _ in range(STEPS):
         slots.run_step(launched)
-    for _ in range(STEPS):
-        slots.run_eval_batch(launched)
+        slots.advance(1)
+    for batch in range(STEPS):
+        slots.run_eval_batch(batch % slots.train.eval_batches, launched)
     losses = torch.cat([slots.history[:, :STEPS], slots.eval_total.unsqueeze(1)], dim=1)
     return losses[: len(jobs)].double().cpu()
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets, train_offsets
 from mutransfer_cli.diagnose.measurement import Measurement
 from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.optim.stack import Stack
+from mutransfer_cli.train.batches import batches
 from mutransfer_cli.train.capture import captured
 from mutransfer_cli.train.diagnosis import Diagnosis, probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
@@ -57,15 +58,16 @@ class Slots:
         device, dtype = ensemble.device, ensemble.dtype
         self.trials: Trials = ensemble.start([like.plan] * count, [like.seed] * count)
         self.factors = schedule_tensor(train).to(device)
-        self.each = torch.arange(count, device=device)
         self.position = torch.zeros(count, dtype=torch.int64, device=device)
         self.running = torch.zeros(count, dtype=torch.int64, device=device)
-        self.offsets = torch.zeros(
-            count, train.steps, train.batch, dtype=torch.int64, device=device
+        starts = torch.zeros(
+            count, train.steps, train.batch, dtype=torch.int64, device=text.train.device
         )
+        self.batches = batches(text, text.train, starts, train.context)
         self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
         self.columns = torch.arange(train.steps, device=device)
-        self.eval_offsets = eval_offsets(text.corpus, train).to(device)
+        fixed = eval_offsets(text.corpus, train).expand(count, -1, -1)
+        self.eval_batches = batches(text, text.eval, fixed, train.context)
         self.eval_index = torch.zeros((), dtype=torch.int64, device=device)
         self.eval_total = torch.zeros(count, device=device, dtype=dtype)
         self.jobs: list[Job | None] = [None] * count
@@ -108,13 +110,15 @@ class Slots:
         Args:
             launched: one operation after the other, although there is a graph.
         """
+        self.batches.load(self.steps_done)
         if self.graphs is None or launched:
             return self._step()
         self.graphs[0].replay()
         return self.gradients
 
-    def run_eval_batch(self, launched: bool = False) -> None:
-        """Adds the losses of all slots on the next eval batch to `eval_total`."""
+    def run_eval_batch(self, batch: int, launched: bool = False) -> None:
+        """Adds the losses of all slots on an eval batch, the next in order, to `eval_total`."""
+        self.eval_batches.load([batch] * len(self.jobs))
         if self.graphs is None or launched:
             self._evaluate_batch()
         else:
@@ -123,9 +127,8 @@ class Slots:
     def _step(self) -> Stack:
         """Reads and writes this object's tensors only, without a word to the host."""
         index = self.position.clamp(max=self.train.steps - 1)
-        tokens = gather(self.text.train, self.offsets[self.each, index], self.train.context)
         schedule = self.factors[index] * self.running
-        losses, gradients = self.ensemble.step(self.trials, tokens, schedule)
+        losses, gradients = self.ensemble.step(self.trials, self.batches.read(index), schedule)
         now = (self.columns == index.unsqueeze(1)) & self.running.bool().unsqueeze(1)
         torch.where(now, losses.unsqueeze(1), self.history, out=self.history)
         self.position.add_(self.running)
@@ -134,11 +137,9 @@ class Slots:
     def _evaluate_batch(self) -> None:
         """Reads and writes this object's tensors only, as `_step` does."""
         # an index of no dimension would ask the host for its value
-        offsets = self.eval_offsets.index_select(0, self.eval_index.view(1))
-        offsets = offsets.expand(len(self.jobs), -1)
-        tokens = gather(self.text.eval, offsets, self.train.context)
+        tokens = self.eval_batches.read(self.eval_index.expand(len(self.jobs)))
         self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
-        self.eval_index.add_(1).remainder_(len(self.eval_offsets))
+        self.eval_index.add_(1).remainder_(self.train.eval_batches)
 
     def advance(self, steps: int) -> None:
         """Tells the host that so many steps were made."""
@@ -168,18 +169,19 @@ class Slots:
         return self.diagnosis.measurements(slot, self.steps_done[slot]) if self.diagnosis else []
 
     def diverged(self) -> list[bool]:
-        """Whether the last loss of each slot is not finite; waits for the device."""
-        last = (self.position - 1).clamp(min=0).unsqueeze(1)
-        finite = self.history.gather(1, last)[:, 0].isfinite().tolist()
-        return [steps > 0 and not ok for steps, ok in zip(self.steps_done, finite, strict=True)]
+        """Whether a loss of each slot was not finite, the last one or, since a trial may recover
+        before anyone looks, another; waits for the device."""
+        done = self.columns < self.position.unsqueeze(1)
+        bad = (done & ~self.history.isfinite()).any(1).tolist()
+        return [job is not None and found for job, found in zip(self.jobs, bad, strict=True)]
 
     def evaluate(self) -> list[float]:
         """Eval losses of all slots, on the same batches."""
         self.eval_total.zero_()
         self.eval_index.zero_()
-        for _ in self.eval_offsets:
-            self.run_eval_batch()
-        losses: list[float] = (self.eval_total / len(self.eval_offsets)).tolist()
+        for batch in range(self.train.eval_batches):
+            self.run_eval_batch(batch)
+        losses: list[float] = (self.eval_total / self.train.eval_batches).tolist()
         return losses
 
     def state(self) -> dict[str, Tensor]:
@@ -199,7 +201,8 @@ class Slots:
         self._occupy(slot, job, steps_done)
 
     def _occupy(self, slot: int, job: Job, steps: int) -> None:
-        self.offsets[slot].copy_(train_offsets(self.text.corpus, self.train, job.seed))
+        starts = train_offsets(self.text.corpus, self.train, job.seed)
+        self.batches.offsets[slot].copy_(starts)
         self.position[slot], self.running[slot] = steps, 1
         self.jobs[slot], self.steps_done[slot] = job, steps
 

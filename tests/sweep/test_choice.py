@@ -97,6 +97,14 @@ def test_a_model_that_cannot_be_batched_runs_one_at_a_time_and_says_so(
     assert collected.losses == pytest.approx(train(sweep, tmp_path).losses, rel=1e-5)
 
 
+def test_the_user_is_told_why_data_are_streamed(tiny: dict[str, Any], prepare: Prepare) -> None:
+    resident, said = queue(prepare(tiny)), list[str]()
+    streamed = replace(resident, text=replace(resident.text, streamed=True, note="too large"))
+    for one in (resident, streamed):
+        choose_run(one, SETTINGS, None, said.append)
+    assert said == ["width 16: too large"]
+
+
 def test_on_a_cpu_auto_is_eager(tiny: dict[str, Any], prepare: Prepare) -> None:
     """Compiled code rounds otherwise, and a resumed sweep would not be one that was not stopped."""
     tiny["train"]["steps"] = 1_000_000

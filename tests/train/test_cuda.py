@@ -134,7 +134,27 @@ def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
 
 
 @pytest.mark.parametrize("captured", [False, True])
-def test_a_step_never_waits_for_the_host(sweep: Sweep, captured: bool) -> None:
+def test_trials_are_the_same_bit_for_bit_on_streamed_batches(
+    sweep: Sweep, captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More trials than slots; the host gathers ahead of the device."""
+    jobs, execution = sweep.jobs(sweep.trials[32]), Execution(False, captured)
+    resident = train_jobs(trainer_of(sweep, execution), jobs, 2)
+    monkeypatch.setattr("mutransfer_cli.data.corpus.MOST_OF_DEVICE", 0.0)
+    trainer = trainer_of(sweep, execution)
+    assert trainer.text.train.device == CPU
+    streamed = train_jobs(trainer, jobs, 2)
+    assert torch.equal(streamed.train_losses, resident.train_losses)
+    assert torch.equal(streamed.eval_losses, resident.eval_losses)
+
+
+@pytest.mark.parametrize("most", [0.0, 1.0])
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_step_never_waits_for_the_host(
+    sweep: Sweep, captured: bool, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with the text on the device nor with batches streamed to it."""
+    monkeypatch.setattr("mutransfer_cli.data.corpus.MOST_OF_DEVICE", most)
     jobs = sweep.jobs(sweep.trials[32])
     slots = trainer_of(sweep, Execution(compiled=False, captured=captured)).slots(jobs, 2)
     slots.step()

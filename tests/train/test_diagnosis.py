@@ -219,7 +219,7 @@ def test_gradients_and_updates_are_those_of_the_step(sweep: Sweep) -> None:
     for step in range(1, STEPS + 1):
         trials = slots.trials
         before = {name: stack.detach().clone() for name, stack in trials.params.items()}
-        offsets = slots.offsets[:, step - 1]
+        offsets = slots.batches.offsets[:, step - 1]
         tokens = gather(trainer.text.train, offsets, trainer.train.context)
         loss = trainer.ensemble.losses(trials.params, trials.multipliers, tokens).sum()
         gradients = torch.autograd.grad(loss, list(trials.params.values()))

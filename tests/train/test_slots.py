@@ -10,7 +10,7 @@ import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.loop import LOOKS, Progress, Trainer, TrialResult
+from mutransfer_cli.train.loop import LOOKS, Progress, Trainer, TrialResult, train_steps
 from mutransfer_cli.train.slots import Slots
 from tests.conftest import CPU
 from tests.train.trained import train_jobs
@@ -56,6 +56,19 @@ def test_a_diverged_trial_makes_room_at_the_next_look(sweep: Sweep, trainer: Tra
     steps: list[None] = []
     trainer.run(jobs, len(jobs) // 2, lambda results: None, check=lambda: steps.append(None))
     assert len(steps) <= 2 * STEPS + 2 * STEPS // LOOKS, "two rounds and two looks"
+
+
+def test_a_trial_that_recovered_before_anyone_looked_has_diverged(
+    sweep: Sweep, trainer: Trainer
+) -> None:
+    slots = trainer.slots(sweep.jobs(sweep.trials[WIDTH][:2]), 3)
+    train_steps(slots, 5, lambda: None, None)
+    assert slots.diverged() == [False] * 3, "an empty slot has not"
+    slots.history[1, 2] = torch.inf
+    slots.history[0, 7] = torch.inf  # not reached
+    assert slots.diverged() == [False, True, False]
+    slots.clear(1)
+    assert not any(slots.diverged())
 
 
 def test_the_state_stays_at_its_addresses(sweep: Sweep, trainer: Trainer) -> None:
