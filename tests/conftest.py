@@ -21,7 +21,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from tests.made_up import Made
 
 CPU = torch.device("cpu")
-LONGEST = {"test_ray_engine.py", "test_readme.py", "test_resume.py", "test_action.py"}
+LONGEST = {"test_ray_launcher.py", "test_readme.py", "test_resume.py", "test_action.py"}
 
 TINY: dict[str, Any] = {
     "schema": "mutransfer.sweep/1",

@@ -135,7 +135,8 @@ class SweepDisplay:
             )
 
     def noted(self, sentence: str) -> None:
-        self._console.print(sentence)
+        # one line, whatever the width; square brackets are the sentence's own
+        self._console.print(sentence, soft_wrap=True, markup=False)
 
     def _flops_left(self) -> float:
         return sum(at.flops_left for at in self._widths.values())

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import ray
 import torch
-from mutransfer_cli.sweep.ray_engine import Workers, cut, run
 
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.files.strict import validated
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.groups import cut
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.ray_launcher import run
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.train.loop import Progress
 
@@ -53,7 +54,7 @@ def prepare(groups: int, steps: int) -> Sweep:
         "sweep": {"widths": [32], "axes": {"lr": rates}},
     }
     sweep = Sweep.prepare(validated(SweepSpec, raw, "benchmark"), Path())
-    assert len(cut(sweep, "cpu")) == groups
+    assert len(cut(sweep, "cpu", workers=1)) == groups
     return sweep
 
 
@@ -75,13 +76,14 @@ class Nobody:
 
 def seconds(sweep: Sweep) -> float:
     """What the engine takes for a sweep from its first trial on."""
-    workers, settings = Workers("cpu", 1.0, 600.0), Settings("off", False, float("inf"))
+    settings = Settings("off", False, float("inf"))
     with (
         tempfile.TemporaryDirectory() as folder,
         RecordStore(Path(folder), sweep.header(None)) as store,
     ):
         started = time.perf_counter()
-        run(sweep, store, workers, settings, Nobody(), lambda data: None, lambda: None)
+        watched = (Nobody(), lambda data: None, lambda: None)
+        run(sweep, store, "cpu", 1.0, settings, 600.0, *watched)
         took = time.perf_counter() - started
         assert len(store.trials) == len(sweep.trials[32])
     return took

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
+from mutransfer_cli.sweep.ladder import TOP, Rung
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.training import train_queue
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.execution import EAGER, Execution
-from mutransfer_cli.train.loop import Progress
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]
@@ -37,18 +36,17 @@ class Collected:
         self.throughput: list[ThroughputRecord] = []
         self.said: list[str] = []
 
-    def stepped(self, width: int, group: str, progress: Progress) -> None:
-        pass
-
-    def finished(self, found: Finished) -> None:
-        self.records += found.records
-        self.diagnostics += found.diagnostics
-
-    def measured(self, throughput: ThroughputRecord) -> None:
-        self.throughput.append(throughput)
-
-    def noted(self, sentence: str) -> None:
-        self.said.append(sentence)
+    def take(self, content: object) -> None:
+        match content:
+            case Finished(records, _, diagnostics):
+                self.records += records
+                self.diagnostics += diagnostics
+            case ThroughputRecord():
+                self.throughput.append(content)
+            case Rung():
+                self.rung = content
+            case str():
+                self.said.append(content)
 
     @property
     def losses(self) -> dict[str, float | None]:
@@ -71,7 +69,7 @@ class BranchingSweep(Sweep):
 def train(sweep: Sweep, tmp_path: Path, settings: Settings = SETTINGS) -> Collected:
     collected, text = Collected(), DeviceText.on(CPU, sweep.corpus)
     path = tmp_path / "checkpoint.pt"
-    train_queue(sweep, sweep.trials[16], text, settings, collected, lambda: None, path)
+    train_queue(sweep, sweep.trials[16], text, settings, TOP, collected.take, lambda: None, path)
     return collected
 
 
@@ -133,16 +131,25 @@ def test_deterministic_runs_are_chosen_without_a_clock(
     assert choose_run(queue(prepare(tiny)), settings, None, refuse) == (execution, 7)
 
 
-def test_out_of_memory_with_one_trial_fails_the_rest(
-    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit", "execution", "slots"),
+    [
+        (Rung(compiled=True, captured=True, slots=3), COMPILED, 3),
+        (Rung(compiled=False, captured=True, slots=3), EAGER, 3),
+    ],
+)
+def test_no_more_is_tried_than_the_limit_allows(
+    tiny: dict[str, Any], prepare: Prepare, limit: Rung, execution: Execution, slots: int
 ) -> None:
-    def refused(self: object, *args: object) -> None:
-        torch.empty(1 << 50)  # a real refusal of the allocator
+    settings = replace(SETTINGS, compile_mode="on", deterministic=True)
+    for begun in (None, Shape(slots=7, compiled=True)):
+        chosen = choose_run(queue(prepare(tiny)), settings, begun, refuse, limit)
+        assert chosen == (execution, slots)
 
-    monkeypatch.setattr("mutransfer_cli.train.ensemble.Ensemble.start", refused)
+
+def test_the_rung_is_told_before_the_first_step(
+    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path
+) -> None:
     collected = train(prepare(tiny), tmp_path)
-    assert [record.status for record in collected.records] == ["failed"] * 7
-    assert "going on with 3" in collected.said[0]
-    assert "going on with 1" in collected.said[1]
-    assert "can't allocate memory" in (collected.records[0].error or "")
-    assert not collected.throughput
+    (speed,) = collected.throughput
+    assert collected.rung == Rung(speed.compiled, speed.captured, speed.group_size)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import pickle
 import random
+import re
 import resource
 import signal
 import socket
@@ -29,10 +31,12 @@ from mutransfer_cli.errors import InputError
 
 pytest.importorskip("ray")
 
+import ray
 from ray.cluster_utils import Cluster
 
-from mutransfer_cli.sweep import ray_engine, ray_worker
+from mutransfer_cli.sweep import groups, ray_launcher
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.ladder import TOP
 from mutransfer_cli.sweep.ray_cluster import connected
 from tests.conftest import TINY
 
@@ -110,7 +114,7 @@ def trainers(node: Any) -> list[int]:
     """Processes of a node that have a group to train."""
     raylet = node.all_processes["raylet"][0].process.pid
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
-    return [int(pid) for pid in children if name(pid).startswith("ray::train_group")]
+    return [int(pid) for pid in children if name(pid).startswith("ray::train_and_post")]
 
 
 def name(pid: str) -> str:
@@ -179,7 +183,7 @@ def test_workers_killed_at_random_moments(
             machines.wait_for(machines.trainers, process)
             os.kill(chance.choice(machines.trainers()), signal.SIGKILL)
         said = end(process)
-    assert "trials was lost, its process died; they go on in another, attempt 2 of 3" in said
+    assert re.search(r"trials was lost, its process died; they go on launched step by step", said)
     assert table(tmp_path) == undisturbed
     assert gradients(tmp_path).keys() == gradients(spec.parent / "local").keys()
     assert not list(tmp_path.glob("checkpoint*"))
@@ -218,15 +222,15 @@ def test_a_worker_that_hangs_is_given_up(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train_group = ray_worker.train_group
+    train = ray_launcher.train_and_post
 
-    def hang_once(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> int:
+    def hang_once(assignment: groups.Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.attempt == 1 and assignment.group.width == 24:
-            ray_worker.Mail(inbox, assignment).send(None)
+            inbox.put.remote(pickle.dumps(groups.Message(*assignment.key, None)))
             threading.Event().wait()
-        return train_group(assignment, sweep, inbox)
+        return train(assignment, sweep, inbox)
 
-    monkeypatch.setattr(ray_engine, "train_group", hang_once)
+    monkeypatch.setattr(ray_launcher, "train_and_post", hang_once)
     arguments = [*machines.options, "--worker-timeout", 10]
     result = run("sweep-proxy", spec, "-o", tmp_path, *arguments)
     assert result.exit_code == 0, result.stderr
@@ -243,15 +247,15 @@ def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train_group = ray_worker.train_group
+    train = ray_launcher.train_and_post
 
-    def die(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> int:
+    def die(assignment: groups.Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.group.width == 24:
             os.kill(os.getpid(), signal.SIGKILL)
-        return train_group(assignment, sweep, inbox)
+        return train(assignment, sweep, inbox)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ray_engine, "train_group", die)
+        patch.setattr(ray_launcher, "train_and_post", die)
         result = run("sweep-proxy", spec, "-o", tmp_path, *machines.options)
     assert result.exit_code == 5
     assert "8 trials failed, the first with: 3 workers were lost" in result.stderr
@@ -277,15 +281,15 @@ def test_nodes_go_and_come(
         machines.add()
         machines.wait_for(lambda: trainers(machines.nodes[-1]), process)
         said = end(process)
-    assert "was lost, its node is gone; they go on in another, attempt 2 of 3" in said
+    assert "was lost, its node is gone; they go on in another" in said
     assert table(tmp_path) == undisturbed
 
 
 def test_a_checkpoint_lies_where_the_worker_can_write(tmp_path: Path) -> None:
-    group = ray_worker.Group("0123", 16, ())
+    group = groups.Group("0123", 16, ())
     settings = Settings("auto", False, 60.0)
     seen, unseen = (
-        ray_worker.Assignment(group, 1, (), folder, "cpu", settings)
+        groups.Assignment(group, 1, (), folder, (), "cpu", settings, TOP)
         for folder in (tmp_path, tmp_path / "on-the-driver-only")
     )
     assert seen.checkpoint == tmp_path / "checkpoint-0123.pt"
@@ -354,10 +358,12 @@ def of_session(leader: int) -> list[str]:
 def test_a_trial_that_raises_ends_the_sweep_with_its_sentence(
     spec: Path, machines: Machines, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(assignment: ray_worker.Assignment, sweep: Any, inbox: Any) -> None:
-        raise InputError(f"width {assignment.group.width}: no")
+    def refuse(assignment: groups.Assignment, sweep: Any, inbox: Any) -> int:
+        refused = groups.Refused("InputError", f"width {assignment.group.width}: no")
+        ray.get(inbox.put.remote(pickle.dumps(groups.Message(*assignment.key, refused))))
+        return 1
 
-    monkeypatch.setattr(ray_engine, "train_group", refuse)
+    monkeypatch.setattr(ray_launcher, "train_and_post", refuse)
     result = run("sweep-proxy", spec, "-o", tmp_path, *machines.options)
     assert result.exit_code == 2
     assert "\nError: width 32: no\n" in f"\n{result.stderr}"
@@ -421,9 +427,9 @@ def test_ray_is_not_installed(
     [
         (["--address", "auto"], "--address: is for --engine ray"),
         (["--num-gpus", 0.5], "--num-gpus: is for --engine ray"),
-        (["--worker-timeout", 60], "--worker-timeout: is for --engine ray"),
+        (["--engine", "ray", "--workers", 2], "--workers: is for --engine local"),
         (["--engine", "ray", "--num-gpus", 2], "--num-gpus 2: expected more than 0 and at most 1"),
-        (["--engine", "ray", "--worker-timeout", 0], "--worker-timeout 0: expected more than 0"),
+        (["--worker-timeout", 0], "--worker-timeout 0: expected more than 0"),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -1,0 +1,233 @@
+"""Worker processes: whatever becomes of them or of their driver, the table is that of a sweep that
+nothing disturbed, and no process is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.sweep import local, processes
+from tests.sweep.running import Table, command, of_session, table
+
+Run = Callable[..., Any]
+WriteSpec = Callable[[Any], Path]
+
+# in every worker: its first attempt at a width ends in the fault's way after a few steps
+FAULTS = """
+import sys
+if "spawn_main" in " ".join(sys.orig_argv):
+    import os, signal, threading
+    from mutransfer_cli.sweep import worker
+    train = worker.train
+    def disturbed(assignment, sweep, mail):
+        check, steps = mail.check, iter(range(100))
+        def fault():
+            if assignment.attempt > 1 or next(steps, 0) != 20:
+                return check()
+            match assignment.group.width:
+                case 16: os.kill(os.getpid(), signal.SIGKILL)
+                case 24: os._exit(3)
+                case 32: raise RuntimeError("the kernel is gone")
+                case 40: threading.Event().wait()
+        mail.check = fault
+        train(assignment, sweep, mail)
+    worker.train = disturbed
+"""
+DEAD_AT_ONCE = """
+import os, sys
+if "spawn_main" in " ".join(sys.orig_argv):
+    os._exit(7)
+"""
+
+
+@pytest.fixture
+def spec(tiny: dict[str, Any], write_spec: WriteSpec) -> Path:
+    """Four widths of about half a second each, with one diverging trial in each."""
+    tiny["train"] |= {"steps": 60, "batch": 8, "eval_batches": 1}
+    rates = [*(2.0**k for k in range(-9, -3)), 1e30]
+    tiny["sweep"] = {"widths": [16, 24, 32, 40], "axes": {"lr": rates}}
+    return write_spec(tiny)
+
+
+@pytest.fixture
+def undisturbed(spec: Path, tmp_path: Path, run: Run) -> Table:
+    """The sweep in this process."""
+    assert run("sweep-proxy", spec, "-o", tmp_path / "undisturbed").exit_code == 0
+    return table(tmp_path / "undisturbed")
+
+
+def disturbed(folder: Path, program: str) -> dict[str, str]:
+    """An environment in which every Python runs a program at its start."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(program)
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def test_workers_that_die_raise_and_hang_are_replaced(
+    spec: Path, tmp_path: Path, undisturbed: Table
+) -> None:
+    result = subprocess.run(
+        command(spec, tmp_path / "out", "--workers", 2, "--worker-timeout", 8),
+        env=disturbed(tmp_path / "site", FAULTS),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert table(tmp_path / "out") == undisturbed
+    said = result.stderr
+    for width, fault in {
+        16: "was lost, its process was ended by SIGKILL, as the system does when memory runs out",
+        24: "was lost, its process ended with exit code 3",
+        32: "failed launched step by step, RuntimeError: the kernel is gone (sitecustomize.py:17)",
+        40: "was lost, it was silent for 8 s",
+    }.items():
+        sentences = [line for line in said.splitlines() if line.startswith(f"width {width}: a ")]
+        for sentence in sentences:
+            assert fault in sentence
+            assert sentence.endswith(" side by side")
+            assert "they go on launched step by step, " in sentence
+        assert sentences
+    assert not list((tmp_path / "out").glob("*checkpoint*"))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_records_do_not_depend_on_the_workers(
+    spec: Path, tmp_path: Path, undisturbed: Table, workers: int
+) -> None:
+    result = subprocess.run(
+        command(spec, tmp_path / "out", "--workers", workers), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.encode() == (tmp_path / "out" / "trials.jsonl").read_bytes()
+    assert table(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_driver_that_ends_leaves_no_process_and_nothing_is_lost(
+    spec: Path, tmp_path: Path, undisturbed: Table, number: signal.Signals
+) -> None:
+    """A terminal sends Ctrl-C to every process of the command, a cluster the others to its driver
+    alone."""
+    folder = tmp_path / "ended"
+    begun = subprocess.Popen(
+        [*command(spec, folder, "--workers", 2), "--checkpoint-every", "0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with begun as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("width "):
+            assert process.poll() is None
+        assert len(of_session(process.pid)) >= 3, "a driver and two workers"
+        send = os.killpg if number == signal.SIGINT else os.kill
+        send(process.pid, number)
+        _, said = process.communicate()
+    until = time.monotonic() + 5
+    while (left := of_session(process.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+    assert "Traceback" not in said
+    recorded = table(folder)
+    assert 0 < len(recorded) < len(undisturbed)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert f"interrupted; {len(recorded)} records are in" in said
+        assert list(folder.glob("checkpoint-*.pt")), "saved at once"
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_moments(spec: Path, tmp_path: Path, undisturbed: Table) -> None:
+    chance = random.Random(0)
+    arguments = command(spec, tmp_path / "out", "--workers", 2, "--checkpoint-every", 0.1)
+    kills = 0
+    with subprocess.Popen(
+        arguments, stdout=-3, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while process.poll() is None and kills < 8:
+            time.sleep(chance.uniform(0.2, 2.0))
+            workers = [pid for pid, name in of_session(process.pid).items() if "spawn_main" in name]
+            if workers:
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                kills += 1
+        _, said = process.communicate()
+    assert kills
+    assert process.returncode == 0, said
+    assert table(tmp_path / "out") == undisturbed
+
+
+def test_workers_that_die_at_once_leave_the_training_to_the_command(
+    spec: Path, tmp_path: Path, undisturbed: Table
+) -> None:
+    result = subprocess.run(
+        command(spec, tmp_path / "out", "--workers", 2),
+        env=disturbed(tmp_path / "site", DEAD_AT_ONCE),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (
+        "worker processes cannot be started (3 died at once: its process ended with exit code 7); "
+        "training in this process\n"
+    ) in result.stderr
+    assert table(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.processes
+def test_so_does_a_system_that_starts_none(
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(process: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(processes.SPAWN.Process, "start", refuse)
+    result = run("sweep-proxy", spec, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "(Function not implemented); training in this process\n" in result.stderr
+    assert table(tmp_path / "out") == undisturbed
+
+
+def test_as_many_workers_as_there_are_cores_or_gpus_and_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(local, "usable_cores", lambda: 6)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert local.worker_count(None, cpu, trials=100) == 6
+    assert local.worker_count(8, cpu, trials=100) == 8
+    assert local.worker_count(None, cpu, trials=5) == 5
+    assert local.worker_count(None, cuda, trials=100) == 4
+    assert local.worker_count(2, cuda, trials=100) == 2
+    with pytest.raises(InputError, match=r"--workers 5: torch sees 4 CUDA devices, and each"):
+        local.worker_count(5, cuda, trials=100)
+
+
+def test_each_worker_has_a_gpu_of_those_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert processes.environments("cuda", 2) == [
+        {"CUDA_VISIBLE_DEVICES": "0"},
+        {"CUDA_VISIBLE_DEVICES": "1"},
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-1f,2")
+    assert processes.environments("cuda", 2) == [
+        {"CUDA_VISIBLE_DEVICES": "5"},
+        {"CUDA_VISIBLE_DEVICES": "GPU-1f"},
+    ]
+
+
+def test_no_worker_is_a_usage_error(spec: Path, run: Run) -> None:
+    result = run("sweep-proxy", spec, "--workers", 0)
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr
