@@ -144,6 +144,7 @@ def autocast_before_vmap() -> torch.library.Library | None:
     - nll_loss of bf16 (on the CPU fp32 without vmap; cross_entropy is right);
     - mv, dot, vdot, inner, addmv and tensordot on the CPU, inner on CUDA: bf16, without vmap fp32;
     - on CUDA trace (fp32, without vmap bf16) and convolutions with padding named by a word;
+    - on the CPU layer_norm and group_norm of bf16 with fp32 gains: fp32, without vmap bf16;
     - a linear layer rounds to bf16 before its bias is added, and again after.
 
     Without the private names the types are those of vmap, as listed above; attention of mixed types

@@ -15,30 +15,36 @@ from torch.func import vmap
 
 from mutransfer_cli.torch_private import autocast_before_vmap, batch_cpu_attention
 
-# of x [4, 8] and y [8, 8], by what autocast casts; * is right on CUDA only (docstring of the rule)
-OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "linear with a bias": lambda x, y: F.linear(x, y, y[0]),
-    "linear without": lambda x, y: F.linear(x, y),
-    "matmul": lambda x, y: x @ y,
-    "einsum": lambda x, y: torch.einsum("ab,bc->c", x, y),
-    "addmm": lambda x, y: torch.addmm(y[0], x, y),
-    "baddbmm": lambda x, y: torch.baddbmm(x[None], x[None], y[None]),
-    "addr": lambda x, y: torch.addr(y, y[0], y[1]),
-    "conv1d": lambda x, y: F.conv1d(x[None], y[:, :4, None]),
-    "attention": lambda x, y: F.scaled_dot_product_attention(*[x[None, None]] * 3, is_causal=True),
-    "multi-head attention": lambda x, y: F.multi_head_attention_forward(
+
+def attention(x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+
+# of x [4, 8], a matrix [8, 8] and a vector [8]
+Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
+OPERATORS: dict[str, Operator] = {
+    "linear with a bias": F.linear,
+    "linear without": lambda x, y, z: F.linear(x, y),
+    "matmul": lambda x, y, z: x @ y,
+    "einsum": lambda x, y, z: torch.einsum("ab,bc->c", x, y),
+    "addmm": lambda x, y, z: torch.addmm(z, x, y),
+    "baddbmm": lambda x, y, z: torch.baddbmm(y.unsqueeze(0), y.unsqueeze(0), y.unsqueeze(0)),
+    "addr": lambda x, y, z: torch.addr(y, z, z),
+    "conv1d": lambda x, y, z: F.conv1d(x.mT.unsqueeze(0), y.unsqueeze(2)),
+    "attention": lambda x, y, z: attention(x.view(1, 1, 4, 8)),
+    "multi-head attention": lambda x, y, z: F.multi_head_attention_forward(
         x, x, x, 8, 2, torch.cat((y, y, y)), None, None, None, False, 0.0, y, None
     )[0],
-    "softmax": lambda x, y: x.softmax(-1),
-    "log_softmax": lambda x, y: F.log_softmax(x, -1),
-    "rms_norm": lambda x, y: F.rms_norm(x, (8,)),
-    "layer_norm": lambda x, y: F.layer_norm(x, (8,), y[0]),
-    "group_norm": lambda x, y: F.group_norm(x, 2),
-    "cross_entropy": lambda x, y: F.cross_entropy(x, x.argmax(1)),
-    "mean square": lambda x, y: x.pow(2).mean().rsqrt(),
-    "l1_loss": lambda x, y: F.l1_loss(x, y[:4]),
-    "cat": lambda x, y: torch.cat((x, y)),
-    "gelu": lambda x, y: F.gelu(x),
+    "softmax": lambda x, y, z: x.softmax(-1),
+    "log_softmax": lambda x, y, z: F.log_softmax(x, -1),
+    "rms_norm": lambda x, y, z: F.rms_norm(x, (8,)),
+    "layer_norm": lambda x, y, z: F.layer_norm(x, (8,)),
+    "group_norm": lambda x, y, z: F.group_norm(x, 2),
+    "cross_entropy": lambda x, y, z: F.cross_entropy(x, x.argmax(1)),
+    "mean square": lambda x, y, z: x.pow(2).mean().rsqrt(),
+    "l1_loss": lambda x, y, z: F.l1_loss(x, x + 1),
+    "cat": lambda x, y, z: torch.cat((x, y)),
+    "gelu": lambda x, y, z: F.gelu(x),
 }
 
 
@@ -66,10 +72,10 @@ def autocast(device: str) -> Iterator[None]:
 def test_types_are_those_of_plain_autocast(name: str, device: str, given: torch.dtype) -> None:
     function = OPERATORS[name]
     with FakeTensorMode() if device == "cuda" else nullcontext(), autocast(device):
-        x = torch.ones(3, 4, 8, dtype=given, device=device)
-        y = torch.ones(3, 8, 8, device=device)
-        plain = function(torch.ones_like(x[0]), torch.ones_like(y[0]))
-        assert vmap(function)(x, y).dtype == plain.dtype
+        x = torch.ones(4, 8, dtype=given, device=device)
+        y, z = torch.ones(8, 8, device=device), torch.ones(8, device=device)
+        stacks = [torch.stack((one, one, one)) for one in (x, y, z)]
+        assert vmap(function)(*stacks).dtype == function(x, y, z).dtype
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -18,23 +18,23 @@ from torch.overrides import TorchFunctionMode
 UNMASKED = "mutransfer_unmasked"
 TORCHS = "sdpa"  # transformers' name of torch's attention
 
+Call = dict[Any, Any]  # arguments by their place or name
+
 
 class _Calls(TorchFunctionMode):
     """Notes how torch's attention is called: shapes of tensors, all else as it is."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.noted: list[dict[str | int, Any]] = []
+        self.noted: list[Call] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            given: dict[str | int, Any] = {**dict(enumerate(args)), **kwargs}
-            self.noted.append(
-                {key: x.shape if isinstance(x, Tensor) else x for key, x in given.items()}
-            )
+            given = [*enumerate(args), *kwargs.items()]
+            self.noted.append({key: x.shape if isinstance(x, Tensor) else x for key, x in given})
         return func(*args, **kwargs)
 
 
@@ -59,7 +59,7 @@ def drop_masks(transformers: Any, model: Any, context: int) -> None:
         model.set_attn_implementation(TORCHS)
 
 
-def calls(model: Any, context: int) -> list[dict[str | int, Any]]:
+def calls(model: Any, context: int) -> list[Call]:
     """Of torch's attention in one forward pass; none of a model that cannot be run on tokens."""
     tokens_BS = torch.arange(context).view(1, context) % model.config.vocab_size
     found = _Calls()
