@@ -30,7 +30,6 @@ OPERATORS: dict[str, Operator] = {
     "addmm": lambda x, y, z: torch.addmm(z, x, y),
     "baddbmm": lambda x, y, z: torch.baddbmm(y.unsqueeze(0), y.unsqueeze(0), y.unsqueeze(0)),
     "addr": lambda x, y, z: torch.addr(y, z, z),
-    "conv1d": lambda x, y, z: F.conv1d(x.mT.unsqueeze(0), y.unsqueeze(2)),
     "attention": lambda x, y, z: attention(x.view(1, 1, 4, 8)),
     "multi-head attention": lambda x, y, z: F.multi_head_attention_forward(
         x, x, x, 8, 2, torch.cat((y, y, y)), None, None, None, False, 0.0, y, None
