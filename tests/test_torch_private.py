@@ -11,6 +11,7 @@ import torch
 from torch._inductor import compile_fx
 from torch._inductor.fx_passes import fuse_attention
 
+from mutransfer_cli import __version__
 from mutransfer_cli.torch_private import CACHE, prepare_inductor
 
 
@@ -24,7 +25,7 @@ def test_compiled_code_is_kept_in_the_users_cache(
         if before:
             monkeypatch.setenv(CACHE, before)
         prepare_inductor()
-        assert os.environ[CACHE] == str(tmp_path / "mutransfer" / "inductor")
+        assert os.environ[CACHE] == str(tmp_path / "mutransfer" / f"inductor-{__version__}")
 
 
 def test_a_folder_of_the_users_own_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

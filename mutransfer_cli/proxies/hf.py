@@ -12,6 +12,7 @@ from torch import nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.model import KNOWN_TYPES, HfProtocol
+from mutransfer_cli.proxies.hf_attention import drop_masks
 from mutransfer_cli.proxies.init import Note
 
 # of how others would load and run it: an attention may name code to be downloaded
@@ -81,8 +82,9 @@ def hf_builder(
     def build(width: int) -> nn.Module:
         config = scaled_config(transformers, model, base_width, width, to_train)
         window = getattr(config, "sliding_window", None)
-        if isinstance(window, int) and window < context:
-            # the mask that the fused attention is given cannot be made under vmap
+        if isinstance(window, int) and window <= context:
+            # of the window's own size too transformers gives the fused attention a mask, which
+            # has a wrong shape there under vmap
             config._attn_implementation = "eager"
         try:
             found: nn.Module = transformers.AutoModelForCausalLM.from_config(
@@ -93,6 +95,8 @@ def hf_builder(
             raise InputError(
                 f"model.hf: {model.model_type} at width {width}: {type(error).__name__}: {problem}"
             ) from error
+        if to_train and not any(p.is_meta for p in found.parameters()):
+            drop_masks(transformers, found, context)
         return found
 
     return build

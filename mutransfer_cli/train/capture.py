@@ -15,7 +15,8 @@ Result = TypeVar("Result")
 # compiles, and has every library allocate its workspace, before the capture
 WARM_UP_STEPS = 3
 SYNCHRONIZES = "called a synchronizing CUDA operation"  # torch's words in its debug mode
-PACKAGE = str(Path(__file__).parents[1])
+# folders whose lines are not the user's; files named so are no files
+NOT_THE_USERS = (str(Path(torch.__file__).parent), "<", str(Path(__file__).parents[1]))
 
 
 class AsksTheHost(RuntimeError):
@@ -70,14 +71,9 @@ def no_questions() -> Iterator[None]:
 
 def source_line(error: BaseException) -> str:
     """The innermost line of the program that raised an error: of the user's own code where it went
-    through any, else of whatever is not torch."""
+    through any, else of a library that is not torch."""
     frames = traceback.extract_tb(error.__traceback__)
-    torchs = str(Path(torch.__file__).parent)
-    others = [frame for frame in frames if not frame.filename.startswith((torchs, "<"))]
-    own = [
-        frame
-        for frame in others
-        if not frame.filename.startswith(PACKAGE) and "site-packages" not in frame.filename
-    ]
+    others = [frame for frame in frames if not frame.filename.startswith(NOT_THE_USERS)]
+    own = [frame for frame in others if "site-packages" not in frame.filename]
     found = (own or others or frames)[-1]
     return f"{found.filename}:{found.lineno} ({found.line})"

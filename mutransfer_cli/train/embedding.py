@@ -18,12 +18,12 @@ MOST_VOCAB = 1024  # one-hot rows of more take too much memory
 
 
 class ProductEmbedding(nn.Embedding):
-    def forward(self, tokens: Tensor) -> Tensor:
-        device = tokens.device.type
+    def forward(self, input: Tensor) -> Tensor:
+        device = input.device.type
         autocast = torch.is_autocast_enabled(device)
         product_type = torch.get_autocast_dtype(device) if autocast else self.weight.dtype
-        flat = lookup(self.weight, tokens.flatten(), product_type)
-        rows: Tensor = flat.unflatten(0, tokens.shape)
+        flat = lookup(self.weight, input.flatten(), product_type)
+        rows: Tensor = flat.unflatten(0, input.shape)
         return rows
 
 

@@ -26,7 +26,11 @@ from mutransfer_cli.proxies.perceptron import MLP, squared_error
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.roles import Role
-from mutransfer_cli.torch_private import batch_cpu_attention, prepare_inductor
+from mutransfer_cli.torch_private import (
+    autocast_before_vmap,
+    batch_cpu_attention,
+    prepare_inductor,
+)
 from mutransfer_cli.train.embedding import capturable_embeddings
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss
@@ -102,6 +106,8 @@ class Ensemble:
             batch_cpu_attention()
         if device.type == "cuda" or execution.captured:
             capturable_embeddings(self.model)
+        if train.precision == "bf16":
+            autocast_before_vmap()
         if execution.compiled:
             prepare_inductor()
             # dynamo keeps the graphs of all widths under one code object and gives up at eight

@@ -16,6 +16,7 @@ from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.files.model import HfProtocol
 from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.hf_attention import UNMASKED
 from mutransfer_cli.rules.plan import BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.sweep.prepare import Sweep
@@ -162,7 +163,7 @@ def test_sizes_are_scaled_with_the_width() -> None:
     gpt2: Any = build_proxy(hf_model("gpt2"), 16, 16, 48).config
     assert (gpt2.n_head, gpt2.attn_pdrop, gpt2.embd_pdrop) == (6, 0.0, 0.0)
     other: Any = build_proxy(hf_model("llama", attn_implementation="org/code"), 16, 16, 16).config
-    assert other._attn_implementation == "sdpa", "nothing is downloaded"
+    assert other._attn_implementation == UNMASKED, "nothing is downloaded"
     wide: Any = build_proxy(hf_model("qwen3", head_dim=16), 16, 16, 48).config
     assert (wide.num_attention_heads, wide.head_dim) == (6, 16), "wider than hidden / heads"
 

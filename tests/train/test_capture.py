@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import _pop_mode, _push_mode
 
+from mutransfer_cli.train import capture
 from mutransfer_cli.train.capture import SYNCHRONIZES, AsksTheHost, no_questions
 from tests.train.replay import NoQuestions
 
@@ -21,17 +22,19 @@ class Model(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.embedding = nn.Embedding(256, width)
+        self.hidden = nn.Linear(width, width)
         self.readout = nn.Linear(width, 256, bias=False)
         self.register_buffer("gate", torch.ones(()))
 
     def forward(self, tokens):
         x = self.embedding(tokens)
         {line}
-        return self.readout(x)
+        return self.readout(x + self.hidden(x).relu())
 
 def build(width):
     return Model(width)
 """
+TESTS = str(Path(__file__).parent)
 ASKING = {
     "item": "x = x * self.gate.item()",
     "branch": "x = x if self.gate > 0 else -x",
@@ -57,11 +60,12 @@ def debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def set_mode(wanted: str) -> None:
         if wanted == "error":
-            _push_mode(Synchronizing())
+            _push_mode(Synchronizing())  # type: ignore[no-untyped-call]
         elif mode[0] == "error":
             _pop_mode()
         mode[0] = wanted
 
+    monkeypatch.setattr(capture, "NOT_THE_USERS", (*capture.NOT_THE_USERS, TESTS))
     monkeypatch.setattr("torch.cuda.get_sync_debug_mode", lambda: mode[0])
     monkeypatch.setattr("torch.cuda.set_sync_debug_mode", set_mode)
 
@@ -76,7 +80,7 @@ def test_the_users_own_line_is_named(
     monkeypatch: pytest.MonkeyPatch,
     asking: str,
 ) -> None:
-    """A model whose forward asks for a value trains launched, on a CPU that believes it captures."""
+    """A model whose forward asks for a value trains launched. The CPU believes it can capture."""
 
     def captured(step: Callable[[], Any], beside: object) -> Any:
         with no_questions():
@@ -92,7 +96,7 @@ def test_the_users_own_line_is_named(
     result = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     (line,) = [x for x in result.stderr.splitlines() if "a worker with" in x]
-    assert f"asks_{asking}.py:14 ({ASKING[asking]}) waits for a value from the device" in line
+    assert f"asks_{asking}.py:15 ({ASKING[asking]}) waits for a value from the device" in line
     assert line.endswith("; they go on launched step by step, 2 side by side")
 
 

@@ -38,7 +38,7 @@ def test_it_gives_the_same_rows_and_gradient() -> None:
     again, by_product = rows_and_gradient(embedding, weight, tokens)
     assert torch.equal(rows, again)
     torch.testing.assert_close(by_product, gradient, rtol=0, atol=1e-12)
-    assert torch.equal(embedding(tokens[0]), F.embedding(tokens[0], embedding.weight))
+    assert torch.equal(embedding(input=tokens[0]), F.embedding(tokens[0], embedding.weight))
 
 
 def test_only_plain_and_small_ones_are_changed() -> None:
