@@ -52,8 +52,12 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Sweeps of commands that run in the test's process train there, too, and a width is one group:
     starting workers takes seconds. Tests marked `processes` start them."""
     if "processes" not in request.keywords:
-        monkeypatch.setattr("mutransfer_cli.sweep.local.Processes", lambda kind, count: None)
-        monkeypatch.setattr("mutransfer_cli.sweep.local.usable_cores", lambda: 1)
+        without_workers(monkeypatch)
+
+
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mutransfer_cli.sweep.local.Processes", lambda kind, count: None)
+    monkeypatch.setattr("mutransfer_cli.sweep.local.usable_cores", lambda: 1)
 
 
 @pytest.fixture
@@ -65,8 +69,13 @@ def tiny_mlp() -> dict[str, Any]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> dict[str, Any]:
     """The raw spec, with its text beside where `write_spec` puts it; change it at will."""
+    return tiny_in(tmp_path)
+
+
+def tiny_in(folder: Path) -> dict[str, Any]:
+    """The raw spec, its text in the folder."""
     words = "".join(f"the {n} of {n * n % 97} and\n" for n in range(800))
-    (tmp_path / "text.txt").write_text(words)
+    (folder / "text.txt").write_text(words)
     return copy.deepcopy(TINY)
 
 
@@ -97,11 +106,12 @@ class Result:
 def run() -> Callable[..., Result]:
     """`mutransfer ARGS` in this process, stdin from `stdin`."""
 
-    def invoke(*args: object, stdin: str | bytes = "") -> Result:
-        result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
-        return Result(result.exit_code, result.stdout, result.stderr)
-
     return invoke
+
+
+def invoke(*args: object, stdin: str | bytes = "") -> Result:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+    return Result(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
+from tests.conftest import invoke, tiny_in, without_workers
 
 Run = Callable[..., Any]
 WriteSpec = Callable[[Any], Path]
@@ -63,17 +65,33 @@ def losses(folder: Path) -> Losses:
     return whole_records(folder)
 
 
+def three_groups(raw: dict[str, Any]) -> dict[str, Any]:
+    """Three groups of about half a second each, with one diverging trial in each."""
+    raw["train"] |= {"steps": 60, "batch": 8, "eval_batches": 1}
+    raw["sweep"]["axes"]["lr"] = [*(2.0**k for k in range(-9, -3)), 1e30]
+    return raw
+
+
 @pytest.fixture
 def spec(tiny: dict[str, Any], write_spec: WriteSpec) -> Path:
-    """Three groups of about half a second each, with one diverging trial in each."""
-    tiny["train"] |= {"steps": 60, "batch": 8, "eval_batches": 1}
-    tiny["sweep"]["axes"]["lr"] = [*(2.0**k for k in range(-9, -3)), 1e30]
-    return write_spec(tiny)
+    return write_spec(three_groups(tiny))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sweep, trained in this process."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "spec.yaml").write_text(yaml.safe_dump(three_groups(tiny_in(folder))))
+    with pytest.MonkeyPatch.context() as patch:
+        without_workers(patch)
+        assert invoke("sweep-proxy", folder / "spec.yaml", "-o", folder / "out").exit_code == 0
+    return folder / "out"
 
 
 @pytest.fixture
-def undisturbed(spec: Path, tmp_path: Path, run: Run) -> Losses:
-    assert run("sweep-proxy", spec, "-o", tmp_path / "undisturbed").exit_code == 0
+def undisturbed(reference: Path, tmp_path: Path) -> Losses:
+    """The losses of the sweep, whose folder lies in `undisturbed`."""
+    shutil.copytree(reference, tmp_path / "undisturbed")
     return losses(tmp_path / "undisturbed")
 
 
@@ -112,14 +130,14 @@ def test_killed_at_random_moments(
 
 
 def test_only_what_is_missing_from_a_group_is_appended(
-    spec: Path, tmp_path: Path, undisturbed: Losses
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
 ) -> None:
     folder = tmp_path / "undisturbed"
     path = folder / "trials.jsonl"
     whole = path.read_bytes().splitlines(True)
     assert json.loads(whole[-1])["kind"] == "throughput"
     path.write_bytes(b"".join(whole[:-3]) + whole[-3][:30])
-    assert sweep(spec, folder).returncode == 0
+    assert run("sweep-proxy", spec, "-o", folder).exit_code == 0
     kept = path.read_bytes().splitlines(True)
     assert kept[: len(whole) - 3] == whole[:-3]
     for old, new in zip(whole[-3:-1], kept[-3:-1], strict=True):
@@ -128,27 +146,9 @@ def test_only_what_is_missing_from_a_group_is_appended(
             assert again[key] == before[key]
 
 
-def test_ctrl_c_keeps_the_records_and_says_how_to_resume(
-    spec: Path, tmp_path: Path, undisturbed: Losses
+def test_a_full_disk_keeps_the_records(
+    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
 ) -> None:
-    folder = tmp_path / "interrupted"
-    with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-1, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "spec: 21 trials at 3 widths in all\n"
-        first = process.stderr.readline()  # the line after the first finished group
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-        exit_code = process.wait()
-    assert first.startswith("width ")
-    assert exit_code == 130
-    assert "run the same command again to resume" in rest
-    assert "Traceback" not in rest
-    assert 0 < len(losses(folder)) < len(undisturbed)
-    assert sweep(spec, folder).returncode == 0
-    assert losses(folder) == undisturbed
-
-
-def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: Losses) -> None:
     """The kernel refuses writes beyond a file size, as it does on a full disk."""
     folder = tmp_path / "full"
     # room for what one width writes, and for the trial of the next that diverges at once
@@ -162,36 +162,36 @@ def test_a_full_disk_keeps_the_records(spec: Path, tmp_path: Path, undisturbed: 
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    result = sweep(spec, folder, preexec_fn=small_disk)
+    result = sweep(spec, folder, "--workers", "1", preexec_fn=small_disk)
     assert result.returncode == 1
     assert "could not be written (File too large); the 8 records so far" in result.stderr
     assert "Traceback" not in result.stderr
     assert len(losses(folder)) == 8
-    assert sweep(spec, folder).returncode == 0
+    assert run("sweep-proxy", spec, "-o", folder).exit_code == 0
     assert losses(folder) == undisturbed
 
 
 def test_a_killed_sweep_goes_on_from_its_checkpoint(
-    spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path, run: Run
 ) -> None:
     """Killed while all trials are in training and none is recorded; none starts again, although
     there is another number of workers, which cuts the trials into other groups."""
     tiny["train"] |= {"steps": 400, "batch": 8, "eval_batches": 1}
     tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-7, 2**-6]}}
     spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
-    assert sweep(spec, reference).returncode == 0
-    often = [*command(spec, folder), "--checkpoint-every", "0.01"]
-    with subprocess.Popen([*often, "--workers", "1"], stdout=-3, stderr=-3) as process:
+    assert run("sweep-proxy", spec, "-o", reference).exit_code == 0
+    often = [*command(spec, folder), "--checkpoint-every", "0.01", "--workers", "2"]
+    with subprocess.Popen(often, stdout=-3, stderr=-3) as process:
         while not (before := sorted(folder.glob("checkpoint-*.pt"))) and process.poll() is None:
             time.sleep(0.001)
         process.kill()
     assert not whole_records(folder)
     assert before
-    assert sweep(spec, folder, "--workers", "2").returncode == 0
+    assert run("sweep-proxy", spec, "-o", folder).exit_code == 0
     assert losses(folder) == losses(reference)
     assert not list(folder.glob("*checkpoint*"))
     (speed,) = [line for line in lines_of(folder) if line["kind"] == "throughput"][:1]
-    assert speed["tokens"] < 400 * 8 * 16, "the steps before the kill are not repeated"
+    assert speed["tokens"] < 2 * 400 * 8 * 16, "the steps before the kill are not repeated"
 
 
 def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
@@ -239,13 +239,18 @@ def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
 
 
 def test_more_widths_rates_and_seeds_are_added(
-    spec: Path, tiny: dict[str, Any], tmp_path: Path, write_spec: WriteSpec, undisturbed: Losses
+    spec: Path,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    write_spec: WriteSpec,
+    undisturbed: Losses,
+    run: Run,
 ) -> None:
     folder = tmp_path / "undisturbed"
     before = (folder / "trials.jsonl").read_bytes()
     tiny["sweep"]["widths"] = [16, 24, 32, 40]
     tiny["sweep"]["axes"]["lr"] = [*tiny["sweep"]["axes"]["lr"], 2**-3]
-    assert sweep(write_spec(tiny), folder).returncode == 0
+    assert run("sweep-proxy", write_spec(tiny), "-o", folder).exit_code == 0
     after = (folder / "trials.jsonl").read_bytes()
     assert after.startswith(before)
     found = losses(folder)
