@@ -44,6 +44,7 @@ test-browser: install
 bench: install
 	$(BIN)/python -m tests.benchmarks.fused_sweep
 	$(BIN)/python -m tests.benchmarks.million_records
+	$(BIN)/python -m tests.benchmarks.local_workers
 	$(BIN)/python -m tests.benchmarks.ray_scaling
 	$(BIN)/python -m tests.benchmarks.diagnostics_cost
 	$(BIN)/python -m tests.benchmarks.coordinates
