@@ -25,7 +25,16 @@ from tests.emit.test_recipe import exponents, recipe_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("sweep-proxy", "fit-exponents", "transfer", "check", "rules", "report", "schema")
+COMMANDS = (
+    "sweep-proxy",
+    "fit-exponents",
+    "transfer",
+    "check",
+    "rules",
+    "report",
+    "schema",
+    "doctor",
+)
 EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 
 Run = Callable[..., Any]

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from mutransfer_cli import __version__
 from mutransfer_cli.cli import (
     check,
+    doctor,
     fit_exponents,
     report,
     rules,
@@ -90,6 +91,7 @@ app.command("check")(check.check)
 app.command("rules")(rules.rules)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mutransfer_cli.files.spec import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
+    from mutransfer_cli.sweep.spawn import Started
 
 
 class Device(StrEnum):
@@ -105,35 +107,44 @@ def sweep_proxy(
     if not dry_run:  # importing torch and reading the data take seconds
         note(f"{name}: {loaded.sweep.size} trials at {len(loaded.sweep.widths)} widths in all")
 
-    from mutransfer_cli.sweep.choice import Settings
-    from mutransfer_cli.sweep.prepare import Sweep
+    with _early_workers(device, workers, loaded, dry_run or cluster is not None) as crew:
+        from mutransfer_cli.sweep.choice import Settings
+        from mutransfer_cli.sweep.local import worker_count
+        from mutransfer_cli.sweep.prepare import Sweep
 
-    def prepare() -> Sweep:
-        sweep = Sweep.prepare(loaded, path.parent, note)
-        if sweep.corpus.note:
-            note(sweep.corpus.note)
-        return sweep if part is None else sweep.shard(*part)
+        def prepare() -> Sweep:
+            sweep = Sweep.prepare(loaded, path.parent, note)
+            if sweep.corpus.note:
+                note(sweep.corpus.note)
+            return sweep if part is None else sweep.shard(*part)
 
-    folder = output or Path("runs") / name
-    settings = Settings(
-        compile.value,
-        loaded.deterministic,
-        checkpoint_every or float("inf"),
-        loaded.diagnostics,
-    )
-    if cluster is not None and not dry_run:
-        _run_on_ray(prepare(), folder, device, settings, cluster, worker_timeout)
-        return
-    if cluster is not None:
-        note("the price is that of this machine; the cluster's workers may be others")
-    from mutransfer_cli.sweep.local import worker_count
+        folder = output or Path("runs") / name
+        every = checkpoint_every or float("inf")
+        settings = Settings(compile.value, loaded.deterministic, every, loaded.diagnostics)
+        if cluster is not None and not dry_run:
+            _run_on_ray(prepare(), folder, device, settings, cluster, worker_timeout)
+            return
+        if cluster is not None:
+            note("the price is that of this machine; the cluster's workers may be others")
+        here = _here(device, loaded)
+        count = worker_count(workers, here, loaded.sweep.size)
+        if dry_run:
+            _print_price(prepare(), folder, here, count)
+        else:
+            _run_here(prepare, folder, here, count, settings, worker_timeout, crew)
 
-    here = _here(device, loaded)
-    count = worker_count(workers, here, loaded.sweep.size)
-    if dry_run:
-        _print_price(prepare(), folder, here, count)
-    else:
-        _run_here(prepare, folder, here, count, settings, worker_timeout)
+
+def _early_workers(
+    device: Device, asked: int | None, spec: SweepSpec, none_needed: bool
+) -> AbstractContextManager[list[Started] | None]:
+    """Worker processes that import torch while this one does; None where only torch can say how
+    many are needed, or none is."""
+    from mutransfer_cli.sweep.spawn import started, surely_cpu
+    from mutransfer_cli.train.cgroups import usable_cores
+
+    if none_needed or not surely_cpu(device.value):
+        return nullcontext()
+    return started("cpu", min(asked or usable_cores(), spec.sweep.size), note)
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:
@@ -160,11 +171,12 @@ def _run_here(
     count: int,
     settings: Settings,
     timeout: float,
+    crew: list[Started] | None,
 ) -> None:
     from mutransfer_cli.cli.watch import Echo, train_here
     from mutransfer_cli.sweep.local import started_workers
 
-    with started_workers(device, count, timeout, note) as workers:
+    with started_workers(device, count, timeout, note, crew) as workers:
         train_here(prepare(), folder, device, workers, settings, Echo())
 
 

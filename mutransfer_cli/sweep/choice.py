@@ -38,6 +38,7 @@ class Settings:
         checkpoint_every: seconds; infinite is never.
         diagnostics: when trials are measured; None: never.
         sharing: workers that share the memory of the device.
+        limit: the most that may be tried.
     """
 
     compile_mode: CompileMode
@@ -45,6 +46,7 @@ class Settings:
     checkpoint_every: float
     diagnostics: DiagnosticsSpec | None = None
     sharing: int = 1
+    limit: Rung = TOP
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from mutransfer_cli.sweep.groups import (
     Done,
     Failed,
     Group,
-    Kind,
     Message,
     Refused,
     cut,
 )
-from mutransfer_cli.sweep.ladder import TOP, Rung, next_lower
+from mutransfer_cli.sweep.ladder import Rung, next_lower
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished, RecordStore
 from mutransfer_cli.sweep.training import Stepped, failed_record
 from mutransfer_cli.sweep.trials import Trial, pending
@@ -58,7 +58,8 @@ class Launcher(Interface):
         """Kills the worker of an attempt, which then counts as lost."""
 
     def close(self, hear: Hear) -> None:
-        """Ends all workers: those in training save their state first, if they answer soon."""
+        """Ends all workers before their work is done: those in training save their state first, if
+        they answer soon."""
 
 
 class Observer(Interface):
@@ -106,7 +107,7 @@ class Driver:
         waiting: groups that no worker has, and which attempt is next.
         tasks: attempts that have not ended.
         settled: trials with a finished record, and those that failed in this run.
-        limits: the most that may be tried, by width.
+        limits: the most that may be tried, by width; elsewhere it is the user's own limit.
     """
 
     def __init__(
@@ -152,8 +153,9 @@ class Driver:
                 self._give_up_silent()
                 self._submit()
                 check()
-        finally:
+        except BaseException:
             self.launcher.close(self.hear)
+            raise
         for name in self.older:
             self.store.path.with_name(name).unlink(missing_ok=True)
 
@@ -200,10 +202,13 @@ class Driver:
                 self.older,
                 self.kind,
                 self.settings,
-                Rung(True, True, len(group.trials)).under(self.limits.get(group.width, TOP)),
+                self._limit(group.width).under(Rung(True, True, len(group.trials))),
             )
             self.tasks[assignment.key] = Task(assignment)
             self.launcher.submit(assignment)
+
+    def _limit(self, width: int) -> Rung:
+        return self.limits.get(width, self.settings.limit)
 
     def _left(self, group: Group) -> tuple[Trial, ...]:
         return tuple(trial for trial in group.trials if trial.id not in self.settled)
@@ -246,7 +251,7 @@ class Driver:
             self._record(Finished(records))
             return
         if lower is not None:
-            self.limits[group.width] = lower.under(self.limits.get(group.width, TOP))
+            self.limits[group.width] = lower.under(self._limit(group.width))
         self.waiting.appendleft((group, attempt + 1))
         self.observer.noted(retry_sentence(group.width, len(left), ran, lower, failed))
 

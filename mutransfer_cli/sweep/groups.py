@@ -5,19 +5,17 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mutransfer_cli.files.records import ThroughputRecord
 from mutransfer_cli.files.yaml_io import content_hash
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.ladder import Fault, Rung
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.training import Stepped
 from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.group_size import slot_count, useful_slots
-
-Kind = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)

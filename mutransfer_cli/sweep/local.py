@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.init import Note
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.driver import Driver, Hear, Launcher, Observer
-from mutransfer_cli.sweep.groups import Assignment, Kind
+from mutransfer_cli.sweep.groups import Assignment
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.processes import CannotStart, Processes
+from mutransfer_cli.sweep.processes import Processes
+from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, started
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.worker import Stopped, train_group
-from mutransfer_cli.train.device import usable_cores
+from mutransfer_cli.train.cgroups import usable_cores
 
 
 def worker_count(asked: int | None, device: torch.device, trials: int) -> int:
@@ -61,19 +63,25 @@ class Workers:
 
 @contextmanager
 def started_workers(
-    device: torch.device, count: int, timeout: float, note: Note
+    device: torch.device,
+    count: int,
+    timeout: float,
+    note: Note,
+    crew: list[Started] | None = None,
 ) -> Iterator[Workers]:
-    """Worker processes, which import what they need while this process goes on."""
-    kind, processes = kind_of(device), None
-    try:
-        processes = Processes(kind, count)
-    except CannotStart as error:
-        note(cannot_start(error))
-    try:
-        yield Workers(kind, count, timeout, processes)
-    finally:
-        if processes is not None:
-            processes.close(lambda message: None)
+    """Workers of this machine.
+
+    Args:
+        crew: processes that were started before torch was there; None: they are started now.
+    """
+    kind = kind_of(device)
+    with contextlib.nullcontext(crew) if crew is not None else started(kind, count, note) as crew:
+        processes = Processes(kind, crew) if crew else None
+        try:
+            yield Workers(kind, count, timeout, processes)
+        finally:
+            if processes is not None:
+                processes.close(lambda message: None)
 
 
 def run(
@@ -111,12 +119,8 @@ def run(
             train(workers.processes, workers.count if workers.kind == "cpu" else 1)
             return
         except CannotStart as error:
-            observer.noted(cannot_start(error))
+            observer.noted(error.sentence)
     train(InThisProcess(check), sharing=1)
-
-
-def cannot_start(error: CannotStart) -> str:
-    return f"worker processes cannot be started ({error.strerror}); training in this process"
 
 
 class InThisProcess:

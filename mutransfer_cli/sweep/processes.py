@@ -1,19 +1,17 @@
 """Workers on this machine: a process for each GPU, or for each core of a CPU.
 
-A process is started with `spawn`, for CUDA does not survive a fork, and keeps its connection to
-the driver open: when that closes, whatever has become of the driver, it ends.
+A process keeps its connection to the driver open: when that closes, whatever has become of the
+driver, it ends.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,22 +20,17 @@ from typing import IO, Any
 
 from mutransfer_cli.data.handover import Handover, handed_over
 from mutransfer_cli.sweep.driver import Hear
-from mutransfer_cli.sweep.groups import Assignment, End, Failed, Kind, Message
+from mutransfer_cli.sweep.groups import Assignment, End, Failed, Message
 from mutransfer_cli.sweep.ladder import Fault
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, environments, start
 from mutransfer_cli.sweep.worker import Stopped, train_group
 
-SPAWN = multiprocessing.get_context("spawn")
 POLL = 0.2  # seconds
 GRACE = 10.0  # seconds for a worker to save its state before it is killed
 JOIN = 2.0  # seconds for a process that has said its last word to end
 MOST_EARLY_DEATHS = 3
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 STOP, READY = "stop", "ready"
-
-
-class CannotStart(OSError):
-    """This machine starts no worker processes, or they die before they are there."""
 
 
 @dataclass
@@ -55,20 +48,19 @@ class Worker:
 
 
 class Processes:
-    """Worker processes, started at once: they import torch while the driver reads its data.
+    """A launcher of worker processes.
 
-    Raises:
-        CannotStart: with the reason of the system.
+    Args:
+        crew: those that have been started; they are this launcher's from now on.
     """
 
-    def __init__(self, kind: Kind, count: int) -> None:
-        self._environments = environments(kind, count)
-        self._workers: list[Worker | None] = [None] * count
+    def __init__(self, kind: Kind, crew: list[Started]) -> None:
+        self._environments = environments(kind, len(crew))
+        self._workers: list[Worker | None] = [Worker(*started) for started in crew]
+        crew.clear()
         self._sweep: tuple[Sweep, Handover, IO[bytes]] | None = None
         self._opened = ExitStack()
         self._early_deaths = 0
-        for place in range(count):
-            self._start(place)
 
     def begin(self, sweep: Sweep) -> None:
         """Hands the sweep to all workers, without its trials: they come with each group."""
@@ -117,17 +109,7 @@ class Processes:
             self._opened.close()
 
     def _start(self, place: int) -> Worker:
-        ours, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=work, args=(theirs,), name=f"mutransfer-worker-{place}")
-        try:
-            with environment(self._environments[place]), signals_blocked():
-                process.start()
-        except OSError as error:
-            ours.close()
-            raise CannotStart(error.errno, error.strerror or str(error)) from error
-        finally:
-            theirs.close()
-        worker = self._workers[place] = Worker(process, ours)
+        worker = self._workers[place] = Worker(*start(self._environments[place]))
         if self._sweep is not None:
             self._tell(worker)
         return worker
@@ -196,15 +178,6 @@ def received(connection: Connection) -> tuple[list[Any], bool]:
     return messages, False
 
 
-def environments(kind: Kind, count: int) -> list[dict[str, str]]:
-    """What the environment of each worker adds: one thread on a CPU, one GPU of those visible."""
-    if kind == "cpu":
-        return [{"OMP_NUM_THREADS": "1"}] * count
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else list(map(str, range(count)))
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
-
-
 def cause_of_death(exit_code: int | None) -> str:
     if exit_code is None:
         return "its connection broke"
@@ -224,34 +197,8 @@ def send(worker: Worker, what: object) -> bool:
     return True
 
 
-@contextmanager
-def environment(added: Mapping[str, str]) -> Iterator[None]:
-    """While entered, processes are started with these variables."""
-    before = dict(os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """While entered, processes start deaf to what ends the driver; here signals only wait."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def work(connection: Connection) -> None:
-    """The body of a worker process."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the driver alone says when to stop
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    os.dup2(2, 1)  # stdout belongs to the driver's records, whatever a model prints
+def serve(connection: Connection) -> None:
+    """Trains what the driver gives until it says stop."""
     connection.send(READY)
     orders = Orders(connection)
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import ray
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.sweep.groups import Kind
+from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.train.device import DeviceName, choose_device
 
 CONNECT_SECONDS = 5.0  # for a TCP connection

@@ -22,10 +22,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mutransfer_cli.proxies.init import Note
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.driver import Driver, Hear, Observer
-from mutransfer_cli.sweep.groups import Assignment, End, Failed, Kind, Message
+from mutransfer_cli.sweep.groups import Assignment, End, Failed, Message
 from mutransfer_cli.sweep.ladder import Fault
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.ray_cluster import cluster_gpus
+from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.worker import train_group
 

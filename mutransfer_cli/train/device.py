@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -58,27 +57,3 @@ def slow_precision(device: torch.device, precision: str) -> str:
             "as long as in fp32; use fp32"
         )
     return ""
-
-
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPU cores that this process may use: those it is bound to, within its cgroup's quota.
-
-    Args:
-        cgroup: where the cgroup of this process is mounted; version 2, or version 1 below `cpu`.
-    """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this platform
-        cores = os.cpu_count() or 1
-    quota = cpu_quota(cgroup)
-    return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def cpu_quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that a cgroup grants; None where it sets no limit."""
-    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
-        paths = [cgroup / name for name in names]
-        if all(path.is_file() for path in paths):
-            quota, period = " ".join(path.read_text() for path in paths).split()
-            return None if quota in ("max", "-1") else int(quota) / int(period)
-    return None

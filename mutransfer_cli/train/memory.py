@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+from mutransfer_cli.train.cgroups import own_groups
+
 # files of a group with its limit, what it uses, and of that pages of files, by controllers
 CGROUP_FILES = {
     "": ("memory.max", "memory.current", r"(?:in)?active_file"),
@@ -41,21 +42,13 @@ def free_on_machine() -> int:
 
 
 def left_by_cgroups() -> float:
-    """Bytes that the control groups of this process leave it; infinite where none has a limit.
-
-    A group is bound by the groups above it too. In a container the path that a process is told may
-    be one outside: the group at the top is then its own.
-    """
-    left = math.inf
-    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers in CGROUP_FILES:
-            top = CGROUPS / controllers
-            own = top / path.lstrip("/")
-            for group in (own, *own.parents):
-                if group.is_relative_to(top):
-                    left = min(left, left_in_group(group, *CGROUP_FILES[controllers]))
-    return left
+    """Bytes that the control groups of this process leave it; infinite where none has a limit."""
+    lefts = (
+        left_in_group(group, *files)
+        for controllers, files in CGROUP_FILES.items()
+        for group in own_groups(controllers)
+    )
+    return min(lefts, default=math.inf)
 
 
 def left_in_group(group: Path, limit_file: str, used_file: str, of_files: str) -> float:

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from mutransfer_cli.files.sources import shipped_recipes
-from mutransfer_cli.train.device import usable_cores
+from mutransfer_cli.train.cgroups import usable_cores
 from tests.sweep.running import Table, command, table
 
 SPEC = shipped_recipes()["quickstart"]

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.sweep import local, processes
+from mutransfer_cli.sweep import local, spawn
 from tests.conftest import invoke, tiny_in, without_workers
 from tests.sweep.running import Table, command, of_session, table
 
@@ -206,7 +206,7 @@ def test_so_does_a_system_that_starts_none(
     def refuse(process: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(processes.SPAWN.Process, "start", refuse)
+    monkeypatch.setattr(spawn.SPAWN.Process, "start", refuse)
     result = run("sweep-proxy", spec, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "(Function not implemented); training in this process\n" in result.stderr
@@ -230,12 +230,12 @@ def test_as_many_workers_as_there_are_cores_or_gpus_and_trials(
 
 def test_each_worker_has_a_gpu_of_those_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert processes.environments("cuda", 2) == [
+    assert spawn.environments("cuda", 2) == [
         {"CUDA_VISIBLE_DEVICES": "0"},
         {"CUDA_VISIBLE_DEVICES": "1"},
     ]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-1f,2")
-    assert processes.environments("cuda", 2) == [
+    assert spawn.environments("cuda", 2) == [
         {"CUDA_VISIBLE_DEVICES": "5"},
         {"CUDA_VISIBLE_DEVICES": "GPU-1f"},
     ]

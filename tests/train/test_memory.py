@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutransfer_cli.train import memory
+from mutransfer_cli.train import cgroups
 from mutransfer_cli.train.memory import available_memory, is_out_of_memory
 from tests.conftest import CPU
 
@@ -92,8 +92,8 @@ def test_errors_that_are_each_others_cause_end() -> None:
 @pytest.fixture
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Control groups as files: `own` is the line that the kernel tells a process."""
-    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path)
 
     def write(own: str, **groups: str) -> None:
         (tmp_path / "own").write_text(own)

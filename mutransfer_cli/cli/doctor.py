@@ -1,0 +1,101 @@
+"""`mutransfer doctor`: what this machine can do, and how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.options import AsJson
+from mutransfer_cli.cli.sweep_proxy import Device
+
+if TYPE_CHECKING:
+    from mutransfer_cli.sweep.doctor import Machine, Report, RungReport
+
+
+def doctor(
+    device: Annotated[Device, typer.Option(help="What to examine.")] = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Examine this machine: train a tiny group on every rung of the engine, and compare the losses.
+
+    Exits with 0 when every rung that the device should have works, with 1 otherwise. Paste the
+    output into a bug report.
+    """
+    from mutransfer_cli.sweep.doctor import Report, examine
+    from mutransfer_cli.train.device import choose_device
+
+    for found in examine(choose_device(device.value, "fp32")):
+        if not isinstance(found, Report):
+            note(f"{found.precision} {found.steps}: {'works' if found.works else found.reason}")
+        elif as_json:
+            typer.echo(json.dumps(plain(found), indent=2))
+        else:
+            print_report(found)
+        if isinstance(found, Report) and not found.healthy:
+            raise typer.Exit(1)
+
+
+def plain(report: Report) -> dict[str, object]:
+    """The report as JSON holds it."""
+    derived = {"healthy": report.healthy, "use": report.use}
+    return {"schema": "mutransfer.doctor/1", **derived, **dataclasses.asdict(report)}
+
+
+def print_report(report: Report) -> None:
+    from rich.table import Table
+
+    from mutransfer_cli.cli.tables import console
+
+    out = console(to_stderr=False)
+    for line in machine_lines(report.machine):
+        out.print(line, soft_wrap=True, markup=False)
+    table = Table(box=None)
+    for column in ("precision", "steps", "works"):
+        table.add_column(column)
+    for column in ("tokens/s", "start", "matrix peak", "difference"):
+        table.add_column(column, justify="right")
+    for rung in report.rungs:
+        table.add_row(rung.precision, rung.steps, works(rung), *measured(rung))
+    out.print(table)
+    for rung in report.rungs:
+        if rung.reason:
+            why = f"{rung.precision} {rung.steps}: {rung.reason}"
+            out.print(f"{why}; {rung.remedy}" if rung.remedy else why, soft_wrap=True, markup=False)
+    out.print(report.use, soft_wrap=True)
+
+
+def machine_lines(machine: Machine) -> list[str]:
+    devices = f"{machine.count} x " if machine.count > 1 else ""
+    cuda = f", CUDA {machine.cuda}" if machine.cuda else ""
+    return [
+        f"device: {devices}{machine.device}, {machine.memory / 1e9:.1f} GB free; {machine.cores} "
+        "CPU cores",
+        *([f"driver: {machine.driver}"] if machine.driver else []),
+        f"mutransfer {machine.mutransfer}, torch {machine.torch}{cuda}, Python {machine.python}, "
+        f"{machine.platform}",
+    ]
+
+
+def works(rung: RungReport) -> str:
+    if rung.works:
+        return "yes"
+    return "no" if rung.expected else "not needed"
+
+
+def measured(rung: RungReport) -> tuple[str, str, str, str]:
+    """Tokens a second, start, matrix peak and difference as cells."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    start = cell(rung.start_seconds, ".1f")
+    return (
+        cell(rung.tokens_per_second, ",.0f"),
+        f"{start} s" if rung.start_seconds is not None else start,
+        cell(rung.matrix_peak, ".1e"),
+        cell(rung.difference, ".0e"),
+    )

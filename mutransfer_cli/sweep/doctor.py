@@ -1,0 +1,267 @@
+"""What this machine can do: a tiny group trained on every rung in turn, as sweeps train."""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mutransfer_cli import __version__
+from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.ladder import Rung
+from mutransfer_cli.sweep.local import Workers, run, started_workers, worker_count
+from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.torch_private import cpu_has_bf16
+from mutransfer_cli.train.cgroups import usable_cores
+from mutransfer_cli.train.device import device_name
+from mutransfer_cli.train.loop import Progress
+from mutransfer_cli.train.memory import available_memory
+from mutransfer_cli.train.rehearsal import ROUNDING
+
+Precision = Literal["fp32", "tf32", "bf16"]
+Steps = Literal["launched", "captured", "compiled"]
+Key = tuple[float, int]
+
+SLOTS = 4  # trials of the group, one for each rate
+SILENCE = {"cpu": 30.0, "cuda": 60.0}  # seconds that a rung may take to begin, with compilation
+DRIVER = Path("/proc/driver/nvidia/version")
+LAUNCHED = Rung(compiled=False, captured=False, slots=sys.maxsize)
+SPEC: dict[str, Any] = {
+    "schema": "mutransfer.sweep/1",
+    "model": {"depth": 1, "head_size": 16},
+    "data": {"source": "markov"},
+    "parameterization": {"name": "mup", "base_width": 64},
+    "optimizer": {"name": "adamw"},
+    "train": {"steps": 40, "batch": 8, "context": 64, "warmup": 4, "eval_batches": 2},
+    "sweep": {"widths": [64], "axes": {"lr": [2**-9, 2**-8, 2**-7, 2**-6]}},
+}
+REMEDIES: dict[Steps, str] = {
+    "launched": "no sweep can train so; see what the device said, and report this output",
+    "captured": "sweeps train launched step by step, which is slower; a newer driver or torch may "
+    "help, and so does a report of this output",
+    "compiled": "sweeps train without compilation (--compile off); check that a C++ compiler is "
+    "installed, and on CUDA that Triton is",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """
+    Attributes:
+        device: what sweeps train on by default; count: how many there are.
+        driver: of the GPU; empty on a CPU.
+        memory: bytes free on the device.
+        cores: of the CPU, that this process may use.
+    """
+
+    device: str
+    count: int
+    driver: str
+    memory: int
+    cores: int
+    platform: str
+    python: str
+    torch: str
+    cuda: str
+    mutransfer: str
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """What came of one way to run steps in one precision.
+
+    Attributes:
+        expected: whether this device should have it.
+        works: it trained so, and its losses are those of launched steps in fp32.
+        difference: largest relative difference of the losses to those; None: nothing was trained.
+        tokens_per_second: of the tiny group, which says little about large ones.
+        start_seconds: to build, compile and capture.
+        matrix_peak: FLOP/s of a large matrix product in this precision.
+        reason: why it does not work, or is not expected; empty where it works.
+    """
+
+    precision: Precision
+    steps: Steps
+    expected: bool
+    works: bool
+    difference: float | None = None
+    tokens_per_second: float | None = None
+    start_seconds: float | None = None
+    matrix_peak: float | None = None
+    reason: str = ""
+
+    @property
+    def remedy(self) -> str:
+        return REMEDIES[self.steps] if self.expected and not self.works else ""
+
+
+@dataclass(frozen=True)
+class Report:
+    machine: Machine
+    workers: int
+    processes: bool
+    rungs: Sequence[RungReport]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every rung that this device should have works, in worker processes."""
+        return self.processes and all(rung.works or not rung.expected for rung in self.rungs)
+
+    @property
+    def use(self) -> str:
+        """How a sweep will train here, in one sentence."""
+        works = {rung.steps for rung in self.rungs if rung.works and rung.precision == "fp32"}
+        where = f"in {self.workers} worker processes" if self.processes else "in its own process"
+        if "captured" in works:
+            compiled = ", compiled where that saves time" if "compiled" in works else ""
+            return f"sweeps train {where}, in CUDA graphs{compiled}"
+        if "launched" in works:
+            return f"sweeps train {where}, launched step by step"
+        return "no sweep can train on this device"
+
+
+class Heard:
+    """An observer that keeps what is said of a training."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.throughput: ThroughputRecord | None = None
+
+    def stepped(self, width: int, group: str, progress: Progress) -> None:
+        """Progress of a tiny group is none to show."""
+
+    def recorded(self, records: Sequence[TrialRecord]) -> None:
+        """Records are read from the store."""
+
+    def measured(self, throughput: ThroughputRecord) -> None:
+        self.throughput = throughput
+
+    def noted(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def examine(device: torch.device) -> Iterator[RungReport | Report]:
+    """Trains on every rung in turn; yields what came of each, and at last the whole report."""
+    count = worker_count(None, device, trials=sys.maxsize)
+    said: list[str] = []
+    reports: list[RungReport] = []
+    with started_workers(device, count, SILENCE[device.type], said.append) as workers:
+        # every worker has a trial of the first, which the others are compared with
+        reference = train(workers, "fp32", LAUNCHED, seeds=-(-count // SLOTS))
+        alone = replace(workers, count=1)
+        for precision, steps in rungs(device):
+            wanted = Rung(steps == "compiled", captures(device, steps), sys.maxsize)
+            first = (precision, wanted) == ("fp32", LAUNCHED)
+            trained = reference if first else train(alone, precision, wanted, seeds=1)
+            expected, why_not = is_expected(device, precision, steps)
+            report = RungReport(precision, steps, expected, works=False, reason=why_not)
+            reports.append(judged(report, wanted, trained, reference))
+            yield reports[-1]
+    yield Report(machine(device, count), count, not said, reports)
+
+
+def captures(device: torch.device, steps: Steps) -> bool:
+    """Whether steps are captured: on CUDA what is compiled is captured too."""
+    return device.type == "cuda" and steps != "launched"
+
+
+def rungs(device: torch.device) -> list[tuple[Precision, Steps]]:
+    """All that there are on a device, the one that the others are compared with first."""
+    if device.type == "cpu":
+        return [("fp32", "launched"), ("bf16", "launched"), ("fp32", "compiled")]
+    each: list[Steps] = ["launched", "captured", "compiled"]
+    return [*(("fp32", s) for s in each), ("tf32", "captured"), *(("bf16", s) for s in each)]
+
+
+def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tuple[bool, str]:
+    """Whether a device should have a rung, and why not."""
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        old = precision != "fp32" and major < 8
+        return not old, f"{precision} needs compute capability 8.0 or more" if old else ""
+    if precision == "bf16" and not cpu_has_bf16():
+        return False, "this CPU has no bf16 units; use fp32"
+    if steps == "compiled":
+        return False, "sweeps do not compile on a CPU unless told to (--compile on)"
+    return True, ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training the tiny group gave; losses are eval losses by rate and seed."""
+
+    losses: Mapping[Key, float]
+    failed: Sequence[str]
+    speed: ThroughputRecord | None
+    said: Sequence[str]
+
+
+def train(workers: Workers, precision: Precision, limit: Rung, seeds: int) -> Trained:
+    """Trains the group in worker processes, on the rung of `limit` or below."""
+    raw = copy.deepcopy(SPEC)
+    raw["train"]["precision"], raw["sweep"]["seeds"] = precision, list(range(seeds))
+    sweep = Sweep.prepare(validated(SweepSpec, raw, "doctor"), Path())
+    settings = Settings("on" if limit.compiled else "off", False, math.inf, limit=limit)
+    heard = Heard()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RecordStore(Path(folder), sweep.header(None)) as store,
+    ):
+        run(sweep, store, workers, settings, heard, lambda data: None, lambda: None)
+        records = list(store.trials.values())
+    losses = {(r.lr, r.seed): r.eval_loss for r in records if r.eval_loss is not None}
+    failed = [record.error or record.status for record in records if record.eval_loss is None]
+    return Trained(losses, failed, heard.throughput, heard.said)
+
+
+def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Trained) -> RungReport:
+    """The report of a rung, with what training on it gave.
+
+    Args:
+        reference: launched steps in fp32.
+    """
+    speed = trained.speed
+    if trained.failed or speed is None:
+        return replace(report, reason=trained.failed[0] if trained.failed else trained.said[-1])
+    difference = max(abs(x / reference.losses[key] - 1) for key, x in trained.losses.items())
+    report = replace(
+        report,
+        difference=difference,
+        tokens_per_second=speed.tokens_per_second,
+        start_seconds=speed.start_seconds,
+        matrix_peak=speed.matrix_peak,
+    )
+    if (speed.compiled, speed.captured) != (wanted.compiled, wanted.captured):
+        return replace(report, reason=trained.said[-1] if trained.said else "it was not tried")
+    if difference > ROUNDING[report.precision]:
+        reason = f"losses differ by {difference:.1e} from those of launched steps in fp32"
+        return replace(report, reason=reason)
+    return replace(report, works=True)
+
+
+def machine(device: torch.device, count: int) -> Machine:
+    driver = DRIVER.read_text().splitlines()[0] if DRIVER.exists() else ""
+    return Machine(
+        device=device_name(device),
+        count=count if device.type == "cuda" else 1,
+        driver=driver,
+        memory=available_memory(device),
+        cores=usable_cores(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda or "",
+        mutransfer=__version__,
+    )

@@ -1,0 +1,126 @@
+"""Starting worker processes. Importing this needs no torch: they import it while this process does.
+
+A process is started with `spawn`, for CUDA does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["cpu", "cuda"]
+Started = tuple[BaseProcess, Connection]
+
+SPAWN = multiprocessing.get_context("spawn")
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+# of NVIDIA's driver, of AMD's, and of a Windows host's
+GPU_FILES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+
+
+class CannotStart(OSError):
+    """This machine starts no worker processes, or they die before they are there."""
+
+    @property
+    def sentence(self) -> str:
+        return f"worker processes cannot be started ({self.strerror}); training in this process"
+
+
+def surely_cpu(device_name: str) -> bool:
+    """Whether a run trains on a CPU, as far as can be told without torch."""
+    return device_name == "cpu" or not any(path.exists() for path in GPU_FILES)
+
+
+def environments(kind: Kind, count: int) -> list[dict[str, str]]:
+    """What the environment of each worker adds: one thread on a CPU, one GPU of those visible."""
+    if kind == "cpu":
+        return [{"OMP_NUM_THREADS": "1"}] * count
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(count)))
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
+
+
+@contextmanager
+def started(kind: Kind, count: int, note: Callable[[str], None]) -> Iterator[list[Started]]:
+    """Worker processes, killed at the end if nobody has taken them from the list.
+
+    The list is empty where the system starts none, which is noted.
+    """
+    crew: list[Started] = []
+    try:
+        for added in environments(kind, count):
+            crew.append(start(added))
+    except CannotStart as error:
+        note(error.sentence)
+        kill(crew)
+    try:
+        yield crew
+    finally:
+        kill(crew)
+
+
+def start(added: Mapping[str, str]) -> Started:
+    """Starts a process with variables added to its environment.
+
+    Raises:
+        CannotStart: with the reason of the system.
+    """
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=work, args=(theirs,), name="mutransfer-worker")
+    try:
+        with environment(added), signals_blocked():
+            process.start()
+    except OSError as error:
+        ours.close()
+        raise CannotStart(error.errno, error.strerror or str(error)) from error
+    finally:
+        theirs.close()
+    return process, ours
+
+
+def kill(crew: list[Started]) -> None:
+    while crew:
+        process, connection = crew.pop()
+        process.kill()
+        process.join()
+        connection.close()
+
+
+@contextmanager
+def environment(added: Mapping[str, str]) -> Iterator[None]:
+    """While entered, processes are started with these variables."""
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """While entered, processes start deaf to what ends the driver; here signals only wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def work(connection: Connection) -> None:
+    """The body of a worker process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the driver alone says when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.dup2(2, 1)  # stdout belongs to the driver's records, whatever a model prints
+
+    from mutransfer_cli.sweep.processes import serve
+
+    serve(connection)
