@@ -23,9 +23,8 @@ from mutransfer_cli.sweep.ladder import Rung
 from mutransfer_cli.sweep.local import Workers, run, started_workers, worker_count
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
-from mutransfer_cli.torch_private import cpu_has_bf16
 from mutransfer_cli.train.cgroups import usable_cores
-from mutransfer_cli.train.device import device_name
+from mutransfer_cli.train.device import device_name, slow_precision
 from mutransfer_cli.train.loop import Progress
 from mutransfer_cli.train.memory import available_memory
 from mutransfer_cli.train.rehearsal import ROUNDING
@@ -191,8 +190,8 @@ def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tup
         major, _ = torch.cuda.get_device_capability(device)
         old = precision != "fp32" and major < 8
         return not old, f"{precision} needs compute capability 8.0 or more" if old else ""
-    if precision == "bf16" and not cpu_has_bf16():
-        return False, "this CPU has no bf16 units; use fp32"
+    if slow := slow_precision(device, precision):
+        return False, slow
     if steps == "compiled":
         return False, "sweeps do not compile on a CPU unless told to (--compile on)"
     return True, ""

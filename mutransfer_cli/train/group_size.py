@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,13 +116,18 @@ def fastest(
     if not measured:
         return GroupSize(1, cost.memory(1))
     seconds = {size: found.seconds / size for size, found in measured.items()}
-    chosen = smallest_as_fast(seconds)
+    chosen = smallest_as_fast(seconds, trials)
     slots = slot_count(trials, chosen)
     return GroupSize(slots, predicted_memory(measured, cost, slots), seconds[chosen])
 
 
-def smallest_as_fast(seconds: Mapping[int, float]) -> int:
-    """The smallest size whose seconds a trial are as good as the least; sizes ascend."""
+def smallest_as_fast(seconds_a_trial: Mapping[int, float], trials: int) -> int:
+    """The smallest size that takes no longer than the fastest, for a step of so many trials in
+    rounds; slots that idle in the last round take their time, too. Sizes ascend."""
+    seconds = {}
+    for size, each in seconds_a_trial.items():
+        slots = slot_count(trials, size)
+        seconds[size] = each * slots * math.ceil(trials / slots)
     best = min(seconds.values())
     return next(size for size, took in seconds.items() if took <= WORTH * best)
 
