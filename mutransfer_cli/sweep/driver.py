@@ -99,7 +99,7 @@ class Task:
 class Driver:
     """
     Args:
-        workers: how many groups each width is cut into, at least.
+        workers: that share the sweep; None: as many as there will be.
         timeout: seconds without a word from a worker, after which it is given up.
         emit: gets what is appended to the record file.
 
@@ -116,7 +116,7 @@ class Driver:
         store: RecordStore,
         launcher: Launcher,
         kind: Kind,
-        workers: int,
+        workers: int | None,
         settings: Settings,
         timeout: float,
         observer: Observer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +36,23 @@ class Group:
         return f"checkpoint-{self.id}.pt"
 
 
-def cut(sweep: Sweep, kind: Kind, workers: int) -> list[Group]:
-    """Groups of every width: no more trials than keep a worker busy, and one for each worker.
+def cut(sweep: Sweep, kind: Kind, workers: int | None) -> list[Group]:
+    """Groups of every width. Recorded trials count, so that a rerun has the same groups and finds
+    their checkpoints.
 
-    Recorded trials count, so that a rerun has the same groups and finds their checkpoints.
+    Args:
+        workers: that share the sweep. The trials of a width stay together, which is fastest, but
+            none of several workers gets more than half its share of the work in one group. None:
+            as many as there will be; a group has as many trials as keep one busy.
     """
+    costs = {width: sweep.cost(width).flops * len(found) for width, found in sweep.trials.items()}
     groups = []
     for width, trials in sweep.trials.items():
-        each = -(-len(trials) // workers)
-        size = slot_count(len(trials), min(each, useful_slots(sweep.protocol, width, kind)))
+        if workers is None:
+            size = slot_count(len(trials), useful_slots(sweep.protocol, width, kind))
+        else:
+            shares = 2 * workers * costs[width] / sum(costs.values())
+            size = math.ceil(len(trials) / (math.ceil(shares) if workers > 1 else 1))
         for first in range(0, len(trials), size):
             part = tuple(trials[first : first + size])
             name = content_hash([trial.id for trial in part], length=12)

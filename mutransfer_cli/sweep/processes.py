@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -61,6 +61,7 @@ class Processes:
         self._sweep: tuple[Sweep, Handover, IO[bytes]] | None = None
         self._opened = ExitStack()
         self._early_deaths = 0
+        self._closing = False
 
     def begin(self, sweep: Sweep) -> None:
         """Hands the sweep to all workers, without its trials: they come with each group."""
@@ -88,18 +89,17 @@ class Processes:
         self._poll(hear, POLL)
 
     def give_up(self, key: tuple[str, int]) -> None:
-        for worker in self._workers:
-            if worker is not None and worker.assignment and worker.assignment.key == key:
+        for worker in self._training():
+            if worker.assignment and worker.assignment.key == key:
                 worker.process.kill()
 
     def close(self, hear: Hear) -> None:
+        self._closing = True
         try:
-            for worker in self._workers:
-                if worker is not None:
-                    send(worker, STOP)
-            # who has no sweep yet has no state either
-            until = time.monotonic() + (GRACE if self._sweep else 0.0)
-            while any(self._workers) and time.monotonic() < until:
+            for busy in self._training():
+                send(busy, STOP)
+            until = time.monotonic() + GRACE
+            while self._training() and time.monotonic() < until:
                 self._poll(hear, until - time.monotonic())
         finally:
             for place, worker in enumerate(self._workers):
@@ -107,6 +107,9 @@ class Processes:
                     worker.process.kill()
                     self._bury(place, worker)
             self._opened.close()
+
+    def _training(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker and worker.assignment]
 
     def _start(self, place: int) -> Worker:
         worker = self._workers[place] = Worker(*start(self._environments[place]))
@@ -118,7 +121,8 @@ class Processes:
         assert self._sweep is not None, "called once the sweep is known"
         sweep, handover, file = self._sweep
         if send(worker, (sweep, handover)):
-            send_handle(worker.connection, file.fileno(), worker.process.pid)
+            with suppress(OSError):  # it is gone, which the next poll finds
+                send_handle(worker.connection, file.fileno(), worker.process.pid)
 
     def _poll(self, hear: Hear, seconds: float) -> None:
         by_connection = {w.connection: place for place, w in enumerate(self._workers) if w}
@@ -127,7 +131,7 @@ class Processes:
             self._read(by_connection[connection], hear)
 
     def _read(self, place: int, hear: Hear) -> None:
-        """Hands over what a worker has sent so far, and that it was lost where it was."""
+        """Hands over what a worker has sent so far, and that it was lost where it should not be."""
         worker = self._workers[place]
         assert worker is not None, "only those there are polled"
         messages, lost = received(worker.connection)
@@ -140,9 +144,12 @@ class Processes:
             if isinstance(message.content, Failed):
                 self._bury(place, worker)  # it ends itself: its device may be in any state
                 lost = False
-            hear(message)
+            if not (self._closing and isinstance(message.content, End)):
+                hear(message)
         if lost:
             exit_code = self._bury(place, worker)
+            if self._closing:
+                return
             if not worker.ready:
                 self._note_early_death(exit_code)
             if worker.assignment is not None:
@@ -189,7 +196,7 @@ def cause_of_death(exit_code: int | None) -> str:
 
 
 def send(worker: Worker, what: object) -> bool:
-    """Whether the worker is there to get it; one that is not is found by the next poll."""
+    """Sends an order; says whether the worker is there to get it. A poll finds one that is not."""
     try:
         worker.connection.send(what)
     except OSError:
@@ -213,8 +220,8 @@ def serve(connection: Connection) -> None:
             train_group(assignment, orders.sweep, post, orders.check)
             if failed:
                 break  # what an error has left of a device, or of memory, ends with the process
-    except (Stopped, BrokenPipeError):
-        pass
+    except (Stopped, OSError):
+        return  # the driver wants no more, or is gone
 
 
 class Orders:

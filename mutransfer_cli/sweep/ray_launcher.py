@@ -93,7 +93,7 @@ def run(
         check: called several times a second; raises to stop the sweep there.
     """
     launcher = Ray(kind, gpus, observer.noted)
-    Driver(sweep, store, launcher, kind, 1, settings, timeout, observer, emit).run(check)
+    Driver(sweep, store, launcher, kind, None, settings, timeout, observer, emit).run(check)
 
 
 @dataclass

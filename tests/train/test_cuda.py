@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
+from mutransfer_cli.sweep.doctor import Report, examine
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.capture import AsksTheHost, captured
 from mutransfer_cli.train.cost import trial_cost
 from mutransfer_cli.train.device import choose_device
 from mutransfer_cli.train.execution import Execution
@@ -163,6 +165,19 @@ def test_a_step_never_waits_for_the_host(
         slots.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_step_that_asks_the_host_is_found_before_its_capture() -> None:
+    x = torch.ones(3, device=choose_device("cuda", "fp32"))
+    with pytest.raises(AsksTheHost, match=r"test_cuda.py:\d+ .*item.* waits for a value"):
+        captured(lambda: x.sum().item(), None)
+
+
+@pytest.mark.processes
+def test_every_rung_of_this_machine_works() -> None:
+    *_, report = examine(choose_device("cuda", "fp32"))
+    assert isinstance(report, Report)
+    assert report.healthy, report.rungs
 
 
 def test_the_peak_of_a_group_is_predicted_from_smaller_ones(
