@@ -34,7 +34,7 @@ Steps = Literal["launched", "captured", "compiled"]
 Key = tuple[float, int]
 
 SLOTS = 4  # trials of the group, one for each rate
-SILENCE = {"cpu": 30.0, "cuda": 60.0}  # seconds that a rung may take to begin, with compilation
+SILENCE = {"cpu": 15.0, "cuda": 60.0}  # seconds that a rung may take to begin, with compilation
 DRIVER = Path("/proc/driver/nvidia/version")
 LAUNCHED = Rung(compiled=False, captured=False, slots=sys.maxsize)
 SPEC: dict[str, Any] = {
@@ -193,7 +193,10 @@ def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tup
     if slow := slow_precision(device, precision):
         return False, slow
     if steps == "compiled":
-        return False, "sweeps do not compile on a CPU unless told to (--compile on)"
+        return False, (
+            "on a CPU sweeps compile only when told to (--compile on), for the first compilation "
+            "takes a minute or more"
+        )
     return True, ""
 
 
@@ -234,6 +237,9 @@ def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Traine
     speed = trained.speed
     if trained.failed or speed is None:
         return replace(report, reason=trained.failed[0] if trained.failed else trained.said[-1])
+    if (speed.compiled, speed.captured) != (wanted.compiled, wanted.captured):
+        said = trained.said[-1] if trained.said else "it was not tried"
+        return replace(report, reason=f"{report.reason}; {said}" if report.reason else said)
     difference = max(abs(x / reference.losses[key] - 1) for key, x in trained.losses.items())
     report = replace(
         report,
@@ -242,8 +248,6 @@ def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Traine
         start_seconds=speed.start_seconds,
         matrix_peak=speed.matrix_peak,
     )
-    if (speed.compiled, speed.captured) != (wanted.compiled, wanted.captured):
-        return replace(report, reason=trained.said[-1] if trained.said else "it was not tried")
     if difference > ROUNDING[report.precision]:
         reason = f"losses differ by {difference:.1e} from those of launched steps in fp32"
         return replace(report, reason=reason)

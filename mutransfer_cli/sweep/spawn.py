@@ -96,7 +96,9 @@ def kill(crew: list[Started]) -> None:
 def environment(added: Mapping[str, str]) -> Iterator[None]:
     """While entered, processes are started with these variables."""
     before = dict(os.environ)
-    os.environ.update(added)
+    # a worker that is killed while it compiles leaves semaphores, which Python's own tracker frees
+    warned = (before.get("PYTHONWARNINGS"), "ignore:resource_tracker")
+    os.environ.update(added, PYTHONWARNINGS=",".join(filter(None, warned)))
     try:
         yield
     finally:

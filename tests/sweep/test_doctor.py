@@ -76,6 +76,15 @@ def test_else_it_does_not_and_the_report_says_why_and_what_to_do(
     assert "launched step by step" in report.remedy
 
 
+def test_the_speed_of_another_rung_is_not_that_of_the_one_asked_for() -> None:
+    unneeded = replace(REPORT, expected=False, reason="not needed here")
+    trained = replace(REFERENCE, speed=speed(LAUNCHED), said=["it failed"])
+    report = judged(unneeded, CAPTURED, trained, REFERENCE)
+    assert report.tokens_per_second is None
+    assert report.reason == "not needed here; it failed"
+    assert report.remedy == ""
+
+
 def test_a_machine_is_healthy_whose_expected_rungs_work() -> None:
     works = replace(REPORT, steps="launched", works=True)
     machine = doctor.machine(CPU, 2)

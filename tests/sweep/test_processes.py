@@ -230,6 +230,7 @@ def test_as_many_workers_as_there_are_cores_or_gpus_and_trials(
         local.worker_count(5, cuda, trials=100)
 
 
+@pytest.mark.processes
 def test_each_worker_has_a_gpu_of_those_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert spawn.environments("cuda", 2) == [

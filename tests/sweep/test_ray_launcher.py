@@ -39,20 +39,9 @@ from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.ladder import TOP
 from mutransfer_cli.sweep.ray_cluster import connected
 from tests.conftest import TINY
+from tests.sweep.running import Table, command, command_line, of_session, table
 
 Run = Callable[..., Any]
-Table = dict[tuple[int, float, int], tuple[str, float | None]]
-
-
-def table(folder: Path) -> Table:
-    """Status and eval loss by width, rate and seed; fails when a trial is there twice."""
-    path = folder / "trials.jsonl"
-    lines = path.read_bytes().splitlines(True) if path.exists() else []
-    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    trials = [record for record in records if record["kind"] == "trial"]
-    found = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in trials}
-    assert len(found) == len(trials)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +103,7 @@ def trainers(node: Any) -> list[int]:
     """Processes of a node that have a group to train."""
     raylet = node.all_processes["raylet"][0].process.pid
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
-    return [int(pid) for pid in children if name(pid).startswith("ray::train_and_post")]
-
-
-def name(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    return [int(pid) for pid in children if command_line(pid).startswith("ray::train_and_post")]
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +111,6 @@ def machines() -> Iterator[Machines]:
     found = Machines()
     yield found
     found.cluster.shutdown()  # type: ignore[no-untyped-call]
-
-
-def command(spec: Path, folder: Path, *options: str) -> list[str]:
-    program = [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(spec), "-o", str(folder)]
-    return [*program, *options]
 
 
 def begin(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
@@ -339,19 +316,6 @@ def test_ctrl_c_keeps_the_records_and_leaves_no_process(
     assert 0 < len(table(tmp_path)) < len(undisturbed)
     assert run("sweep-proxy", spec, "-o", tmp_path).exit_code == 0
     assert table(tmp_path) == undisturbed
-
-
-def of_session(leader: int) -> list[str]:
-    """Processes of a session, but for those that have ended."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(name(status.parent.name))
-    return found
 
 
 @pytest.mark.slow

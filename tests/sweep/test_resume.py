@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,17 +22,11 @@ from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
 from tests.conftest import invoke, tiny_in, without_workers
+from tests.sweep.running import Table, command, table
 
 Run = Callable[..., Any]
 WriteSpec = Callable[[Any], Path]
-Key = tuple[int, float, int]
-Outcome = tuple[str, float | None]
-Losses = dict[Key, Outcome]
 KILLS = 10
-
-
-def command(spec: Path, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(spec), "-o", str(folder)]
 
 
 def sweep(
@@ -48,21 +41,10 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "trials.jsonl").read_bytes().splitlines()]
 
 
-def whole_records(folder: Path) -> Losses:
-    """Status and eval loss by (width, lr, seed); fails when a trial is there twice."""
-    path = folder / "trials.jsonl"
-    lines = path.read_bytes().splitlines(True)[1:] if path.exists() else []
-    found_lines = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    records = [line for line in found_lines if line["kind"] == "trial"]
-    found = {(r["width"], r["lr"], r["seed"]): (r["status"], r["eval_loss"]) for r in records}
-    assert len(found) == len(records)
-    return found
-
-
-def losses(folder: Path) -> Losses:
-    """The same for a file that must be whole."""
+def losses(folder: Path) -> Table:
+    """The table of a file that must be whole."""
     assert (folder / "trials.jsonl").read_bytes().endswith(b"\n")
-    return whole_records(folder)
+    return table(folder)
 
 
 def three_groups(raw: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +71,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def undisturbed(reference: Path, tmp_path: Path) -> Losses:
+def undisturbed(reference: Path, tmp_path: Path) -> Table:
     """The losses of the sweep, whose folder lies in `undisturbed`."""
     shutil.copytree(reference, tmp_path / "undisturbed")
     return losses(tmp_path / "undisturbed")
@@ -110,7 +92,7 @@ def test_killed_at_random_moments(
     started = time.monotonic()
     assert sweep(spec, reference).returncode == 0  # nothing to train: what starting up takes
     start_up = time.monotonic() - started
-    chance, recorded, killed_while_training = random.Random(0), dict[Key, Outcome](), 0
+    chance, recorded, killed_while_training = random.Random(0), Table(), 0
     for attempt in range(10 * KILLS):
         if killed_while_training and attempt >= KILLS:
             break
@@ -121,7 +103,7 @@ def test_killed_at_random_moments(
             time.sleep(start_up + chance.uniform(-0.5, 2.0))
             process.send_signal(signal.SIGKILL)
             process.wait()
-        before, recorded = recorded, whole_records(folder)
+        before, recorded = recorded, table(folder)
         assert before.items() <= recorded.items(), "a finished trial was lost"
         killed_while_training += len(before) < len(recorded) < len(losses(reference))
     assert killed_while_training >= 1
@@ -130,7 +112,7 @@ def test_killed_at_random_moments(
 
 
 def test_only_what_is_missing_from_a_group_is_appended(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run
 ) -> None:
     folder = tmp_path / "undisturbed"
     path = folder / "trials.jsonl"
@@ -147,7 +129,7 @@ def test_only_what_is_missing_from_a_group_is_appended(
 
 
 def test_a_full_disk_keeps_the_records(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run
 ) -> None:
     """The kernel refuses writes beyond a file size, as it does on a full disk."""
     folder = tmp_path / "full"
@@ -185,7 +167,7 @@ def test_a_killed_sweep_goes_on_from_its_checkpoint(
         while not (before := sorted(folder.glob("checkpoint-*.pt"))) and process.poll() is None:
             time.sleep(0.001)
         process.kill()
-    assert not whole_records(folder)
+    assert not table(folder)
     assert before
     assert run("sweep-proxy", spec, "-o", folder).exit_code == 0
     assert losses(folder) == losses(reference)
@@ -195,7 +177,7 @@ def test_a_killed_sweep_goes_on_from_its_checkpoint(
 
 
 def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run, monkeypatch: pytest.MonkeyPatch
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = Ensemble.start
 
@@ -214,7 +196,7 @@ def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
 
 
 def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run, monkeypatch: pytest.MonkeyPatch
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
     folder, train = tmp_path / "small-memory", Trainer.run
@@ -243,7 +225,7 @@ def test_more_widths_rates_and_seeds_are_added(
     tiny: dict[str, Any],
     tmp_path: Path,
     write_spec: WriteSpec,
-    undisturbed: Losses,
+    undisturbed: Table,
     run: Run,
 ) -> None:
     folder = tmp_path / "undisturbed"
@@ -259,7 +241,7 @@ def test_more_widths_rates_and_seeds_are_added(
 
 
 def test_a_reader_that_leaves_does_not_stop_the_sweep(
-    spec: Path, tmp_path: Path, undisturbed: Losses
+    spec: Path, tmp_path: Path, undisturbed: Table
 ) -> None:
     folder = tmp_path / "piped"
     reader, writer = os.pipe()
@@ -272,9 +254,9 @@ def test_a_reader_that_leaves_does_not_stop_the_sweep(
 
 
 def test_shards_together_are_the_sweep(
-    spec: Path, tmp_path: Path, undisturbed: Losses, run: Run
+    spec: Path, tmp_path: Path, undisturbed: Table, run: Run
 ) -> None:
-    found: Losses = {}
+    found: Table = {}
     for part in (1, 2, 3):
         folder = tmp_path / f"part{part}"
         assert run("sweep-proxy", spec, "-o", folder, "--shard", f"{part}/3").exit_code == 0

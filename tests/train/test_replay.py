@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
@@ -15,7 +18,7 @@ from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import TrialResult
 from tests.conftest import CPU, TINY_MLP
 from tests.proxies.options import OPTIONS
-from tests.train.replay import AsksTheHost, launched, taped
+from tests.train.replay import AsksTheHost, Tape, launched, taped
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Change = dict[str, dict[str, Any]]
@@ -25,6 +28,16 @@ MEASURED = (0, 1, 5, STEPS)
 SWEEP = {"widths": [WIDTH], "axes": {"lr": [2**-9, 2**-7, 2**-5, 1e300]}}
 TRAIN = {"steps": STEPS, "eval_batches": 3, "clip": 0.5, "schedule": "cosine"}
 
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
 CASES: dict[str, Change] = {
     **{
         name: {"optimizer": {"name": name}}
@@ -91,6 +104,25 @@ def test_a_replayed_step_is_the_step(
 
 def test_so_it_is_of_a_perceptron(replayed: Callable[..., None]) -> None:
     replayed(changed(TINY_MLP, {"model": {"depth": 2, "norm": "rms"}}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_so_it_is_of_a_hugging_face_model(
+    tiny: dict[str, Any],
+    replayed: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    """transformers asks whether a graph is being captured: it is told so while the tape runs."""
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(
+        "torch.cuda.is_current_stream_capturing",
+        lambda: isinstance(_get_current_dispatch_mode(), Tape),
+    )
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    raw = changed(tiny, {"train": {"precision": precision}})
+    replayed(raw | {"model": {"hf": "config.json"}})
 
 
 def test_what_is_measured_of_a_replayed_step_is_what_is_measured_of_the_step(
