@@ -48,7 +48,7 @@ WorkerTimeout = Annotated[
 
 @dataclass(frozen=True)
 class RayOptions:
-    """What the user said of the cluster, with defaults."""
+    """The user's options for the cluster, with defaults."""
 
     address: str | None
     num_gpus: float

@@ -52,7 +52,7 @@ class Handover:
 
 @contextmanager
 def handed_over(corpus: Corpus) -> Iterator[tuple[Handover, IO[bytes]]]:
-    """What another process needs, and the open file that goes with it.
+    """Yields all that another process needs, and the open file that goes with it.
 
     Tokens that are mapped from a file stay there; all else is written into a temporary one.
 

@@ -60,7 +60,7 @@ def drop_masks(transformers: Any, model: Any, context: int) -> None:
 
 
 def calls(model: Any, context: int) -> list[Call]:
-    """Of torch's attention in one forward pass; none of a model that cannot be run on tokens."""
+    """Calls of torch's attention in one forward pass; none if the model cannot be run on tokens."""
     tokens_BS = torch.arange(context).view(1, context) % model.config.vocab_size
     found = _Calls()
     try:

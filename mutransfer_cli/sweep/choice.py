@@ -121,7 +121,7 @@ def choose_run(
 
 
 def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:
-    """What the model itself can do below a limit, and a sentence why not all of that."""
+    """The part of a limit that the model itself can do, and a sentence why not all of it."""
     model = queue.sweep.model(queue.width).to(queue.device)
     protocol = queue.sweep.protocol
     if isinstance(protocol.model, MLPProtocol):

@@ -1,4 +1,4 @@
-"""What this machine can do: a tiny group trained on every rung in turn, as sweeps train."""
+"""Examining a machine: a tiny group is trained on every rung in turn, as sweeps train."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class RungReport:
-    """What came of one way to run steps in one precision.
+    """The result of one way to run steps in one precision.
 
     Attributes:
         expected: whether this device should have it.
@@ -202,7 +202,7 @@ def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tup
 
 @dataclass(frozen=True)
 class Trained:
-    """What training the tiny group gave; losses are eval losses by rate and seed."""
+    """The result of training the tiny group; losses are eval losses by rate and seed."""
 
     losses: Mapping[Key, float]
     failed: Sequence[str]

@@ -175,7 +175,7 @@ class Processes:
 
 
 def received(connection: Connection) -> tuple[list[Any], bool]:
-    """What has come in, and whether the other end is closed."""
+    """The messages that have come in, and whether the other end is closed."""
     messages = []
     try:
         while connection.poll():
@@ -225,7 +225,7 @@ def serve(connection: Connection) -> None:
 
 
 class Orders:
-    """What the driver wants, heard by a thread of its own: a worker that hangs in a kernel still
+    """Orders of the driver, heard by a thread of its own: a worker that hangs in a kernel still
     ends with its driver."""
 
     def __init__(self, connection: Connection) -> None:

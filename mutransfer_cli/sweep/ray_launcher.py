@@ -174,7 +174,7 @@ class Ray:
 
 
 def resources(kind: Kind, gpus: float) -> dict[str, Any]:
-    """What a task takes. The driver counts attempts, for it knows which trials are left."""
+    """Resources that a task takes. Ray retries nothing: the driver knows which trials are left."""
     if kind == "cpu":
         return {"num_cpus": 1, "max_retries": 0}
     # a process that has used one GPU cannot be moved to another: each task has its own

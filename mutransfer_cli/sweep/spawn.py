@@ -38,7 +38,7 @@ def surely_cpu(device_name: str) -> bool:
 
 
 def environments(kind: Kind, count: int) -> list[dict[str, str]]:
-    """What the environment of each worker adds: one thread on a CPU, one GPU of those visible."""
+    """Variables added for each worker: one thread on a CPU, one GPU of those visible."""
     if kind == "cpu":
         return [{"OMP_NUM_THREADS": "1"}] * count
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

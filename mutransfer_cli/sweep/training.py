@@ -189,7 +189,7 @@ def _diagnostics_line(trial: str, measurement: Measurement) -> dict[str, object]
 
 
 def _outcome(protocol: Protocol, result: TrialResult, cost: Cost) -> dict[str, Any]:
-    """What became of a trial."""
+    """The result fields of a trial's record."""
     diverged_at = result.diverged_at
     finite = diverged_at is None
     steps = diverged_at or len(result.train_losses)

@@ -32,7 +32,7 @@ class Stopped(BaseException):
 
 
 class Mail:
-    """What a training says, addressed to its driver.
+    """Sends the messages of a training to its driver.
 
     Args:
         check: called before every step; raises to stop there.

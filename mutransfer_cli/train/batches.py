@@ -56,7 +56,7 @@ class Streamed:
         self.place.copy_(batch, non_blocking=True)
 
     def read(self, index: Tensor) -> Tensor:
-        """What was loaded last, [T, B, S + 1]: the host knew the index."""
+        """The batches that were loaded last, [T, B, S + 1]: the host knew the index."""
         return self.place
 
     def _gathered(self, index: Sequence[int]) -> Tensor:

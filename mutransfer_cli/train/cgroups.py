@@ -1,4 +1,4 @@
-"""What the control groups of this process bind it to; importing this needs no torch."""
+"""Limits that the control groups of this process set; importing this needs no torch."""
 
 from __future__ import annotations
 

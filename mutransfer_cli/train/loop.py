@@ -210,7 +210,7 @@ class Trainer:
 def train_steps(
     slots: Slots, steps: int, check: Callable[[], None], checkpoint: Checkpoint | None
 ) -> None:
-    """So many steps of every slot; kept at once when `check` ends them."""
+    """Runs `steps` steps of every slot; if `check` raises, saves a checkpoint first."""
     for _ in range(steps):
         try:
             check()
