@@ -202,7 +202,7 @@ class Driver:
                 self.older,
                 self.kind,
                 self.settings,
-                self._limit(group.width).under(Rung(True, True, len(group.trials))),
+                self._limit(group.width).under(Rung(True, self.kind == "cuda", len(group.trials))),
             )
             self.tasks[assignment.key] = Task(assignment)
             self.launcher.submit(assignment)

@@ -12,8 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """While entered, the first Ctrl-C is noted and raised by the next `check`, the second at once.
 
-    SIGTERM and SIGHUP, by which clusters and terminals end a job, do the same, unless they were
-    ignored before, as by nohup. An exception out of nowhere could cut a record in two, or be
+    SIGTERM and SIGHUP, by which clusters and terminals end a job, do the same; under nohup SIGHUP
+    stays ignored. An exception out of nowhere could cut a record in two, or be
     swallowed by native code that called Python. Outside the main thread signals do not arrive and
     nothing is installed.
     """
@@ -28,7 +28,8 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            heard = SIGNALS[:-1] if under_nohup else SIGNALS
             self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 

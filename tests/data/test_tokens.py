@@ -282,8 +282,9 @@ def test_what_is_wrong_with_a_file_is_said(
     spec = TINY | {"data": {"source": "tokens", "path": name, "vocab": 300, **keys}}
     found = run("sweep-proxy", write_spec(spec), "-o", tmp_path / "out")
     assert found.exit_code == 2
-    assert len(found.stderr.splitlines()) == 1
-    assert str(tmp_path) in found.stderr
+    announced, error = found.stderr.splitlines()
+    assert announced == "spec: 21 trials at 3 widths in all"
+    assert str(tmp_path) in error
 
 
 def test_files_that_do_not_go_together_are_named(tmp_path: Path) -> None:
