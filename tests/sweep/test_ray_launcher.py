@@ -148,7 +148,8 @@ def gradients(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {(line["trial"], line["step"]): line.get("gradient_rms", {}) for line in lines}
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [5])
 def test_workers_killed_at_random_moments(
     spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path, kills: int
 ) -> None:
