@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
 from mutransfer_cli import errors
@@ -202,7 +202,7 @@ class Driver:
                 self.older,
                 self.kind,
                 self.settings,
-                self._limit(group.width).under(Rung(True, self.kind == "cuda", len(group.trials))),
+                self._limit(group.width).under(Rung(True, True, len(group.trials))),
             )
             self.tasks[assignment.key] = Task(assignment)
             self.launcher.submit(assignment)
@@ -241,7 +241,9 @@ class Driver:
     def _retry(self, task: Task, left: Sequence[Trial], failed: Failed) -> None:
         """Tries again, one rung lower where there is one, or records the trials as failed."""
         group, attempt = task.group, task.assignment.attempt
-        ran = task.rung or task.assignment.limit
+        limit = task.assignment.limit
+        # what died before it had chosen had at most the limit, and no graph on a CPU
+        ran = task.rung or replace(limit, captured=limit.captured and self.kind == "cuda")
         lower = next_lower(ran, failed.fault)
         if lower is None and (not failed.died or attempt >= ATTEMPTS):
             lost = f"{attempt} workers were lost, the last because {failed.reason}"
