@@ -306,6 +306,7 @@ def test_ctrl_c_keeps_the_records_and_leaves_no_process(
     arguments = command(spec, tmp_path, "--engine", "ray", "--device", "cpu")
     with begin(arguments, start_new_session=True) as process:
         assert process.stderr is not None
+        assert process.stderr.readline() == "spec: 24 trials at 3 widths in all\n"
         first = process.stderr.readline()  # the line after the first finished trials
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate()
