@@ -42,22 +42,22 @@ test-browser: install
 	$(BIN)/python -m pytest -m browser
 
 bench: install
-	$(BIN)/python -m tests.benchmarks.fused_sweep
-	$(BIN)/python -m tests.benchmarks.million_records
-	$(BIN)/python -m tests.benchmarks.local_workers
-	$(BIN)/python -m tests.benchmarks.ray_scaling
-	$(BIN)/python -m tests.benchmarks.diagnostics_cost
-	$(BIN)/python -m tests.benchmarks.coordinates
+	$(BIN)/python -m benchmarks.fused_sweep
+	$(BIN)/python -m benchmarks.million_records
+	$(BIN)/python -m benchmarks.local_workers
+	$(BIN)/python -m benchmarks.ray_scaling
+	$(BIN)/python -m benchmarks.diagnostics_cost
+	$(BIN)/python -m benchmarks.coordinates
 
 bench-fit: install
-	$(BIN)/python -m tests.benchmarks.fit_coverage
-	$(BIN)/python -m tests.benchmarks.fit_edges
-	$(BIN)/python -m tests.benchmarks.joint_coverage
-	$(BIN)/python -m tests.benchmarks.fit_cost
-	$(BIN)/python -m tests.benchmarks.check_errors
+	$(BIN)/python -m benchmarks.fit_coverage
+	$(BIN)/python -m benchmarks.fit_edges
+	$(BIN)/python -m benchmarks.joint_coverage
+	$(BIN)/python -m benchmarks.fit_cost
+	$(BIN)/python -m benchmarks.check_errors
 
 experiments: install
-	$(BIN)/python -m tests.benchmarks.experiments run
+	$(BIN)/python -m benchmarks.experiments run
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache

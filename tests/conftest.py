@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from mutransfer_cli.cli.app import app
-from mutransfer_cli.files.json_lines import json_line
-from mutransfer_cli.files.records import Records
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.strict import validated
+from mutransfer_cli.spec.records import Records
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.spec.yaml_io import json_line
+from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.made_up import Made
 

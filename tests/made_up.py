@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mutransfer_cli.files.records import TrialRecord
+from mutransfer_cli.spec.records import TrialRecord
 
 RATES = [2.0 ** (-9 + k / 2) for k in range(13)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mutransfer_cli.files.sources import load_spec, shipped_recipes
+from mutransfer_cli.spec.sources import load_spec, shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
@@ -109,9 +109,7 @@ def test_the_wheel_ships_the_recipes(tmp_path: Path) -> None:
     assert "mutransfer_cli/py.typed" in names
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    program = (
-        "from mutransfer_cli.files.sources import load_spec; print(load_spec('quickstart')[1])"
-    )
+    program = "from mutransfer_cli.spec.sources import load_spec; print(load_spec('quickstart')[1])"
     out = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=site
     ).stdout

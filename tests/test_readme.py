@@ -12,16 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.emit.targets.dispatch import FORMATS, PLAIN
-from mutransfer_cli.files.declared import DeclaredProtocol
-from mutransfer_cli.files.dump import dump
-from mutransfer_cli.files.model import FactorySpec
-from mutransfer_cli.files.sources import load_spec
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.strict import validated
-from mutransfer_cli.files.yaml_io import load_yaml
+from mutransfer_cli.recipe.formats.dispatch import FORMATS, PLAIN
+from mutransfer_cli.spec.model import FactorySpec
+from mutransfer_cli.spec.protocol import DeclaredProtocol
+from mutransfer_cli.spec.sources import load_spec
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.spec.yaml_io import dump, load_yaml
+from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
-from tests.emit.test_recipe import exponents, recipe_of
+from tests.recipe.test_build import exponents, recipe_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,4 +1,7 @@
-"""Gate `coordinates`: does a few steps' training move every layer alike at all widths?
+"""How what was measured in training goes with width.
+
+MERGED:
+Gate `coordinates`: does a few steps' training move every layer alike at all widths?
 
 What has to be flat in width follows from stable features that move (Everett et al. 2024, arXiv
 2407.05872): outputs of the embedding and of hidden layers are of size 1 and so are their changes,
@@ -16,12 +19,42 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
-from mutransfer_cli.check.measure import gate, measure, unmeasured
-from mutransfer_cli.files.check import Gate, Measure
-from mutransfer_cli.fit.equivalence import runs_to_decide
-from mutransfer_cli.fit.slopes import t_interval, width_slopes
+from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_decide, unmeasured
+from mutransfer_cli.fit.result import LEVEL
+
+
+def width_slopes(values: pd.DataFrame) -> pd.Series[float]:
+    """Slope of log(value) over log(width), for each name and seed.
+
+    Of top singular values after training it is to be 0 where weight decay is scaled so that the
+    steady state is alike at all widths (Fan et al. 2025, arXiv 2510.15262).
+
+    Args:
+        values: one row a name, seed and width, with a value above 0.
+
+    Raises:
+        ValueError: a name with one width only.
+    """
+    logs = values.assign(width=np.log(values["width"]), value=np.log(values["value"]))
+    found = {}
+    for key, one in logs.groupby(["name", "seed"]):
+        if one["width"].nunique() < 2:
+            raise ValueError(f"{key[0]}: was measured at one width only; two are needed")
+        found[key] = float(stats.linregress(one["width"], one["value"]).slope)
+    index = pd.MultiIndex.from_tuples(found, names=["name", "seed"])
+    return pd.Series(list(found.values()), index=index, dtype=float)
+
+
+def t_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Mean and half-width of its interval at LEVEL, of two values or more."""
+    drawn = np.asarray(values, dtype=float)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(drawn) - 1) * stats.sem(drawn)
+    return float(drawn.mean()), float(half)
+
 
 # finite width alone tilts correct models of widths 64 to 512 by up to 0.2, faults do from 0.34 on
 TOLERANCE = 0.25

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from mutransfer_cli.check.measure import gate, measure, unmeasured
+from mutransfer_cli.check.measure import (
+    OF_EXPONENTS,
+    Gate,
+    Measure,
+    gate,
+    measure,
+    runs_to_decide,
+    unmeasured,
+    widths_to_decide,
+)
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.check import Gate, Measure
-from mutransfer_cli.files.exponents import Axis, Group
-from mutransfer_cli.fit.equivalence import OF_EXPONENTS, runs_to_decide, widths_to_decide
+from mutransfer_cli.fit.exponents import Axis, Group
 
 TOLERANCE = OF_EXPONENTS
 NO_SCATTER = 0.01  # octaves

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mutransfer_cli.check.exponent import TOLERANCE as EXPONENT
 from mutransfer_cli.check.exponent import exponent_gate
+from mutransfer_cli.check.measure import Gate, GateName
 from mutransfer_cli.check.spectrum import TOLERANCE as SPECTRUM
 from mutransfer_cli.check.spectrum import hidden_at_end, spectrum_gate
 from mutransfer_cli.check.transfer import (
@@ -21,16 +22,15 @@ from mutransfer_cli.check.transfer import (
     transfer_gate,
     unpredicted,
 )
-from mutransfer_cli.emit.exponents import exponents_of_records
-from mutransfer_cli.emit.recipe import chosen_group, fitted_at
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.check import Gate, GateName
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord
-from mutransfer_cli.files.exponents import Exponents
-from mutransfer_cli.files.frames import trial_frame
-from mutransfer_cli.files.recipe import Recipe
-from mutransfer_cli.files.records import Records, TrialRecord
+from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.fit.from_records import exponents_of_records
+from mutransfer_cli.recipe.build import chosen_group, fitted_at
+from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.spec.measurements import DiagnosticsRecord
+from mutransfer_cli.spec.records import Records, TrialRecord
+from mutransfer_cli.spec.tables import trial_frame
 
 LEAST_WIDTHS = 4  # three to fit and one that is held out
 

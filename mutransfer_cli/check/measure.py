@@ -1,11 +1,149 @@
-"""A measured quantity held against its tolerance."""
+"""Verdicts by equivalence test, and what would decide an open one.
+
+MERGED:
+The verdict of gates, `schema: mutransfer.check/1`.
+A measured quantity held against its tolerance."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
 
-from mutransfer_cli.files.check import Gate, GateName, Measure
-from mutransfer_cli.fit.equivalence import verdict_of, worst
+from pydantic import Field
+from scipy import stats
+
+from mutransfer_cli.spec.yaml_io import load_yaml, read_text
+from mutransfer_cli.strict import NonNegative, Number, Strict, validated
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+OF_EXPONENTS = 0.1  # tolerance about the rule's: 7 % of a rate per doubling of width
+MOST_WIDTHS = 64
+
+
+def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Verdict:
+    """Pass: the interval lies within the tolerance about what is expected; fail: outside it."""
+    if expected - tolerance <= low and high <= expected + tolerance:
+        return "pass"
+    if high < expected - tolerance or expected + tolerance < low:
+        return "fail"
+    return "inconclusive"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of several that all count; of none inconclusive."""
+    found = set(verdicts)
+    return "fail" if "fail" in found else "pass" if found == {"pass"} else "inconclusive"
+
+
+def widths_to_decide(half_width: float, room: float, widths: int, level: float) -> int | None:
+    """How many widths within the same range narrow the interval of an exponent to `room`.
+
+    The half-width goes as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
+    widths, (k + 1) k / (k - 1) for a range of one. None where more than 64 would be needed.
+
+    Args:
+        half_width: with so many `widths`, scatter between them included.
+        room: half-width at which the verdict is decided.
+    """
+
+    def factor(k: int) -> float:
+        spread = (k + 1) * k / (k - 1)
+        return float(stats.t.ppf((1 + level) / 2, k - 2)) / math.sqrt(spread)
+
+    for k in range(max(widths, 3), MOST_WIDTHS + 1):
+        if half_width * factor(k) / factor(max(widths, 3)) <= room:
+            return k
+    return None
+
+
+def runs_to_decide(half_width: float, room: float) -> int | None:
+    """By how many times more runs the same interval narrows to `room`: it goes as runs^-1/2."""
+    if room <= 0:
+        return None
+    return max(1, math.ceil((half_width / room) ** 2))
+
+
+CHECK = "check.yaml"
+CHECK_SCHEMA = "mutransfer.check/1"
+
+GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
+
+
+class Measure(Strict):
+    """One quantity against its tolerance, by equivalence test.
+
+    Attributes:
+        quantity: what was measured, such as `exponent of lr`.
+        unit: of all numbers here; empty where they have none.
+        value: what it is; null where nothing could be measured.
+        low, high: its two-sided 95 % interval.
+        expected: what it is to be.
+        tolerance: pass where low and high lie within expected +- tolerance, fail where both lie on
+            one side outside it.
+        verdict: else inconclusive.
+        sentence: the same for a person, and of an open verdict what would decide it.
+    """
+
+    quantity: str
+    unit: str
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    expected: Number
+    tolerance: NonNegative
+    verdict: Verdict
+    sentence: str
+
+
+class Gate(Strict):
+    """A question and its answer.
+
+    Attributes:
+        gate: its name.
+        verdict: fail where a measure fails, else inconclusive where one is or there is none.
+        measures: what was measured.
+        findings: faults that no measure holds, each a sentence; any of them is a failure.
+        evidence: hashes and widths that say what the verdict rests on.
+    """
+
+    gate: GateName
+    verdict: Verdict
+    measures: tuple[Measure, ...] = ()
+    findings: tuple[str, ...] = ()
+    evidence: dict[str, str] = Field(default_factory=dict)
+
+
+class Check(Strict):
+    """What `check` writes.
+
+    Attributes:
+        schema: always mutransfer.check/1.
+        tool_version: of mutransfer.
+        source: what was checked: a file or folder.
+        verdict: of all gates together.
+        gates: one for each question asked.
+    """
+
+    schema_: Literal["mutransfer.check/1"] = Field(alias="schema")
+    tool_version: str
+    source: str
+    verdict: Verdict
+    gates: tuple[Gate, ...] = Field(min_length=1)
+
+
+def read_check(path: Path) -> Check | None:
+    """What a file holds; None where there is none.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    if not path.exists():
+        return None
+    return validated(Check, load_yaml(read_text(path), str(path)), str(path))
+
 
 OF_VERDICT = {
     "pass": "lies within",

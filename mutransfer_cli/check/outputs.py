@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from mutransfer_cli.files.check import Check, Gate, Verdict
+from mutransfer_cli.check.measure import Check, Gate, Verdict
 
 COMMAND: dict[Verdict, str] = {"fail": "error", "inconclusive": "warning", "pass": "notice"}
 SHOWN = 8  # quantities that pass

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from mutransfer_cli.check.measure import gate, measure, unmeasured
-from mutransfer_cli.files.check import Gate
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord
-from mutransfer_cli.files.frames import measurement_frame
-from mutransfer_cli.files.records import Records, TrialRecord
-from mutransfer_cli.fit.slopes import t_interval, width_slopes
+from mutransfer_cli.check.coordinates import t_interval, width_slopes
+from mutransfer_cli.check.measure import Gate, gate, measure, unmeasured
+from mutransfer_cli.spec.measurements import DiagnosticsRecord
+from mutransfer_cli.spec.records import Records, TrialRecord
+from mutransfer_cli.spec.tables import measurement_frame
 
 TOLERANCE = 0.1  # rules of weight decay lie 1/4 apart
 QUANTITY = "exponent of the top singular values of hidden matrices"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mutransfer_cli.check.measure import gate, unmeasured
-from mutransfer_cli.files.check import Gate, Measure
-from mutransfer_cli.files.recipe import ParameterPattern, Recipe
-from mutransfer_cli.files.replan import (
+from mutransfer_cli.check.measure import Gate, Measure, gate, unmeasured
+from mutransfer_cli.recipe.replan import (
     CLOSE,
     QUANTITIES,
     Deviation,
@@ -17,9 +15,10 @@ from mutransfer_cli.files.replan import (
     replanned,
     values_of,
 )
-from mutransfer_cli.files.transformer import attention_factor
+from mutransfer_cli.recipe.types import ParameterPattern, Recipe
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.spec.decoder import attention_factor
 
 SHOWN = 5
 BY_RULE = "difference of the recipe from its rule"

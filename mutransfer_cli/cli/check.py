@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or, stdout_or
-from mutransfer_cli.cli.options import AsJson, OutputFile, Variant
+from mutransfer_cli.cli.console import AsJson, OutputFile, Variant, note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from mutransfer_cli.files.check import Check, GateName
+    from mutransfer_cli.check.measure import Check, GateName
+
 
 EXIT = {"pass": 0, "fail": 3, "inconclusive": 4}
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -136,11 +136,9 @@ def check(
 
     from mutransfer_cli import __version__
     from mutransfer_cli.check.gates import Asked
+    from mutransfer_cli.check.measure import CHECK_SCHEMA, Check, worst
     from mutransfer_cli.cli.check_sources import Source, TrainingOptions
-    from mutransfer_cli.files.check import CHECK_SCHEMA, Check
-    from mutransfer_cli.files.dump import dump
-    from mutransfer_cli.files.yaml_io import write_result
-    from mutransfer_cli.fit.equivalence import worst
+    from mutransfer_cli.spec.yaml_io import dump, write_result
 
     asked = Asked(_named(gates), _tolerances(tolerance or []), held_out)
     training = TrainingOptions(spec, variant, _widths(widths), seeds, budget)
@@ -159,7 +157,7 @@ def check(
 
 
 def _named(gates: str | None) -> frozenset[GateName] | None:
-    from mutransfer_cli.files.check import GateName
+    from mutransfer_cli.check.measure import GateName
 
     if gates is None:
         return None
@@ -184,7 +182,7 @@ def _widths(widths: str | None) -> tuple[int, ...] | None:
 
 
 def _tolerances(given: list[str]) -> dict[GateName, float]:
-    from mutransfer_cli.files.check import GateName
+    from mutransfer_cli.check.measure import GateName
 
     found: dict[GateName, float] = {}
     for item in given:
@@ -213,7 +211,7 @@ def _say(document: Check) -> None:
 def _for_ci(document: Check, github: bool, junit: Path | None) -> None:
     from mutransfer_cli.check.outputs import github_annotations, summary
     from mutransfer_cli.check.outputs import junit as as_junit
-    from mutransfer_cli.files.yaml_io import append_text, write_result
+    from mutransfer_cli.spec.yaml_io import append_text, write_result
 
     if github:
         for annotation in github_annotations(document):

@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer_cli.check.gates import Asked, gates_of_exponents, gates_of_recipe, gates_of_records
+from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.check.transfer import refuse_inside
 from mutransfer_cli.cli.console import note
-from mutransfer_cli.emit.recipe import chosen_group, fitted_at
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.check import Gate
-from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
-from mutransfer_cli.files.exponents import EXPONENTS_SCHEMA, Exponents
-from mutransfer_cli.files.recipe import RECIPE_SCHEMA, Recipe
-from mutransfer_cli.files.records import Records
-from mutransfer_cli.files.sources import holds_records, load_records, shipped_recipes
-from mutransfer_cli.files.spec import SWEEP_SCHEMA
-from mutransfer_cli.files.strict import validated
-from mutransfer_cli.files.yaml_io import load_yaml, read_text
+from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
+from mutransfer_cli.recipe.build import chosen_group, fitted_at
+from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
+from mutransfer_cli.spec.records import Records
+from mutransfer_cli.spec.sources import holds_records, load_records, shipped_recipes
+from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
+from mutransfer_cli.spec.yaml_io import load_yaml, read_text
+from mutransfer_cli.strict import validated
 
 if TYPE_CHECKING:
     from mutransfer_cli.cli.check_training import Training
+
 
 RUNS = Path("runs")
 
@@ -47,7 +48,7 @@ class TrainingOptions:
 
     def of(self, spec: str) -> Training:
         from mutransfer_cli.cli.check_training import SEEDS, WIDTHS, Training
-        from mutransfer_cli.sweep.budget import Budget
+        from mutransfer_cli.sweep.stop import Budget
 
         widths, seeds = self.widths or WIDTHS, self.seeds or SEEDS
         return Training.of(spec, self.variant, widths, seeds, Budget(self.budget))
@@ -175,7 +176,7 @@ class Source:
             return None
         if self.model is None:
             return static_gate(recipe)
-        from mutransfer_cli.apply.static import check_model
+        from mutransfer_cli.recipe.against_model import check_model
 
         found = check_model(recipe, self.where, self.model, self.optimizer, note)
         return static_gate(recipe, found.findings, found.unchecked)

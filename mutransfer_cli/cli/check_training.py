@@ -16,24 +16,18 @@ from mutransfer_cli.check.coordinates import (
     coordinates_gate,
 )
 from mutransfer_cli.check.gates import Asked
-from mutransfer_cli.check.measure import gate, unmeasured
+from mutransfer_cli.check.measure import Gate, GateName, gate, unmeasured
 from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.watch import Echo, train_here
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.check import Gate, GateName
-from mutransfer_cli.files.sources import load_spec, run_name
-from mutransfer_cli.files.spec import SweepSpec
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.sweep.budget import Budget, BudgetSpent
+from mutransfer_cli.spec.sources import load_spec, run_name
+from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.coordinates import (
-    STEPS,
-    few_steps,
-    measure_control,
-    measure_coordinates,
-)
+from mutransfer_cli.sweep.coordinates import STEPS, few_steps, measure_control, measure_coordinates
 from mutransfer_cli.sweep.local import started_workers, worker_count
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.stop import Budget, BudgetSpent
 from mutransfer_cli.train.device import choose_device
 
 WIDTHS, SEEDS = (64, 128, 256, 512), 5

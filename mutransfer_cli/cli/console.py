@@ -1,12 +1,25 @@
-"""How commands talk to people: stderr for notes, stdin when it is piped. stdout carries results."""
+"""How commands talk to people: stderr for notes, stdin when it is piped. stdout carries results.
+
+MERGED:
+Options that several commands share, so that each means one thing.
+Tables for people: where they are printed, how numbers look, and the price of a sweep."""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
 
 from mutransfer_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from mutransfer_cli.sweep.choice import WidthPrice
 
 
 def note(sentence: str) -> None:
@@ -25,3 +38,74 @@ def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
     if sys.stdin.isatty():
         raise InputError(f"nothing to read: give {what}")
     return [None]
+
+
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Which of the spec's variants, such as cpu.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
+
+
+WIDE = 110  # columns where there is no terminal
+
+
+def console(to_stderr: bool) -> Console:
+    """Bound to the stream at the time of the call; of a fixed width when it is no terminal."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else WIDE)
+
+
+def power_of_two(value: float) -> str:
+    """0.0078125 as 2^-7, 0.01 as 2^-6.64, 0 as 0."""
+    return "0" if value == 0 else f"2^{round(math.log2(value), 2):g}"
+
+
+def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> None:
+    """The dry run: what each width will cost."""
+    table = Table(title=f"what the sweep will cost ({device})", box=None)
+    for column in (
+        "width",
+        "trials",
+        "to run",
+        "parameters",
+        "trials a group",
+        "FLOPs",
+        "memory",
+        "time",
+    ):
+        table.add_column(column, justify="right")
+    total_flops, total_seconds, extrapolated = 0.0, 0.0, False
+    for price in prices:
+        total_flops, total_seconds = total_flops + price.flops, total_seconds + price.seconds
+        extrapolated |= not price.measured
+        table.add_row(
+            str(price.width),
+            str(price.trials),
+            str(price.pending),
+            f"{price.parameters:,}",
+            str(price.group_size),
+            f"{price.flops:.2e}",
+            f"{price.memory / 1e9:.2f} GB",
+            duration(price.seconds) + ("" if price.measured else " *"),
+        )
+    table.add_row("all", "", "", "", "", f"{total_flops:.2e}", "", duration(total_seconds))
+    out = console(to_stderr=False)
+    out.print(table)
+    by = f", divided among {workers} workers" if workers > 1 else ""
+    out.print(f"time: a few steps of each width timed on this machine, without compilation{by}")
+    if extrapolated:
+        out.print("* extrapolated from the throughput of a smaller width")
+
+
+def duration(seconds: float) -> str:
+    """3 s, 2 min 05 s, 4 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note
-from mutransfer_cli.cli.options import AsJson
+from mutransfer_cli.cli.console import AsJson, note
 from mutransfer_cli.cli.sweep_proxy import Device
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def plain(report: Report) -> dict[str, object]:
 def print_report(report: Report) -> None:
     from rich.table import Table
 
-    from mutransfer_cli.cli.tables import console
+    from mutransfer_cli.cli.console import console
 
     out = console(to_stderr=False)
     for line in machine_lines(report.machine):

@@ -1,23 +1,190 @@
-"""`mutransfer fit-exponents`: records or a table of results in, exponents out."""
+"""The two kinds of results: a sweep's own records, and tables of a user's runs.
+
+MERGED:
+`mutransfer fit-exponents`: records or a table of results in, exponents out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or, stdout_or
-from mutransfer_cli.cli.fit_sources import (
-    Convention,
-    FitOptions,
-    Keep,
-    TableOptions,
-    fit_records,
-    fit_table,
-)
-from mutransfer_cli.cli.options import AsJson, OutputFile
+from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.plan import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mutransfer_cli.fit.axes import SweepFit
+    from mutransfer_cli.fit.exponents import Exponents
+    from mutransfer_cli.fit.result import Fit
+    from mutransfer_cli.rules.weight_decay import DecayConvention
+    from mutransfer_cli.spec.protocol import DeclaredProtocol
+
+
+class Keep(StrEnum):
+    last = "last"
+
+
+class Convention(StrEnum):
+    lr_coupled = "lr_coupled"
+    independent = "independent"
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What the command line says of a table; None and False where it says nothing."""
+
+    columns: str | None
+    metric: str | None
+    by: str | None
+    keep: Keep | None
+    protocol: Path | None
+    decay_convention: Convention | None
+    optima: bool
+    grid_spacing: float | None
+
+    @property
+    def given(self) -> list[str]:
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
+
+    @property
+    def of_tables(self) -> list[str]:
+        """The options given that records have no use for."""
+        return [option for option in self.given if option != "--metric"]
+
+    def refuse_contradictions(self, options: FitOptions) -> None:
+        of_losses = [option for option in self.given if option in ("--metric", "--keep")]
+        if self.optima and of_losses:
+            raise InputError(f"{of_losses[0]}: is for losses; --optima has none, leave it out")
+        if self.optima and options.resamples:
+            raise InputError("--resamples: is for losses; --optima has none, leave it out")
+        if self.grid_spacing is not None and not self.optima:
+            raise InputError("--grid-spacing: is for --optima; leave it out")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    scatter_below: float | None
+    resamples: int
+
+
+def fit_records(
+    sources: Sequence[Path | None], metric: str | None, options: FitOptions
+) -> tuple[Exponents, pd.DataFrame]:
+    """The exponents, and the trials with the loss they are fitted to as eval_loss."""
+    from mutransfer_cli.fit.from_records import exponents_of_records
+    from mutransfer_cli.spec.sources import load_records
+
+    if metric not in (None, "eval_loss", "train_loss"):
+        raise InputError(f"--metric {metric}: records have eval_loss and train_loss")
+    records = load_records(sources, warn=note)
+    return exponents_of_records(
+        records, metric or "eval_loss", options.scatter_below, options.resamples
+    )
+
+
+def fit_table(
+    sources: Sequence[Path | None], table: TableOptions, options: FitOptions
+) -> tuple[Exponents, pd.DataFrame]:
+    """The exponents, and the rows with their loss as eval_loss."""
+    from mutransfer_cli.fit.axes import fit_axes
+    from mutransfer_cli.fit.from_records import exponents_of, held_decay, statuses
+    from mutransfer_cli.spec.protocol import load_protocol
+    from mutransfer_cli.spec.results import SIZES, parse_columns, read_results
+
+    table.refuse_contradictions(options)
+    named = parse_columns(table.columns) if table.columns else {}
+    keep_last = table.keep is not None
+    rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
+    groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
+    varies = "weight_decay" in rows and any(held_decay(part) is None for part in groups.values())
+    option: DecayConvention | None = None
+    if table.decay_convention is not None:
+        option = table.decay_convention.value
+    protocol = None
+    if table.protocol is not None:
+        protocol = load_protocol(table.protocol, held_decay(rows), varies, option)
+    convention = _convention(protocol, option, varies)
+    if table.optima:
+        metric, losses = "optima", [0.0] * len(rows)
+        fits = _fit_optima(groups, table.grid_spacing, options)
+    else:
+        metric, losses = table.metric or named.get("loss", "loss"), rows["loss"].tolist()
+        below, resamples = options.scatter_below, options.resamples
+        fits = fit_axes(groups, AXES, convention, "loss", below, resamples, SIZES)
+        if resamples and any(fit.decay for fit in fits.values()):
+            note("--resamples: is for axes fitted on their own; lr and weight_decay are not")
+    document = exponents_of(
+        metric,
+        statuses(losses),
+        fits,
+        protocol,
+        table.by,
+        convention=convention,
+        weight_decay={name: _decay_of(part, protocol) for name, part in groups.items()},
+    )
+    return document, rows.rename(columns={"loss": "eval_loss"})
+
+
+def _decay_of(trials: pd.DataFrame, protocol: DeclaredProtocol | None) -> float | None:
+    """That of the table, or of the protocol where the table has no column."""
+    from mutransfer_cli.fit.from_records import held_decay
+
+    if "weight_decay" in trials or protocol is None:
+        return held_decay(trials)
+    return protocol.optimizer.weight_decay
+
+
+def _convention(
+    protocol: DeclaredProtocol | None, option: DecayConvention | None, varies: bool
+) -> DecayConvention | None:
+    """Of the table's weight decays.
+
+    Raises:
+        InputError: they vary and nothing says it.
+    """
+    said = protocol.said_convention if protocol else option
+    if varies and not said:
+        raise InputError(
+            "weight_decay varies: give --decay-convention lr_coupled (torch: w -= lr * wd * w) or "
+            "independent (w -= schedule * wd * w), or decay_convention in the protocol"
+        )
+    return protocol.parameterization.decay_convention if protocol else option
+
+
+def _fit_optima(
+    groups: Mapping[str, pd.DataFrame], spacing: float | None, options: FitOptions
+) -> dict[str, SweepFit]:
+    from mutransfer_cli.fit.axes import SweepFit
+    from mutransfer_cli.fit.exponent import fit_optima, grid_spacing
+    from mutransfer_cli.fit.result import warned
+    from mutransfer_cli.fit.sentences import size_warnings
+    from mutransfer_cli.spec.results import SIZES
+
+    found = {}
+    for name, rows in groups.items():
+        axes = [a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)]
+        where = f" of {name}" if name else ""
+        if not axes:
+            raise InputError(
+                f"--optima: the table holds no optimum{where}; give a column {', '.join(AXES)}"
+            )
+        fits: dict[str, Fit] = {}
+        for axis in axes:
+            step = spacing or grid_spacing(rows[axis], where)
+            if spacing is None:
+                note(f"--grid-spacing{where}: taken as {step:.3g} octaves, the least gap of {axis}")
+            fit = fit_optima(rows, axis, step, options.scatter_below)
+            fits[axis] = warned(fit, size_warnings(rows, SIZES))
+        found[name] = SweepFit(fits, None)
+    return found
+
 
 MOST_OCTAVES = 50
 
@@ -92,10 +259,9 @@ def fit_exponents(
     options = FitOptions(scatter_below, resamples)
 
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
-    from mutransfer_cli.emit.breakers import warnings_of
-    from mutransfer_cli.files.dump import dump
-    from mutransfer_cli.files.sources import holds_records
-    from mutransfer_cli.files.yaml_io import write_result
+    from mutransfer_cli.fit.breakers import warnings_of
+    from mutransfer_cli.spec.sources import holds_records
+    from mutransfer_cli.spec.yaml_io import dump, write_result
 
     records = [holds_records(source) for source in sources]
     if any(records) and not all(records):

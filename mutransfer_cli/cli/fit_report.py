@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mutransfer_cli.cli.tables import console, power_of_two
+from mutransfer_cli.cli.console import console, power_of_two
 from mutransfer_cli.rules.plan import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.files.exponents import Axis, Decay, Exponents, Optimum
+    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents, Optimum
     from mutransfer_cli.rules.plan import AxisName
+
 
 BARS = " ▁▂▃▄▅▆▇█"
 FULL_BAR = 0.25  # nats above the best of the width
@@ -54,7 +55,7 @@ def print_groups(document: Exponents, by: str) -> None:
 
 def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of the best combination of the other axes at each width and value of this one."""
-    from mutransfer_cli.fit.table import profile
+    from mutransfer_cli.fit.cells import profile
 
     others = [name for name in AXES if name in trials and name != axis]
     return profile(trials, [axis], others, "eval_loss")

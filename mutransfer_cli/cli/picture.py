@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
-from mutransfer_cli.cli.tables import power_of_two
+from mutransfer_cli.cli.console import power_of_two
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.files.exponents import Line, Optimum
+    from mutransfer_cli.fit.exponents import Line, Optimum
+
 
 ROWS = 18
 BESIDE, AXIS = 5, 9  # rows for title, frame, ticks and label; columns for frame and ticks

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdout_or
-from mutransfer_cli.cli.options import OutputFile
+from mutransfer_cli.cli.console import OutputFile, note, stdout_or
 from mutransfer_cli.errors import InputError
 
 
@@ -26,16 +25,15 @@ def report(
     if not run.is_dir():
         raise InputError(f"{run}: is not a folder; give that of a sweep (sweep-proxy -o FOLDER)")
 
-    from mutransfer_cli.emit.breakers import warnings_of
-    from mutransfer_cli.emit.exponents import exponents_of_records
-    from mutransfer_cli.files.check import CHECK, read_check
-    from mutransfer_cli.files.curves import CURVES, read_curves
-    from mutransfer_cli.files.diagnostics import DIAGNOSTICS, read_diagnostics
-    from mutransfer_cli.files.sources import load_records
-    from mutransfer_cli.files.yaml_io import write_result
+    from mutransfer_cli.check.measure import CHECK, read_check
+    from mutransfer_cli.fit.breakers import warnings_of
+    from mutransfer_cli.fit.from_records import exponents_of_records
     from mutransfer_cli.report.measured import compared_trials
     from mutransfer_cli.report.page import page
     from mutransfer_cli.report.run import Run
+    from mutransfer_cli.spec.measurements import CURVES, DIAGNOSTICS, read_curves, read_diagnostics
+    from mutransfer_cli.spec.sources import load_records
+    from mutransfer_cli.spec.yaml_io import write_result
 
     said: list[str] = []
     records = load_records([run], warn=said.append)

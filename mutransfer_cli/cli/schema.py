@@ -31,9 +31,8 @@ def schema(
     Draft 7, for editors and for validators that know nothing of this tool; that of trial is for one
     line of trials.jsonl.
     """
-    from mutransfer_cli.files.dump import schema_file
-    from mutransfer_cli.files.schema import NAMES, json_schema
-    from mutransfer_cli.files.yaml_io import write_result
+    from mutransfer_cli.spec.schema import NAMES, json_schema
+    from mutransfer_cli.spec.yaml_io import schema_file, write_result
 
     text = json.dumps(json_schema(name), indent=2) + "\n"
     target = stdout_or(output)

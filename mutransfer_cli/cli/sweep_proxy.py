@@ -1,10 +1,15 @@
-"""`mutransfer sweep-proxy`: a spec in, trial records out."""
+"""Options that say who trains: worker processes of this machine, or tasks on a Ray cluster.
+
+MERGED:
+`mutransfer sweep-proxy`: a spec in, trial records out."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,28 +17,89 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note
-from mutransfer_cli.cli.engine_options import (
-    Address,
-    Engine,
-    EngineName,
-    NumGpus,
-    RayOptions,
-    Workers,
-    WorkerTimeout,
-    ray_options,
-    refuse_timeout,
-)
-from mutransfer_cli.cli.options import Variant
+from mutransfer_cli.cli.console import Variant, note
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from mutransfer_cli.files.spec import SweepSpec
+    from mutransfer_cli.spec.sweep import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
     from mutransfer_cli.sweep.spawn import Started
+
+
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+Engine = Annotated[
+    EngineName,
+    typer.Option(help="Who trains: processes of this machine, or the workers of a Ray cluster."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes that train. Default: one for each GPU, or without any for each CPU core.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Ray cluster to join: auto or HOST:PORT. Default: Ray is started on this machine.",
+    ),
+]
+NumGpus = Annotated[
+    float | None,
+    typer.Option(metavar="FLOAT", help="GPUs of each Ray task, at most 1. Default: 1."),
+]
+WorkerTimeout = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="Give up on a worker after this long without a message."),
+]
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The user's options for the cluster, with defaults."""
+
+    address: str | None
+    num_gpus: float
+
+
+def ray_options(
+    engine: EngineName, workers: int | None, address: str | None, num_gpus: float | None
+) -> RayOptions | None:
+    """None for the local engine.
+
+    Raises:
+        InputError: options of the one engine with the other, out of range, or Ray not installed.
+    """
+    if engine != EngineName.ray:
+        for name, value in {"address": address, "num-gpus": num_gpus}.items():
+            if value is not None:
+                raise InputError(f"--{name}: is for --engine ray; add that, or leave it out")
+        return None
+    if workers is not None:
+        raise InputError("--workers: is for --engine local; Ray starts its own")
+    if num_gpus is not None and not 0 < num_gpus <= 1:
+        raise InputError(f"--num-gpus {num_gpus:g}: expected more than 0 and at most 1")
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("--engine ray: ray is not installed; pip install 'mutransfer-cli[ray]'")
+    return RayOptions(address, num_gpus or 1.0)
+
+
+def refuse_timeout(seconds: float) -> None:
+    """
+    Raises:
+        InputError: no time at all.
+    """
+    if not seconds > 0:
+        raise InputError(f"--worker-timeout {seconds:g}: expected more than 0")
 
 
 class Device(StrEnum):
@@ -93,7 +159,7 @@ def sweep_proxy(
     loss curves and what was measured in training (diagnostics.jsonl) lie beside it.
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
-    from mutransfer_cli.files.sources import load_spec, run_name
+    from mutransfer_cli.spec.sources import load_spec, run_name
 
     if str(output) == "-":
         raise InputError("-o -: records need a folder; they go to stdout too when it is piped")
@@ -189,8 +255,7 @@ def _run_on_ray(
     timeout: float,
 ) -> None:
     from mutransfer_cli.cli.watch import Echo, watch
-    from mutransfer_cli.sweep.ray_cluster import choose_kind, connected
-    from mutransfer_cli.sweep.ray_launcher import run
+    from mutransfer_cli.sweep.ray_launcher import choose_kind, connected, run
     from mutransfer_cli.sweep.store import RecordStore
 
     echo = Echo()
@@ -204,10 +269,10 @@ def _run_on_ray(
 
 
 def _print_price(sweep: Sweep, folder: Path, device: torch.device, workers: int) -> None:
-    from mutransfer_cli.cli.tables import print_prices
-    from mutransfer_cli.emit.breakers import axes_of, breakers, too_short
-    from mutransfer_cli.files.sources import TRIALS, read_records
-    from mutransfer_cli.sweep.price import price
+    from mutransfer_cli.cli.console import print_prices
+    from mutransfer_cli.fit.breakers import axes_of, breakers, too_short
+    from mutransfer_cli.spec.sources import TRIALS, read_records
+    from mutransfer_cli.sweep.choice import price
     from mutransfer_cli.sweep.store import refuse_other_protocol
 
     if sweep.shapes:

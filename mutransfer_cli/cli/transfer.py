@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import note, stdin_or, stdout_or
-from mutransfer_cli.cli.options import AsJson, OutputFile
+from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
 
 
@@ -96,18 +95,18 @@ def transfer(
     said = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
-    from mutransfer_cli.emit.recipe import usable_group
-    from mutransfer_cli.emit.target import Target
-    from mutransfer_cli.emit.targets.dispatch import emit
-    from mutransfer_cli.files.exponents import Exponents
-    from mutransfer_cli.files.strict import validated
-    from mutransfer_cli.files.yaml_io import load_yaml, read_text, write_result
+    from mutransfer_cli.fit.exponents import Exponents
+    from mutransfer_cli.recipe.build import usable_group
+    from mutransfer_cli.recipe.formats.dispatch import emit
+    from mutransfer_cli.recipe.roles import Target
+    from mutransfer_cli.spec.yaml_io import load_yaml, read_text, write_result
+    from mutransfer_cli.strict import validated
 
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
     read = None
     if model is not None:
-        from mutransfer_cli.proxies.target import read_target
+        from mutransfer_cli.recipe.read_model import read_target
 
         usable_group(document, group)
         read = read_target(model, width, said, document, note)

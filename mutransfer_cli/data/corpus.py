@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import AnyData, DataProtocol
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.spec.data import AnyData, DataProtocol
+from mutransfer_cli.spec.sweep import TrainSpec
 
 Tokens = npt.NDArray[np.integer[Any]]
 Data = npt.NDArray[np.number[Any]]  # tokens or samples

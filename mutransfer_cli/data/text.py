@@ -1,18 +1,70 @@
-"""Text as bytes."""
+"""Which files a path of a spec means: one, those of a folder, or those of a pattern.
+
+MERGED:
+Text as bytes.
+Text through a tokenizer of the `tokenizers` library, encoded once, in bounded memory."""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Corpus
-from mutransfer_cli.data.mapped import Mapped, Piece, map_pieces
-from mutransfer_cli.data.paths import found_files
+from mutransfer_cli.data.formats import texts
+from mutransfer_cli.data.mapped import Mapped, Piece, map_pieces, smallest_dtype, spooled
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import DataProtocol, StdlibData, TextData
+from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[Path]:
+    """Sorted by path; a folder's hidden files are left out.
+
+    Args:
+        what: one of them, in words.
+        suffixes: of the files to take from a folder; without any, all.
+
+    Raises:
+        InputError: nothing there, or no file.
+    """
+    if path.is_dir():
+        files = sorted(
+            found
+            for found in path.rglob("*")
+            if found.is_file()
+            and not any(part.startswith(".") for part in found.relative_to(path).parts)
+            and (not suffixes or found.suffix in suffixes)
+        )
+        if suffixes and not files:
+            raise InputError(
+                f"data.path: {path} holds no file named {', '.join(f'*{s}' for s in suffixes)}; "
+                "give such a folder, or a pattern such as shards/*"
+            )
+        return files
+    if path.is_file():
+        return [path]
+    if path.exists():
+        raise InputError(
+            f"data.path: {path} is neither a file nor a folder; give {what} or a folder of them"
+        )
+    if glob.has_magic(str(path)):
+        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        files = [file for file in files if file.is_file()]
+        if files:
+            return files
+        raise InputError(f"data.path: no file is named {path}; give {what} or a folder of them")
+    raise InputError(f"data.path: {path} does not exist; give {what} or a folder of them")
+
 
 BYTE_VOCAB = 256
 PARQUET_MAGIC = b"PAR1"
@@ -66,3 +118,173 @@ def map_bytes(files: Sequence[Path]) -> Mapped:
     byte = np.dtype(np.uint8)
     pieces = [Piece(file, byte, 0, file.stat().st_size) for file in files]
     return map_pieces(pieces, BYTE_VOCAB) if pieces else Mapped(np.empty(0, byte), "", -1)
+
+
+COLUMN = "text"
+PIECE = 1 << 16  # bytes encoded as one
+BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """
+    Attributes:
+        vocab: the largest id and one; ids may have gaps.
+        sha256: of the file.
+    """
+
+    path: Path
+    tokenizer: Tokenizer
+    vocab: int
+    sha256: str
+
+    @classmethod
+    def load(cls, name: str, folder: Path) -> Encoder:
+        """
+        Raises:
+            InputError: not there, no tokenizer, or no library to read it.
+        """
+        path = folder / Path(name).expanduser()
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise InputError(
+                "data.tokenizer: reading it needs tokenizers; run "
+                "`pip install 'mutransfer-cli[data]'`"
+            ) from error
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"data.tokenizer: {path}: cannot be read ({error.strerror}); give a tokenizer.json"
+            ) from error
+        try:
+            tokenizer = Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(
+                f"data.tokenizer: {path} is no tokenizer of the tokenizers library ({error}); "
+                "give the tokenizer.json of a model"
+            ) from error
+        # the file may ask to cut texts at some length, or to fill them up
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        vocab = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if not vocab:
+            raise InputError(f"data.tokenizer: {path} knows no tokens; give a trained one")
+        return cls(path, tokenizer, vocab, hashlib.sha256(content).hexdigest())
+
+    def encode(self, pieces: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
+        dtype = smallest_dtype(self.vocab)
+        for batch in batches(pieces):
+            for encoded in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                yield np.array(encoded.ids, dtype)
+
+
+def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
+    """
+    Raises:
+        InputError: nothing there, mixed, not text, or empty.
+    """
+    assert spec.tokenizer is not None, "else it is read as bytes"
+    encoder = Encoder.load(spec.tokenizer, folder)
+    path = folder / Path(spec.path).expanduser()
+    files = found_files(path, "a text file")
+    kind = text_kind(files)
+    if kind == "parquet":
+        pieces = (p for text in texts(files, spec.column or COLUMN) for p in cut([text.encode()]))
+    elif spec.column is not None:
+        raise InputError(
+            f"data.column: {path} is no Parquet, which alone has columns; leave it out"
+        )
+    else:
+        pieces = (piece for file in files for piece in text_of(file))
+    mapped = spooled(encoder.encode(pieces), smallest_dtype(encoder.vocab))
+    if not mapped.tokens.size:
+        raise InputError(f"data: {path} is empty; give a file or folder with text")
+    protocol = mapped.protocol(spec.source, spec.eval_fraction, kind, encoder.sha256)
+    note = (
+        f"data: {path}: {len(files)} {kind} file{'s' if len(files) > 1 else ''}, "
+        f"{mapped.tokens.size:,} tokens of {encoder.path.name}; vocabulary {encoder.vocab}"
+    )
+    return Corpus.split(mapped.tokens, encoder.vocab, protocol, note)
+
+
+def text_kind(files: Sequence[Path]) -> str:
+    parquet = [file for file in files if is_parquet(file)]
+    if parquet and len(parquet) < len(files):
+        other = next(file for file in files if file not in parquet)
+        raise InputError(
+            f"data.path: {parquet[0]} is Parquet and {other} is not; give files of one kind, for "
+            "example by a pattern such as *.parquet"
+        )
+    return "parquet" if parquet else "text"
+
+
+def text_of(file: Path) -> Iterator[str]:
+    """A text file in pieces.
+
+    Raises:
+        InputError: bytes that are not UTF-8, with their place.
+    """
+    with file.open("rb") as source:
+        blocks = iter(lambda: source.read(PIECE), b"")
+        try:
+            yield from cut(blocks)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"data: {file}: is not UTF-8 text (byte {error.start}); save it as UTF-8, or "
+                "leave data.tokenizer out to read bytes"
+            ) from error
+
+
+def cut(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Text in pieces of bounded size that end with a line, else before a space, else with
+    a character: a tokenizer has no bound on what it takes for one text.
+
+    Raises:
+        UnicodeDecodeError: `start` counts from the first block.
+    """
+    rest, begin = b"", 0
+    for block in blocks:
+        for start in range(0, len(block), PIECE):
+            rest += block[start : start + PIECE]
+            if len(rest) < PIECE:
+                continue
+            end = _last_end(rest)
+            yield _decoded(rest[:end], begin)
+            rest, begin = rest[end:], begin + end
+    if rest:
+        yield _decoded(rest, begin)
+
+
+def _last_end(text: bytes) -> int:
+    if line := text.rfind(b"\n") + 1:
+        return line
+    if (space := text.rfind(b" ")) > 0:
+        return space
+    end = len(text)
+    while end > len(text) - 4 and text[end - 1] & 0xC0 == 0x80:  # inside a character
+        end -= 1
+    return end - 1
+
+
+def _decoded(text: bytes, begin: int) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        error.start += begin
+        raise
+
+
+def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Several pieces at a time, up to about BATCH characters."""
+    batch: list[str] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

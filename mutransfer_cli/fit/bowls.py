@@ -1,4 +1,16 @@
-"""The optimum at every width of a sweep, from tilted bowls whose tilts are partially pooled.
+"""The shape of a bowl: a parabola that may be steeper on one side.
+
+phi(d; L) = 2 (exp(L d) - 1 - L d) / L^2 = d^2 + L d^3 / 3 + L^2 d^4 / 12 + ..., with d octaves from
+the optimum and L the tilt per octave: linear far below the optimum, exponential above it.
+
+MERGED:
+Seeds that share their data order move whole bowls: how much more than independent noise would.
+
+A fit is linear in the losses near its solution: applied to one seed's deviations from the cell
+means it gives that seed's own displacement of the optimum.
+Shapes: G sweeps, K widths, C cells, S seeds, P columns of a design.
+
+The optimum at every width of a sweep, from tilted bowls whose tilts are partially pooled.
 
     loss = b + a phi(x - mu; tilt),  tilts ~ N(0, 0.2^2 I + 1.0^2 11')
 
@@ -16,10 +28,87 @@ import numpy.typing as npt
 from scipy import stats
 
 from mutransfer_cli.fit.cells import Cells, nanmedian
-from mutransfer_cli.fit.seeds import inflation, seed_lines, whole_deviations
-from mutransfer_cli.fit.tilt import shape
 
 Array = npt.NDArray[np.float64]
+
+TERMS = 18  # of the series, which unlike the closed form is exact at L = 0
+REACH = 4.0  # octaves; beyond it the series is not needed
+
+
+def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
+    """phi, its derivative by distance, and its derivative by tilt, each in distance's shape."""
+    d = np.clip(distance, -REACH, REACH)
+    value, by_distance, by_tilt = np.zeros_like(d), np.zeros_like(d), np.zeros_like(d)
+    term = 2 * d  # 2 L^j d^(j+1) / (j+1)!
+    previous = np.zeros_like(d)
+    for j in range(TERMS):
+        by_distance += term
+        here = term * d / (j + 2)
+        value += here
+        by_tilt += j * previous
+        previous = here * d / (j + 3)
+        term = term * (tilt * d) / (j + 2)
+    return value, by_distance, by_tilt
+
+
+Mask = npt.NDArray[np.bool_]
+
+MOST_MISSING = 0.5  # of the window, for a seed to tell how it moves the optimum
+LEVEL = 0.95  # at which seeds are told from independent noise
+TINY = 1e-9
+
+
+def seed_lines(away: Array, weight: Array, columns: Array) -> Array:
+    """Level and slope of each seed's deviations over the cells that it has, [G, K, C, S].
+
+    Args:
+        away: of each loss from its cell's mean, [G, K, C, S]; NaN where a seed has no trial.
+        weight: of the cells, [G, K, C].
+        columns: [G, K, C, P].
+    """
+    has = ~np.isnan(away)
+    by_seed = weight[..., None] * has
+    size = columns.shape[-1]
+    normal = np.einsum("gkcs,gkci,gkcj->gksij", by_seed, columns, columns) + TINY * np.eye(size)
+    right = np.einsum("gkcs,gkci,gkcs->gksi", by_seed, columns, np.where(has, away, 0.0))
+    shift = np.linalg.solve(normal, right[..., None])[..., 0]
+    lines: Array = np.einsum("gkci,gksi->gkcs", columns, shift)
+    return lines
+
+
+def whole_deviations(away: Array, weight: Array, columns: Array) -> tuple[Array, Mask]:
+    """Deviations with the seed's own line where it has no trial, and which seeds have cells enough
+    to tell, [G, K, S]; arguments as of `seed_lines`."""
+    has = ~np.isnan(away)
+    filled = np.where(has, away, seed_lines(away, weight, columns))
+    return filled, (weight[..., None] * has).sum(2) > MOST_MISSING * weight.sum(2)[..., None]
+
+
+def inflation(
+    displaced: Array, there: Mask, expected: Array, freedom: Array
+) -> tuple[Array, Array]:
+    """Factor on the variance of the optima, [G], at least 1, and its degrees of freedom.
+
+    1 unless the seeds' displacements exceed by F at LEVEL what independent noise explains.
+
+    Args:
+        displaced: by each seed, [G, K, S]; there: which of them count.
+        expected: variance of the optima by independent noise, [G, K].
+        freedom: degrees of freedom behind it, [G].
+    """
+    seeds = there.sum(-1)
+    mean = (displaced * there).sum(-1) / np.maximum(seeds, 1)
+    squares = (there * (displaced - mean[..., None]) ** 2).sum(-1)
+    observed = squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)
+    counted = (seeds >= 2) & np.isfinite(expected)
+    ratio = np.where(counted, observed / np.where(counted, np.maximum(expected, TINY**2), 1.0), 0.0)
+    by_width = np.where(counted, seeds - 1, 0)
+    of_seeds = by_width.sum(1).astype(np.float64)
+    mean_ratio = (ratio * by_width).sum(1) / np.maximum(of_seeds, 1)
+    limit = stats.f.ppf(LEVEL, np.maximum(of_seeds, 1), np.maximum(freedom, 0.5))
+    alarm = (of_seeds > 0) & (mean_ratio > limit)
+    return np.where(alarm, mean_ratio, 1.0), np.where(alarm, of_seeds, freedom)
+
 
 STEPS = 14
 PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
@@ -27,7 +116,6 @@ OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
 OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
-TINY = 1e-9  # keeps the equations of a width without cells solvable
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mutransfer_cli.fit.cells import broken, first_noise
+from mutransfer_cli.fit.cells import SAME, broken, cell_means, cells_of, first_noise, profile
 from mutransfer_cli.fit.exponent import by_widths, fit_of, law_fit, law_of
 from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.judge import BowlStatus, Side
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
-from mutransfer_cli.fit.table import SAME, cell_means, cells_of, profile
 
 Array = npt.NDArray[np.float64]
 Convention = Literal["lr_coupled", "independent"]

@@ -1,7 +1,11 @@
-"""The fit of one axis: tables of trials in, optima and exponent with intervals out."""
+"""The fit of one axis: tables of trials in, optima and exponent with intervals out.
+
+MERGED:
+Exponents from optima without losses: best points of grids, whose spacing is their error."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -12,21 +16,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
-from mutransfer_cli.fit.assumed import assume_scatter
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
-from mutransfer_cli.fit.cells import Cells, broken, first_noise
-from mutransfer_cli.fit.forms import MIN_WIDTHS_OF_FORMS, fit_forms
+from mutransfer_cli.fit.cells import SAME, Cells, broken, cells_of, first_noise, profile
 from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
-from mutransfer_cli.fit.law import MIN_WIDTHS, LawFit, Laws, fit_laws, laws_where, plain_slope
-from mutransfer_cli.fit.resample import form_interval
-from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Forms, Law, warned
-from mutransfer_cli.fit.sentences import (
-    edge_warnings,
-    law_sentence,
-    law_warnings,
-    why_insufficient,
+from mutransfer_cli.fit.law import (
+    MIN_WIDTHS,
+    MIN_WIDTHS_OF_FORMS,
+    LawFit,
+    Laws,
+    fit_forms,
+    fit_laws,
+    laws_where,
+    plain_slope,
 )
-from mutransfer_cli.fit.table import cells_of, profile
+from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Forms, Law, warned
+from mutransfer_cli.fit.scatter import assume_scatter, form_interval
+from mutransfer_cli.fit.sentences import edge_warnings, law_sentence, law_warnings, why_insufficient
 
 Array = npt.NDArray[np.float64]
 
@@ -265,3 +270,61 @@ def compared(fit: Fit, by_train_loss: Fit) -> Fit:
         "eval loss: the proxies overfit, or a tenth of the steps says little"
     )
     return warned(fit, {"train_eval_differ": sentence})
+
+
+def fit_optima(
+    optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None = None
+) -> Fit:
+    """The exponent of optima that were read off grids.
+
+    The true optimum lies anywhere within half a spacing of the best point: a variance of
+    spacing^2 / 12. Several rows of a width, such as seeds, are averaged; they share the grid, so
+    that their number makes no error smaller.
+
+    Args:
+        optima: one row an optimum with columns `width` and `axis`.
+        spacing: of the grids, octaves.
+
+    Raises:
+        InputError: an optimum that has no logarithm.
+    """
+    by_width = log2_of(optima[axis]).groupby(optima["width"])
+    widths, counts = by_width.size().index.tolist(), by_width.size().tolist()
+    means = by_width.mean().tolist()
+    bowls = {
+        width: Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=n)
+        for width, x, n in zip(widths, means, counts, strict=True)
+    }
+    used = np.ones((1, len(means)), dtype=bool)
+    u, y = np.log2(np.array([widths], dtype=np.float64)), np.array([means])
+    covariance = spacing**2 / 12 * np.eye(len(means))[None]
+    (law,) = laws_of(used, u, y, covariance, np.array([np.inf]), scatter_below)
+    if law is not None:
+        law = replace(law, forms=forms_of(used[0], u[0], y[0], covariance[0], law))
+    fit = fit_of(axis, bowls, law)
+    resolution = f"grid resolution only: each optimum known to +-{spacing / 2:g} octave"
+    return replace(fit, sentence=f"{fit.sentence}; {resolution}")
+
+
+def grid_spacing(optima: pd.Series[float], where: str = "") -> float:
+    """The smallest gap between different optima, octaves.
+
+    Args:
+        where: whose they are, for the error.
+
+    Raises:
+        InputError: all are the same, or one has no logarithm.
+    """
+    gaps = np.diff(np.unique(log2_of(optima).to_numpy().round(SAME)))
+    if not gaps.size:
+        raise InputError(
+            f"all optima of {optima.name}{where} are the same, so that the spacing of their grid "
+            "cannot be seen; give it in octaves with --grid-spacing"
+        )
+    return float(gaps.min())
+
+
+def log2_of(optima: pd.Series[float]) -> pd.Series[float]:
+    if (optima <= 0).any():
+        raise InputError(f"an optimal {optima.name} of 0 has no logarithm; leave such rows out")
+    return optima.map(math.log2)

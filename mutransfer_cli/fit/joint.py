@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from mutransfer_cli.fit.bowls import inflation, whole_deviations
 from mutransfer_cli.fit.judge import NEAR_EDGE
 from mutransfer_cli.fit.law import MIN_WIDTHS, LawFit, Laws, fit_laws, laws_where
 from mutransfer_cli.fit.planes import (
@@ -25,7 +26,6 @@ from mutransfer_cli.fit.planes import (
     positive_sum,
     settle,
 )
-from mutransfer_cli.fit.seeds import inflation, whole_deviations
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mutransfer_cli.optim.adamw import moment_slots, moments_
 from mutransfer_cli.optim.stack import Member, ParamGroup
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import Role
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.optim.stack import Member, OptimizerState, ParamGroup, over
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.torch_private import fused_adamw_
 
 

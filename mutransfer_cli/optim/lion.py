@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.optim.stack import Member, ParamGroup
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import Role
 
 
 @dataclass(frozen=True)

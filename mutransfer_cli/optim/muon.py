@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mutransfer_cli.optim.adamw import AdamW
 from mutransfer_cli.optim.stack import Member, ParamGroup
-from mutransfer_cli.rules.optimizers import LrAdjustment
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import LrAdjustment, Role
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic iteration
 ITERATIONS = 5

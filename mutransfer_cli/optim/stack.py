@@ -2,7 +2,9 @@
 
 Every parameter is a stack [T, ...] of T trials; every hyperparameter that differs between trials
 is a tensor [T]. Weight decay is decoupled and lr-coupled: w -= lr * weight_decay * w.
-"""
+
+MERGED:
+Clipping of each trial's gradient by its global norm."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import Role
 
 Stack = dict[str, Tensor]
 
@@ -151,3 +153,22 @@ def apply_(
 def over(per_trial: Tensor, stack: Tensor) -> Tensor:
     """[T] in the type and shape that broadcast over a stack [T, ...]."""
     return per_trial.to(stack.dtype).view(-1, *[1] * (stack.dim() - 1))
+
+
+def clip_(grads: Mapping[str, Tensor], max_norm: float, by_trial: bool) -> None:
+    """Scales each trial's gradient in place to a global norm of at most `max_norm`."""
+    norms = slice_norms(grads) if by_trial else stack_norms(grads)
+    factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for grad in grads.values():
+        grad.mul_(over(factor, grad))
+
+
+def stack_norms(grads: Mapping[str, Tensor]) -> Tensor:
+    """Global gradient norm of each trial, [T]."""
+    return torch.stack([grad.square().flatten(1).sum(1) for grad in grads.values()]).sum(0).sqrt()
+
+
+def slice_norms(grads: Mapping[str, Tensor]) -> Tensor:
+    """The same, trial by trial: the order of its additions does not depend on T."""
+    slices = zip(*(grad.unbind() for grad in grads.values()), strict=True)
+    return torch.stack([torch.nn.utils.get_total_norm(trial) for trial in slices])

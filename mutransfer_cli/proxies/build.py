@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from mutransfer_cli.files.mlp import MLPProtocol
-from mutransfer_cli.files.model import AnyModel, FactoryProtocol, HfProtocol
-from mutransfer_cli.files.transformer import ModelProtocol
+from mutransfer_cli.proxies.calling import run_once
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
-from mutransfer_cli.proxies.init import Note, read_inits, silent
 from mutransfer_cli.proxies.perceptron import MLP
-from mutransfer_cli.proxies.reading import assign_roles, read_weights
+from mutransfer_cli.proxies.reading import Note, assign_roles, read_inits, read_weights, silent
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
-from mutransfer_cli.proxies.trial_run import run_once
 from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.spec.decoder import ModelProtocol
+from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, HfProtocol, MLPProtocol
 
 BuiltIn = ModelProtocol | MLPProtocol
 Build = Callable[[int], nn.Module]

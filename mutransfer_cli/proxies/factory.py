@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError, MutransferError
-from mutransfer_cli.files.model import FactoryProtocol
+from mutransfer_cli.spec.model import FactoryProtocol
 
 DROPOUTS = (
     nn.Dropout,

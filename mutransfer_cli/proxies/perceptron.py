@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer_cli.files.mlp import Activation
-from mutransfer_cli.proxies.init import Init
-from mutransfer_cli.proxies.norms import Norm
+from mutransfer_cli.proxies.reading import Init
+from mutransfer_cli.proxies.transformer import Norm
+from mutransfer_cli.spec.model import Activation
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

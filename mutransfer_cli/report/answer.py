@@ -6,15 +6,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mutransfer_cli.files.exponents import Axis
+from mutransfer_cli.check.measure import Verdict
 from mutransfer_cli.fit.decay import PRODUCTS
-from mutransfer_cli.fit.equivalence import Verdict
+from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report.html import as_sentence, escaped, paragraph, prose, signed
 from mutransfer_cli.report.run import SIGNS, TOLERANCE, Run, verdict_on, words_of
 from mutransfer_cli.report.svg import FAINT, INK, hue, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 ROW = 34.0  # height of an axis in the picture of intervals
 FRAME = 74.0

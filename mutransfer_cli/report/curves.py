@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mutransfer_cli.files.curves import CurveRecord
-from mutransfer_cli.files.records import TrialRecord
 from mutransfer_cli.report.html import left_out, power, section
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import INK, Look, legend_below, picture, scale
+from mutransfer_cli.spec.measurements import CurveRecord
+from mutransfer_cli.spec.records import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 KEY, TITLE = "curves", "Training curves"
 PLACES, LEAST_PLACES = 40_000, 12  # points of the whole page, and of one curve

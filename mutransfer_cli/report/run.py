@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mutransfer_cli.files.check import Check
-from mutransfer_cli.files.curves import CurveRecord
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord
-from mutransfer_cli.files.exponents import Axis, Exponents
-from mutransfer_cli.files.records import Records
-from mutransfer_cli.fit.equivalence import OF_EXPONENTS, Verdict, verdict_of
-from mutransfer_cli.fit.table import cell_means, profile
+from mutransfer_cli.check.measure import OF_EXPONENTS, Check, Verdict, verdict_of
+from mutransfer_cli.fit.cells import cell_means, profile
+from mutransfer_cli.fit.exponents import Axis, Exponents
 from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
+from mutransfer_cli.spec.records import Records
 
 TOLERANCE = OF_EXPONENTS
 SIGNS: dict[Verdict, str] = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive"}

@@ -15,6 +15,7 @@ from mutransfer_cli.report.html import escaped, prose
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 UNITS = 360.0  # width of a picture; a phone shows it at about its own size
 HEIGHT = 290.0
 SCALE = 12  # colours of a scale in the style sheet

@@ -1,1 +1,1 @@
-"""Scaling rules: what width does to every hyperparameter of every role. No torch, no files."""
+"""The mathematics of width: what it does to every hyperparameter of every role."""

@@ -8,9 +8,8 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.exponents import RoleExponents, fold, role_exponents
-from mutransfer_cli.rules.roles import ROLES, MatrixRole, Role
-from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.choices import ROLES, MatrixRole, Role
+from mutransfer_cli.rules.rule import RoleExponents, Rule, fold, role_exponents
 from mutransfer_cli.rules.weight_decay import to_lr_coupled
 
 AxisName = Literal["lr", "weight_decay", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]

@@ -1,17 +1,40 @@
-"""A rule: every choice that decides how hyperparameters go with width."""
+"""A rule: every choice that decides how hyperparameters go with width.
+
+MERGED:
+The exponents of width that a rule gives to every hyperparameter of a role.
+Moving multipliers into init, rates, decay and epsilon: where that is exact and where not.
+Tied embeddings: one weight that is looked up and that makes the output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.alignment import FULL, Alignment
-from mutransfer_cli.rules.optimizers import FAMILY, NO_EPSILON, LrAdjustment, OptimizerName
-from mutransfer_cli.rules.parameterizations import ParameterizationName
+from mutransfer_cli.rules.choices import (
+    FAMILY,
+    FULL,
+    NO_EPSILON,
+    PARAMETERIZATIONS,
+    Alignment,
+    LrAdjustment,
+    MatrixRole,
+    OptimizerName,
+    ParameterizationName,
+    Role,
+    family_of,
+    gradient_exponents,
+    rescalings,
+)
 from mutransfer_cli.rules.stability import LearningRates, derive_rates
-from mutransfer_cli.rules.weight_decay import DecayConvention, DecayRule, ReadoutDecay
+from mutransfer_cli.rules.weight_decay import (
+    DecayConvention,
+    DecayRule,
+    ReadoutDecay,
+    decay_exponent,
+)
 
 LrRule = Literal["per_layer", "global"]
 EpsilonRule = Literal["constant", "per_layer", "none"]
@@ -78,3 +101,158 @@ class Rule:
     def expected_base_lr_exponent(self) -> Fraction:
         """x in optimal base rate ~ n^x: 0 if every role is scaled, -max(c) for a global rate."""
         return Fraction(0) if self.lr_rule == "per_layer" else -max(self.rates.c.values())
+
+
+ZERO = Fraction(0)
+
+
+@dataclass(frozen=True)
+class RoleExponents:
+    """Each quantity of a role goes as (n / base_width)^x; None where there is no such quantity.
+
+    Attributes:
+        weight_decay: in the rule's convention.
+        eps: of Adam's epsilon.
+        gradient: size of the gradient's entries at init; None for a scalar, where it depends on
+            what the scalar multiplies.
+    """
+
+    init_std: Fraction
+    multiplier: Fraction
+    lr: Fraction
+    weight_decay: Fraction | None
+    eps: Fraction | None
+    gradient: Fraction | None
+
+
+@cache
+def role_exponents(rule: Rule, role: Role) -> RoleExponents:
+    """The exponents that the rule applies to a role."""
+    if role == "vector" or role == "scalar":
+        return _of_vector(rule, role)
+    layer = PARAMETERIZATIONS[rule.parameterization][role]
+    c = -rule.expected_base_lr_exponent if rule.lr_rule == "global" else rule.rates.c[role]
+    gradient = -gradient_exponents(PARAMETERIZATIONS[rule.parameterization])[role]
+    plain = RoleExponents(
+        init_std=-layer.b,
+        multiplier=-layer.a,
+        lr=ZERO if rule.lr_rule == "global" else -c,
+        weight_decay=decay_exponent(
+            rule.weight_decay, rule.decay_convention, role, c, layer.a, rule.readout_decay
+        ),
+        eps=_eps_exponent(rule, role, gradient),
+        gradient=gradient,
+    )
+    return fold(plain, rule, role, layer.a) if rule.folded else plain
+
+
+def _of_vector(rule: Rule, role: Role) -> RoleExponents:
+    """A vector is an embedding written without multiplier; a scalar does not know of width."""
+    lr, gradient = ZERO, None
+    if role == "vector":
+        layers = PARAMETERIZATIONS[rule.parameterization]
+        gradient = layers["embedding"].a - gradient_exponents(layers)["embedding"]
+        if rule.lr_rule == "per_layer":
+            t = layers["embedding"].a
+            lr = -rule.rates.c["embedding"] - rescalings(rule.optimizer, "embedding") * t
+    eps = _eps_exponent(rule, role, gradient or ZERO)
+    return RoleExponents(ZERO, ZERO, lr, None, eps, gradient)
+
+
+def _eps_exponent(rule: Rule, role: Role, gradient: Fraction) -> Fraction | None:
+    """eps_r = eps * (n / base_width)^-g under `per_layer`; orthogonalised matrices have none."""
+    if rule.effective_epsilon == "none" or family_of(rule.optimizer, role) == "muon":
+        return None
+    return gradient if rule.effective_epsilon == "per_layer" else ZERO
+
+
+def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExponents:
+    """The same training with n^t less multiplier: (a, b, c) becomes (a - t, b + t, c + t).
+
+    The weight is held as n^-t of what it was, its gradient is n^t as large. SGD's c moves by 2t,
+    Adafactor's not at all, and each lr-coupled decay against its rate, so that lr * wd stays;
+    independent decay stays. t = a removes the multiplier.
+    """
+    shift = rescalings(rule.optimizer, role) * t
+    decay = x.weight_decay
+    if decay is not None and rule.decay_convention == "lr_coupled":
+        decay += shift
+    return RoleExponents(
+        init_std=x.init_std - t,
+        multiplier=x.multiplier + t,
+        lr=x.lr - shift,
+        weight_decay=decay,
+        eps=None if x.eps is None else x.eps + t,
+        gradient=None if x.gradient is None else x.gradient + t,
+    )
+
+
+def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> tuple[str, ...]:
+    """Where a folded model is not exactly the model with its multipliers, and by how much.
+
+    Args:
+        clip: whether the gradient is clipped by its global norm.
+        width_mult: target width over base width; without it factors are powers of it.
+    """
+    limits = []
+    for role, layer in PARAMETERIZATIONS[rule.parameterization].items():
+        if not layer.a:
+            continue
+        grown = _power(layer.a, width_mult)
+        if clip:
+            limits.append(
+                f"the global gradient norm counts the folded {role} gradient {grown} times: "
+                "clipping acts at another point"
+            )
+        if rule.effective_epsilon != "none" and family_of(rule.optimizer, role) == "adam":
+            limits.append(
+                f"{role} needs an eps of its own, {grown} times that of the unfolded model: one "
+                "eps for all parameters is off by that factor"
+            )
+        if family_of(rule.optimizer, role) == "adafactor":
+            limits.append(
+                f"Adafactor's floor under the parameter scale is {grown} times higher against the "
+                f"folded {role} weights"
+            )
+        if role != "hidden":
+            limits.append(
+                f"{role} weights tied to others cannot be folded: the others would be multiplied "
+                f"by {_power(-layer.a, width_mult)} too"
+            )
+    return tuple(limits)
+
+
+def folds_exactly(rule: Rule, clip: bool) -> bool:
+    """Whether a folded model trains as the unfolded one, given rate, decay and eps of each role.
+
+    Args:
+        clip: whether the gradient is clipped by its global norm.
+    """
+    moved = [role for role, layer in PARAMETERIZATIONS[rule.parameterization].items() if layer.a]
+    return not clip and all(family_of(rule.optimizer, role) != "adafactor" for role in moved)
+
+
+def _power(exponent: Fraction, width_mult: float | None) -> str:
+    if width_mult is None:
+        return f"width_mult^{exponent}"
+    return f"{width_mult ** float(exponent):.3g}"
+
+
+def refuse_tied(rule: Rule) -> None:
+    """
+    Raises:
+        InputError: a rule that gives the embedding and the readout other multipliers or rates; one
+            weight has one of each.
+    """
+    embedding, readout = role_exponents(rule, "embedding"), role_exponents(rule, "readout")
+    differences = {
+        "multiplier": (embedding.multiplier, readout.multiplier),
+        "lr": (embedding.lr, readout.lr),
+    }
+    for quantity, (one, other) in differences.items():
+        if one != other:
+            raise InputError(
+                f"tied_embeddings: {rule.parameterization} with lr_rule {rule.lr_rule} gives the "
+                f"embedding a {quantity} of width^{one} and the readout one of width^{other}, and "
+                "one weight has one; take standard with lr_rule global, or leave it out"
+            )

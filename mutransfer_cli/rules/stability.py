@@ -14,16 +14,20 @@ from fractions import Fraction
 from functools import cache
 from itertools import combinations
 
-from mutransfer_cli.rules.alignment import Alignment, LayerAlignment
-from mutransfer_cli.rules.optimizers import LrAdjustment, OptimizerName, family_of
-from mutransfer_cli.rules.parameterizations import (
+from mutransfer_cli.rules.choices import (
     HALF,
+    MATRIX_ROLES,
     PARAMETERIZATIONS,
+    Alignment,
     Layer,
+    LayerAlignment,
     Layers,
+    LrAdjustment,
+    MatrixRole,
+    OptimizerName,
     ParameterizationName,
+    family_of,
 )
-from mutransfer_cli.rules.roles import MATRIX_ROLES, MatrixRole
 
 Point = tuple[Fraction, Fraction, Fraction]
 

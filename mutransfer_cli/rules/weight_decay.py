@@ -27,7 +27,7 @@ from fractions import Fraction
 from typing import Literal, cast, get_args
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.rules.choices import Role
 
 DecayRuleName = Literal["none", "constant", "sqrt_width", "linear_width"]
 DecayRule = DecayRuleName | Fraction

@@ -1,29 +1,91 @@
-"""How the trials of a width are run: side by side how many, compiled or not, in a graph or not."""
+"""The ways to run the steps of a width, fastest first; where one fails, the next lower goes on.
+
+Compiled and captured in a CUDA graph, then captured, then launched step by step, then launched
+with half as many trials side by side.
+
+MERGED:
+How the trials of a width are run: side by side how many, compiled or not, in a graph or not.
+What a sweep will cost, before it starts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.files.diagnostics import DiagnosticsSpec
-from mutransfer_cli.files.mlp import MLPProtocol
-from mutransfer_cli.files.yaml_io import content_hash
-from mutransfer_cli.sweep.ladder import TOP, Rung
-from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.spec.measurements import DiagnosticsSpec
+from mutransfer_cli.spec.model import MLPProtocol
+from mutransfer_cli.spec.records import TrialRecord
+from mutransfer_cli.spec.yaml_io import content_hash
+from mutransfer_cli.sweep.prepare import Sweep, Trial, pending
+from mutransfer_cli.train.capture import MOST_VOCAB
 from mutransfer_cli.train.checkpoint import Shape
-from mutransfer_cli.train.compile_cost import pays
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.device import device_name
-from mutransfer_cli.train.embedding import MOST_VOCAB
-from mutransfer_cli.train.execution import Execution, allowed
+from mutransfer_cli.train.execution import EAGER, Execution, allowed, pays
 from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count
 from mutransfer_cli.train.loop import Trainer
+
+# what a failure is blamed on: the rung as a whole, its graph, its memory, or nothing of it
+Fault = Literal["rung", "capture", "memory", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How the steps of a group are run, or as a limit the most that may be tried.
+
+    Attributes:
+        compiled: losses and update through torch.compile.
+        captured: the whole step replayed from one CUDA graph.
+        slots: trials side by side.
+    """
+
+    compiled: bool
+    captured: bool
+    slots: int
+
+    @property
+    def steps(self) -> str:
+        """How the steps are run, in words."""
+        if self.captured:
+            return "compiled and in a CUDA graph" if self.compiled else "in a CUDA graph"
+        return "compiled, launched step by step" if self.compiled else "launched step by step"
+
+    def __str__(self) -> str:
+        return f"{self.steps}, {self.slots} side by side"
+
+    def under(self, limit: Rung) -> Rung:
+        """The part of this rung that a limit allows."""
+        return Rung(
+            self.compiled and limit.compiled,
+            self.captured and limit.captured,
+            min(self.slots, limit.slots),
+        )
+
+
+TOP = Rung(compiled=True, captured=True, slots=sys.maxsize)
+
+
+def next_lower(rung: Rung, fault: Fault) -> Rung | None:
+    """The rung to try after `rung` has failed; None if there is none.
+
+    A step that asks the host for a value is launched, never compiled: what breaks a graph of CUDA
+    breaks most of the compiler's graphs, too.
+    """
+    if fault == "elsewhere":
+        return None
+    if fault == "capture" and rung.captured:
+        return replace(rung, compiled=False, captured=False)
+    if fault != "memory" and rung.compiled:
+        return replace(rung, compiled=False)
+    if fault != "memory" and rung.captured:
+        return replace(rung, captured=False)
+    return replace(rung, slots=rung.slots // 2) if rung.slots > 1 else None
+
 
 CompileMode = Literal["auto", "on", "off"]
 
@@ -183,3 +245,69 @@ def compilation(queue: Queue, slots: int) -> str:
             "device": device_name(queue.device),
         }
     )
+
+
+LONGEST_TIMED_STEP = 5.0  # seconds; longer steps are extrapolated from a smaller width
+
+
+@dataclass(frozen=True)
+class WidthPrice:
+    """What one width of a sweep will cost.
+
+    Attributes:
+        trials, pending: in the spec, and without a finished record.
+        group_size: trials trained together.
+        flops: of all pending trials; memory: predicted peak bytes of one group.
+        seconds: of all pending trials, divided among the workers; `measured` when steps were timed
+            at this width, else extrapolated from the throughput of a smaller one.
+    """
+
+    width: int
+    trials: int
+    pending: int
+    parameters: int
+    group_size: int
+    flops: float
+    memory: int
+    seconds: float
+    measured: bool
+
+
+def price(
+    sweep: Sweep, recorded: Mapping[str, TrialRecord], device: torch.device, workers: int = 1
+) -> Iterator[WidthPrice]:
+    """Prices each width by timing a few uncompiled steps of groups on the device.
+
+    Args:
+        workers: that train at the same time; on a CPU with one thread each, as is timed.
+    """
+    throughput = 0.0
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    text, settings = DeviceText.on(device, sweep.corpus), Settings("off", False, float("inf"))
+    steps = sweep.protocol.train.steps
+    for width, trials in sweep.trials.items():
+        queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
+        cost, to_run = queue.cost, len(pending(trials, recorded))
+        most = most_slots(sweep.protocol, width, cost, device)
+        flops_step = cost.flops / steps * slot_count(len(trials), most)
+        measured = not throughput or flops_step / throughput < LONGEST_TIMED_STEP
+        if measured:
+            execution = with_capture(EAGER, queue, settings)
+            size = size_of_group(queue, execution, settings, always=True)
+            assert size.seconds is not None, "asked for"
+            throughput = cost.flops / steps / size.seconds
+        else:
+            slots = slot_count(len(trials), most)
+            size = GroupSize(slots, cost.memory(slots))
+        yield WidthPrice(
+            width=width,
+            trials=len(trials),
+            pending=to_run,
+            parameters=cost.parameters,
+            group_size=size.slots,
+            flops=cost.flops * to_run,
+            memory=size.memory,
+            seconds=cost.flops * to_run / throughput / workers,
+            measured=measured,
+        )

@@ -15,19 +15,16 @@ from typing import Any, Literal
 import torch
 
 from mutransfer_cli import __version__
-from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.strict import validated
-from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.ladder import Rung
+from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.strict import validated
+from mutransfer_cli.sweep.choice import Rung, Settings
 from mutransfer_cli.sweep.local import Workers, run, started_workers, worker_count
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.train.cgroups import usable_cores
-from mutransfer_cli.train.device import device_name, slow_precision
-from mutransfer_cli.train.loop import Progress
-from mutransfer_cli.train.memory import available_memory
-from mutransfer_cli.train.rehearsal import ROUNDING
+from mutransfer_cli.train.device import available_memory, device_name, slow_precision
+from mutransfer_cli.train.loop import ROUNDING, Progress
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Steps = Literal["launched", "captured", "compiled"]

@@ -14,23 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
 from mutransfer_cli import errors
-from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
-from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.groups import (
-    Assignment,
-    Done,
-    Failed,
-    Group,
-    Message,
-    Refused,
-    cut,
-)
-from mutransfer_cli.sweep.ladder import Rung, next_lower
-from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.sweep.choice import Rung, Settings, next_lower
+from mutransfer_cli.sweep.prepare import Sweep, Trial, pending
 from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished, RecordStore
 from mutransfer_cli.sweep.training import Stepped, failed_record
-from mutransfer_cli.sweep.trials import Trial, pending
+from mutransfer_cli.sweep.worker import Assignment, Done, Failed, Group, Message, Refused, cut
 from mutransfer_cli.train.loop import Progress
 
 ATTEMPTS = 3  # at a group whose worker dies on the lowest rung

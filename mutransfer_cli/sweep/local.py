@@ -12,15 +12,14 @@ from typing import Any
 import torch
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.init import Note
+from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.driver import Driver, Hear, Launcher, Observer
-from mutransfer_cli.sweep.groups import Assignment
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.processes import Processes
 from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, started
 from mutransfer_cli.sweep.store import RecordStore
-from mutransfer_cli.sweep.worker import Stopped, train_group
+from mutransfer_cli.sweep.worker import Assignment, Stopped, train_group
 from mutransfer_cli.train.cgroups import usable_cores
 
 

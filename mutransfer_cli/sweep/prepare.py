@@ -1,10 +1,14 @@
-"""A spec made concrete: text, protocol, base plan, trials, device."""
+"""The trials of a spec.
+
+MERGED:
+A spec made concrete: text, protocol, base plan, trials, device."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,31 +18,63 @@ from mutransfer_cli import __version__
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.mlp import MLPProtocol
-from mutransfer_cli.files.model import AnyModel, HfProtocol
-from mutransfer_cli.files.optimizers import OptimizerSpec
-from mutransfer_cli.files.parameterization import ParameterizationSpec
-from mutransfer_cli.files.records import (
+from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.hf import say_what_is_used
+from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
+from mutransfer_cli.spec.decoder import ModelProtocol
+from mutransfer_cli.spec.model import AnyModel, HfProtocol, MLPProtocol
+from mutransfer_cli.spec.optimizers import OptimizerSpec
+from mutransfer_cli.spec.parameterization import ParameterizationSpec
+from mutransfer_cli.spec.records import (
     TRIAL_SCHEMA,
     BaseParameterRecord,
     Protocol,
     SweepHeader,
+    TrialRecord,
     model_protocol,
+    trial_hash,
 )
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.transformer import ModelProtocol
-from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
-from mutransfer_cli.proxies.hf import say_what_is_used
-from mutransfer_cli.proxies.init import Note, silent
-from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
-from mutransfer_cli.sweep.trials import Trial, expand
-from mutransfer_cli.train.cost import Cost, estimated_cost, trial_cost
+from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
+from mutransfer_cli.train.cost import Cost, estimated_cost, mlp_cost, trial_cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import Trainer
-from mutransfer_cli.train.mlp_cost import mlp_cost
 from mutransfer_cli.train.slots import Job
+
+
+@dataclass(frozen=True, slots=True)  # there may be a million
+class Trial:
+    """One proxy run; `id` is the hash of what determines its result."""
+
+    id: str
+    width: int
+    seed: int
+    axes: Mapping[AxisName, float]
+
+
+def expand(grid: SweepGrid, protocol_hash: str) -> dict[int, list[Trial]]:
+    """All trials by width, ascending; within a width by seed, then the axes, lr fastest."""
+    names = sorted(grid.axes, reverse=True)
+    combinations = [
+        dict(zip(names, values, strict=True))
+        for values in product(*(sorted(grid.axes[name]) for name in names))
+    ]
+    return {
+        width: [
+            Trial(trial_hash(protocol_hash, width, seed, axes), width, seed, axes)
+            for seed in sorted(grid.seeds)
+            for axes in combinations
+        ]
+        for width in sorted(grid.widths)
+    }
+
+
+def pending(trials: Sequence[Trial], recorded: Mapping[str, TrialRecord]) -> list[Trial]:
+    """The trials without a finished record."""
+    done = {key for key, record in recorded.items() if record.status != "failed"}
+    return [trial for trial in trials if trial.id not in done]
 
 
 @dataclass(frozen=True)

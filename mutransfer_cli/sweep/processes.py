@@ -18,13 +18,12 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import IO, Any
 
-from mutransfer_cli.data.handover import Handover, handed_over
+from mutransfer_cli.data.mapped import Handover, handed_over
+from mutransfer_cli.sweep.choice import Fault
 from mutransfer_cli.sweep.driver import Hear
-from mutransfer_cli.sweep.groups import Assignment, End, Failed, Message
-from mutransfer_cli.sweep.ladder import Fault
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, environments, start
-from mutransfer_cli.sweep.worker import Stopped, train_group
+from mutransfer_cli.sweep.worker import Assignment, End, Failed, Message, Stopped, train_group
 
 POLL = 0.2  # seconds
 GRACE = 10.0  # seconds for a worker to save its state before it is killed

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
-from mutransfer_cli.files.curves import CURVES
-from mutransfer_cli.files.diagnostics import DIAGNOSTICS
-from mutransfer_cli.files.difference import difference
-from mutransfer_cli.files.json_lines import json_line
-from mutransfer_cli.files.records import (
+from mutransfer_cli.spec.measurements import CURVES, DIAGNOSTICS
+from mutransfer_cli.spec.records import (
     TRIAL_SCHEMA,
     Protocol,
     Records,
     SweepHeader,
     ThroughputRecord,
     TrialRecord,
+    difference,
 )
-from mutransfer_cli.files.sources import TRIALS, read_records
-from mutransfer_cli.files.yaml_io import cannot_write
+from mutransfer_cli.spec.sources import TRIALS, read_records
+from mutransfer_cli.spec.yaml_io import cannot_write, json_line
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 BLOCK = 1 << 16

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.diagnose.measurement import Measurement
-from mutransfer_cli.files.records import Protocol, ThroughputRecord, TrialRecord
-from mutransfer_cli.sweep.choice import Queue, Settings, choose_run, compilation
-from mutransfer_cli.sweep.ladder import Rung
-from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.diagnose.sizes import Measurement
+from mutransfer_cli.spec.records import Protocol, ThroughputRecord, TrialRecord
+from mutransfer_cli.sweep.choice import Queue, Rung, Settings, choose_run, compilation
+from mutransfer_cli.sweep.prepare import Sweep, Trial
 from mutransfer_cli.sweep.store import Finished
-from mutransfer_cli.sweep.trials import Trial
 from mutransfer_cli.train.checkpoint import Checkpoint
-from mutransfer_cli.train.compile_cost import remember
 from mutransfer_cli.train.cost import Cost
-from mutransfer_cli.train.device import device_name
-from mutransfer_cli.train.execution import Execution
+from mutransfer_cli.train.device import device_name, matrix_peak
+from mutransfer_cli.train.execution import Execution, remember
 from mutransfer_cli.train.loop import Progress, Speed, TrialResult
-from mutransfer_cli.train.peak import matrix_peak
 
 Lines = Sequence[dict[str, object]]
 

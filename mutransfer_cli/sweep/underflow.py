@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord, by_role, read_diagnostics
-from mutransfer_cli.files.optimizers import AdamSpec, AdamWSpec, MuonSpec
-from mutransfer_cli.files.records import Protocol, TrialRecord
-from mutransfer_cli.rules.roles import ROLES, Role
+from mutransfer_cli.rules.choices import ROLES, Role
+from mutransfer_cli.spec.measurements import DiagnosticsRecord, by_role, read_diagnostics
+from mutransfer_cli.spec.optimizers import AdamSpec, AdamWSpec, MuonSpec
+from mutransfer_cli.spec.records import Protocol, TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 
 # of gradients over eps. Adam divides by sqrt(v_hat) + eps, both free of the start at zero: where

@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText, eval_offsets
-from mutransfer_cli.diagnose.alignment import log_alignment_ratio
-from mutransfer_cli.diagnose.forward import Places, watched
-from mutransfer_cli.diagnose.measurement import Column, Measurement
-from mutransfer_cli.diagnose.sizes import relative_update, rms, sample
-from mutransfer_cli.diagnose.spectrum import top_by_name
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.diagnose.forward import Places, log_alignment_ratio, watched
+from mutransfer_cli.diagnose.sizes import (
+    Column,
+    Measurement,
+    relative_update,
+    rms,
+    sample,
+    top_by_name,
+)
 from mutransfer_cli.optim.stack import Stack
-from mutransfer_cli.proxies.orientation import fan_in_axis
+from mutransfer_cli.proxies.reading import fan_in_axis
+from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
 
 PROBE_TOKENS = 64  # about; of whole sequences

@@ -17,24 +17,23 @@ from torch.func import functional_call, vmap
 
 from mutransfer_cli.data.corpus import stream_generator
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.optimizers import OptimizerSpec
-from mutransfer_cli.files.spec import TrainSpec
-from mutransfer_cli.optim.clip import clip_
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin
-from mutransfer_cli.proxies.call import call, constants, takes_targets
+from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin, clip_
+from mutransfer_cli.optim.update import build_rule, build_update
+from mutransfer_cli.proxies.calling import call, constants, takes_targets
 from mutransfer_cli.proxies.perceptron import MLP, squared_error
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
-from mutransfer_cli.rules.roles import Role
+from mutransfer_cli.spec.optimizers import OptimizerSpec
+from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.torch_private import (
     autocast_before_vmap,
     batch_cpu_attention,
     prepare_inductor,
 )
-from mutransfer_cli.train.embedding import capturable_embeddings
+from mutransfer_cli.train.capture import capturable_embeddings
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss
-from mutransfer_cli.train.optimizer import build_rule, build_update
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]

@@ -1,9 +1,13 @@
-"""How the steps of a width are run: no part of what they compute."""
+"""How the steps of a width are run: no part of what they compute.
+
+MERGED:
+Whether compiling a width pays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +15,9 @@ from torch.autograd.function import BackwardCFunction
 from torch.func import vmap
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.call import call, constants, takes_targets
-from mutransfer_cli.torch_private import batch_cpu_attention
-from mutransfer_cli.train.memory import is_out_of_memory
+from mutransfer_cli.proxies.calling import call, constants, takes_targets
+from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
+from mutransfer_cli.train.device import is_out_of_memory
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
 
@@ -88,3 +92,30 @@ def custom_function(out: Tensor) -> str:
             return name.removesuffix("Backward")
         ahead += [parent for parent, _ in node.next_functions]
     return ""
+
+
+# depth 2 on one CPU core, from nothing and from the cache; a first guess for CUDA
+COLD_SECONDS, WARM_SECONDS = 67.0, 6.0
+SAVED = 0.5  # of an eager step in a CUDA graph: assumed, half of its bytes at small widths
+
+
+def pays(eager_seconds: float, key: str) -> bool:
+    """Whether compiling saves more than it takes.
+
+    Args:
+        eager_seconds: that the training will take without.
+        key: of what is compiled; a run on this machine may have compiled the same before.
+    """
+    takes = WARM_SECONDS if _marker(key).exists() else COLD_SECONDS
+    return SAVED * eager_seconds > takes
+
+
+def remember(key: str) -> None:
+    """The compiled code is in the cache from now on."""
+    marker = _marker(key)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def _marker(key: str) -> Path:
+    return cache_folder() / "compiled" / key

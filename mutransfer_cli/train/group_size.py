@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.records import Protocol
+from mutransfer_cli.spec.records import Protocol
 from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.device import available_memory, is_out_of_memory
 from mutransfer_cli.train.loop import StepCost, Trainer
-from mutransfer_cli.train.memory import available_memory, is_out_of_memory
 from mutransfer_cli.train.slots import Job
 
 CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache

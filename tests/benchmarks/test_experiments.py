@@ -6,10 +6,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mutransfer_cli.files.sources import shipped_recipes
-from tests.benchmarks.experiments import README, VARIANT, Claim, experiments, measured, rows
-from tests.benchmarks.experiments_judge import Found, judged, loss_difference, near, records_of
-from tests.benchmarks.experiments_table import table
+from benchmarks.experiments import README, VARIANT, Claim, experiments, measured, rows
+from benchmarks.experiments_judge import Found, judged, loss_difference, near, records_of
+from benchmarks.experiments_table import table
+from mutransfer_cli.spec.sources import shipped_recipes
 
 
 def test_every_recipe_of_a_paper_is_an_experiment() -> None:

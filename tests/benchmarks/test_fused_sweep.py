@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks import fused_sweep
-from tests.benchmarks.cases import Case
-from tests.benchmarks.contenders import Eager, Engine
-from tests.benchmarks.expected import PREDICTED_MS, expected
-from tests.benchmarks.workers import Pool
+from benchmarks import fused_sweep
+from benchmarks.cases import Case
+from benchmarks.contenders import Eager, Engine
+from benchmarks.expected import PREDICTED_MS, expected
+from benchmarks.workers import Pool
 
 SIZES = {"widths": 16, "depth": 1, "head-size": 8, "trials": 2, "tokens": "2x16"}
 TINY = ["--device=cpu", *(f"--{name}={value}" for name, value in SIZES.items())]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.check.coordinates import coordinates_gate
-from mutransfer_cli.files.check import Gate
+from mutransfer_cli.check.measure import Gate
 
 WIDTHS, SEEDS = (64, 128, 256, 512), (0, 1, 2)
 PLACES = {

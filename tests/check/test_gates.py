@@ -14,13 +14,13 @@ from mutransfer_cli.check.gates import (
     gates_of_records,
     trials_alike,
 )
-from mutransfer_cli.emit.exponents import exponents_of_records
-from mutransfer_cli.emit.recipe import build_recipe
-from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.diagnostics import DiagnosticsRecord
-from mutransfer_cli.files.recipe import Recipe
-from mutransfer_cli.files.records import Records
+from mutransfer_cli.fit.from_records import exponents_of_records
+from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.spec.measurements import DiagnosticsRecord
+from mutransfer_cli.spec.records import Records
 
 Make = Callable[..., Records]
 SMALL, LARGE = (16, 24, 32, 48), (96,)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from mutransfer_cli.check.measure import gate, measure, unmeasured
+from mutransfer_cli.check.measure import CHECK_SCHEMA, Check, gate, measure, unmeasured, worst
 from mutransfer_cli.check.outputs import github_annotations, junit, summary, summed_up
-from mutransfer_cli.files.check import CHECK_SCHEMA, Check
-from mutransfer_cli.fit.equivalence import worst
 
 OPEN = unmeasured("excess: 5 %, of lr", "not bracketed", 0.0, 0.01, "nats")
 GATES = (

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
+from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
-from mutransfer_cli.emit.recipe import build_recipe
-from mutransfer_cli.emit.target import Target
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.check import Gate
-from mutransfer_cli.files.dump import dump
-from mutransfer_cli.files.recipe import Recipe
-from mutransfer_cli.files.strict import validated
+from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import BaseParameter, TargetModel
+from mutransfer_cli.spec.yaml_io import dump
+from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
-from tests.emit.test_recipe import exponents
+from tests.recipe.test_build import exponents
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Document = dict[str, Any]

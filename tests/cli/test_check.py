@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from mutransfer_cli.files.records import Records
+from mutransfer_cli.spec.records import Records
 
 Make = Callable[..., Records]
 Write = Callable[..., Path]

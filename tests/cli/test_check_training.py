@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mutransfer_cli.files.records import Records
-from mutransfer_cli.files.sources import load_records
-from tests.cli.test_own_model import CODE
+from mutransfer_cli.spec.records import Records
+from mutransfer_cli.spec.sources import load_records
+from tests.cli.test_transfer_own_model import CODE
 
 Make = Callable[..., Records]
 Write = Callable[..., Path]

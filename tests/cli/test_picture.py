@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.cli.picture import draw_bowls, draw_optima
-from mutransfer_cli.files.exponents import Line, Optimum
+from mutransfer_cli.fit.exponents import Line, Optimum
 
 BEST = {16: -5.0, 32: -6.0, 64: -7.0}  # log2 of the best rate
 LOSS = {16: 3.0, 32: 2.5, 64: 2.0}

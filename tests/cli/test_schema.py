@@ -12,13 +12,13 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from mutransfer_cli.files.schema import NAMES
-from mutransfer_cli.files.yaml_io import load_yaml
-from tests.benchmarks.joint_coverage import World
-from tests.cli.test_declared import PROTOCOL
-from tests.cli.test_weight_decay import COUPLED, table_of
+from benchmarks.joint_coverage import World
+from mutransfer_cli.spec.schema import NAMES
+from mutransfer_cli.spec.yaml_io import load_yaml
+from tests.cli.test_fit_exponents_declared import PROTOCOL
+from tests.cli.test_fit_exponents_weight_decay import COUPLED, table_of
 from tests.conftest import Result
-from tests.files.test_schema import problems
+from tests.spec.test_schema import problems
 
 Run = Callable[..., Result]
 MODELINE = "# yaml-language-server: $schema="

@@ -14,8 +14,8 @@ from mutransfer_cli.data.corpus import Corpus, check_size, eval_offsets, gather,
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.data.text import stdlib_files
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.data import StdlibData, TextData
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.spec.data import StdlibData, TextData
+from mutransfer_cli.spec.sweep import TrainSpec
 
 TRAIN = TrainSpec(steps=5, batch=3, context=16, eval_batches=2)
 

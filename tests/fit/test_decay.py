@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.joint_coverage import LEVEL, World, simulate
 from mutransfer_cli.fit.decay import fit_decay, planes_of
 from mutransfer_cli.fit.joint import fit_planes
 from mutransfer_cli.fit.planes import Planes
-from tests.benchmarks.joint_coverage import LEVEL, World, simulate
 
 
 def tables(planes: Planes) -> dict[str, pd.DataFrame]:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
+from mutransfer_cli.fit.cells import profile
 from mutransfer_cli.fit.exponent import compared, fit_exponents, fit_groups
-from mutransfer_cli.fit.table import profile
 
 
 def sweep(

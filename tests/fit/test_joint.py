@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.joint_coverage import LEVEL, World, covered, simulate
 from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
-from tests.benchmarks.joint_coverage import LEVEL, World, covered, simulate
 
 SWEEPS = 150
 SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial, of a coverage near 95 %

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.optim.stack import ParamGroup, Stack, UpdateRule, begin, update_
-from mutransfer_cli.train.optimizer import Update
+from mutransfer_cli.optim.update import Update
 
 TRIALS, STEPS = 3, 20
 SHAPES = {"matrix": (6, 4), "vector": (11,)}

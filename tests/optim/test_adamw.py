@@ -9,7 +9,7 @@ import torch
 
 from mutransfer_cli.optim.adamw import AdamW, fused_update_
 from mutransfer_cli.optim.stack import update_
-from mutransfer_cli.train.optimizer import Update
+from mutransfer_cli.optim.update import Update
 from tests.optim.stacks import BETAS, TRIALS, assert_same, first_step, reference, run, stack_of
 
 RULE = AdamW(BETAS)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mutransfer_cli.optim.adamw import AdamW
 from mutransfer_cli.optim.muon import Muon, orthogonalised
 from mutransfer_cli.optim.stack import begin, update_
-from mutransfer_cli.rules.optimizers import LrAdjustment
+from mutransfer_cli.rules.choices import LrAdjustment
 from tests.optim.stacks import (
     BETAS,
     LR,

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.transformer import Architecture
 from mutransfer_cli.proxies.build import read_base_plan
 from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.spec.decoder import Architecture
 from mutransfer_cli.sweep.prepare import Sweep
 
 Prepare = Callable[[dict[str, Any]], Sweep]

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.model import HfProtocol
 from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
-from mutransfer_cli.proxies.hf_attention import UNMASKED
+from mutransfer_cli.proxies.hf import UNMASKED
 from mutransfer_cli.rules.plan import BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.spec.model import HfProtocol
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.ensemble import multipliers
 from mutransfer_cli.train.execution import EAGER, allowed

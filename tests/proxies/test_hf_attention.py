@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.files.model import HfProtocol
-from mutransfer_cli.files.optimizers import AdamWSpec
-from mutransfer_cli.files.spec import TrainSpec
 from mutransfer_cli.proxies.build import build_proxy
-from mutransfer_cli.proxies.hf_attention import TORCHS, UNMASKED, drop_masks
+from mutransfer_cli.proxies.hf import TORCHS, UNMASKED, drop_masks
+from mutransfer_cli.spec.model import HfProtocol
+from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, allowed
 from tests.conftest import CPU

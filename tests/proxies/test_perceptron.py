@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.files.mlp import Activation
 from mutransfer_cli.proxies.build import read_base_plan
 from mutransfer_cli.proxies.perceptron import MLP
+from mutransfer_cli.spec.model import Activation
 
 
 def small(width: int) -> MLP:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mutransfer_cli.files.check import CHECK, CHECK_SCHEMA, Check, Gate
-from mutransfer_cli.files.data import DataProtocol
-from mutransfer_cli.files.dump import dump
-from mutransfer_cli.files.records import Protocol, SweepHeader, TrialRecord, trial_hash
-from mutransfer_cli.files.sources import load_spec
-from mutransfer_cli.fit.equivalence import worst
+from mutransfer_cli.check.measure import CHECK, CHECK_SCHEMA, Check, Gate, worst
+from mutransfer_cli.spec.data import DataProtocol
+from mutransfer_cli.spec.records import Protocol, SweepHeader, TrialRecord, trial_hash
+from mutransfer_cli.spec.sources import load_spec
+from mutransfer_cli.spec.yaml_io import dump
 
 Loss = Callable[[int, float, float, int], float | None]
 ROLES = {"embedding.weight": "embedding", "up.weight": "hidden", "readout.weight": "readout"}

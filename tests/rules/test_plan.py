@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.parameterizations import PARAMETERIZATIONS, ParameterizationName
+from mutransfer_cli.rules.choices import PARAMETERIZATIONS, ParameterizationName
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 

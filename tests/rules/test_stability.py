@@ -8,14 +8,20 @@ from itertools import product as pairs
 import pytest
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.alignment import ALIGNMENTS, FULL, NONE, Alignment, LayerAlignment
-from mutransfer_cli.rules.optimizers import FAMILY, LrAdjustment, OptimizerName
-from mutransfer_cli.rules.parameterizations import (
+from mutransfer_cli.rules.choices import (
+    ALIGNMENTS,
+    FAMILY,
+    FULL,
+    MATRIX_ROLES,
+    NONE,
     PARAMETERIZATIONS,
+    Alignment,
+    LayerAlignment,
+    LrAdjustment,
+    OptimizerName,
     ParameterizationName,
     gradient_exponents,
 )
-from mutransfer_cli.rules.roles import MATRIX_ROLES
 from mutransfer_cli.rules.stability import derive_rates
 
 # c of embedding, hidden, readout in lr ~ n^-c, under full and under no alignment. SGD and Adam as

@@ -11,10 +11,9 @@ import pytest
 from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.files.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.proxies.transformer import Transformer
-from mutransfer_cli.sweep.choice import Queue, Settings, choose_run
-from mutransfer_cli.sweep.ladder import TOP, Rung
+from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
+from mutransfer_cli.sweep.choice import TOP, Queue, Rung, Settings, choose_run
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.training import train_queue

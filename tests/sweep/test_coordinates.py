@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import nn
 
+from mutransfer_cli.check.coordinates import width_slopes
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.strict import validated
-from mutransfer_cli.fit.slopes import width_slopes
 from mutransfer_cli.proxies.perceptron import MLP
 from mutransfer_cli.rules.plan import AxisName, PlannedParameter
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.coordinates import (
     COLUMNS,
+    Coordinates,
     control_spec,
     coordinates_at,
     few_steps,
@@ -28,7 +29,6 @@ from mutransfer_cli.sweep.coordinates import (
     measure_coordinates,
 )
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.coordinates import Coordinates
 from mutransfer_cli.train.diagnosis import probe_batch
 from tests.conftest import CPU
 

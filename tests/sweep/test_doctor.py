@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from mutransfer_cli.files.records import ThroughputRecord
+from mutransfer_cli.spec.records import ThroughputRecord
 from mutransfer_cli.sweep import doctor
+from mutransfer_cli.sweep.choice import Rung
 from mutransfer_cli.sweep.doctor import (
     LAUNCHED,
     Report,
@@ -19,7 +20,6 @@ from mutransfer_cli.sweep.doctor import (
     judged,
     rungs,
 )
-from mutransfer_cli.sweep.ladder import Rung
 from mutransfer_cli.torch_private import cpu_has_bf16
 from tests.conftest import CPU
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.curves import CURVES
-from mutransfer_cli.files.records import SweepHeader
+from mutransfer_cli.spec.measurements import CURVES
+from mutransfer_cli.spec.records import SweepHeader
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished, RecordStore
 from tests.conftest import CPU

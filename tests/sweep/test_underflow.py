@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mutransfer_cli.files.records import TrialRecord
+from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.training import failed_record
 from mutransfer_cli.sweep.underflow import underflow_warnings

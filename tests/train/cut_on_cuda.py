@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.files.spec import SweepSpec
-from mutransfer_cli.files.strict import validated
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.device import choose_device

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
-from mutransfer_cli.diagnose.measurement import Measurement
+from mutransfer_cli.diagnose.sizes import Measurement
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.diagnosis import probe_batch
@@ -24,7 +24,7 @@ from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import TrialResult
 from mutransfer_cli.train.slots import Job
 from tests.conftest import CPU
-from tests.proxies.test_own import OWN, own_spec
+from tests.proxies.test_factory import OWN, own_spec
 from tests.sweep.test_choice import BranchingSweep
 
 Prepare = Callable[[dict[str, Any]], Sweep]

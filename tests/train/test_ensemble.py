@@ -14,12 +14,11 @@ from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.files.records import Protocol
-from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.sweep.prepare import Sweep, Trial
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.loop import Trainer
-from mutransfer_cli.train.schedule import schedule_tensor
+from mutransfer_cli.train.slots import schedule_tensor
 from tests.conftest import CPU
 from tests.train.trained import Trained, train_all
 

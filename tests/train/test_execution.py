@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer_cli.files.optimizers import AdamWSpec
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, Execution, allowed

@@ -9,6 +9,7 @@ from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.cost import trial_cost
+from mutransfer_cli.train.device import available_memory
 from mutransfer_cli.train.group_size import (
     GroupSize,
     fastest,
@@ -17,7 +18,6 @@ from mutransfer_cli.train.group_size import (
     smallest_as_fast,
 )
 from mutransfer_cli.train.loop import StepCost
-from mutransfer_cli.train.memory import available_memory
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.trials import Trial
+from mutransfer_cli.sweep.prepare import Sweep, Trial
 from mutransfer_cli.train.execution import Execution
 from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job

@@ -1,0 +1,104 @@
+"""How often the gates err, over simulated sweeps whose truth is known.
+
+A row a gate and world: share of verdicts where the truth is as expected (no drift) and where it is
+off by twice the tolerance. A minute on one CPU core.
+
+    python -m benchmarks.check_errors
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mutransfer_cli.check.exponent import TOLERANCE
+from mutransfer_cli.check.measure import Verdict, verdict_of
+from mutransfer_cli.check.transfer import SHARE, Prediction, transfer_gate
+from mutransfer_cli.fit.cells import Cells
+from mutransfer_cli.fit.exponent import fit_sweeps
+from tests.fit.worlds import World, simulate
+
+WORLDS = {
+    "4 widths": World(),
+    "4 widths, noisy": World(noise=0.005),
+    "4 widths, scatter 0.1": World(scatter=0.1),
+    "6 widths, scatter 0.1": World(scatter=0.1, widths=6),
+    "4 widths, twice as steep above": World(steeper=2.0),
+    "4 widths, one seed": World(seeds=1),
+}
+LOSS = 2.5  # of the simulated optima, nats
+
+
+def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Counter[Verdict]:
+    """Where the rule expects an exponent that is off the true one by `drift`."""
+    sweeps = simulate(world, cases, seed)
+    found: Counter[Verdict] = Counter()
+    for fit, truth in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.exponent, strict=True):
+        expected = truth - drift
+        interval = fit.interval
+        found[verdict_of(*interval, expected, TOLERANCE) if interval else "inconclusive"] += 1
+    return found
+
+
+def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Counter[Verdict]:
+    """Where the optimum of a width beyond the fitted ones lies so that the law costs `lost` nats.
+
+    The curvature is the same in all sweeps, for the cost to be.
+    """
+    curvature = sum(world.curvature) / 2
+    # below the law, so that its value is too high, on the side that `steeper` makes steeper
+    astray = -math.sqrt(lost / (curvature * world.steeper))
+    alike = replace(world, curvature=(curvature, curvature), widths=world.widths + 1, astray=astray)
+    cells = simulate(alike, cases, seed).cells
+    smaller = fit_sweeps(first_widths(cells, world.widths), "lr")
+    found: Counter[Verdict] = Counter()
+    for fit, whole in zip(smaller, fit_sweeps(cells, "lr"), strict=True):
+        width = max(whole.bowls)
+        if fit.law is None:
+            found["inconclusive"] += 1
+            continue
+        value = 2 ** fit.law.at(math.log2(width))
+        forecast = Prediction("lr", width, value, tuple(fit.bowls), None)
+        found[transfer_gate(forecast, whole.bowls[width], "nats").verdict] += 1
+    return found
+
+
+def first_widths(cells: Cells, widths: int) -> Cells:
+    return replace(
+        cells,
+        x=cells.x[:, :widths],
+        losses=cells.losses[:, :widths],
+        mean=cells.mean[:, :widths],
+        n=cells.n[:, :widths],
+        upper=cells.upper[:, :widths],
+        log2_width=cells.log2_width[:, :widths],
+    )
+
+
+def shares(found: Counter[Verdict]) -> str:
+    order: Iterable[Verdict] = ("pass", "fail", "inconclusive")
+    return " / ".join(f"{100 * found[verdict] / found.total():.1f}" for verdict in order)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=500, help="a side")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print("| gate | world | no drift: pass / fail / inconclusive % | twice the tolerance |")
+    print("|---|---|---|---|")
+    for name, world in WORLDS.items():
+        right = exponent_verdicts(world, options.cases, 0.0, options.seed)
+        wrong = exponent_verdicts(world, options.cases, 2 * TOLERANCE, options.seed)
+        print(f"| exponent | {name} | {shares(right)} | {shares(wrong)} |", flush=True)
+    for name, world in WORLDS.items():
+        right = transfer_verdicts(world, options.cases, 0.0, options.seed)
+        wrong = transfer_verdicts(world, options.cases, 2 * SHARE * LOSS, options.seed)
+        print(f"| transfer | {name} | {shares(right)} | {shares(wrong)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

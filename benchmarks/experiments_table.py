@@ -1,0 +1,59 @@
+"""recipes/README.md: what the papers report against what the records here say."""
+
+from __future__ import annotations
+
+from benchmarks.experiments import Experiment, Experiments, Paper, measured
+from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, judged, records_of
+
+HEAD = """# Recipes
+
+`quickstart`, `quickstart-standard` and `hf-llama-tiny` are explained in the README of the project.
+The others are the experiments of three papers, each at a size for one GPU, with a variant for two
+CPU cores:
+
+```sh
+mutransfer sweep-proxy everett/adam-full-mup                  # on a GPU
+mutransfer sweep-proxy everett/adam-full-mup --variant cpu    # some minutes
+mutransfer fit-exponents runs/everett/adam-full-mup-cpu
+```
+
+The rows below are the `cpu` variants, measured here; their records lie in `measured/`. Agreement
+is `yes` where the whole 95 % interval lies within {within} of the reported exponent (of a singular
+value {spectrum}; for a lower loss: below 0; for the same loss: within {loss} nats), `no` where it
+lies outside, else `not resolved`: at this scale the interval is too wide to say. What is reported
+was read in the paper's `text` or `figure`, is `derived` from its theory, or `second-hand`, told by
+others, and then no statement of the paper; `ours` is what we expect where none is known.
+Times on one of two cores were taken beside other work and are upper bounds.
+`make experiments` trains what is not measured yet and writes this file.
+"""
+
+
+def table(listed: Experiments) -> str:
+    return "\n".join(
+        [
+            HEAD.format(within=WITHIN, spectrum=WITHIN_SPECTRUM, loss=WITHIN_LOSS),
+            *(section(paper) for paper in listed.papers),
+        ]
+    )
+
+
+def section(paper: Paper) -> str:
+    lines = [
+        f"## {paper.title}\n",
+        "| spec | reported | measured | agreement | trials, time |",
+        "|---|---|---|---|---|",
+        *(line(row) for row in paper.rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def line(row: Experiment) -> str:
+    reported = f"{row.reported} ({row.mark})"
+    found = measured(row.spec)
+    if found is None:
+        why = "not run" if row.small else "not run: too large for the small variant"
+        return f"| `{row.spec}` | {reported} | {why} | | |"
+    said, agreement = judged(row.claim, found)
+    run = found.run
+    cost = f"{len(records_of(found).trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
+    return f"| `{row.spec}` | {reported} | {said} | {agreement} | {cost} |"

@@ -1,1 +1,0 @@
-"""The recipe as a library: applied to a model and held against an optimizer."""

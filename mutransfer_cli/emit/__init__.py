@@ -1,1 +1,0 @@
-"""What goes out: the exponents file and the recipe."""

@@ -1,1 +1,0 @@
-"""Recipes in the formats of training frameworks: one file a target."""

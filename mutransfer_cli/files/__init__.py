@@ -1,1 +1,0 @@
-"""The files of the chain: validated once at the boundary, dumped, hashed. No torch."""

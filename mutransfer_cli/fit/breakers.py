@@ -1,0 +1,158 @@
+"""The horizon of a run: how much of its steady state weight decay could set.
+
+MERGED:
+What in a protocol is known to break transfer, with its source and the option that avoids it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from mutransfer_cli.fit.exponents import Exponents, Horizon
+from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
+from mutransfer_cli.rules.schedule import schedule_factors
+from mutransfer_cli.spec.protocol import DeclaredProtocol
+from mutransfer_cli.spec.records import Protocol
+
+LEAST_HORIZON = 1.0
+
+
+def horizon_of(
+    protocol: Protocol | DeclaredProtocol, width: int, lr: float, weight_decay: float
+) -> Horizon:
+    """At base values lr and weight decay; without a schedule the rate counts as constant."""
+    train = protocol.train
+    planned = protocol.parameterization.plan(
+        protocol.optimizer, role_parameters(), width, {"lr": lr, "weight_decay": weight_decay}
+    )
+    (hidden,) = (parameter for parameter in planned if parameter.role == "hidden")
+    factors = schedule_factors(
+        train.steps, train.warmup, train.schedule or "constant", train.decay_fraction
+    )
+    return Horizon(
+        width=width,
+        lr=lr,
+        weight_decay=weight_decay,
+        value=hidden.lr * hidden.weight_decay * sum(factors),
+        at_most=train.schedule is None,
+    )
+
+
+def short_horizon(horizon: Horizon | None) -> dict[str, str]:
+    """The warning, by code, that the runs were too short for their weight decay."""
+    if horizon is None or horizon.value >= LEAST_HORIZON:
+        return {}
+    return {
+        "short_horizon": f"at width {horizon.width} the sum of lr * weight_decay over the steps is "
+        f"{'at most ' if horizon.at_most else ''}{horizon.value:.3g}: below 1 the runs never reach "
+        "the steady state that weight decay sets, and its exponent is that of short runs; train "
+        "longer"
+    }
+
+
+LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
+KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
+FAN = "Fan et al. 2025 (arXiv 2510.15262)"
+HAAS = "Haas et al. 2025 (arXiv 2505.22491)"
+
+AnyProtocol = Protocol | DeclaredProtocol
+Axes = Mapping[AxisName, Sequence[float]]
+
+
+def axes_of(trials: Iterable[Mapping[AxisName, float]]) -> Axes:
+    """The values of each hyperparameter, of trials by what they were given."""
+    found: dict[AxisName, set[float]] = {}
+    for axes in trials:
+        for name, value in axes.items():
+            found.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
+    """What is known to break transfer in the protocol that was fitted, if it is known."""
+    if document.protocol is None:
+        return ()
+    axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
+    known = (document.protocol, trials["width"], axes)
+    # where weight decay was fitted, the fit says the horizon of its optimum
+    short = () if document.decay or document.groups else too_short(*known)
+    return (*breakers(*known), *short)
+
+
+def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
+    """A sentence for each.
+
+    Args:
+        axes: the values of each hyperparameter that were or will be tried.
+    """
+    return (
+        *_of_the_model(protocol),
+        *_of_few_outputs(protocol, max(widths)),
+        *_of_decay(protocol, axes),
+    )
+
+
+def too_short(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
+    """A sentence where no trial's weight decay will reach its steady state; the fit of weight decay
+    says so of its optimum."""
+    decay, rates = _strongest_decay(protocol, axes), sorted(axes["lr"])
+    if not decay:
+        return ()
+    horizon = horizon_of(protocol, max(widths), rates[len(rates) // 2], decay)
+    if horizon.value >= LEAST_HORIZON:
+        return ()
+    return (
+        f"horizon {horizon.value:.2g} at width {horizon.width}, lr {horizon.lr:.3g} and weight "
+        f"decay {decay:g}: below 1 the steady state that weight decay sets is never reached "
+        f"({KOSSON}); more steps or stronger decay avoid it",
+    )
+
+
+def _of_the_model(protocol: AnyProtocol) -> Iterator[str]:
+    model, by_width = protocol.model, protocol.parameterization.name in ("mup", "mean_field")
+    gains = getattr(model, "gains", "none")
+    if by_width and gains != "none":
+        yield (
+            f"model.gains {gains}: trainable gains break transfer under muP ({LINGLE}); "
+            "gains: none avoids it"
+        )
+    if by_width and model.attention_scale == "1/sqrt(d_head)":
+        yield (
+            f"attention scale 1/sqrt(d_head) breaks transfer under muP ({LINGLE}); "
+            "attention_scale: 1/d_head avoids it"
+        )
+    if getattr(model, "tied_embeddings", False):
+        yield (
+            "model.tied_embeddings: one weight has one rate, and embedding and readout want two "
+            "(Everett et al. 2024, arXiv 2407.05872, Table 1); tied_embeddings: false avoids it"
+        )
+
+
+def _of_few_outputs(protocol: AnyProtocol, widest: int) -> Iterator[str]:
+    section, model = protocol.parameterization, protocol.model
+    outputs = getattr(model, "outputs", None) or model.vocab
+    by_layer = section.name in ("standard", "ntk") and section.lr_rule == "per_layer"
+    if by_layer and outputs is not None and outputs < widest:
+        yield (
+            f"{section.name} with rates by layer and {outputs} outputs, fewer than the width "
+            f"{widest}: the readout is aligned with what changes below it, and logits grow with "
+            f"width ({HAAS}); more outputs, or name: mup, avoid it"
+        )
+
+
+def _of_decay(protocol: AnyProtocol, axes: Axes) -> Iterator[str]:
+    section = protocol.parameterization
+    coupled = section.decay_convention == "lr_coupled" and section.weight_decay == "constant"
+    if coupled and section.lr_rule == "per_layer" and _strongest_decay(protocol, axes):
+        yield (
+            "weight_decay constant and lr_coupled: the decay of a step, lr * weight_decay, falls "
+            f"with the rates as width grows ({KOSSON}); linear_width, theirs, or sqrt_width "
+            f"({FAN}) avoids it"
+        )
+
+
+def _strongest_decay(protocol: AnyProtocol, axes: Axes) -> float:
+    if protocol.parameterization.weight_decay == "none":
+        return 0.0
+    return max((*axes.get("weight_decay", ()), protocol.optimizer.weight_decay))

@@ -1,0 +1,340 @@
+"""From octaves back to values.
+
+MERGED:
+What one future run at the target may find, and what the recipe's value is expected to cost.
+From exponents to the recipe of a target width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from mutransfer_cli import __version__
+from mutransfer_cli.errors import InputError, InsufficientEvidence
+from mutransfer_cli.fit.exponents import Axis, Exponents, Group
+from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
+from mutransfer_cli.recipe.types import (
+    RECIPE_SCHEMA,
+    Forecast,
+    HoldsFor,
+    Provenance,
+    Quantity,
+    Recipe,
+    WeightDecay,
+)
+from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.rule import folding_limits, folds_exactly
+from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.strict import nearest, validated
+
+MOST_OCTAVES = 200.0  # beyond it nothing is a hyperparameter, and floats soon end
+
+
+def from_octaves(octaves: float, what: str) -> float:
+    """2^octaves.
+
+    Raises:
+        InsufficientEvidence: a value that no hyperparameter has: the fit says nothing of it.
+    """
+    if not abs(octaves) <= MOST_OCTAVES:
+        raise InsufficientEvidence(
+            f"{what} reaches 2^{octaves:.3g}: the widths are too few or too close together to say "
+            "anything there; sweep wider apart"
+        )
+    return float(2.0**octaves)
+
+
+Form = Literal["curved", "saturating"]
+
+
+def forecast(
+    name: str,
+    axis: Axis,
+    width: int,
+    fitted: Quantity,
+    loss_per_doubling: float | None,
+    unit: str,
+) -> Forecast:
+    """Prediction interval of the optimum at a width, and the expected excess loss of the value.
+
+    The excess is that of a parabola of the largest usable width's curvature, at the standard error
+    of the prediction. The interval is never narrower than that of the line itself.
+
+    Args:
+        fitted: the line at the width.
+        loss_per_doubling: by which the target's loss falls per doubling of its compute.
+        unit: of the loss.
+    """
+    prediction, exponent = axis.prediction, axis.exponent
+    assert prediction is not None, "callers refuse an insufficient fit"
+    assert exponent is not None
+    assert fitted.high is not None
+    value, octaves = fitted.value, math.log2(width / prediction.width)
+    of_line = math.log2(fitted.high / value)
+    half_width = math.hypot(prediction.half_width, prediction.per_octave * octaves)
+    half_width = max(half_width, of_line)
+    usable = {at: optimum for at, optimum in axis.optimum.items() if optimum.status == "ok"}
+    beyond, curvature = width / max(usable), usable[max(usable)].curvature
+    excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
+    multiplier = None
+    if excess is not None and loss_per_doubling is not None:
+        if excess > MOST_OCTAVES * loss_per_doubling:
+            raise InputError(
+                f"--loss-per-doubling {loss_per_doubling:g}: no compute buys {excess:.2g} {unit} "
+                "at that; give what the target's loss falls by"
+            )
+        multiplier = 2 ** (excess / loss_per_doubling)
+    what = f"the prediction of {name} at width {width}"
+    low, high = (from_octaves(math.log2(value) + side * half_width, what) for side in (-1, 1))
+    return Forecast(
+        low=low,
+        high=high,
+        level=exponent.level,
+        expected_excess_loss=excess,
+        compute_multiplier=multiplier,
+        times_largest_width=beyond,
+        forms=by_forms(axis, width),
+        sentence=f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} "
+        f"is {value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
+        f"{exponent.level:.0%}" + _cost(value, excess, multiplier, unit),
+    )
+
+
+def _cost(value: float, excess: float | None, multiplier: float | None, unit: str) -> str:
+    if excess is None:
+        return ""
+    loss = f", and using {value:.3g} is expected to cost {excess:.2g} {unit}"
+    return loss if multiplier is None else f"{loss}, as much as {multiplier - 1:.1%} of the compute"
+
+
+def by_forms(axis: Axis, width: int) -> dict[Form, float]:
+    """The optimum at a width by the forms beside the line."""
+    forms = axis.forms
+    if forms is None:
+        return {}
+    x = math.log2(width / forms.width)
+    return {
+        "curved": _bounded(forms.value, forms.exponent * x + forms.bend * x**2),
+        "saturating": _bounded(forms.limit, forms.drift * 2.0**-x),
+    }
+
+
+def _bounded(value: float, octaves: float) -> float:
+    return from_octaves(math.log2(value) + octaves, "a form beside the line")
+
+
+FAR = 8  # times the largest swept width
+GLOBAL = (
+    "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
+    "is scaled by role; declare how the runs were made with `fit-exponents --protocol FILE`"
+)
+
+
+def build_recipe(exponents: Exponents, target: Target) -> Recipe:
+    """
+    Raises:
+        InsufficientEvidence: an axis without a usable fit.
+        InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
+    """
+    target = replace(target, folded=is_folded(exponents, target))
+    found = usable_group(exponents, target.group)
+    axes, width, protocol = found.axes, target.width, exponents.protocol
+    fitted = {name: fitted_at(name, axis, width) for name, axis in axes.items()}
+    decay = _base_weight_decay(found, exponents, fitted)
+    fitted_widths = [w for w, optimum in axes["lr"].optimum.items() if optimum.status == "ok"]
+    warnings = [
+        *(warning for name, axis in axes.items() for warning in _fit_warnings(name, axis)),
+        *_distance_warnings(fitted_widths, width),
+    ]
+    if protocol is None:
+        by_rule: dict[str, Any] = _without_rule(target)
+        warnings.append(GLOBAL)
+    else:
+        if decay is None:
+            raise InsufficientEvidence(
+                "weight_decay varied over too few values to be fitted, so that nothing says which "
+                "one to use; sweep three positive values or more, or keep one"
+            )
+        by_rule = rule_part(exponents, protocol, target, fitted, decay)
+        warnings += _target_warnings(holds_for(protocol), target)
+        if target.folded:
+            width_mult = width / protocol.parameterization.base_width
+            limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
+            warnings += [f"folded: {limit}" for limit in limits]
+    return Recipe(
+        schema_=RECIPE_SCHEMA,
+        width=width,
+        values="absolute",
+        base_lr=fitted["lr"],
+        base_weight_decay=decay,
+        forecast={
+            name: forecast(
+                name, axis, width, fitted[name], target.loss_per_doubling, exponents.loss_unit
+            )
+            for name, axis in axes.items()
+        },
+        **by_rule,
+        warnings=tuple(dict.fromkeys(warnings)),
+        provenance=Provenance(
+            tool_version=__version__,
+            protocol_hash=exponents.protocol_hash,
+            data_sha256=protocol.data.sha256 if isinstance(protocol, Protocol) else None,
+            widths=tuple(sorted(fitted_widths)),
+            trials=sum(exponents.trials.values()),
+        ),
+    )
+
+
+def is_folded(exponents: Exponents, target: Target) -> bool:
+    """As asked; else where it is exact. A declared protocol may leave clipping unsaid."""
+    protocol = exponents.protocol
+    if target.folded is not None or not isinstance(protocol, Protocol):
+        return bool(target.folded)
+    return folds_exactly(protocol.rule, clip=protocol.train.clip is not None)
+
+
+def usable_group(exponents: Exponents, name: str | None) -> Group:
+    """The fits from which a recipe can be made; build_recipe's errors else."""
+    group = chosen_group(exponents, name)
+    for axis, fit in group.axes.items():
+        if fit.status != "ok":
+            raise InsufficientEvidence(
+                f"the exponents hold no usable fit of {axis}: {fit.sentence}"
+            )
+    if "lr" not in group.axes:
+        raise InsufficientEvidence("the exponents hold no fit of lr; sweep several values of it")
+    return group
+
+
+def chosen_group(exponents: Exponents, name: str | None) -> Group:
+    """The fits of a group, or the only ones.
+
+    Raises:
+        InputError: no such group, or a choice where there is none.
+    """
+    if not exponents.groups:
+        if name is not None:
+            raise InputError(f"--group {name}: the exponents hold no groups; leave it out")
+        return Group(axes=exponents.axes, weight_decay=exponents.weight_decay)
+    if name is None:
+        found = ", ".join(exponents.groups)
+        raise InputError(f"the exponents hold groups ({found}); choose one with --group")
+    if name not in exponents.groups:
+        raise InputError(f"--group {name}: unknown{nearest(name, exponents.groups)}")
+    return exponents.groups[name]
+
+
+def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
+    """The fitted line at a width; its interval is that of the line, not of one future run."""
+    line, exponent = axis.line, axis.exponent
+    assert line is not None, "callers refuse an insufficient fit"
+    assert exponent is not None
+    octaves = math.log2(width / line.width)
+    at_centre = math.log2(line.high / line.low) / 2
+    by_exponent = (exponent.high - exponent.low) / 2 * octaves
+    half_width = math.hypot(at_centre, by_exponent)
+    value = math.log2(line.value) + exponent.value * octaves
+    what = f"the interval of {name} at width {width}"
+    return Quantity(
+        value=from_octaves(value, what),
+        status="fitted",
+        low=from_octaves(value - half_width, what),
+        high=from_octaves(value + half_width, what),
+        level=exponent.level,
+        source=f"fitted line over {sum(o.status == 'ok' for o in axis.optimum.values())} widths",
+    )
+
+
+def _base_weight_decay(
+    group: Group, exponents: Exponents, fitted: Mapping[AxisName, Quantity]
+) -> WeightDecay | None:
+    """Fitted, or that of all trials; None where it varied without being fitted or is not known."""
+    if "weight_decay" in fitted:
+        found = fitted["weight_decay"].model_dump()
+        return WeightDecay(**found, convention=exponents.decay_convention)
+    value, protocol = group.weight_decay, exponents.protocol
+    if protocol is not None and protocol.rule.weight_decay == "none":
+        value = 0.0
+    if value is None:
+        return None
+    return WeightDecay(
+        value=value,
+        status="assumed",
+        source="that of all runs",
+        convention=exponents.decay_convention,
+    )
+
+
+def _without_rule(target: Target) -> dict[str, Any]:
+    """The fields of a recipe of which no rule is known."""
+    needed = {"--fold": target.folded, "--target": target.said, "--model": target.model}
+    for option, given in needed.items():
+        if given:
+            raise InputError(
+                f"{option}: the exponents hold no protocol; declare one with `fit-exponents "
+                "--protocol FILE`"
+            )
+    nothing = ("base_width", "parameterization", "optimizer", "attention_scale", "holds_for")
+    return {"scope": "global", "lr_mult": {}, "roles": {}, **dict.fromkeys(nothing)}
+
+
+def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
+    """Of the fit itself, and where it misses what the rule expects."""
+    yield from axis.warnings.values()
+    refused = {w: o.status for w, o in sorted(axis.optimum.items()) if o.status != "ok"}
+    if refused:
+        said = ", ".join(f"{width} is {status}" for width, status in refused.items())
+        yield f"the fit of {name} leaves widths out: {said}"
+    exponent, expected = axis.exponent, axis.expected_exponent
+    assert exponent is not None
+    if expected is not None and not exponent.low <= expected <= exponent.high:
+        yield (
+            f"the rule expects exponent {expected:g} of the base {name} and the fit says "
+            f"{exponent.low:.3f} to {exponent.high:.3f}: transfer is not as derived"
+        )
+
+
+def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str]:
+    smallest, largest = min(fitted_widths), max(fitted_widths)
+    if width > FAR * largest:
+        yield (
+            f"width {width} is {width / largest:.3g}x the largest fitted width {largest}: "
+            f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
+        )
+    if width * FAR < smallest:
+        yield (
+            f"width {width} is {smallest / width:.3g}x below the smallest fitted width {smallest}: "
+            f"beyond {FAR}x the line is extrapolated far; sweep a smaller width"
+        )
+
+
+def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
+    held = {key: getattr(holds, key) for key in HoldsFor.model_fields if key != "options"}
+    for key, text in target.said.items():
+        if key not in held:
+            raise InputError(f"--target {key}: unknown{nearest(key, held)}")
+        value = None if text == "null" else text
+        there = getattr(validated(HoldsFor, held | {key: value}, "--target"), key)
+        if held[key] is None and key != "clip":
+            yield f"{key}: the protocol of the fit does not say it, and the target has {text}"
+        elif there != held[key]:
+            yield _differs(key, held[key], text)
+    facts = target.model.facts if target.model else {}
+    for key, size in facts.items():
+        if key not in target.said and size is not None and held[key] not in (None, size):
+            yield _differs(key, held[key], str(size))
+    known = "head_size" in target.said or facts.get("head_size")
+    if not known and holds.head_size and target.width % holds.head_size:
+        yield f"width {target.width} is no multiple of the proxies' head_size {holds.head_size}"
+    known = "heads" in target.said or facts.get("head_size")
+    if not known and holds.heads and target.width % holds.heads:
+        yield f"width {target.width} is no multiple of the proxies' {holds.heads} heads"
+
+
+def _differs(key: str, held: object, target: str) -> str:
+    return (
+        f"{key}: the fit was made under {held} and the target has {target}; nothing was rescaled "
+        "for it"
+    )

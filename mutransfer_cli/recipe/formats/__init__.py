@@ -1,0 +1,1 @@
+"""The recipe in the formats of training frameworks, one file each."""

@@ -1,0 +1,271 @@
+"""A recipe in the hands of a trainer.
+
+MERGED:
+Reading a recipe to apply it."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import torch
+from torch import nn
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.recipe.patterns import (
+    LeftOut,
+    RolePattern,
+    TargetParameter,
+    Targets,
+    left_out,
+    merged_groups,
+    targets_of,
+)
+from mutransfer_cli.recipe.scheduler import Stepped
+from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.recipe.verify import Verification, verification
+from mutransfer_cli.rules.choices import OptimizerName, Role
+from mutransfer_cli.rules.weight_decay import DecayConvention
+from mutransfer_cli.spec.yaml_io import load_yaml, read_text
+from mutransfer_cli.strict import nearest, validated
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """Names of the parameters that were drawn, and of those left as they were."""
+
+    drawn: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe to be applied to a model of its width; `load_recipe` makes it.
+
+    Every method that takes a model demands that each trainable parameter is claimed by exactly one
+    pattern and that every pattern is used, and raises an InputError naming those that are not.
+    What DistributedDataParallel, FSDP and torch.compile put before names does not count. Tied
+    weights are one parameter; frozen parameters and buffers are left out.
+
+    Attributes:
+        recipe: the file.
+        where: it came from.
+        patterns: in use, the recipe's own or those given.
+        decay_convention: of a weight decay whose convention the recipe does not say.
+    """
+
+    recipe: Recipe
+    where: str
+    patterns: tuple[RolePattern, ...]
+    decay_convention: DecayConvention | None = None
+
+    def plan(self, model: nn.Module) -> tuple[TargetParameter, ...]:
+        """What every trainable parameter gets, in the order of the model."""
+        return tuple(target for _, target in self.targets(model))
+
+    def left_out(self, model: nn.Module) -> LeftOut:
+        """Names of frozen parameters and buffers, of which the recipe says nothing."""
+        return left_out(model)
+
+    def multipliers(self, model: nn.Module) -> dict[str, float]:
+        """Factor on every trainable weight in the forward pass, by name in the model as it is.
+
+        All are 1 in a recipe made with `transfer --fold`.
+        """
+        return {claimed.names[0]: target.multiplier for claimed, target in self.targets(model)}
+
+    def param_groups(
+        self,
+        model: nn.Module,
+        multipliers: Literal["in_model"] | None = None,
+        part: OptimizerName | None = None,
+    ) -> list[dict[str, Any]]:
+        """Groups for torch.optim.AdamW and its like: parameters with equal values together.
+
+        A group holds `params`, `param_names`, `lr`, `weight_decay` (lr-coupled), `eps`, `betas` and
+        `name`, its roles; a value that the recipe does not say is left to the optimizer.
+
+        Args:
+            multipliers: `in_model` says that the model's forward pass applies `multipliers(model)`.
+            part: whose parameters, where the recipe has two optimizers (muon and adamw).
+
+        Raises:
+            InputError: the recipe has multipliers other than 1 and nobody says that the model
+                applies them, or two optimizers and no part.
+        """
+        targets = self._part(self.targets(model), part)
+        others = {str(t.role): t.multiplier for _, t in targets if t.multiplier != 1}
+        if others and multipliers != "in_model":
+            said = ", ".join(f"{role} {value:.6g}" for role, value in others.items())
+            raise InputError(
+                f"{self.where}: has multipliers ({said}) that belong into the forward pass; apply "
+                "`recipe.multipliers(model)` there and pass multipliers='in_model', or make the "
+                "recipe with `transfer --fold`, which needs none"
+            )
+        if self.recipe.scope == "global":
+            warnings.warn(self._global_note(), stacklevel=2)
+        return merged_groups(targets)
+
+    def init_(self, model: nn.Module, generator: torch.Generator | None = None) -> Initialised:
+        """Draws weights in place from normals of mean 0 and the recipe's init std.
+
+        Left as they were are parameters whose init std the recipe does not say, and vectors and
+        scalars whose init std is 0: the recipe does not say whether they are gains or biases.
+
+        Args:
+            generator: on the parameters' device; parameters are drawn in the order of the model.
+        """
+        drawn, left = [], []
+        with torch.no_grad():
+            for claimed, target in self.targets(model):
+                std = target.init_std
+                if std is None or (std == 0 and target.role in ("vector", "scalar")):
+                    left.append(target.name)
+                else:
+                    claimed.tensor.normal_(0.0, std, generator=generator)
+                    drawn.append(target.name)
+        return Initialised(tuple(drawn), tuple(left))
+
+    def verify(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Stepped | None = None,
+        steps: int = 1,
+        part: OptimizerName | None = None,
+    ) -> Verification:
+        """Whether the optimizer does to every parameter what the recipe says.
+
+        lr, weight_decay, eps and betas of every group, now and after scheduler steps on a copy;
+        optimizer and scheduler stay as they are. A factor that a schedule puts on all rates alike
+        is no difference.
+
+        Args:
+            optimizer: anything with torch's `param_groups`.
+            scheduler: anything with `step()` that changes them.
+            steps: of the scheduler to look ahead; give those of the run to see a floor that acts
+                late.
+            part: of which optimizer, where the recipe has two (muon and adamw).
+
+        Raises:
+            InputError: the model's parameters are not the recipe's, or the scheduler cannot be
+                copied or stepped.
+        """
+        targets = self._part(self.targets(model), part)
+        return verification(self.recipe, targets, model, optimizer, scheduler, steps)
+
+    def targets(self, model: nn.Module) -> Targets:
+        """Every trainable parameter with what it gets."""
+        return targets_of(self.recipe, self.patterns, self.decay_convention, model, self.where)
+
+    def _part(self, targets: Targets, part: OptimizerName | None) -> Targets:
+        names = sorted({target.optimizer for _, target in targets if target.optimizer})
+        if part is None and len(names) > 1:
+            raise InputError(
+                f"{self.where}: has parameters for {' and for '.join(names)}; build one optimizer "
+                f"of each and say which with part={names[0]!r}"
+            )
+        if part is not None and part not in names:
+            raise InputError(f"part {part!r}: the recipe has none{nearest(part, names)}")
+        return [item for item in targets if part is None or item[1].optimizer == part]
+
+    def _global_note(self) -> str:
+        decay = self.recipe.base_weight_decay
+        unsaid = " and weight_decay" if decay is None else ""
+        return (
+            f"{self.where}: one group for all parameters (scope: global), as no protocol of the "
+            f"runs was declared; eps, betas{unsaid} are left to the optimizer"
+        )
+
+
+Patterns = Mapping[Role, str | Sequence[str]]
+
+
+def load_recipe(
+    source: str | os.PathLike[str] | IO[Any],
+    *,
+    patterns: Patterns | None = None,
+    decay_convention: DecayConvention | None = None,
+) -> LoadedRecipe:
+    """A recipe that `mutransfer transfer` wrote, to be applied to a model.
+
+    Args:
+        source: a path, an open file, or "-" for stdin; YAML or JSON.
+        patterns: role to regex or regexes for whole parameter names, in place of the recipe's own,
+            for a model whose names are others than those of the proxies. Init stds are then not
+            known.
+        decay_convention: of a weight decay whose convention the recipe does not say.
+
+    Raises:
+        InputError: it cannot be read, is no recipe, or a pattern is no regex or of a role that
+            the recipe lacks.
+    """
+    text, where = _text_of(source)
+    recipe = validated(Recipe, load_yaml(text, where), where)
+    if patterns is None:
+        return loaded(recipe, where, decay_convention)
+    return _with(recipe, where, _given_patterns(recipe, patterns, where), decay_convention)
+
+
+def loaded(
+    recipe: Recipe, where: str, decay_convention: DecayConvention | None = None
+) -> LoadedRecipe:
+    """A recipe that was read already, with its own patterns; load_recipe's errors."""
+    return _with(recipe, where, _own_patterns(recipe), decay_convention)
+
+
+def _with(
+    recipe: Recipe,
+    where: str,
+    known: tuple[RolePattern, ...],
+    decay_convention: DecayConvention | None,
+) -> LoadedRecipe:
+    for pattern in known:
+        try:
+            re.compile(pattern.regex)
+        except re.error as error:
+            raise InputError(
+                f"{where}: {pattern.regex} ({pattern.role}) is no regex ({error}); correct it"
+            ) from error
+    return LoadedRecipe(recipe, where, known, decay_convention)
+
+
+def _text_of(source: str | os.PathLike[str] | IO[Any]) -> tuple[str, str]:
+    if isinstance(source, str | os.PathLike):
+        path = None if source == "-" else Path(source)
+        return read_text(path), str(path or "stdin")
+    read, where = source.read(), str(getattr(source, "name", "recipe"))
+    try:
+        return (read.decode() if isinstance(read, bytes) else str(read)), where
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _own_patterns(recipe: Recipe) -> tuple[RolePattern, ...]:
+    return tuple(
+        RolePattern(role, parameters.pattern, parameters.init_std.value, parameters.own)
+        for role, values in recipe.roles.items()
+        for parameters in values.parameters
+    )
+
+
+def _given_patterns(recipe: Recipe, patterns: Patterns, where: str) -> tuple[RolePattern, ...]:
+    if recipe.scope == "global":
+        raise InputError(
+            f"{where}: the recipe is for all parameters alike (scope: global); leave patterns out"
+        )
+    for role in patterns:
+        if role not in recipe.roles:
+            raise InputError(
+                f"patterns: the recipe {where} has no role {role}{nearest(role, recipe.roles)}"
+            )
+    return tuple(
+        RolePattern(role, regex, None)
+        for role, regexes in patterns.items()
+        for regex in ([regexes] if isinstance(regexes, str) else regexes)
+    )

@@ -1,0 +1,178 @@
+"""Roles: what width does to a parameter.
+
+MERGED:
+The optimizers, by what the rules need of them: how an update's size depends on the gradient.
+The parameterizations: forward multiplier n^-a and init std n^-b of each role.
+Alignment: how strongly changes of weights and features line up with what they multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from mutransfer_cli.errors import InputError
+
+MatrixRole = Literal["embedding", "hidden", "readout"]
+Role = Literal[MatrixRole, "vector", "scalar"]
+
+MATRIX_ROLES: tuple[MatrixRole, ...] = get_args(MatrixRole)
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def role_of(
+    name: str,
+    growing_axes: Sequence[int],
+    fan_in_axis: int | None,
+    is_readout: bool,
+) -> Role:
+    """Role of a parameter from the axes that grow with width.
+
+    Args:
+        name: parameter name, for the error message.
+        growing_axes: axes whose size differs between two widths.
+        fan_in_axis: the input axis of a matrix (1 in Linear, 0 in Embedding); None for one axis.
+        is_readout: whether this matrix produces the model's output.
+
+    Raises:
+        InputError: the readout's fan-in does not grow, so width cannot scale the output.
+    """
+    if is_readout:
+        if fan_in_axis not in growing_axes:
+            raise InputError(f"readout {name}: its fan-in does not grow with width")
+        return "readout"
+    if not growing_axes:
+        return "scalar"
+    if fan_in_axis is None:
+        return "vector"
+    return "hidden" if fan_in_axis in growing_axes else "embedding"
+
+
+Family = Literal["sgd", "adam", "adafactor", "muon"]
+OptimizerName = Literal["sgd", "adam", "adamw", "adam_atan2", "lion", "adafactor", "muon"]
+LrAdjustment = Literal["original", "match_rms_adamw"]
+
+FAMILY: dict[OptimizerName, Family] = {
+    "sgd": "sgd",
+    "adam": "adam",
+    "adamw": "adam",
+    "adam_atan2": "adam",
+    "lion": "adam",
+    "adafactor": "adafactor",
+    "muon": "muon",
+}
+
+# why an optimizer has no epsilon that a rule could scale
+NO_EPSILON: dict[OptimizerName, str] = {
+    "sgd": "sgd divides by nothing",
+    "adam_atan2": "adam_atan2 has no epsilon: its update atan2(m, sqrt(v)) divides by nothing",
+    "lion": "lion takes the sign of its momentum and divides by nothing",
+    "adafactor": "adafactor's floor of 1e-30 under squared gradients is not scaled",
+}
+
+
+def family_of(optimizer: OptimizerName, role: Role) -> Family:
+    """Muon orthogonalises hidden matrices and leaves the rest to AdamW."""
+    family = FAMILY[optimizer]
+    return "adam" if family == "muon" and role != "hidden" else family
+
+
+def rescalings(optimizer: OptimizerName, role: Role) -> int:
+    """How often rescaling a weight enters the rate that undoes it: W/s is trained by lr/s^this.
+
+    Updates that follow the gradient feel it twice (their own size and the gradient's), those of
+    fixed size once, those relative to the weight not at all (Yang & Hu 2022, arXiv 2203.03466,
+    Lemma J.1 for SGD and Adam).
+    """
+    return {"sgd": 2, "adam": 1, "muon": 1, "adafactor": 0}[family_of(optimizer, role)]
+
+
+ParameterizationName = Literal["standard", "ntk", "mup", "mean_field"]
+
+HALF = Fraction(1, 2)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Exponents of one role: its weight enters the forward pass times n^-a, with std n^-b."""
+
+    a: Fraction
+    b: Fraction
+
+
+Layers = dict[MatrixRole, Layer]
+
+
+def _layers(*ab: tuple[Fraction | int, Fraction | int]) -> Layers:
+    embedding, hidden, readout = (Layer(Fraction(a), Fraction(b)) for a, b in ab)
+    return {"embedding": embedding, "hidden": hidden, "readout": readout}
+
+
+# Everett et al. 2024 (arXiv 2407.05872), Table 1: (a, b) of embedding, hidden, readout. Stable at
+# init: a + b is 0 for the embedding, 1/2 for hidden, at least 1/2 for the readout.
+PARAMETERIZATIONS: dict[ParameterizationName, Layers] = {
+    "standard": _layers((0, 0), (0, HALF), (0, HALF)),
+    "ntk": _layers((0, 0), (HALF, 0), (HALF, 0)),
+    "mup": _layers((-HALF, HALF), (0, HALF), (HALF, HALF)),
+    "mean_field": _layers((0, 0), (HALF, 0), (1, 0)),
+}
+
+
+def gradient_exponents(layers: Layers) -> dict[MatrixRole, Fraction]:
+    """g of each role: at init the entries of its gradient are of size n^-g.
+
+    The gradient that reaches the last features has size n^-(a + b) of the readout; a weight's own
+    gradient carries its multiplier once more, and the readout's sees features of size 1.
+    """
+    readout = layers["readout"]
+    backward = readout.a + readout.b
+    return {
+        "embedding": backward + layers["embedding"].a,
+        "hidden": backward + layers["hidden"].a,
+        "readout": readout.a,
+    }
+
+
+AlignmentName = Literal["full", "none"]
+
+
+@dataclass(frozen=True)
+class LayerAlignment:
+    """Exponents of one layer (Everett et al. 2024, arXiv 2407.05872), norms as root mean squares.
+
+    1/2 is the growth of a sum of independent terms, 1 that of a sum of equal ones; more than 1 is
+    impossible (Cauchy-Schwarz).
+
+    Attributes:
+        alpha: |dW z| ~ n^alpha |dW| |z|, the change of the weights on the features of init.
+        omega: |W dz| ~ n^omega |W| |dz|, the weights of init on the change of the features.
+        u: |dW dz| ~ n^u |dW| |dz|, change on change.
+
+    Raises:
+        InputError: an exponent outside 0 to 1.
+    """
+
+    alpha: Fraction
+    omega: Fraction
+    u: Fraction
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"alignment {name}: found {float(value):g}, must be 0 to 1")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Alignment of the two roles whose fan-in grows; an embedding's rows are read one at a time."""
+
+    hidden: LayerAlignment
+    readout: LayerAlignment
+
+
+_FULL = LayerAlignment(alpha=Fraction(1), omega=HALF, u=Fraction(1))
+_NONE = LayerAlignment(alpha=HALF, omega=HALF, u=HALF)
+
+FULL, NONE = Alignment(_FULL, _FULL), Alignment(_NONE, _NONE)
+ALIGNMENTS: dict[AlignmentName, Alignment] = {"full": FULL, "none": NONE}

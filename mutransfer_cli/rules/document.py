@@ -1,0 +1,122 @@
+"""A rule and a plan as documents: exponents by role, values by parameter, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES
+from mutransfer_cli.rules.plan import AxisName, PlannedParameter
+from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
+from mutransfer_cli.rules.weight_decay import decay_source, to_independent
+
+EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
+READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
+
+
+def rule_document(rule: Rule) -> dict[str, Any]:
+    """Settings, exponents of width by role (null where a quantity does not exist), sources."""
+    limits = folding_limits(rule, clip=True) if rule.folded else ()
+    return {
+        "settings": rule_settings(rule),
+        "roles": {
+            role: {key: number(x) for key, x in asdict(role_exponents(rule, role)).items()}
+            for role in ROLES
+        },
+        "expected_base_exponent": number(rule.expected_base_lr_exponent),
+        "features_exponent": number(-rule.rates.features),
+        "sources": rule_sources(rule),
+        "folding_limits": list(limits),
+    }
+
+
+def number(x: Fraction | None) -> int | float | None:
+    if x is None:
+        return None
+    return int(x) if x.denominator == 1 else float(x)
+
+
+def rule_settings(rule: Rule) -> dict[str, Any]:
+    """Every choice by its name in a spec."""
+    settings = {
+        "parameterization": rule.parameterization,
+        "optimizer": rule.optimizer,
+        "alignment": alignment_name(rule),
+        "lr_rule": rule.lr_rule,
+        "weight_decay": str(rule.weight_decay),
+        "decay_convention": rule.decay_convention,
+        "readout_decay": rule.readout_decay,
+        "epsilon": rule.effective_epsilon,
+        "folded": rule.folded,
+    }
+    if rule.optimizer == "muon":
+        settings["lr_adjustment"] = rule.lr_adjustment or "original"
+    return settings
+
+
+def alignment_name(rule: Rule) -> str:
+    return next((name for name, known in ALIGNMENTS.items() if known == rule.alignment), "custom")
+
+
+def rule_sources(rule: Rule) -> dict[str, str]:
+    """Where the exponents of each quantity come from."""
+    lr = f"derived from the stability constraints of {EVERETT}, {alignment_name(rule)} alignment"
+    if rule.lr_rule == "global":
+        lr = f"one global rate; the best one is expected to move as -max(c), {lr}"
+    if rule.optimizer == "muon":
+        lr += "; hidden: an orthogonal update of entries n^-1/2 changes no norm of what it meets"
+        if rule.lr_adjustment == "match_rms_adamw":
+            lr += ", times n^1/2 by the adjustment"
+    decay = decay_source(rule.weight_decay)
+    if rule.weight_decay != "none" and rule.readout_decay == "as_hidden":
+        decay += READOUT_ASSUMED
+    eps = {
+        "constant": "the same for all roles and widths",
+        "per_layer": f"eps ~ the role's gradient; {EVERETT} compares it with adam_atan2",
+        "none": f"{rule.optimizer} has none",
+    }[rule.effective_epsilon]
+    sources = {
+        "init_std, multiplier": f"{EVERETT}, Table 1",
+        "lr": lr,
+        "weight_decay": decay,
+        "eps": eps,
+        "gradient": "backward pass at init; of a scalar it depends on where the scalar stands",
+    }
+    if rule.folded:
+        sources["folded"] = "multipliers moved into the others (Yang & Hu 2022, arXiv 2203.03466)"
+    return sources
+
+
+def plan_document(
+    planned: Sequence[PlannedParameter],
+    settings: Mapping[str, Any],
+    base_width: int,
+    width: int,
+    axes: Mapping[AxisName, float],
+) -> dict[str, Any]:
+    """Every parameter with its values; weight decay in both conventions."""
+    return {
+        "settings": dict(settings),
+        "base_width": base_width,
+        "width": width,
+        "base": dict(axes),
+        "parameters": [
+            {
+                "name": p.name,
+                "role": p.role,
+                "shape": list(p.shape),
+                "init_mean": p.init_mean,
+                "init_std": p.init_std,
+                "multiplier": p.multiplier,
+                "lr": p.lr,
+                "weight_decay": {
+                    "lr_coupled": p.weight_decay,
+                    "independent": to_independent(p.weight_decay, "lr_coupled", p.lr),
+                },
+                "eps": p.eps,
+            }
+            for p in planned
+        ],
+    }

@@ -1,0 +1,1 @@
+"""What users write and what the tool records, validated at the boundary. No torch."""

@@ -1,0 +1,170 @@
+"""The parameterization section of a spec: the rule, as the user writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.choices import (
+    ALIGNMENTS,
+    FULL,
+    MATRIX_ROLES,
+    Alignment,
+    AlignmentName,
+    ParameterizationName,
+)
+from mutransfer_cli.rules.choices import LayerAlignment as RuleLayerAlignment
+from mutransfer_cli.rules.plan import (
+    MULT_AXES,
+    AxisName,
+    BaseParameter,
+    BaseValues,
+    PlannedParameter,
+    Shapes,
+    plan,
+)
+from mutransfer_cli.rules.rule import EpsilonRule, LrRule, Rule
+from mutransfer_cli.rules.weight_decay import (
+    MOST_EXPONENT,
+    DecayConvention,
+    DecayRuleName,
+    ReadoutDecay,
+    parse_decay_rule,
+)
+from mutransfer_cli.spec.optimizers import MuonSpec, OptimizerSpec
+from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Strict
+
+
+class LayerAlignment(Strict):
+    """Alignment exponents of a role, as measured."""
+
+    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (RuleLayerAlignment,)
+
+    alpha: Number
+    omega: Number
+    u: Number
+
+    def exact(self) -> RuleLayerAlignment:
+        alpha, omega, u = (Fraction(str(x)) for x in (self.alpha, self.omega, self.u))
+        return RuleLayerAlignment(alpha, omega, u)
+
+
+class CustomAlignment(Strict):
+    """Alignment by role; a role that is left out is fully aligned.
+
+    Attributes:
+        hidden, readout: exponents of the role's matrices.
+    """
+
+    hidden: LayerAlignment | None = None
+    readout: LayerAlignment | None = None
+
+    def exact(self) -> Alignment:
+        return Alignment(
+            hidden=self.hidden.exact() if self.hidden else FULL.hidden,
+            readout=self.readout.exact() if self.readout else FULL.readout,
+        )
+
+
+def _decay_rule(rule: Any) -> str:
+    try:
+        return str(parse_decay_rule(str(rule)))
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+DecayExponent = Annotated[float, Field(ge=-MOST_EXPONENT, le=MOST_EXPONENT)]
+DecayExponentText = Annotated[str, Field(pattern=r"^\s*[+-]?[\d._]+([eE][+-]?\d+|/\d+)?\s*$")]
+DecayRuleText = Annotated[
+    str,
+    BeforeValidator(
+        _decay_rule, json_schema_input_type=DecayRuleName | DecayExponent | DecayExponentText
+    ),
+]
+
+
+def _by_name_or_mapping(alignment: Any) -> Any:
+    if isinstance(alignment, dict | Strict) or alignment in list(ALIGNMENTS):
+        return alignment
+    raise ValueError(
+        f"unknown alignment {alignment!r} (valid: {', '.join(ALIGNMENTS)}, or a mapping such as "
+        "{readout: {alpha: 1, omega: 0.8, u: 1}})"
+    )
+
+
+AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)]
+
+
+class ParameterizationSpec(Strict):
+    """How everything goes with width.
+
+    Attributes:
+        name: the exponents of width of a role's init std and multiplier: standard, ntk, mup (Yang
+            et al. 2022, arXiv 2203.03466) or mean_field.
+        base_width: where every parameterization is the plain model; all powers are of width /
+            base_width.
+        alignment: from which the exponents c of rates follow, lr_role = lr * (width /
+            base_width)^-c: full, none, or measured exponents by role (Everett et al. 2024, arXiv
+            2407.05872).
+        lr_rule: per_layer, or global: one rate for all roles.
+        weight_decay: how weight decay goes with width: none; constant; linear_width, lr * weight
+            decay the same at all widths (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et
+            al. 2025, arXiv 2510.15262); or x of weight decay ~ width^x.
+        decay_convention: of every weight decay, and of an exponent given here: lr_coupled, w -= lr
+            * weight_decay * w as in torch, or independent, w -= schedule * weight_decay * w.
+        readout_decay: as_hidden or none.
+        epsilon: eps of Adam and its kin: constant; per_layer, which shrinks as the role's gradient
+            does with width; or none. By default what the optimizer has.
+    """
+
+    name: ParameterizationName
+    base_width: Annotated[Count, Field(le=MAX_WIDTH)]
+    alignment: AlignmentChoice = "full"
+    lr_rule: LrRule = "per_layer"
+    weight_decay: DecayRuleText = "linear_width"
+    decay_convention: DecayConvention = "lr_coupled"
+    readout_decay: ReadoutDecay = "as_hidden"
+    epsilon: EpsilonRule | None = None
+
+    def rule(self, optimizer: OptimizerSpec) -> Rule:
+        """
+        Raises:
+            InputError: settings that contradict each other.
+        """
+        alignment = self.alignment
+        return Rule(
+            parameterization=self.name,
+            optimizer=optimizer.name,
+            alignment=ALIGNMENTS[alignment] if isinstance(alignment, str) else alignment.exact(),
+            lr_rule=self.lr_rule,
+            weight_decay=parse_decay_rule(self.weight_decay),
+            decay_convention=self.decay_convention,
+            readout_decay=self.readout_decay,
+            epsilon=self.epsilon,
+            lr_adjustment=optimizer.lr_adjustment if isinstance(optimizer, MuonSpec) else None,
+        )
+
+    def plan(
+        self,
+        optimizer: OptimizerSpec,
+        base_plan: Sequence[BaseParameter],
+        width: int,
+        axes: Mapping[AxisName, float],
+        folded: bool = False,
+        shapes: Shapes | None = None,
+    ) -> tuple[PlannedParameter, ...]:
+        """Every parameter's hyperparameters at a width, for base values that `axes` completes."""
+        rule = replace(self.rule(optimizer), folded=folded)
+        swept = {role: axes.get(MULT_AXES[role]) for role in MATRIX_ROLES}
+        base = BaseValues(
+            lr=axes["lr"],
+            weight_decay=axes.get("weight_decay", optimizer.weight_decay),
+            eps=getattr(optimizer, "eps", None),
+            lr_mult=optimizer.lr_mult | {role: x for role, x in swept.items() if x is not None},
+        )
+        return plan(base_plan, rule, self.base_width, width, base, shapes)

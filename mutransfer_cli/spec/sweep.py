@@ -1,0 +1,399 @@
+"""The sweep spec, `schema: mutransfer.sweep/1`: what the user writes.
+
+MERGED:
+Variants of a sweep spec: the same experiment at another size."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
+from mutransfer_cli.rules.rule import refuse_tied
+from mutransfer_cli.rules.schedule import DECAY_FRACTION, ScheduleName, decay_steps
+from mutransfer_cli.spec.data import DataSpec, LinearTeacherData
+from mutransfer_cli.spec.decoder import AttentionScale, TransformerSpec
+from mutransfer_cli.spec.measurements import Diagnostics, DiagnosticsSpec
+from mutransfer_cli.spec.model import MLPSpec, ModelSpec
+from mutransfer_cli.spec.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
+from mutransfer_cli.spec.parameterization import ParameterizationSpec
+from mutransfer_cli.strict import (
+    Count,
+    Grown,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+    Share,
+    Strict,
+    nearest,
+)
+
+SWEEP_SCHEMA = "mutransfer.sweep/1"
+Value = TypeVar("Value", int, float)
+
+
+def with_decay_fraction(train: Any) -> Any:
+    """Of wsd, where it is not said."""
+    if isinstance(train, dict) and train.get("schedule") == "wsd":
+        return {"decay_fraction": DECAY_FRACTION} | train
+    return train
+
+
+def refuse_schedule(
+    steps: int, warmup: int, schedule: ScheduleName | None, decay_fraction: float | None
+) -> None:
+    """
+    Raises:
+        ValueError: nothing would follow the warm-up, or a decay that does not fit or has no place.
+    """
+    if warmup >= steps:
+        raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
+    if schedule != "wsd":
+        if decay_fraction is not None:
+            raise ValueError("decay_fraction: belongs to schedule wsd; leave it out")
+        return
+    if decay_fraction is None:
+        raise ValueError("decay_fraction: schedule wsd needs one; leave it out for 0.2")
+    decay = decay_steps(steps, decay_fraction)
+    if not decay:
+        raise ValueError(f"decay_fraction {decay_fraction:g}: is less than a step of {steps}")
+    if warmup + decay > steps:
+        raise ValueError(
+            f"decay_fraction {decay_fraction:g}: its {decay} steps and a warmup of {warmup} do not "
+            f"fit into {steps} steps"
+        )
+
+
+class TrainSpec(Grown):
+    """One training run.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: sequences per step; samples, where the data are such.
+        context: tokens per sequence; 1 for samples.
+        warmup: steps of linear warm-up.
+        schedule: what follows: linear or cosine to zero, constant, or wsd: constant, then linear
+            to zero.
+        decay_fraction: of wsd, the share of all steps in which it decays; 0.2 unless said.
+        clip: global gradient norm of a trial above which its gradient is scaled down; null is off.
+        precision: fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons.
+        eval_batches: batches of the eval part, the same for every trial.
+        z_loss: factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the
+            exponentials of a token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the
+            losses that are reported are the cross-entropy alone.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
+
+    steps: Count
+    batch: Count = 8
+    context: Count = 64
+    warmup: Natural = 0
+    schedule: ScheduleName = "linear"
+    decay_fraction: Share | None = None
+    clip: Positive | None = 1.0
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    eval_batches: Count = 8
+    z_loss: NonNegative = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def wsd_decays(cls, train: Any) -> Any:
+        return with_decay_fraction(train)
+
+    @model_validator(mode="after")
+    def schedule_fits(self) -> TrainSpec:
+        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
+        return self
+
+
+class Range(Strict):
+    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`.
+
+    Attributes:
+        from: the first value.
+        to: no value is above it.
+        per_octave: values per doubling.
+    """
+
+    start: Positive = Field(alias="from")
+    to: Positive
+    per_octave: Positive = 1.0
+
+    @model_validator(mode="after")
+    def ascending(self) -> Range:
+        if self.to <= self.start:
+            raise ValueError(f"`to` must be above `from`, found {self.start:g} to {self.to:g}")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        octaves = math.log2(self.to / self.start)
+        count = math.floor(octaves * self.per_octave + 1e-9) + 1
+        # rounded exponents: a range that begins lower holds the same values, to the last bit
+        first = math.log2(self.start)
+        return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
+
+
+def known_axes(axes: Any) -> Any:
+    if isinstance(axes, dict):
+        for name in axes:
+            if name not in AXES:
+                raise ValueError(f"unknown axis {str(name)!r}{nearest(str(name), AXES)}")
+        if "lr" not in axes:
+            raise ValueError("lr is missing; give its values (a list of one keeps it fixed)")
+    return axes
+
+
+def expand_range(values: Any) -> Any:
+    if isinstance(values, dict):
+        return Range.model_validate(values).values()
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"expected a list or {{from, to, per_octave}}, found {values!r}")
+    return values
+
+
+def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value:g} is listed twice, found {list(values)}")
+    return values
+
+
+def refuse_impossible(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
+    for name, values in axes.items():
+        for value in values:
+            if value < 0 or (value == 0 and name != "weight_decay"):
+                expected = "zero or positive" if name == "weight_decay" else "positive"
+                raise ValueError(f"{name}: expected {expected} values, found {value:g}")
+    return axes
+
+
+ListedValues = Annotated[tuple[Number, ...], Field(min_length=1)]
+AxisValues = Annotated[
+    ListedValues,
+    BeforeValidator(expand_range, json_schema_input_type=ListedValues | Range),
+    AfterValidator(refuse_repeats),
+]
+Axes = Annotated[
+    dict[AxisName, AxisValues],
+    BeforeValidator(known_axes),
+    AfterValidator(refuse_impossible),
+    Field(json_schema_extra={"required": ["lr"]}),
+]
+
+
+class SweepGrid(Strict):
+    """Which trials to run: every width with every combination of axis values and every seed.
+
+    Attributes:
+        widths: of the model, in features.
+        axes: values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the
+            peak rate per step; weight_decay, in the convention of
+            `parameterization.decay_convention`; lr_mult.ROLE, the factor on the rate of a role.
+        seeds: of init and of the order of the data.
+    """
+
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)]
+    axes: Axes
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+
+    @property
+    def size(self) -> int:
+        """How many trials there are."""
+        return len(self.widths) * len(self.seeds) * math.prod(map(len, self.axes.values()))
+
+    @field_validator("widths", "seeds")
+    @classmethod
+    def distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        return refuse_repeats(values)
+
+    @field_validator("axes")
+    @classmethod
+    def identified(
+        cls, axes: dict[AxisName, tuple[float, ...]]
+    ) -> dict[AxisName, tuple[float, ...]]:
+        if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
+            raise ValueError(
+                "lr with all three lr_mult is unidentified: a common factor of the three is lr "
+                "again; sweep at most two of them"
+            )
+        return axes
+
+
+class SweepSpec(Strict):
+    """A sweep: the protocol that its trials share, and the grid of trials.
+
+    Attributes:
+        schema: the format of this file, and its version.
+        model: what is trained: the built-in decoder or perceptron, an own factory, or a Hugging
+            Face config.
+        data: what it is trained and evaluated on.
+        parameterization: how everything goes with width.
+        optimizer: its base values, those at the base width.
+        train: one training run.
+        sweep: the grid of trials.
+        deterministic: the same bits in every run on one kind of GPU, at some cost in speed; on a
+            CPU they are in any case. No part of the protocol.
+        diagnostics: when trials are measured in training; `off`: never. No part of the protocol.
+    """
+
+    schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
+    model: ModelSpec = TransformerSpec()
+    data: DataSpec
+    parameterization: ParameterizationSpec
+    optimizer: OptimizerSpec = AdamWSpec()
+    train: TrainSpec
+    sweep: SweepGrid
+    deterministic: bool = False
+    diagnostics: Diagnostics = DiagnosticsSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def samples_have_no_context(cls, raw: Any) -> Any:
+        data, train = (raw.get("data"), raw.get("train")) if isinstance(raw, dict) else (0, 0)
+        has_samples = isinstance(data, dict) and data.get("source") == "linear_teacher"
+        if has_samples and isinstance(train, dict):
+            return raw | {"train": {"context": 1} | train}
+        return raw
+
+    @model_validator(mode="after")
+    def model_reads_data(self) -> SweepSpec:
+        model, data = self.model, self.data
+        if not isinstance(data, LinearTeacherData):
+            if isinstance(model, MLPSpec):
+                raise ValueError(
+                    f"data.source: {data.source} has tokens, and family mlp reads samples; give "
+                    "linear_teacher, or another model"
+                )
+            return self
+        if not isinstance(model, MLPSpec):
+            raise ValueError(
+                "data.source: linear_teacher has samples, and the model reads tokens; give model "
+                "{family: mlp}, or other data (markov has synthetic tokens)"
+            )
+        model.refuse_sizes(data.inputs, data.outputs)
+        if self.train.z_loss:
+            raise ValueError("train.z_loss: is made of logits, and an mlp has none; leave it out")
+        if self.train.context != 1:
+            raise ValueError(
+                f"train.context: found {self.train.context}, and samples are no sequences; leave "
+                "it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def heads_divide_widths(self) -> SweepSpec:
+        self.refuse_width("parameterization.base_width", self.parameterization.base_width)
+        for width in self.sweep.widths:
+            self.refuse_width("sweep.widths", width)
+        return self
+
+    def refuse_width(self, key: str, width: int) -> None:
+        """
+        Raises:
+            ValueError: a width that the built-in model cannot have; others say so when built.
+        """
+        if isinstance(self.model, TransformerSpec):
+            self.model.refuse_width(key, width)
+
+    @model_validator(mode="after")
+    def rule_is_consistent(self) -> SweepSpec:
+        rule = self.parameterization.rule(self.optimizer)
+        if isinstance(self.model, TransformerSpec) and self.model.tied_embeddings:
+            refuse_tied(rule)
+        for axis in self.sweep.axes:
+            role = axis.removeprefix("lr_mult.")
+            if role in self.optimizer.lr_mult:
+                raise ValueError(
+                    f"sweep.axes.{axis}: is also fixed in optimizer.lr_mult.{role}; "
+                    "leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def decay_is_said(self) -> SweepSpec:
+        decays = self.sweep.axes.get("weight_decay", ())
+        if decays and isinstance(self.optimizer, AdamSpec):
+            raise ValueError("sweep.axes.weight_decay: adam has none; use name: adamw")
+        if decays and self.optimizer.weight_decay:
+            raise ValueError(
+                "sweep.axes.weight_decay: is also fixed in optimizer.weight_decay; "
+                "leave one of them out"
+            )
+        if decays and self.parameterization.weight_decay == "none":
+            raise ValueError(
+                "sweep.axes.weight_decay: parameterization.weight_decay none decays nothing; give "
+                "linear_width, sqrt_width, constant or an exponent"
+            )
+        if len(decays) > 1 and "decay_convention" not in self.parameterization.model_fields_set:
+            raise ValueError(
+                "parameterization.decay_convention: is needed where weight_decay varies; give "
+                "lr_coupled (torch: w -= lr * wd * w) or independent (w -= schedule * wd * w)"
+            )
+        return self
+
+    @property
+    def middle_axes(self) -> dict[AxisName, float]:
+        """Each axis at the middle of its values."""
+        return {axis: sorted(values)[len(values) // 2] for axis, values in self.sweep.axes.items()}
+
+    @property
+    def attention_scale(self) -> AttentionScale | None:
+        """Of the built-in model."""
+        if not isinstance(self.model, TransformerSpec):
+            return None
+        if self.model.attention_scale is not None:
+            return self.model.attention_scale
+        by_width = self.parameterization.name in ("mup", "mean_field")
+        return "1/d_head" if by_width else "1/sqrt(d_head)"
+
+
+VARIANTS = "variants"
+
+
+def variants_of(document: Any, where: str) -> dict[str | None, Any]:
+    """Every variant as a whole spec, and under None the spec without one.
+
+    Args:
+        document: as parsed; `variants` holds by name what replaces keys of its sections.
+
+    Raises:
+        InputError: variants that are no mapping of sections.
+    """
+    if not isinstance(document, dict) or VARIANTS not in document:
+        return {None: document}
+    plain = {key: value for key, value in document.items() if key != VARIANTS}
+    variants = document[VARIANTS]
+    if not isinstance(variants, dict):
+        raise InputError(f"{where}: variants: expected names with sections, found {variants!r}")
+    found: dict[str | None, Any] = {None: plain}
+    for name, sections in variants.items():
+        if not isinstance(sections, dict):
+            raise InputError(
+                f"{where}: variants.{name}: expected sections of a spec, found {sections!r}"
+            )
+        found[str(name)] = plain | {
+            key: _merged(plain.get(key), section) for key, section in sections.items()
+        }
+    return found
+
+
+def _merged(section: Any, change: Any) -> Any:
+    both = isinstance(section, dict) and isinstance(change, dict)
+    return section | change if both else change
+
+
+def chosen(variants: dict[str | None, Any], name: str | None, where: str) -> Any:
+    """
+    Raises:
+        InputError: no variant of that name.
+    """
+    if name not in variants:
+        names = [known for known in variants if known is not None]
+        hint = nearest(str(name), names) if names else "; the spec has none"
+        raise InputError(f"--variant {name}: unknown in {where}{hint}")
+    return variants[name]

@@ -1,0 +1,67 @@
+"""Ctrl-C as a question that training answers between two steps.
+
+MERGED:
+How long a command may train."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupt:
+    """While entered, the first Ctrl-C is noted and raised by the next `check`, the second at once.
+
+    SIGTERM and SIGHUP, by which clusters and terminals end a job, do the same; under nohup SIGHUP
+    stays ignored. An exception out of nowhere could cut a record in two, or be
+    swallowed by native code that called Python. Outside the main thread signals do not arrive and
+    nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._previous: dict[signal.Signals, object] = {}
+
+    def check(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            heard = SIGNALS[:-1] if under_nohup else SIGNALS
+            self._previous = {number: signal.signal(number, self._note) for number in heard}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
+class BudgetSpent(Exception):
+    """Raised between two steps; whoever gave the budget says what it means."""
+
+
+class Budget:
+    """Begins when it is made.
+
+    Attributes:
+        minutes: of all training under it; None: as long as it takes.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def check(self) -> None:
+        if self._end is not None and time.monotonic() > self._end:
+            raise BudgetSpent

@@ -1,0 +1,87 @@
+"""What is known to break transfer is said before a sweep and after it, with what avoids it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mutransfer_cli.fit.breakers import axes_of, breakers, too_short
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.conftest import Result
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "gains": ({"model": {"gains": "vector"}}, "gains: none avoids it"),
+    "attention": ({"model": {"attention_scale": "1/sqrt(d_head)"}}, "attention_scale: 1/d_head"),
+    "decay": (
+        {"optimizer": {"weight_decay": 1}, "parameterization": {"weight_decay": "constant"}},
+        "linear_width, theirs, or sqrt_width",
+    ),
+    "tied": (
+        {
+            "model": {"tied_embeddings": True},
+            "parameterization": {"name": "standard", "lr_rule": "global"},
+        },
+        "tied_embeddings: false avoids it",
+    ),
+    "outputs": (
+        {"parameterization": {"name": "standard"}, "sweep": {"widths": [16, 320]}},
+        "256 outputs, fewer than the width 320",
+    ),
+}
+
+
+def said(sweep: Sweep) -> tuple[str, ...]:
+    axes = axes_of(trial.axes for trials in sweep.trials.values() for trial in trials)
+    return breakers(sweep.protocol, sweep.trials, axes)
+
+
+def changed(tiny: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return tiny | {key: tiny.get(key, {}) | change for key, change in changes.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_is_named_with_what_avoids_it(
+    tiny: dict[str, Any], prepare: Prepare, name: str
+) -> None:
+    changes, avoids = CASES[name]
+    (sentence,) = said(prepare(changed(tiny, changes)))
+    assert avoids in sentence
+    assert "arXiv" in sentence
+
+
+def test_the_default_has_none(tiny: dict[str, Any], prepare: Prepare) -> None:
+    assert said(prepare(tiny)) == ()
+    standard = changed(tiny, {"parameterization": {"name": "standard"}})
+    assert said(prepare(standard)) == (), "1/sqrt(d_head) and wide enough outputs"
+
+
+def test_gains_are_for_mup_to_mind(tiny: dict[str, Any], prepare: Prepare) -> None:
+    changes = {"model": {"gains": "vector"}, "parameterization": {"name": "standard"}}
+    assert said(prepare(changed(tiny, changes))) == ()
+
+
+@pytest.mark.parametrize(("decay", "short"), [(0.0, False), (0.1, True), (1e4, False)])
+def test_a_horizon_below_1_is_said(
+    tiny: dict[str, Any], prepare: Prepare, decay: float, short: bool
+) -> None:
+    sweep = prepare(changed(tiny, {"optimizer": {"weight_decay": decay}}))
+    assert bool(too_short(sweep.protocol, [16], {"lr": [0.01]})) == short
+
+
+def test_dry_run_and_fit_say_them(
+    tiny: dict[str, Any],
+    write_spec: Callable[[Any], Path],
+    run: Callable[..., Result],
+    tmp_path: Path,
+) -> None:
+    path = write_spec(changed(tiny, CASES["gains"][0] | {"optimizer": {"weight_decay": 0.1}}))
+    assert run("sweep-proxy", path, "-o", tmp_path / "out").exit_code == 0
+    for args in (("sweep-proxy", path, "--dry-run"), ("fit-exponents", tmp_path / "out")):
+        stderr = run(*args).stderr
+        assert "warning: model.gains vector: trainable gains break transfer" in stderr
+        assert "warning: horizon " in stderr

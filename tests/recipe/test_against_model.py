@@ -1,0 +1,249 @@
+"""A model against its recipe: each seeded fault is found and named, the right model has none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mutransfer_cli.check.static import static_gate
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.recipe.against_model import ModelCheck, check_model
+from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.read_model import read_target
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.spec.yaml_io import dump
+from mutransfer_cli.strict import validated
+from tests.recipe.made import WIDTH
+
+OWN = "tests.apply.own_nets:"
+Edit = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def recipe(
+    fitted: Exponents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Recipe]:
+    """The recipe for a model, also as a file for its optimizer."""
+
+    def made(name: str = "net", folded: bool = True, edit: Edit = lambda _: None) -> Recipe:
+        target = read_target(OWN + name, WIDTH, {}, fitted)
+        built = build_recipe(fitted, Target(WIDTH, {}, folded=folded, model=target))
+        document = yaml.safe_load(dump(built))
+        edit(document)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(document))
+        monkeypatch.setenv("RECIPE", str(path))
+        return validated(Recipe, document, "recipe.yaml")
+
+    return made
+
+
+def check(recipe: Recipe, name: str, optimizer: str | None = None) -> ModelCheck:
+    return check_model(recipe, "recipe.yaml", OWN + name, optimizer and OWN + optimizer)
+
+
+def test_the_right_model_with_the_right_optimizer_has_no_findings(
+    recipe: Callable[..., Recipe],
+) -> None:
+    found = check(recipe(), "net", "optimizer")
+    assert found == ModelCheck(
+        (), ("whether recipe.init_ is called: the model's own init of head.weight is plain",)
+    )
+    gate = static_gate(recipe(), found.findings, found.unchecked)
+    assert gate.verdict == "pass"
+
+
+@pytest.mark.parametrize("name", ["multiplied", "multiplied_before"])
+def test_a_model_that_multiplies_goes_with_a_recipe_that_is_not_folded(
+    recipe: Callable[..., Recipe], name: str
+) -> None:
+    found = check(recipe(folded=False), name, "optimizer")
+    assert not found.findings
+    assert "whether the forward pass applies the multipliers of embedding" in found.unchecked
+
+
+def test_own_fan_ins_and_constant_inits_are_right_too(recipe: Callable[..., Recipe]) -> None:
+    assert not check(recipe("narrow"), "narrow", "optimizer").findings
+    found = check(recipe("constant_init"), "constant_init", "optimizer")
+    assert not found.findings
+    assert found.unchecked[0].startswith("whether recipe.init_ is called: the model's own init of")
+
+
+@pytest.mark.parametrize(
+    "name", ["token_mlp", "rounded_mlp", "with_loss", "conv_net", "padded_vocab", "tied_moe"]
+)
+def test_models_of_all_kinds_are_right_by_the_recipe_that_was_made_for_them(
+    fitted: Exponents, tmp_path: Path, name: str
+) -> None:
+    model = f"tests.proxies.own_models:{name}"
+    if name == "tied_moe":
+        roles = "{token.weight: embedding, position: embedding}"
+        (tmp_path / "model.yaml").write_text(f"factory: {model}\nroles: {roles}\n")
+        model = str(tmp_path / "model.yaml")
+    target = Target(WIDTH, {}, folded=True, model=read_target(model, WIDTH, {}, fitted))
+    found = check_model(build_recipe(fitted, target), "recipe.yaml", model)
+    assert not found.findings
+    unseen = "whether the forward pass scales the output of head.weight: its logits"
+    assert any(said.startswith(unseen) for said in found.unchecked) == (
+        name in ("with_loss", "conv_net")
+    )
+
+
+OF_MODEL = {
+    "other_attention": r"^attention multiplies q.k by 0.353553 at head size 8, 1/sqrt\(d_head\), "
+    r"the recipe names 1/d_head, 0.125; ",
+    "one_constant_init": r"^init_std of layers.1.weight \(hidden\) is 0.",
+    "mup_init": r"^init_std of .*\(hidden\) is 0.",
+    "one_more": r"^recipe.yaml: no pattern claims head.bias; say which names",
+    "one_less": r"^recipe.yaml: nothing in the model matches .*layers.*\(hidden\); say which",
+    "tied": r"^recipe.yaml: one tied parameter is claimed as wte.weight \(embedding",
+    "multiplied": r"^head.weight: the model's own code multiplies the output by width\^-0.50 and "
+    r"the recipe by width\^0.00 .*; muP is applied twice",
+}
+
+
+@pytest.mark.parametrize("name", OF_MODEL)
+def test_every_fault_of_a_model_is_named(recipe: Callable[..., Recipe], name: str) -> None:
+    findings = check(recipe(), name).findings
+    assert any(re.search(OF_MODEL[name], finding) for finding in findings), findings
+
+
+def test_a_missing_readout_multiplier_is_named(recipe: Callable[..., Recipe]) -> None:
+    (finding,) = check(recipe(folded=False), "net").findings
+    assert re.search(r"by width\^0.00 and the recipe by width\^-0.50 .*is missing: ", finding)
+
+
+@pytest.mark.parametrize("name", ["one_constant_init", "mup_init"])
+def test_an_init_that_scales_otherwise_is_named_though_the_recipe_was_made_for_the_model(
+    recipe: Callable[..., Recipe], name: str
+) -> None:
+    findings = check(recipe(name), name).findings
+    assert findings
+    assert all(
+        "the recipe's as width^-0.50; draw the weights with recipe.init_" in f for f in findings
+    )
+
+
+OF_OPTIMIZER = {
+    "one_left_out": "^missing: wte.weight: not in the optimizer, so that nothing trains it",
+    "hidden_unscaled": r"^(one_rate|lr): .*lr of hidden \(",
+    "embedding_scaled": r"^(one_rate|lr): .*lr of embedding \(wte.weight\)",
+    "decay_independent": "^decay_convention: weight_decay of hidden .*the independent convention",
+    "twice": "^scaled_twice: rates are scaled with width twice",
+}
+
+
+@pytest.mark.parametrize("name", OF_OPTIMIZER)
+def test_every_fault_of_an_optimizer_is_named(recipe: Callable[..., Recipe], name: str) -> None:
+    (finding,) = check(recipe(), "net", name).findings
+    assert re.search(OF_OPTIMIZER[name], finding), finding
+
+
+def rate_of_the_width(document: dict[str, Any]) -> None:
+    down = document["roles"]["hidden"]["parameters"]
+    for parameters in down:
+        parameters.pop("own", None)
+
+
+def without_names(document: dict[str, Any]) -> None:
+    for role in document["roles"].values():
+        role["parameters"] = []
+
+
+def wrong_role(document: dict[str, Any]) -> None:
+    roles = document["roles"]
+    roles["hidden"]["parameters"].extend(roles["embedding"]["parameters"])
+    roles["embedding"]["parameters"] = []
+
+
+def test_values_are_held_against_the_models_own_sizes(recipe: Callable[..., Recipe]) -> None:
+    findings = check(recipe("narrow", edit=rate_of_the_width), "narrow").findings
+    assert any(re.match(r"lr of layers.1.1.weight \(hidden\)", f) for f in findings), findings
+
+
+def test_a_claim_that_the_shapes_contradict_is_named(recipe: Callable[..., Recipe]) -> None:
+    findings = check(recipe(edit=wrong_role), "net").findings
+    assert any(
+        f.startswith(
+            "wte.weight: claimed as hidden, and by the axes that grow with width it is embedding; "
+        )
+        for f in findings
+    ), findings
+
+
+def test_what_cannot_be_seen_is_said(recipe: Callable[..., Recipe]) -> None:
+    by_hand = check(recipe("attention_by_hand"), "attention_by_hand")
+    assert not by_hand.findings
+    assert any("no call of scaled_dot_product_attention" in said for said in by_hand.unchecked)
+    capped = check(recipe("capped"), "capped")
+    assert any("the forward pass scales the output of head.weight" in u for u in capped.unchecked)
+    old = check(recipe(edit=lambda document: document.pop("rule")), "net")
+    assert not old.findings
+    assert "the recipe has no `rule`" in old.unchecked[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "message"),
+    [
+        ("no_such", None, "has no function no_such"),
+        ("net", "no_such", "has no function no_such"),
+        (
+            "net",
+            "fails",
+            "raised RuntimeError for the model, which lies on the meta device: no GPU",
+        ),
+        ("net", "nothing", "returned NoneType, expected a torch optimizer"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(
+    recipe: Callable[..., Recipe], name: str, optimizer: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check(recipe(), name, optimizer)
+
+
+def test_a_recipe_without_roles_or_names_is_refused(recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(InputError, match=r"names no parameters, .* make it with `transfer --model"):
+        check(recipe(edit=without_names), "net")
+    with pytest.raises(InputError, match="there is no rule to hold --model against"):
+        check(recipe(edit=lambda d: d.update(scope="global", base_width=None)), "net")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., str]:
+    pytest.importorskip("transformers")
+    from tests.proxies.test_hf import CONFIGS
+
+    def write(**changes: Any) -> str:
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"model_type": "llama"} | CONFIGS["llama"] | changes))
+        return str(path)
+
+    return write
+
+
+def test_a_config_is_held_against_its_recipe(fitted: Exponents, config: Callable[..., str]) -> None:
+    name = config()
+    recipe = build_recipe(
+        fitted, Target(WIDTH, {}, True, model=read_target(name, None, {}, fitted))
+    )
+    (attention,) = check_model(recipe, "recipe.yaml", name).findings
+    assert attention.startswith(
+        "attention multiplies q.k by 0.353553 at head size 8, 1/sqrt(d_head)"
+    )
+    assert recipe.attention_scale is not None
+    own = recipe.attention_scale.model_copy(update={"formula": "1/sqrt(d_head)", "value": 8**-0.5})
+    right = recipe.model_copy(update={"attention_scale": own})
+    assert not check_model(right, "recipe.yaml", name).findings
+    (tied,) = check_model(right, "recipe.yaml", config(tie_word_embeddings=True)).findings
+    assert "ties the embedding to the readout" in tied
+    (other,) = check_model(right, "recipe.yaml", config(hidden_size=128)).findings
+    assert "has hidden_size 128, and the recipe is for width 64" in other

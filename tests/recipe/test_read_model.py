@@ -1,0 +1,282 @@
+"""The model to be trained: its real names, its own sizes, nothing of its weight held."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.loaded import load_recipe
+from mutransfer_cli.recipe.read_model import read_target
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.spec.yaml_io import dump
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.conftest import Result
+from tests.proxies.test_hf import CONFIGS, ROLES
+from tests.recipe.formats.conftest import executed
+from tests.recipe.test_build import exponents
+
+transformers: Any = pytest.importorskip("transformers")
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+OWN = "tests.proxies.own_models:"
+
+
+@pytest.fixture
+def found(tiny: dict[str, Any], prepare: Prepare) -> Exponents:
+    """A fit of the built-in proxy, base width 16."""
+    tiny["optimizer"] = {"weight_decay": 0.1}
+    return exponents(prepare(tiny))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., str]:
+    def write(model_type: str, **changes: Any) -> str:
+        path = tmp_path / "config.json"
+        untied = {"model_type": model_type, "tie_word_embeddings": False}
+        path.write_text(json.dumps(CONFIGS[model_type] | untied | changes))
+        return str(path)
+
+    return write
+
+
+def on_meta(path: str) -> nn.Module:
+    with torch.device("meta"):
+        model: nn.Module = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.from_pretrained(path)
+        )
+    return model
+
+
+def recipe_for(found: Exponents, name: str, width: int | None = None, **said: str) -> Any:
+    model = read_target(name, width, said, found)
+    recipe = build_recipe(found, Target(model.width, said, folded=True, model=model))
+    return load_recipe(io.StringIO(dump(recipe)))
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_every_parameter_of_a_config_is_claimed_once_with_its_roles_values(
+    found: Exponents, config: Callable[..., str], model_type: str
+) -> None:
+    path = config(model_type)
+    model = on_meta(path)
+    recipe = recipe_for(found, path)
+    plan = {p.name: p for p in recipe.plan(model)}
+    assert {name: p.shape for name, p in plan.items()} == {
+        name: tuple(p.shape) for name, p in model.named_parameters()
+    }
+    roles = {name: ROLES[model_type][re.sub(r"\.\d\.", ".N.", name)] for name in plan}
+    assert {name: p.role for name, p in plan.items()} == roles
+    (hidden,) = {p.lr for p in plan.values() if p.role == "hidden"}
+    assert hidden == pytest.approx(recipe.recipe.base_lr.value / 4), "four times the base width"
+
+
+def test_kv_heads_that_do_not_fit_the_base_width_do_not_matter(
+    found: Exponents, config: Callable[..., str]
+) -> None:
+    model = read_target(config("llama", num_key_value_heads=2), None, {}, found)
+    assert model.shapes["model.layers.0.self_attn.k_proj.weight"] == (16, 64)
+    assert model.facts == {"depth": 2, "head_size": 8, "vocab": 1000}
+
+
+def test_what_is_known_of_a_config_is_held_against_the_fit(
+    found: Exponents, config: Callable[..., str]
+) -> None:
+    model = read_target(config("llama", num_hidden_layers=3), None, {}, found)
+    warnings = build_recipe(found, Target(64, {}, model=model)).warnings
+    assert any(
+        w.startswith("depth: the fit was made under 1 and the target has 3") for w in warnings
+    )
+    assert any(w.startswith("vocab: the fit was made under 256") for w in warnings)
+    said = build_recipe(found, Target(64, {"depth": "1"}, model=model)).warnings
+    assert not any(w.startswith("depth") for w in said), "what is said counts"
+
+
+def test_a_rounded_inner_size_has_a_rate_by_its_own_fan_in(found: Exponents) -> None:
+    """Inner sizes 32 and 160 at widths 16 and 64: five times, where the width is four times."""
+    recipe = recipe_for(found, f"{OWN}rounded_mlp", 64)
+    from tests.proxies.own_models import rounded_mlp
+
+    plan = {p.name: p for p in recipe.plan(rounded_mlp(64, 256))}
+    base = recipe.recipe.base_lr.value
+    assert plan["up.weight"].lr == pytest.approx(base / 4)
+    assert plan["down.weight"].lr == pytest.approx(base / 5)
+    assert plan["down.weight"].weight_decay == pytest.approx(0.5)
+    hidden = recipe.recipe.roles["hidden"]
+    assert [p.own is not None for p in hidden.parameters] == [False, False, True]
+    assert hidden.parameters[2].own.lr.source == "base_lr * 5^-1"
+
+
+@pytest.fixture
+def path(found: Exponents, tmp_path: Path) -> Path:
+    path = tmp_path / "exponents.yaml"
+    path.write_text(dump(found))
+    return path
+
+
+@pytest.mark.parametrize("to", ["pytorch", "transformers"])
+def test_emitted_python_takes_the_models_own_names(
+    run: Callable[..., Result], path: Path, config: Callable[..., str], to: str
+) -> None:
+    name = config("qwen3")
+    result = run("transfer", path, "--model", name, "--to", to, "--fold")
+    assert result.exit_code == 0, result.stderr
+    python, model = (
+        executed(result.stdout),
+        transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.from_pretrained(name)
+        ),
+    )
+    assert python["PATTERNS"][r"^model\.layers\.\d+\.self_attn\.q_norm\.weight$"] == "scalar"
+    sizes = {group["role"]: len(group["params"]) for group in python["param_groups"](model)}
+    assert sizes == {"embedding": 1, "readout": 1, "vector": 5, "scalar": 4, "hidden": 14}
+    python["init_"](model)
+    assert model.model.norm.weight.mean() == 1, "gains stay around 1"
+
+
+def test_emitted_groups_of_own_fan_in(run: Callable[..., Result], path: Path) -> None:
+    result = run("transfer", path, "--model", f"{OWN}rounded_mlp", "--width", 64, "--to", "pytorch")
+    python = executed(result.stdout)
+    groups = python["GROUPS"]
+    assert groups["hidden"]["lr"] == pytest.approx(groups["hidden_2"]["lr"] * 5 / 4, rel=1e-5)
+    assert python["OPTIMIZERS"]["hidden_2"] is torch.optim.AdamW
+    assert python["PATTERNS"][r"^down\.weight$"] == "hidden_2"
+
+
+def test_automodel_finds_a_configs_names_through_wrappers(
+    run: Callable[..., Result], path: Path, config: Callable[..., str]
+) -> None:
+    name = config("qwen3")
+    args = ("--to", "nemo-automodel", "--allow-lossy")
+    text = run("transfer", path, "--model", name, *args).stdout
+    overrides = yaml.safe_load(text)["optimizer"]["param_group_overrides"]
+    found: dict[str, int] = {}
+    for parameter, _ in on_meta(name).named_parameters():
+        wrapped = parameter.replace("layers.0.", "layers.0._checkpoint_wrapped_module.")
+        hits = [o["pattern"] for o in overrides if re.search(o["pattern"], wrapped)]
+        assert len(hits) == (ROLES["qwen3"][re.sub(r"\.\d\.", ".N.", parameter)] != "hidden")
+        found |= {pattern: found.get(pattern, 0) + 1 for pattern in hits}
+    assert sorted(found.values()) == [1, 1, 4, 5]
+
+
+def test_trainers_of_their_own_llama_take_only_that(
+    run: Callable[..., Result], path: Path, config: Callable[..., str]
+) -> None:
+    llama = run("transfer", path, "--model", config("llama"), "--to", "torchtitan")
+    assert llama.exit_code == 0, llama.stderr
+    assert "absolute, for width 64" in llama.stdout
+    other = run("transfer", path, "--model", config("gpt2"), "--to", "torchtitan")
+    assert other.exit_code == 6
+    assert "written for the names of its own Llama" in other.stderr
+
+
+def test_a_section_of_a_spec_is_a_target_too(
+    run: Callable[..., Result], path: Path, tmp_path: Path
+) -> None:
+    section = tmp_path / "target.yaml"
+    roles = "{token.weight: embedding, position: embedding}"
+    section.write_text(f"factory: {OWN}tied_moe\nargs: {{base: 16}}\nroles: {roles}\n")
+    result = run("transfer", path, "--model", section, "--width", 32)
+    assert result.exit_code == 0, result.stderr
+    assert r"^experts\.\d+\.router\.weight$" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "--width is missing: give the target's width, or the target with --model"),
+        (("--model", "nothing.json"), "nothing.json: cannot be read"),
+        (("--model", f"{OWN}token_mlp"), "is a function of width; give --width too"),
+        (("--model", f"{OWN}no_such", "--width", 32), "has no function no_such"),
+        (("--model", f"{OWN}stays", "--width", 32), "the model does not grow"),
+        (("--model", f"{OWN}other_names", "--width", 32), "hold different parameters"),
+        (("--model", f"{OWN}without_width", "--width", 32), "it needs a parameter named width"),
+        (("--model", "CONFIG", "--width", 128), "has hidden_size 64; leave one of them out"),
+        (("--model", "SPEC"), "is neither a config.json of a causal LM nor a `model`"),
+    ],
+)
+def test_what_is_no_target_is_refused(
+    run: Callable[..., Result],
+    path: Path,
+    config: Callable[..., str],
+    tmp_path: Path,
+    args: tuple[object, ...],
+    message: str,
+) -> None:
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    real = {"CONFIG": config("llama"), "SPEC": str(tmp_path / "list.yaml")}
+    result = run("transfer", path, *(real.get(str(arg), arg) for arg in args))
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr
+
+
+def test_without_a_protocol_there_is_no_rule_for_a_model(found: Exponents) -> None:
+    unknown = found.model_copy(update={"protocol": None, "base_plan": ()})
+    with pytest.raises(InputError, match="the exponents hold no protocol"):
+        read_target(f"{OWN}token_mlp", 32, {}, unknown)
+
+
+def test_a_tied_config_is_refused_with_what_to_do(
+    found: Exponents, config: Callable[..., str]
+) -> None:
+    with pytest.raises(InputError, match="ties the embedding to the readout"):
+        read_target(config("gemma", tie_word_embeddings=True), None, {}, found)
+
+
+LLAMA_3_70B = {
+    "model_type": "llama",
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 80,
+    "max_position_embeddings": 8192,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+}
+PLAN_70B = """
+import json, math, resource, sys, time
+from pathlib import Path
+from mutransfer_cli.files.exponents import Exponents
+from mutransfer_cli.files.strict import validated
+from mutransfer_cli.files.yaml_io import load_yaml
+from mutransfer_cli.proxies.target import read_target
+import torch, transformers, transformers.models.llama.modeling_llama
+torch.randn(1, device="meta")
+document = validated(Exponents, load_yaml(Path(sys.argv[1]).read_text(), "fit"), "fit")
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+model = read_target(sys.argv[2], None, {}, document)
+took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = sum(math.prod(shape) for shape in model.shapes.values())
+print(json.dumps({"seconds": took, "bytes": (after - before) * 1024, "parameters": size,
+                  "planned": len(model.base_plan)}))
+"""
+
+
+@pytest.mark.slow
+def test_seventy_billion_parameters_are_planned_without_their_memory(
+    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path
+) -> None:
+    tiny["parameterization"]["base_width"] = 256
+    fit, config = tmp_path / "exponents.yaml", tmp_path / "config.json"
+    fit.write_text(dump(exponents(prepare(tiny))))
+    config.write_text(json.dumps(LLAMA_3_70B))
+    command = [sys.executable, "-c", PLAN_70B, str(fit), str(config)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert found["parameters"] > 70e9
+    assert found["planned"] == 80 * 9 + 3
+    assert found["seconds"] < 5
+    assert found["bytes"] < 1e9

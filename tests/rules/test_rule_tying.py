@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.rules.choices import NONE
+from mutransfer_cli.rules.rule import Rule, refuse_tied
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("standard", lr_rule="global"),
+        Rule("standard", "sgd", lr_rule="global"),
+        Rule("standard", "adafactor", NONE),  # its derived rates do not depend on width
+    ],
+)
+def test_one_weight_can_be_both_where_both_get_the_same(rule: Rule) -> None:
+    refuse_tied(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        (Rule("standard"), r"standard with lr_rule per_layer .* a lr of width\^0 and .* width\^-1"),
+        (Rule("ntk", lr_rule="global"), r"a multiplier of width\^0 and the .* width\^-1/2"),
+        (Rule("mup", lr_rule="global"), r"a multiplier of width\^1/2 and the .* width\^-1/2"),
+        (Rule("mean_field", lr_rule="global"), r"a multiplier of width\^0 and the .* width\^-1,"),
+    ],
+)
+def test_else_it_is_refused_with_both_values(rule: Rule, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        refuse_tied(rule)
