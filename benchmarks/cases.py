@@ -10,7 +10,7 @@ import torch
 from mutransfer_cli.data.corpus import Corpus
 from mutransfer_cli.proxies.build import read_model
 from mutransfer_cli.spec.data import DataProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep, expand

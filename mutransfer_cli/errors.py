@@ -4,9 +4,23 @@ from __future__ import annotations
 
 
 class MutransferError(Exception):
-    """Root of all errors that a user can act on; `exit_code` is what the command ends with."""
+    """Root of all errors that a user can act on; `exit_code` is what the command ends with.
+
+    The library names its own arguments; the command line shows the options that set them.
+
+    Args:
+        sentence: what is wrong, where, and what to do.
+        setting: the argument at fault, if it is one: `weight_decay` is option `--weight-decay`.
+        remedy: the argument that would help.
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, sentence: str, *, setting: str | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.setting, self.remedy = setting, remedy
 
 
 class StorageError(MutransferError):

@@ -113,8 +113,6 @@ class Closed(BaseModel):
     classes whose docstrings do so for fields of the same name.
     """
 
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = ()
-
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     @classmethod

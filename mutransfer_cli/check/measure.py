@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from scipy import stats
 
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import NonNegative, Number, Strict, validated
@@ -49,6 +48,8 @@ def widths_to_decide(half_width: float, room: float, widths: int, level: float) 
         room: half-width at which the verdict is decided.
     """
 
+    from scipy import stats  # not at the top: it takes a second, and files are read without it
+
     def factor(k: int) -> float:
         spread = (k + 1) * k / (k - 1)
         return float(stats.t.ppf((1 + level) / 2, k - 2)) / math.sqrt(spread)
@@ -73,65 +74,57 @@ GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
 
 
 class Measure(Strict):
-    """One quantity against its tolerance, by equivalence test.
-
-    Attributes:
-        quantity: what was measured, such as `exponent of lr`.
-        unit: of all numbers here; empty where they have none.
-        value: what it is; null where nothing could be measured.
-        low, high: its two-sided 95 % interval.
-        expected: what it is to be.
-        tolerance: pass where low and high lie within expected +- tolerance, fail where both lie on
-            one side outside it.
-        verdict: else inconclusive.
-        sentence: the same for a person, and of an open verdict what would decide it.
-    """
+    """One quantity against its tolerance, by equivalence test."""
 
     quantity: str
+    """What was measured, such as `exponent of lr`."""
     unit: str
+    """Of all numbers here; empty where they have none."""
     value: Number | None
+    """What it is; null where nothing could be measured."""
     low: Number | None
+    """Its two-sided 95 % interval."""
     high: Number | None
+    """Its two-sided 95 % interval."""
     expected: Number
+    """What it is to be."""
     tolerance: NonNegative
+    """Pass where low and high lie within expected +- tolerance, fail where both lie on one side
+    outside it."""
     verdict: Verdict
+    """Else inconclusive."""
     sentence: str
+    """The same for a person, and of an open verdict what would decide it."""
 
 
 class Gate(Strict):
-    """A question and its answer.
-
-    Attributes:
-        gate: its name.
-        verdict: fail where a measure fails, else inconclusive where one is or there is none.
-        measures: what was measured.
-        findings: faults that no measure holds, each a sentence; any of them is a failure.
-        evidence: hashes and widths that say what the verdict rests on.
-    """
+    """A question and its answer."""
 
     gate: GateName
+    """Its name."""
     verdict: Verdict
+    """Fail where a measure fails, else inconclusive where one is or there is none."""
     measures: tuple[Measure, ...] = ()
+    """What was measured."""
     findings: tuple[str, ...] = ()
+    """Faults that no measure holds, each a sentence; any of them is a failure."""
     evidence: dict[str, str] = Field(default_factory=dict)
+    """Hashes and widths that say what the verdict rests on."""
 
 
 class Check(Strict):
-    """What `check` writes.
-
-    Attributes:
-        schema: always mutransfer.check/1.
-        tool_version: of mutransfer.
-        source: what was checked: a file or folder.
-        verdict: of all gates together.
-        gates: one for each question asked.
-    """
+    """What `check` writes."""
 
     schema_: Literal["mutransfer.check/1"] = Field(alias="schema")
+    """Always mutransfer.check/1."""
     tool_version: str
+    """Of mutransfer."""
     source: str
+    """What was checked: a file or folder."""
     verdict: Verdict
+    """Of all gates together."""
     gates: tuple[Gate, ...] = Field(min_length=1)
+    """One for each question asked."""
 
 
 def read_check(path: Path) -> Check | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ class _ErrorsAsSentences(TyperGroup):
         except MutransferError as error:
             if ctx.params["debug"]:
                 raise
-            _fail(str(error), error.exit_code)
+            _fail(with_options(error), error.exit_code)
         except BrokenPipeError:
             # the reader of the pipe has left; python would complain again at exit
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115
@@ -49,6 +50,20 @@ class _ErrorsAsSentences(TyperGroup):
                 "traceback and report it",
                 1,
             )
+
+
+def with_options(error: MutransferError) -> str:
+    """The error's sentence with the options that set what it names: `--width 64: ... (--group)`."""
+    sentence = str(error)
+    if error.setting is not None:
+        said = re.match(re.escape(error.setting) + r"\b", sentence)
+        rest = sentence[said.end() :] if said else f": {sentence}"
+        sentence = option_of(error.setting) + rest
+    return sentence if error.remedy is None else f"{sentence} ({option_of(error.remedy)})"
+
+
+def option_of(argument: str) -> str:
+    return "--" + argument.replace("_", "-")
 
 
 def _fail(sentence: str, exit_code: int) -> None:

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mutransfer_cli.data.mapped import Piece, outside
-from mutransfer_cli.data.text import PARQUET_MAGIC
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import DtypeName
 
+PARQUET_MAGIC = b"PAR1"
 ROWS = 256
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Corpus
-from mutransfer_cli.data.formats import texts
+from mutransfer_cli.data.formats import PARQUET_MAGIC, texts
 from mutransfer_cli.data.mapped import Mapped, Piece, map_pieces, smallest_dtype, spooled
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
@@ -67,7 +67,6 @@ def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[P
 
 
 BYTE_VOCAB = 256
-PARQUET_MAGIC = b"PAR1"
 
 
 def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:

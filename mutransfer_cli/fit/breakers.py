@@ -12,8 +12,7 @@ import pandas as pd
 from mutransfer_cli.fit.exponents import Exponents, Horizon
 from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
 from mutransfer_cli.rules.schedule import schedule_factors
-from mutransfer_cli.spec.protocol import DeclaredProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
 
 LEAST_HORIZON = 1.0
 

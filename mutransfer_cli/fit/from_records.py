@@ -19,8 +19,8 @@ from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents, Interval
 from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
 from mutransfer_cli.rules.plan import AXES, AxisName
 from mutransfer_cli.rules.rule import Rule
-from mutransfer_cli.spec.protocol import DeclaredProtocol
-from mutransfer_cli.spec.records import BaseParameterRecord, Protocol, Records, Status
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
+from mutransfer_cli.spec.records import BaseParameterRecord, Records, Status
 from mutransfer_cli.spec.tables import trial_frame
 
 

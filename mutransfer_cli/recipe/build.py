@@ -26,7 +26,7 @@ from mutransfer_cli.recipe.types import (
 )
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import folding_limits, folds_exactly
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
 
 MOST_OCTAVES = 200.0  # beyond it nothing is a hyperparameter, and floats soon end

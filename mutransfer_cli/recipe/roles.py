@@ -46,8 +46,7 @@ from mutransfer_cli.spec.decoder import ModelProtocol, attention_factor
 from mutransfer_cli.spec.model import MLPProtocol
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
-from mutransfer_cli.spec.protocol import DeclaredProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
 
 
 @dataclass(frozen=True)

@@ -21,33 +21,27 @@ DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "in
 
 
 class StdlibData(Strict):
-    """The text of Python's own standard library.
-
-    Attributes:
-        source: which data: stdlib.
-        eval_fraction: share of the data that is the eval part, not trained on.
-    """
+    """The text of Python's own standard library."""
 
     source: Literal["stdlib"]
+    """Which data: stdlib."""
     eval_fraction: EvalFraction = 0.1
+    """Share of the data that is the eval part, not trained on."""
 
 
 class TextData(Strict):
-    """A file, all files of a folder (hidden ones left out) or those of a pattern, sorted by path.
-
-    Attributes:
-        source: which data: text.
-        path: what is read; a relative one counts from the spec.
-        tokenizer: a tokenizer.json; without it the text is read as bytes.
-        column: of Parquet files; `text` where it is not said.
-        eval_fraction: share of the data that is the eval part, not trained on.
-    """
+    """A file, all visible files of a folder, or those of a pattern, sorted by path."""
 
     source: Literal["text"]
+    """Which data: text."""
     path: str
+    """What is read; a relative one counts from the spec."""
     tokenizer: str | None = None
+    """A tokenizer.json; without it the text is read as bytes."""
     column: str | None = None
+    """Of Parquet files; `text` where it is not said."""
     eval_fraction: EvalFraction = 0.1
+    """Share of the data that is the eval part, not trained on."""
 
     @model_validator(mode="after")
     def bytes_have_no_column(self) -> TextData:
@@ -57,25 +51,22 @@ class TextData(Strict):
 
 
 class TokenData(Strict):
-    """Files of tokens, recognised by their content.
-
-    Attributes:
-        source: which data: tokens.
-        path: a file, a folder of shards, or a pattern such as train_*.bin; a relative one counts
-            from the spec.
-        vocab: of the model. No token file says it; the largest token does not either, and would
-            change with every shard.
-        dtype: of files that do not say it.
-        column: of Parquet files; `input_ids` where it is not said.
-        eval_fraction: share of the data that is the eval part, not trained on.
-    """
+    """Files of tokens, recognised by their content."""
 
     source: Literal["tokens"]
+    """Which data: tokens."""
     path: str
+    """A file, a folder of shards, or a pattern such as train_*.bin; a relative one counts from the
+    spec."""
     vocab: Count
+    """Of the model. No token file says it; the largest token does not either, and would change with
+    every shard."""
     dtype: DtypeName | None = None
+    """Of files that do not say it."""
     column: str | None = None
+    """Of Parquet files; `input_ids` where it is not said."""
     eval_fraction: EvalFraction = 0.1
+    """Share of the data that is the eval part, not trained on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,21 +80,18 @@ class TokenData(Strict):
 
 
 class MarkovData(Strict):
-    """Synthetic tokens, each drawn given the one before it; their entropy rate is known.
-
-    Attributes:
-        source: which data: markov.
-        vocab: how many different tokens there are.
-        length: how many tokens are drawn, train and eval part together.
-        seed: of the transition probabilities and of the tokens.
-        eval_fraction: share of the data that is the eval part, not trained on.
-    """
+    """Synthetic tokens, each drawn given the one before it; their entropy rate is known."""
 
     source: Literal["markov"]
+    """Which data: markov."""
     vocab: Annotated[Count, Field(ge=2, le=1024)] = 64
+    """How many different tokens there are."""
     length: Count = 1 << 20
+    """How many tokens are drawn, train and eval part together."""
     seed: Natural = 0
+    """Of the transition probabilities and of the tokens."""
     eval_fraction: EvalFraction = 0.1
+    """Share of the data that is the eval part, not trained on."""
 
 
 class LinearTeacherData(Strict):
@@ -114,23 +102,22 @@ class LinearTeacherData(Strict):
     no sample twice.
 
     They are generated, so that their keys identify them: this is their part of a protocol too.
-
-    Attributes:
-        source: which data: linear_teacher.
-        inputs, outputs: sizes of x and of y.
-        samples: how many are drawn, train and eval part together.
-        noise: std of the label noise.
-        seed: of W and of the samples. That of a trial decides only their order.
-        eval_fraction: share of the samples that is the eval part, not trained on.
     """
 
     source: Literal["linear_teacher"]
+    """Which data: linear_teacher."""
     inputs: Count = 64
+    """Sizes of x and of y."""
     outputs: Count = 16
+    """Sizes of x and of y."""
     samples: Count = 1 << 17
+    """How many are drawn, train and eval part together."""
     noise: NonNegative = 0.1
+    """Std of the label noise."""
     seed: Natural = 0
+    """Of W and of the samples. That of a trial decides only their order."""
     eval_fraction: EvalFraction = 0.1
+    """Share of the samples that is the eval part, not trained on."""
 
     @model_validator(mode="after")
     def fit_into_memory(self) -> LinearTeacherData:
@@ -154,27 +141,24 @@ DataSpec = Annotated[
 
 
 class DataProtocol(Strict):
-    """What was read, not where it lay; what does not apply is left out.
-
-    Attributes:
-        source: as in the spec.
-        sha256: of the text, or of the tokens that are trained on; hex.
-        bytes: their size.
-        eval_fraction: share of the data that is the eval part, not trained on.
-        kind: what the files were recognised as.
-        tokens: how many there are; absent for bytes.
-        dtype: the integers that `sha256` was taken of; absent for bytes.
-        tokenizer_sha256: of the tokenizer's file; hex.
-    """
+    """What was read, not where it lay; what does not apply is left out."""
 
     source: str
+    """As in the spec."""
     sha256: str
+    """Of the text, or of the tokens that are trained on; hex."""
     bytes: Count
+    """Their size."""
     eval_fraction: Number
+    """Share of the data that is the eval part, not trained on."""
     kind: str | None = None
+    """What the files were recognised as."""
     tokens: Count | None = None
+    """How many there are; absent for bytes."""
     dtype: str | None = None
+    """The integers that `sha256` was taken of; absent for bytes."""
     tokenizer_sha256: str | None = None
+    """Of the tokenizer's file; hex."""
 
     @model_serializer(mode="wrap")
     def without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -54,24 +54,55 @@ Ratio = Annotated[str, BeforeValidator(parse_ratio, json_schema_input_type=Plain
 
 
 class Architecture(Grown):
-    """The options, which `TransformerSpec` explains, and the sizes that follow from them."""
+    """Options of the built-in decoder, and the sizes that follow from them."""
 
     depth: Count = 2
+    """Number of blocks."""
     positions: Literal["rotary", "learned"] = "rotary"  # first: the check of head_size reads it
+    """Rotary, or learned: a row a position, added to the embedding and of its role (Everett et al.
+    2024, arXiv 2407.05872)."""
     head_size: Count | None = 16
+    """d_head; fixed, so that width grows by heads."""
     heads: Count | None = None
+    """A fixed number of heads in place of `head_size`, so that d_head = width / heads grows and the
+    two attention scales are two functions of width."""
     kv_heads: Count | None = None
+    """A fixed number of heads of keys and values, 1 for multi-query attention; their matrix is
+    hidden, with only its fan-in growing. Null: as many as heads. Multi-query attention is said to
+    keep transfer."""
     kv_group: Count | None = None
+    """Query heads that share one kv head, the same at all widths: grouped-query attention."""
     qk_norm: bool = False
+    """A norm over queries and keys of each head, before rotary positions: q.k is bounded whatever
+    the size of their weights (used by Wortsman et al. 2023, arXiv 2309.14322)."""
     query_init: Literal["normal", "zero"] = "normal"
+    """Normal or zero, which gives queries a matrix of their own; zero is said to keep transfer and
+    to lower the loss."""
     norm: NormName = "rms"
+    """Rms (Lingle), or layer: LayerNorm without shift (Everett et al.). No exponent follows from
+    it."""
     gains: Gains = "none"
+    """Trainable factors of every norm, 1 at init: none; vector, one a feature, of role vector
+    (scalar where no width is in them: qk_norm of fixed d_head); or scalar, one a norm. Both are
+    said to break transfer; Everett et al. train those of LayerNorm."""
     embedding_norm: bool = False
+    """A norm after the embedding; said to keep transfer without a gain."""
     mlp: MlpName = "gelu"
+    """Relu (Lingle's baseline), gelu, squared_relu or swiglu; the last two are said to keep
+    transfer and to lower the loss."""
     mlp_ratio: Ratio = "4"
+    """Inner size over width, exactly: 4, 3.5 or a fraction such as 8/3, which gives whole sizes at
+    multiples of 3."""
     biases: bool = False
+    """Of all projections in blocks, 0 at init, of role vector; said to keep transfer."""
     readout_init: Literal["rule", "standard", "zero"] = "rule"
+    """Rule; standard, whose std times multiplier goes as width^-1/2 under every parameterization,
+    so that only mup and mean_field change; or zero. Rates and epsilon stay the rule's. The last two
+    are said to keep transfer under mup."""
     tied_embeddings: bool = False
+    """Embedding and readout are one weight, planned as a readout (init std width^-1/2). Refused
+    where the rule gives the two other multipliers or rates; standard with one global rate does not.
+    """
 
     @field_validator("head_size")
     @classmethod
@@ -179,53 +210,17 @@ class TransformerSpec(Architecture):
 
     Ablations of transfer are those of Lingle 2024 (arXiv 2404.05728), made under mup; "said to"
     marks an outcome that was reported second-hand.
-
-    Attributes:
-        family: the built-in decoder transformer.
-        preset: `llama`: RMSNorm with vector gains, rotary positions, SwiGLU of mlp_ratio 3.5, four
-            query heads a kv head (Grattafiori et al. 2024, arXiv 2407.21783); keys beside it
-            replace its own.
-        depth: number of blocks.
-        head_size: d_head; fixed, so that width grows by heads.
-        heads: a fixed number of heads in place of `head_size`, so that d_head = width / heads grows
-            and the two attention scales are two functions of width.
-        attention_scale: factor on q.k. Default 1/d_head under mup (Yang et al. 2022, arXiv
-            2203.03466, where d_head grows; Lingle) and mean_field, which trains the same,
-            1/sqrt(d_head) under standard and ntk. Lingle's 1/sqrt(d_head) is said to break transfer
-            even at fixed d_head.
-        kv_heads: a fixed number of heads of keys and values, 1 for multi-query attention; their
-            matrix is hidden, with only its fan-in growing. Null: as many as heads. Multi-query
-            attention is said to keep transfer.
-        kv_group: query heads that share one kv head, the same at all widths: grouped-query
-            attention.
-        qk_norm: a norm over queries and keys of each head, before rotary positions: q.k is bounded
-            whatever the size of their weights (used by Wortsman et al. 2023, arXiv 2309.14322).
-        query_init: normal or zero, which gives queries a matrix of their own; zero is said to keep
-            transfer and to lower the loss.
-        positions: rotary, or learned: a row a position, added to the embedding and of its role
-            (Everett et al. 2024, arXiv 2407.05872).
-        norm: rms (Lingle), or layer: LayerNorm without shift (Everett et al.). No exponent follows
-            from it.
-        gains: trainable factors of every norm, 1 at init: none; vector, one a feature, of role
-            vector (scalar where no width is in them: qk_norm of fixed d_head); or scalar, one a
-            norm. Both are said to break transfer; Everett et al. train those of LayerNorm.
-        embedding_norm: a norm after the embedding; said to keep transfer without a gain.
-        mlp: relu (Lingle's baseline), gelu, squared_relu or swiglu; the last two are said to keep
-            transfer and to lower the loss.
-        mlp_ratio: inner size over width, exactly: 4, 3.5 or a fraction such as 8/3, which gives
-            whole sizes at multiples of 3.
-        biases: of all projections in blocks, 0 at init, of role vector; said to keep transfer.
-        readout_init: rule; standard, whose std times multiplier goes as width^-1/2 under every
-            parameterization, so that only mup and mean_field change; or zero. Rates and epsilon
-            stay the rule's. The last two are said to keep transfer under mup.
-        tied_embeddings: embedding and readout are one weight, planned as a readout (init std
-            width^-1/2). Refused where the rule gives the two other multipliers or rates; standard
-            with one global rate does not.
     """
 
     family: Literal["transformer"] = "transformer"
+    """The built-in decoder transformer."""
     preset: Literal["llama"] | None = None
+    """`llama`: RMSNorm with vector gains, rotary positions, SwiGLU of mlp_ratio 3.5, four query
+    heads a kv head (Grattafiori et al. 2024, arXiv 2407.21783); keys beside it replace its own."""
     attention_scale: AttentionScale | None = None
+    """Factor on q.k. Default 1/d_head under mup (Yang et al. 2022, arXiv 2203.03466, where d_head
+    grows; Lingle) and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
+    Lingle's 1/sqrt(d_head) is said to break transfer even at fixed d_head."""
 
     @model_validator(mode="before")
     @classmethod
@@ -242,19 +237,16 @@ class TransformerSpec(Architecture):
 
 
 class ModelProtocol(Architecture):
-    """The built-in model as trained: the spec with every default resolved.
+    """The built-in model as trained: the spec with every default resolved."""
 
-    Attributes:
-        vocab: tokens in the vocabulary, those of the data.
-        attention_scale: factor on q.k.
-    """
-
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (TransformerSpec,)
     LATER: ClassVar[frozenset[str]] = frozenset(Architecture.model_fields) - {"depth", "head_size"}
 
     family: str
+    """The built-in decoder transformer."""
     vocab: Count
+    """Tokens in the vocabulary, those of the data."""
     attention_scale: AttentionScale
+    """Factor on q.k."""
 
     def attention_factor_at(self, width: int) -> float:
         return attention_factor(self.attention_scale, self.head_size_at(width))

@@ -22,14 +22,11 @@ MOST_INTERVALS = 20
 
 
 class DiagnosticsSpec(Strict):
-    """When trials are measured: at init, at their end, and between. No part of the protocol.
-
-    Attributes:
-        every: steps from one measurement to the next. By default equal parts of the run, at most 20
-            and of at least 75 steps: that costs less than a twentieth of the time.
-    """
+    """When trials are measured: at init, at their end, and between. No part of the protocol."""
 
     every: Count | None = None
+    """Steps from one measurement to the next. By default equal parts of the run, at most 20 and of
+    at least 75 steps: that costs less than a twentieth of the time."""
 
     def measured_steps(self, steps: int) -> tuple[int, ...]:
         """After which of a trial's steps it is measured; 0 is its init."""
@@ -55,28 +52,26 @@ Values = dict[str, float | None]  # by the name of a parameter or module; null: 
 
 
 class DiagnosticsRecord(Closed):
-    """One trial after some of its steps; a quantity without values is left out.
-
-    Attributes:
-        trial: as in its record; step: steps done, 0 at init.
-        alignment: log_fan_in(|W z|_RMS / (|W|_RMS |z|_RMS)) of matrices with their inputs z on the
-            probe batch (Everett et al. 2024, arXiv 2407.05872); 1/2 is none, 1 is full.
-        top_singular_value: of the weight times its multiplier, as it acts in the forward pass; of
-            a stack of matrices the largest.
-        relative_update: ||dW||_F / ||W||_F of the step, at its rate.
-        gradient_rms: of the step's gradient as the optimizer got it, after clipping.
-        activation_rms: of a module's output on the probe batch.
-        activation_change_rms: of its difference from the output at init.
-    """
+    """One trial after some of its steps; a quantity without values is left out."""
 
     trial: str
+    """As in its record."""
     step: Natural
+    """Steps done, 0 at init."""
     alignment: Values = Field(default_factory=dict)
+    """log_fan_in(|W z|_RMS / (|W|_RMS |z|_RMS)) of matrices with their inputs z on the probe batch
+    (Everett et al. 2024, arXiv 2407.05872); 1/2 is none, 1 is full."""
     top_singular_value: Values = Field(default_factory=dict)
+    """Of the weight times its multiplier, as it acts in the forward pass; of a stack of matrices
+    the largest."""
     relative_update: Values = Field(default_factory=dict)
+    """||dW||_F / ||W||_F of the step, at its rate."""
     gradient_rms: Values = Field(default_factory=dict)
+    """Of the step's gradient as the optimizer got it, after clipping."""
     activation_rms: Values = Field(default_factory=dict)
+    """Of a module's output on the probe batch."""
     activation_change_rms: Values = Field(default_factory=dict)
+    """Of its difference from the output at init."""
 
 
 def read_diagnostics(path: Path, trials: Collection[str]) -> list[DiagnosticsRecord]:
@@ -114,16 +109,14 @@ CURVES = "curves.jsonl"
 
 
 class CurveRecord(Closed):
-    """One trial.
-
-    Attributes:
-        step: from 1.
-        train_loss: of these steps, in the unit of the records' losses; null where not finite.
-    """
+    """One trial."""
 
     trial: str
+    """As in its record."""
     step: tuple[Count, ...]
+    """From 1."""
     train_loss: tuple[float | None, ...]
+    """Of these steps, in the unit of the records' losses; null where not finite."""
 
     @model_validator(mode="after")
     def as_many_losses_as_steps(self) -> CurveRecord:

@@ -9,16 +9,9 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    JsonValue,
-    Tag,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import Role
@@ -42,21 +35,20 @@ class MLPSpec(Strict):
     al. 2025 (arXiv 2510.15262): the top singular value of a width x width matrix, whose scale the
     norms take out of the forward pass, under each rule of weight decay. Theirs is a two-layer
     feed-forward net (reported second-hand, details unknown); this net and its data are ours.
-
-    Attributes:
-        family: the multilayer perceptron, fed with samples.
-        depth: number of hidden matrices, width x width; 0 leaves the input matrix and the readout.
-        activation: after the input matrix and after each hidden one.
-        norm: rms: RMSNorm without gain before each hidden matrix and before the readout.
-        inputs, outputs: those of the data, unless said; then they must agree.
     """
 
     family: Literal["mlp"]
+    """The multilayer perceptron, fed with samples."""
     depth: Natural = 1
+    """Number of hidden matrices, width x width; 0 leaves the input matrix and the readout."""
     activation: Activation = "relu"
+    """After the input matrix and after each hidden one."""
     norm: Norm = "none"
+    """Rms: RMSNorm without gain before each hidden matrix and before the readout."""
     inputs: Count | None = None
+    """Those of the data, unless said; then they must agree."""
     outputs: Count | None = None
+    """Those of the data, unless said; then they must agree."""
 
     def refuse_sizes(self, inputs: int, outputs: int) -> None:
         """
@@ -77,14 +69,18 @@ class MLPSpec(Strict):
 class MLPProtocol(Strict):
     """The multilayer perceptron as trained."""
 
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (MLPSpec,)
-
     family: Literal["mlp"]
+    """The multilayer perceptron, fed with samples."""
     depth: Natural
+    """Number of hidden matrices, width x width; 0 leaves the input matrix and the readout."""
     activation: Activation
+    """After the input matrix and after each hidden one."""
     norm: Norm
+    """Rms: RMSNorm without gain before each hidden matrix and before the readout."""
     inputs: Count
+    """Those of the data, unless said; then they must agree."""
     outputs: Count
+    """Those of the data, unless said; then they must agree."""
 
     @property
     def vocab(self) -> None:
@@ -138,35 +134,29 @@ FactoryName = Annotated[str, AfterValidator(refuse_other_names)]
 
 
 class FactorySpec(Strict):
-    """One's own model: a function from width to a module.
-
-    Attributes:
-        factory: `package.module:function`; its import runs the user's code.
-        args: further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted.
-        roles: roles of parameters by a regular expression of the whole name, where they are not
-            those that the tool would find.
-    """
+    """One's own model: a function from width to a module."""
 
     factory: FactoryName
+    """`package.module:function`; its import runs the user's code."""
     args: Annotated[dict[str, JsonValue], BeforeValidator(with_numbers)] = Field(
         default_factory=dict
     )
+    """Further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted."""
     roles: Roles = Field(default_factory=dict)
+    """Roles of parameters by a regular expression of the whole name, where they are not those that
+    the tool would find."""
 
 
 class HfSpec(Strict):
-    """A Hugging Face config whose width is scaled.
-
-    Attributes:
-        hf: its config.json; a relative path counts from the spec.
-        untie: whether embedding and readout of a tied config are made two.
-        roles: roles of parameters by a regular expression of the whole name, where they are not
-            those that the tool would find.
-    """
+    """A Hugging Face config whose width is scaled."""
 
     hf: str
+    """Its config.json; a relative path counts from the spec."""
     untie: bool = False
+    """Whether embedding and readout of a tied config are made two."""
     roles: Roles = Field(default_factory=dict)
+    """Roles of parameters by a regular expression of the whole name, where they are not those that
+    the tool would find."""
 
     def config(self, folder: Path) -> dict[str, Any]:
         """
@@ -215,18 +205,17 @@ ModelSpec = Annotated[
 
 
 class FactoryProtocol(Strict):
-    """One's own model; what the function does is known to it alone.
-
-    Attributes:
-        vocab: of the data; the model's may be larger.
-    """
-
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (FactorySpec,)
+    """One's own model; what the function does is known to it alone."""
 
     factory: FactoryName
+    """`package.module:function`; its import runs the user's code."""
     args: dict[str, JsonValue]
+    """Further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted."""
     roles: Roles
+    """Roles of parameters by a regular expression of the whole name, where they are not those that
+    the tool would find."""
     vocab: Count
+    """Of the data; the model's may be larger."""
 
     @property
     def depth(self) -> int | None:
@@ -246,19 +235,17 @@ KNOWN_TYPES = ("gemma", "gpt2", "llama", "mistral", "qwen3")
 
 
 class HfProtocol(Strict):
-    """A Hugging Face config as trained.
-
-    Attributes:
-        hf: the config, as in its file.
-        vocab: of the data, and of the model.
-    """
-
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (HfSpec,)
+    """A Hugging Face config as trained."""
 
     hf: dict[str, JsonValue]
+    """The config, as in its file."""
     untie: bool
+    """Whether embedding and readout of a tied config are made two."""
     roles: Roles
+    """Roles of parameters by a regular expression of the whole name, where they are not those that
+    the tool would find."""
     vocab: Count
+    """Of the data, and of the model."""
 
     @property
     def model_type(self) -> str:

@@ -14,43 +14,32 @@ Betas = tuple[BelowOne, BelowOne]
 
 
 class _Common(Strict):
-    """What every optimizer has.
-
-    Attributes:
-        weight_decay: decoupled, at the base width, in the convention of
-            `parameterization.decay_convention`.
-        lr_mult: constants gamma, factors on the rate of a role (Everett et al. 2024); 1 if absent.
-    """
+    """What every optimizer has."""
 
     weight_decay: NonNegative = 0.0
+    """Decoupled, at the base width, in the convention of `parameterization.decay_convention`."""
     lr_mult: dict[MatrixRole, Positive] = Field(default_factory=dict)
+    """Constants gamma, factors on the rate of a role (Everett et al. 2024); 1 if absent."""
 
 
 class SGDSpec(_Common):
-    """SGD with momentum.
-
-    Attributes:
-        name: which optimizer: sgd.
-        momentum: decay of the momentum per step.
-    """
+    """SGD with momentum."""
 
     name: Literal["sgd"]
+    """Which optimizer: sgd."""
     momentum: BelowOne = 0.9
+    """Decay of the momentum per step."""
 
 
 class AdamSpec(_Common):
-    """Adam. Its weight decay would pass through the denominator: AdamW is there for decay.
-
-    Attributes:
-        name: which optimizer: adam.
-        weight_decay: 0, the only one that it has.
-        betas: decay per step of the means m of the gradient and v of its square.
-        eps: added to sqrt(v), in units of the gradient.
-    """
+    """Adam. Its weight decay would pass through the denominator: AdamW is there for decay."""
 
     name: Literal["adam"]
+    """Which optimizer: adam."""
     betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
     eps: Positive = 1e-8
+    """Added to sqrt(v), in units of the gradient."""
 
     @model_validator(mode="after")
     def without_decay(self) -> AdamSpec:
@@ -60,78 +49,63 @@ class AdamSpec(_Common):
 
 
 class AdamWSpec(_Common):
-    """AdamW.
-
-    Attributes:
-        name: which optimizer: adamw.
-        betas: decay per step of the means m of the gradient and v of its square.
-        eps: added to sqrt(v), in units of the gradient.
-    """
+    """AdamW."""
 
     name: Literal["adamw"] = "adamw"
+    """Which optimizer: adamw."""
     betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
     eps: Positive = 1e-8
+    """Added to sqrt(v), in units of the gradient."""
 
 
 class AdamAtan2Spec(_Common):
-    """Adam-atan2: lr * a * atan2(m, b * sqrt(v)), without eps.
-
-    Attributes:
-        name: which optimizer: adam_atan2.
-        betas: decay per step of the means m of the gradient and v of its square.
-        a: factor on the arc tangent.
-        b: factor on sqrt(v).
-    """
+    """Adam-atan2: lr * a * atan2(m, b * sqrt(v)), without eps."""
 
     name: Literal["adam_atan2"]
+    """Which optimizer: adam_atan2."""
     betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
     a: Positive = 1.27
+    """Factor on the arc tangent."""
     b: Positive = 1.0
+    """Factor on sqrt(v)."""
 
 
 class LionSpec(_Common):
-    """Lion; betas of its paper.
-
-    Attributes:
-        name: which optimizer: lion.
-        betas: weight of the momentum in the update, and decay of the momentum per step.
-    """
+    """Lion; betas of its paper."""
 
     name: Literal["lion"]
+    """Which optimizer: lion."""
     betas: Betas = (0.9, 0.99)
+    """Weight of the momentum in the update, and decay of the momentum per step."""
 
 
 class AdafactorSpec(_Common):
-    """Adafactor with parameter scale: lr is relative to the weights. Values of torch.
-
-    Attributes:
-        name: which optimizer: adafactor.
-        beta2_decay: x of the second moment's decay 1 - step^x, below 0.
-        scale_floor: the least root mean square of a weight that an update is scaled by.
-    """
+    """Adafactor with parameter scale: lr is relative to the weights. Values of torch."""
 
     name: Literal["adafactor"]
+    """Which optimizer: adafactor."""
     beta2_decay: Annotated[Number, Field(lt=0)] = -0.8
+    """X of the second moment's decay 1 - step^x, below 0."""
     scale_floor: Positive = 1e-3
+    """The least root mean square of a weight that an update is scaled by."""
 
 
 class MuonSpec(_Common):
-    """Muon for hidden matrices; betas and eps are those of AdamW for all others.
-
-    Attributes:
-        name: which optimizer: muon.
-        momentum: decay of the momentum per step.
-        lr_adjustment: factor on the rate of a matrix of A x B: original sqrt(max(1, A / B)),
-            match_rms_adamw 0.2 sqrt(max(A, B)), under which updates are as large as AdamW's.
-        betas: decay per step of the means m of the gradient and v of its square.
-        eps: added to sqrt(v), in units of the gradient.
-    """
+    """Muon for hidden matrices; betas and eps are those of AdamW for all others."""
 
     name: Literal["muon"]
+    """Which optimizer: muon."""
     momentum: BelowOne = 0.95
+    """Decay of the momentum per step."""
     lr_adjustment: LrAdjustment = "original"
+    """Factor on the rate of a matrix of A x B: original sqrt(max(1, A / B)), match_rms_adamw 0.2
+    sqrt(max(A, B)), under which updates are as large as AdamW's."""
     betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
     eps: Positive = 1e-8
+    """Added to sqrt(v), in units of the gradient."""
 
 
 def _name(section: Any) -> Any:

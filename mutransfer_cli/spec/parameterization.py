@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -43,11 +43,12 @@ from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Strict
 class LayerAlignment(Strict):
     """Alignment exponents of a role, as measured."""
 
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (RuleLayerAlignment,)
-
     alpha: Number
+    """|dW z| ~ n^alpha |dW| |z|, the change of the weights on the features of init."""
     omega: Number
+    """|W dz| ~ n^omega |W| |dz|, the weights of init on the change of the features."""
     u: Number
+    """|dW dz| ~ n^u |dW| |dz|, change on change."""
 
     def exact(self) -> RuleLayerAlignment:
         alpha, omega, u = (Fraction(str(x)) for x in (self.alpha, self.omega, self.u))
@@ -55,14 +56,12 @@ class LayerAlignment(Strict):
 
 
 class CustomAlignment(Strict):
-    """Alignment by role; a role that is left out is fully aligned.
-
-    Attributes:
-        hidden, readout: exponents of the role's matrices.
-    """
+    """Alignment by role; a role that is left out is fully aligned."""
 
     hidden: LayerAlignment | None = None
+    """Exponents of the role's matrices."""
     readout: LayerAlignment | None = None
+    """Exponents of the role's matrices."""
 
     def exact(self) -> Alignment:
         return Alignment(
@@ -101,35 +100,30 @@ AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by
 
 
 class ParameterizationSpec(Strict):
-    """How everything goes with width.
-
-    Attributes:
-        name: the exponents of width of a role's init std and multiplier: standard, ntk, mup (Yang
-            et al. 2022, arXiv 2203.03466) or mean_field.
-        base_width: where every parameterization is the plain model; all powers are of width /
-            base_width.
-        alignment: from which the exponents c of rates follow, lr_role = lr * (width /
-            base_width)^-c: full, none, or measured exponents by role (Everett et al. 2024, arXiv
-            2407.05872).
-        lr_rule: per_layer, or global: one rate for all roles.
-        weight_decay: how weight decay goes with width: none; constant; linear_width, lr * weight
-            decay the same at all widths (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et
-            al. 2025, arXiv 2510.15262); or x of weight decay ~ width^x.
-        decay_convention: of every weight decay, and of an exponent given here: lr_coupled, w -= lr
-            * weight_decay * w as in torch, or independent, w -= schedule * weight_decay * w.
-        readout_decay: as_hidden or none.
-        epsilon: eps of Adam and its kin: constant; per_layer, which shrinks as the role's gradient
-            does with width; or none. By default what the optimizer has.
-    """
+    """How everything goes with width."""
 
     name: ParameterizationName
+    """The exponents of width of a role's init std and multiplier: standard, ntk, mup (Yang et al.
+    2022, arXiv 2203.03466) or mean_field."""
     base_width: Annotated[Count, Field(le=MAX_WIDTH)]
+    """Where every parameterization is the plain model; all powers are of width / base_width."""
     alignment: AlignmentChoice = "full"
+    """From which the exponents c of rates follow, lr_role = lr * (width / base_width)^-c: full,
+    none, or measured exponents by role (Everett et al. 2024, arXiv 2407.05872)."""
     lr_rule: LrRule = "per_layer"
+    """per_layer, or global: one rate for all roles."""
     weight_decay: DecayRuleText = "linear_width"
+    """How weight decay goes with width: none; constant; linear_width, lr * weight decay the same at
+    all widths (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et al. 2025, arXiv
+    2510.15262); or x of weight decay ~ width^x."""
     decay_convention: DecayConvention = "lr_coupled"
+    """Of every weight decay, and of an exponent given here: lr_coupled, w -= lr * weight_decay * w
+    as in torch, or independent, w -= schedule * weight_decay * w."""
     readout_decay: ReadoutDecay = "as_hidden"
+    """as_hidden or none."""
     epsilon: EpsilonRule | None = None
+    """Eps of Adam and its kin: constant; per_layer, which shrinks as the role's gradient does with
+    width; or none. By default what the optimizer has."""
 
     def rule(self, optimizer: OptimizerSpec) -> Rule:
         """

@@ -1,43 +1,20 @@
 """Trial records, `schema: mutransfer.trial/1`: one sweep header, then one line per trial, and one
 per width and run with its throughput.
-
-MERGED:
-What differs between two file models, key by key."""
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import Role
-from mutransfer_cli.rules.plan import (
-    AXES,
-    MULT_AXES,
-    AxisName,
-    BaseParameter,
-    PlannedParameter,
-    Shapes,
-)
-from mutransfer_cli.rules.rule import Rule
-from mutransfer_cli.spec.data import AnyData, DataProtocol, LinearTeacherData
-from mutransfer_cli.spec.decoder import Architecture, ModelProtocol
-from mutransfer_cli.spec.model import (
-    AnyModel,
-    FactoryProtocol,
-    FactorySpec,
-    HfProtocol,
-    HfSpec,
-    MLPProtocol,
-    MLPSpec,
-)
-from mutransfer_cli.spec.optimizers import OptimizerSpec
-from mutransfer_cli.spec.parameterization import ParameterizationSpec
-from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec
+from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName, BaseParameter
+from mutransfer_cli.spec.protocol import Protocol, difference
 from mutransfer_cli.spec.yaml_io import content_hash, json_line, parse_line
 from mutransfer_cli.strict import (
     Closed,
@@ -56,100 +33,29 @@ TRIAL_SCHEMA = "mutransfer.trial/1"
 HERE = Path()
 
 
-def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel:
-    """The model of a spec with every default resolved.
-
-    Args:
-        vocab: of the data; None where they are samples.
-        folder: the spec's, from which its paths count.
-    """
-    model, data = spec.model, spec.data
-    if isinstance(model, MLPSpec):
-        assert isinstance(data, LinearTeacherData), "a spec with others is refused"
-        sizes = {"inputs": data.inputs, "outputs": data.outputs}
-        return MLPProtocol(**dict(model) | sizes)
-    assert vocab is not None, "models of tokens have data of tokens"
-    if isinstance(model, FactorySpec):
-        return FactoryProtocol(**dict(model), vocab=vocab)
-    if isinstance(model, HfSpec):
-        config = model.config(folder)
-        return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
-    scale = spec.attention_scale
-    assert scale is not None, "the built-in model has one"
-    options = {key: getattr(model, key) for key in Architecture.model_fields}
-    return ModelProtocol(**options, family=model.family, vocab=vocab, attention_scale=scale)
-
-
-class Protocol(Strict):
-    """All that a trial shares with its sweep.
-
-    Attributes:
-        model: with every default resolved.
-        data: what was read, or how samples are generated.
-        parameterization: how everything goes with width.
-        optimizer: its base values, those at the base width.
-        train: one training run.
-    """
-
-    model: AnyModel
-    data: AnyData
-    parameterization: ParameterizationSpec
-    optimizer: OptimizerSpec
-    train: TrainSpec
-
-    @classmethod
-    def of(cls, spec: SweepSpec, data: AnyData, vocab: int | None, folder: Path = HERE) -> Protocol:
-        return cls(
-            model=model_protocol(spec, vocab, folder),
-            data=data,
-            parameterization=spec.parameterization,
-            optimizer=spec.optimizer,
-            train=spec.train,
-        )
-
-    @property
-    def hash(self) -> str:
-        return content_hash(self.model_dump(mode="json"))
-
-    @property
-    def rule(self) -> Rule:
-        return self.parameterization.rule(self.optimizer)
-
-    @property
-    def loss_unit(self) -> str:
-        """Of train_loss and eval_loss."""
-        return "nats" if isinstance(self.data, DataProtocol) else "mse"
-
-    def plan(
-        self,
-        base_plan: Sequence[BaseParameter],
-        width: int,
-        axes: Mapping[AxisName, float],
-        shapes: Shapes | None = None,
-    ) -> tuple[PlannedParameter, ...]:
-        """The rule applied to the model: the only way from a protocol to hyperparameters."""
-        return self.parameterization.plan(self.optimizer, base_plan, width, axes, shapes=shapes)
-
-    @property
-    def batch_tokens(self) -> int:
-        return self.train.batch * self.train.context
-
-
 class BaseParameterRecord(Grown):
     """One line of the base plan."""
 
-    EXPLAINED_BY: ClassVar[tuple[type, ...]] = (BaseParameter,)
     LATER: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
 
     name: str
+    """Dotted name in the module."""
     role: Role
+    """What width does to it."""
     shape: tuple[Count, ...]
+    """Shape at the base width."""
     growing_axes: tuple[Natural, ...]
+    """Axes whose size is proportional to width."""
     init_std: NonNegative
+    """Std of its normal init at the base width (the base model's own)."""
     init_mean: Number = 0.0
+    """Mean of that init, the same at all widths: 1 of a gain."""
     fan_in_axis: Natural | None = None
+    """The input axis, where one is known."""
     own_multiplier: Number = 0.0
+    """Exponent of the width in a factor that the model's own code puts on it."""
     init_exponent: Number | None = None
+    """Exponent of the width in the init std of weight times multiplier, in place of the rule's."""
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:
@@ -160,23 +66,20 @@ class BaseParameterRecord(Grown):
 
 
 class SweepHeader(Strict):
-    """First record of a sweep.
-
-    Attributes:
-        schema: the format of these records, and its version.
-        kind: which record: sweep.
-        protocol: all that the trials share.
-        protocol_hash: first 16 hex digits of the SHA-256 of its canonical JSON.
-        base_plan: every parameter of the model at the base width.
-        environment: versions and device of the first run; no part of the protocol.
-    """
+    """First record of a sweep."""
 
     schema_: Literal["mutransfer.trial/1"] = Field(alias="schema")
+    """The format of these records, and its version."""
     kind: Literal["sweep"]
+    """Which record: sweep."""
     protocol: Protocol
+    """All that the trials share."""
     protocol_hash: str
+    """First 16 hex digits of the SHA-256 of its canonical JSON."""
     base_plan: tuple[BaseParameterRecord, ...]
+    """Every parameter of the model at the base width."""
     environment: dict[str, str]
+    """Versions and device of the first run; no part of the protocol."""
 
     @model_validator(mode="after")
     def hash_fits(self) -> SweepHeader:
@@ -192,54 +95,53 @@ Status = Literal["ok", "diverged", "failed"]
 
 
 class TrialRecord(Closed):
-    """One finished trial.
-
-    Attributes:
-        kind: which record: trial.
-        trial: hash of what determines the result (protocol, width, seed, axes).
-        width: of the model, in features.
-        seed: of init and of the order of the data.
-        lr: peak base learning rate, per step at the base width.
-        weight_decay: base weight decay, in the protocol's convention.
-        lr_mult.embedding, lr_mult.hidden, lr_mult.readout: factor on the rate of the role.
-        status: ok; diverged, a loss that was not finite; or failed, an error.
-        train_loss: nats per token (of samples their mean squared error, and for tokens read
-            samples), mean over the last tenth of the steps; null when diverged.
-        eval_loss: alike, on the fixed eval batches; null when diverged.
-        diverged_at: first step (from 1) whose loss was not finite; the last if only eval was not.
-        steps: steps run, up to divergence.
-        tokens: tokens trained on.
-        flops: model FLOPs, forward and backward.
-        seconds: wall time of the group divided by its trials.
-        group: hash of the trials trained together.
-        group_size: how many trials were trained together.
-        device: where the trial was run; no part of its identity.
-        compiled: whether by torch.compile; no part of its identity.
-        error: why a failed trial failed.
-    """
+    """One finished trial."""
 
     kind: Literal["trial"] = "trial"
+    """Which record: trial."""
     trial: str
+    """Hash of what determines the result (protocol, width, seed, axes)."""
     width: Count
+    """Of the model, in features."""
     seed: Natural
+    """Of init and of the order of the data."""
     lr: Positive
+    """Peak base learning rate, per step at the base width."""
     weight_decay: NonNegative
+    """Base weight decay, in the protocol's convention."""
     lr_mult_embedding: Positive = Field(1.0, alias="lr_mult.embedding")
+    """Factor on the rate of the role."""
     lr_mult_hidden: Positive = Field(1.0, alias="lr_mult.hidden")
+    """Factor on the rate of the role."""
     lr_mult_readout: Positive = Field(1.0, alias="lr_mult.readout")
+    """Factor on the rate of the role."""
     status: Status
+    """Ok; diverged, a loss that was not finite; or failed, an error."""
     train_loss: Number | None
+    """Nats per token (of samples their mean squared error, and for tokens read samples), mean over
+    the last tenth of the steps; null when diverged."""
     eval_loss: Number | None
+    """Alike, on the fixed eval batches; null when diverged."""
     diverged_at: Count | None = None
+    """First step (from 1) whose loss was not finite; the last if only eval was not."""
     steps: Natural
+    """Steps run, up to divergence."""
     tokens: Natural
+    """Tokens trained on."""
     flops: NonNegative
+    """Model FLOPs, forward and backward."""
     seconds: NonNegative
+    """Wall time of the group divided by its trials."""
     group: str
+    """Hash of the trials trained together."""
     group_size: Count
+    """How many trials were trained together."""
     device: str
+    """Where the trial was run; no part of its identity."""
     compiled: bool
+    """Whether by torch.compile; no part of its identity."""
     error: str | None = None
+    """Why a failed trial failed."""
 
     @model_validator(mode="after")
     def losses_fit_status(self) -> TrialRecord:
@@ -263,41 +165,38 @@ class TrialRecord(Closed):
 
 
 class ThroughputRecord(Strict):
-    """How fast the trials of a width were trained, by one device in one run.
-
-    Attributes:
-        kind: which record: throughput.
-        width: of the model, in features.
-        group: hash of the trials trained together.
-        group_size: how many trials were trained together.
-        device: where they were trained.
-        compiled: whether by torch.compile.
-        captured: whether the steps were replayed from a CUDA graph.
-        tokens: tokens trained on.
-        seconds: wall time taken, without `start_seconds`.
-        start_seconds: wall time to build and compile.
-        tokens_per_second: tokens / seconds.
-        trials_per_hour: whole trials that so many tokens a second are.
-        flops_per_second: model FLOPs, forward and backward.
-        matrix_peak: FLOP/s of a large matrix product on the device in the run's precision.
-        of_peak: flops_per_second / matrix_peak.
-    """
+    """How fast the trials of a width were trained, by one device in one run."""
 
     kind: Literal["throughput"] = "throughput"
+    """Which record: throughput."""
     width: Count
+    """Of the model, in features."""
     group: str
+    """Hash of the trials trained together."""
     group_size: Count
+    """How many trials were trained together."""
     device: str
+    """Where they were trained."""
     compiled: bool
+    """Whether by torch.compile."""
     captured: bool = False
+    """Whether the steps were replayed from a CUDA graph."""
     tokens: Natural
+    """Tokens trained on."""
     seconds: NonNegative
+    """Wall time taken, without `start_seconds`."""
     start_seconds: NonNegative
+    """Wall time to build and compile."""
     tokens_per_second: NonNegative
+    """Tokens / seconds."""
     trials_per_hour: NonNegative
+    """Whole trials that so many tokens a second are."""
     flops_per_second: NonNegative
+    """Model FLOPs, forward and backward."""
     matrix_peak: Positive
+    """FLOP/s of a large matrix product on the device in the run's precision."""
     of_peak: NonNegative
+    """flops_per_second / matrix_peak."""
 
     def line(self) -> bytes:
         return json_line(self.model_dump(mode="json"))
@@ -388,23 +287,3 @@ def _other_line(
     # records of sweeps before weight decay was an axis hold it in the protocol alone
     data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
     return validated(TrialRecord, data, where)
-
-
-def difference(there: Strict, here: Strict) -> str:
-    """What differs between two protocols: `train.steps: 100 there, 200 here; ...`."""
-    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    changed = [
-        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    return "; ".join(changed)
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict):
-        return {prefix: data}
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

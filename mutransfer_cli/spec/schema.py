@@ -3,41 +3,24 @@
 Draft 7, which editors know best (yaml-language-server); pydantic writes draft 2020-12. A schema
 accepts what the tool accepts, in the form that people write it. What the keys of a file may not say
 together (two seeds alike, a width that heads do not divide) only the tool knows.
-
-MERGED:
-What a file model's docstring says of its fields: the only place where they are explained.
-
-An `Attributes:` section holds `name: text` or `name, name: text`, further lines indented deeper.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
+import itertools
+import textwrap
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from mutransfer_cli.check.measure import CHECK_SCHEMA, Check
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
-from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
-from mutransfer_cli.spec.protocol import PROTOCOL_SCHEMA, DeclaredProtocol
-from mutransfer_cli.spec.records import TRIAL_SCHEMA, SweepHeader, ThroughputRecord, TrialRecord
-from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, VARIANTS, SweepSpec
-from mutransfer_cli.strict import Closed, nearest
+from mutransfer_cli.spec.records import TRIAL_SCHEMA
+from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, VARIANTS
+from mutransfer_cli.strict import Closed
 
-DOCUMENTS: dict[str, Any] = {
-    SWEEP_SCHEMA: SweepSpec,
-    PROTOCOL_SCHEMA: DeclaredProtocol,
-    TRIAL_SCHEMA: SweepHeader | TrialRecord | ThroughputRecord,
-    EXPONENTS_SCHEMA: Exponents,
-    RECIPE_SCHEMA: Recipe,
-    CHECK_SCHEMA: Check,
-}
-NAMES = {schema.split(".")[1].split("/")[0]: schema for schema in DOCUMENTS}
 DRAFT_7 = {
     "$defs": "definitions",
     "prefixItems": "items",
@@ -51,23 +34,22 @@ NAMED = ("properties", "definitions")  # hold schemas by names that are no keywo
 LITERAL = ("const", "default", "enum", "required")
 
 
-def json_schema(name: str) -> dict[str, Any]:
-    """The schema of a file, draft 7; of `trial` that of one line.
+def json_schema(schema: str, document: Any) -> dict[str, Any]:
+    """The JSON Schema, draft 7, of a file.
 
-    Raises:
-        InputError: no file of that name.
+    Args:
+        schema: what the file's key `schema` holds, such as mutransfer.sweep/1.
+        document: its model, or for records the union of the models of a line.
     """
-    if name not in NAMES:
-        raise InputError(f"{name}: no such file{nearest(name, NAMES)}")
-    written = TypeAdapter(DOCUMENTS[NAMES[name]]).json_schema(schema_generator=_Described)
-    schema: dict[str, Any] = _draft_7(written)
-    if name == "sweep":
-        schema["properties"][VARIANTS] = _variants(schema)
-    if name == "trial":
+    written = TypeAdapter(document).json_schema(schema_generator=_Described)
+    found: dict[str, Any] = _draft_7(written)
+    if schema == SWEEP_SCHEMA:
+        found["properties"][VARIANTS] = _variants(found)
+    if schema == TRIAL_SCHEMA:
         # of sweeps from before weight decay was an axis: the reader takes the protocol's
-        schema["definitions"]["TrialRecord"]["required"].remove("weight_decay")
-    head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": NAMES[name]}
-    return head | {key: schema[key] for key in sorted(schema, key="definitions".__eq__)}
+        found["definitions"]["TrialRecord"]["required"].remove("weight_decay")
+    head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": schema}
+    return head | {key: found[key] for key in sorted(found, key="definitions".__eq__)}
 
 
 class _Described(GenerateJsonSchema):
@@ -75,9 +57,10 @@ class _Described(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         found = super().model_schema(schema)
-        found["description"] = summary(schema["cls"])
-        for key, description in descriptions(schema["cls"]).items():
-            found["properties"][key]["description"] = description
+        model: type[Closed] = schema["cls"]
+        found["description"] = description(model)
+        for key, about in field_descriptions(model).items():
+            found["properties"][key]["description"] = about
         return found
 
     def bool_schema(self, schema: core_schema.BoolSchema) -> JsonSchemaValue:
@@ -146,47 +129,33 @@ def _part(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-SECTION = re.compile(r"^([A-Z]\w+):\n", re.MULTILINE)
-ENTRY = re.compile(r"^ {4}(\S[\w.]*(?:, \S[\w.]*)*): ", re.MULTILINE)
+def description(model: type[Closed]) -> str:
+    """The class's own docstring, a line a paragraph."""
+    paragraphs = inspect.cleandoc(model.__dict__.get("__doc__") or "").split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def own_attributes(owner: type) -> dict[str, str]:
-    """The entries of the class's own docstring, each as one line."""
-    _, *sections = SECTION.split(_docstring(owner))
-    texts = dict(zip(sections[::2], sections[1::2], strict=True))
-    _, *entries = ENTRY.split(texts.get("Attributes", ""))
-    return {
-        name: " ".join(text.split())
-        for names, text in zip(entries[::2], entries[1::2], strict=True)
-        for name in names.split(", ")
-    }
+def field_descriptions(model: type[Closed]) -> dict[str, str]:
+    """The docstring under each field, by the field's name in the file; a base's where it has none.
 
-
-def summary(owner: type) -> str:
-    """The docstring up to its sections, a line a paragraph."""
-    paragraphs = SECTION.split(_docstring(owner))[0].split("\n\n")
-    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).strip()
-
-
-def descriptions(model: type[Closed]) -> dict[str, str]:
-    """The description of every field, by its name in the file.
-
-    Of a field without an entry in the model's own docstring it is that of its bases, else that of
-    the classes in `EXPLAINED_BY`.
+    Read from the source here, since pydantic's `use_attribute_docstrings` does so at each import of
+    a model: a third of a second in every command.
 
     Raises:
         LookupError: a field without one.
     """
-    owners = [base for owner in (model, *model.EXPLAINED_BY) for base in owner.__mro__]
     found: dict[str, str] = {}
-    for owner in reversed(owners):
-        found |= own_attributes(owner)
-    names = [field.alias or name for name, field in model.model_fields.items()]
-    for name in names:
+    for owner in reversed(model.__mro__[: model.__mro__.index(Closed)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in itertools.pairwise(definition.body):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = " ".join(text.split())
+    for name in model.model_fields:
         if name not in found:
-            raise LookupError(f"{model.__name__}.{name}: has no entry under `Attributes:`")
-    return {name: found[name] for name in names}
-
-
-def _docstring(owner: type) -> str:
-    return inspect.cleandoc(owner.__dict__.get("__doc__") or "") + "\n"
+            raise LookupError(f"{model.__name__}.{name}: has no docstring")
+    return {field.alias or name: found[name] for name, field in model.model_fields.items()}

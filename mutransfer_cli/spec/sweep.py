@@ -69,36 +69,32 @@ def refuse_schedule(
 
 
 class TrainSpec(Grown):
-    """One training run.
-
-    Attributes:
-        steps: optimizer steps.
-        batch: sequences per step; samples, where the data are such.
-        context: tokens per sequence; 1 for samples.
-        warmup: steps of linear warm-up.
-        schedule: what follows: linear or cosine to zero, constant, or wsd: constant, then linear
-            to zero.
-        decay_fraction: of wsd, the share of all steps in which it decays; 0.2 unless said.
-        clip: global gradient norm of a trial above which its gradient is scaled down; null is off.
-        precision: fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons.
-        eval_batches: batches of the eval part, the same for every trial.
-        z_loss: factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the
-            exponentials of a token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the
-            losses that are reported are the cross-entropy alone.
-    """
+    """One training run."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
 
     steps: Count
+    """Optimizer steps."""
     batch: Count = 8
+    """Sequences per step; samples, where the data are such."""
     context: Count = 64
+    """Tokens per sequence; 1 for samples."""
     warmup: Natural = 0
+    """Steps of linear warm-up."""
     schedule: ScheduleName = "linear"
+    """What follows: linear or cosine to zero, constant, or wsd: constant, then linear to zero."""
     decay_fraction: Share | None = None
+    """Of wsd, the share of all steps in which it decays; 0.2 unless said."""
     clip: Positive | None = 1.0
+    """Global gradient norm of a trial above which its gradient is scaled down; null is off."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """Fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons."""
     eval_batches: Count = 8
+    """Batches of the eval part, the same for every trial."""
     z_loss: NonNegative = 0.0
+    """Factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the exponentials of a
+    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the losses that are reported
+    are the cross-entropy alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -112,17 +108,14 @@ class TrainSpec(Grown):
 
 
 class Range(Strict):
-    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`.
-
-    Attributes:
-        from: the first value.
-        to: no value is above it.
-        per_octave: values per doubling.
-    """
+    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`."""
 
     start: Positive = Field(alias="from")
+    """The first value."""
     to: Positive
+    """No value is above it."""
     per_octave: Positive = 1.0
+    """Values per doubling."""
 
     @model_validator(mode="after")
     def ascending(self) -> Range:
@@ -187,19 +180,16 @@ Axes = Annotated[
 
 
 class SweepGrid(Strict):
-    """Which trials to run: every width with every combination of axis values and every seed.
-
-    Attributes:
-        widths: of the model, in features.
-        axes: values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the
-            peak rate per step; weight_decay, in the convention of
-            `parameterization.decay_convention`; lr_mult.ROLE, the factor on the rate of a role.
-        seeds: of init and of the order of the data.
-    """
+    """Which trials to run: every width with every combination of axis values and every seed."""
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)]
+    """Of the model, in features."""
     axes: Axes
+    """Values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the peak
+    rate per step; weight_decay, in the convention of `parameterization.decay_convention`;
+    lr_mult.ROLE, the factor on the rate of a role."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+    """Of init and of the order of the data."""
 
     @property
     def size(self) -> int:
@@ -225,31 +215,28 @@ class SweepGrid(Strict):
 
 
 class SweepSpec(Strict):
-    """A sweep: the protocol that its trials share, and the grid of trials.
-
-    Attributes:
-        schema: the format of this file, and its version.
-        model: what is trained: the built-in decoder or perceptron, an own factory, or a Hugging
-            Face config.
-        data: what it is trained and evaluated on.
-        parameterization: how everything goes with width.
-        optimizer: its base values, those at the base width.
-        train: one training run.
-        sweep: the grid of trials.
-        deterministic: the same bits in every run on one kind of GPU, at some cost in speed; on a
-            CPU they are in any case. No part of the protocol.
-        diagnostics: when trials are measured in training; `off`: never. No part of the protocol.
-    """
+    """A sweep: the protocol that its trials share, and the grid of trials."""
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
+    """The format of this file, and its version."""
     model: ModelSpec = TransformerSpec()
+    """What is trained: the built-in decoder or perceptron, an own factory, or a Hugging Face
+    config."""
     data: DataSpec
+    """What it is trained and evaluated on."""
     parameterization: ParameterizationSpec
+    """How everything goes with width."""
     optimizer: OptimizerSpec = AdamWSpec()
+    """Its base values, those at the base width."""
     train: TrainSpec
+    """One training run."""
     sweep: SweepGrid
+    """The grid of trials."""
     deterministic: bool = False
+    """The same bits in every run on one kind of GPU, at some cost in speed; on a CPU they are in
+    any case. No part of the protocol."""
     diagnostics: Diagnostics = DiagnosticsSpec()
+    """When trials are measured in training; `off`: never. No part of the protocol."""
 
     @model_validator(mode="before")
     @classmethod

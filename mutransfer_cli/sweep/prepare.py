@@ -26,13 +26,12 @@ from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, HfProtocol, MLPProtocol
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
+from mutransfer_cli.spec.protocol import Protocol, model_protocol
 from mutransfer_cli.spec.records import (
     TRIAL_SCHEMA,
     BaseParameterRecord,
-    Protocol,
     SweepHeader,
     TrialRecord,
-    model_protocol,
     trial_hash,
 )
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec

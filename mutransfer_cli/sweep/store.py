@@ -11,14 +11,13 @@ from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
 from mutransfer_cli.spec.measurements import CURVES, DIAGNOSTICS
+from mutransfer_cli.spec.protocol import Protocol, difference
 from mutransfer_cli.spec.records import (
     TRIAL_SCHEMA,
-    Protocol,
     Records,
     SweepHeader,
     ThroughputRecord,
     TrialRecord,
-    difference,
 )
 from mutransfer_cli.spec.sources import TRIALS, read_records
 from mutransfer_cli.spec.yaml_io import cannot_write, json_line

@@ -9,7 +9,8 @@ from typing import Any
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.diagnose.sizes import Measurement
-from mutransfer_cli.spec.records import Protocol, ThroughputRecord, TrialRecord
+from mutransfer_cli.spec.protocol import Protocol
+from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Queue, Rung, Settings, choose_run, compilation
 from mutransfer_cli.sweep.prepare import Sweep, Trial
 from mutransfer_cli.sweep.store import Finished

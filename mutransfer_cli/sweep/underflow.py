@@ -9,7 +9,8 @@ from pathlib import Path
 from mutransfer_cli.rules.choices import ROLES, Role
 from mutransfer_cli.spec.measurements import DiagnosticsRecord, by_role, read_diagnostics
 from mutransfer_cli.spec.optimizers import AdamSpec, AdamWSpec, MuonSpec
-from mutransfer_cli.spec.records import Protocol, TrialRecord
+from mutransfer_cli.spec.protocol import Protocol
+from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 
 # of gradients over eps. Adam divides by sqrt(v_hat) + eps, both free of the start at zero: where

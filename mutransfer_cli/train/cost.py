@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.spec.decoder import MlpName, ModelProtocol
 from mutransfer_cli.spec.model import MLPProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.train.loss_head import chunk_tokens, chunk_trials
 
 STATES = 4  # of each parameter: weight, gradient, two moments

@@ -26,11 +26,7 @@ from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.sweep import TrainSpec
-from mutransfer_cli.torch_private import (
-    autocast_before_vmap,
-    batch_cpu_attention,
-    prepare_inductor,
-)
+from mutransfer_cli.torch_private import autocast_before_vmap, batch_cpu_attention, prepare_inductor
 from mutransfer_cli.train.capture import capturable_embeddings
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.device import available_memory, is_out_of_memory
 from mutransfer_cli.train.loop import StepCost, Trainer

@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from benchmarks.joint_coverage import World
-from mutransfer_cli.spec.schema import NAMES
+from mutransfer_cli.cli.schema import documents
 from mutransfer_cli.spec.yaml_io import load_yaml
 from tests.cli.test_fit_exponents_declared import PROTOCOL
 from tests.cli.test_fit_exponents_weight_decay import COUPLED, table_of
@@ -43,11 +43,11 @@ def accepted(run: Run) -> Callable[[str, str], Any]:
 Accepted = Callable[[str, str], Any]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", documents())
 def test_the_schema_of_each_file_is_printed_as_json(name: str, run: Run) -> None:
     result = run("schema", name)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["title"] == NAMES[name]
+    assert json.loads(result.stdout)["title"] == documents()[name][0]
     assert name in run("schema", "--help").stdout
 
 
@@ -168,3 +168,9 @@ def test_json_has_no_comment(run: Run, tmp_path: Path, recipe: str) -> None:
     assert json.loads(fit.stdout)["schema"] == "mutransfer.exponents/1"
     again = run("transfer", "--width", 8192, "--json", stdin=fit.stdout)
     assert json.loads(again.stdout)["width"] == 8192
+
+
+def test_an_unknown_name_is_refused(run: Run) -> None:
+    result = run("schema", "recipes")
+    assert result.exit_code == 2
+    assert "recipes: no such file; did you mean 'recipe'?" in result.stderr

@@ -10,7 +10,8 @@ from typing import Any
 
 from mutransfer_cli.check.measure import CHECK, CHECK_SCHEMA, Check, Gate, worst
 from mutransfer_cli.spec.data import DataProtocol
-from mutransfer_cli.spec.records import Protocol, SweepHeader, TrialRecord, trial_hash
+from mutransfer_cli.spec.protocol import Protocol
+from mutransfer_cli.spec.records import SweepHeader, TrialRecord, trial_hash
 from mutransfer_cli.spec.sources import load_spec
 from mutransfer_cli.spec.yaml_io import dump
 

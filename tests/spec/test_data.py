@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.spec.data import DataProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.sources import load_spec
 from mutransfer_cli.sweep.prepare import Sweep
 

@@ -11,7 +11,7 @@ import pytest
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import DataProtocol
 from mutransfer_cli.spec.decoder import ModelProtocol, TransformerSpec
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 

@@ -9,7 +9,7 @@ import pytest
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import LinearTeacherData
 from mutransfer_cli.spec.model import MLPProtocol
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 

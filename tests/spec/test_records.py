@@ -8,15 +8,8 @@ import pytest
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import DataProtocol
-from mutransfer_cli.spec.protocol import DeclaredProtocol
-from mutransfer_cli.spec.records import (
-    Protocol,
-    SweepHeader,
-    TrialRecord,
-    difference,
-    parse_records,
-    trial_hash,
-)
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol, difference
+from mutransfer_cli.spec.records import SweepHeader, TrialRecord, parse_records, trial_hash
 from mutransfer_cli.spec.sources import load_spec
 from mutransfer_cli.spec.yaml_io import json_line
 from mutransfer_cli.strict import own_line

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from mutransfer_cli.cli.schema import documents
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec import schema
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 from mutransfer_cli.spec.records import parse_records
-from mutransfer_cli.spec.schema import NAMES, json_schema, own_attributes
+from mutransfer_cli.spec.schema import json_schema
 from mutransfer_cli.spec.sources import load_spec, shipped_recipes
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.spec.yaml_io import load_yaml
-from mutransfer_cli.strict import Closed, Strict, validated
+from mutransfer_cli.strict import validated
 from tests.conftest import TINY, TINY_MLP
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,7 +34,7 @@ LITERAL = ("const", "default", "enum", "required")
 
 
 def validator(name: str) -> Draft7Validator:
-    return Draft7Validator(json_schema(name))
+    return Draft7Validator(json_schema(*documents()[name]))
 
 
 def problems(found: Draft7Validator, document: Any) -> list[str]:
@@ -55,9 +55,9 @@ def parts(found: Any) -> Iterator[dict[str, Any]]:
                 yield from parts(list(value.values()) if key in BY_NAME else value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", documents())
 def test_it_is_a_schema_of_draft_7_with_no_other_keywords(name: str) -> None:
-    found = json_schema(name)
+    found = json_schema(*documents()[name])
     Draft7Validator.check_schema(found)
     for part in parts(found):
         assert part.keys() <= KEYWORDS
@@ -66,41 +66,13 @@ def test_it_is_a_schema_of_draft_7_with_no_other_keywords(name: str) -> None:
             assert reference.removeprefix("#/definitions/") in found["definitions"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", documents())
 def test_every_field_of_every_section_has_a_description(name: str) -> None:
-    sections = [part for part in parts(json_schema(name)) if "properties" in part]
+    sections = [part for part in parts(json_schema(*documents()[name])) if "properties" in part]
     for section in sections:
         for key, field in section["properties"].items():
             assert len(field.get("description", "")) > 3, (name, key)
         assert section.get("description"), (name, sorted(section["properties"]))
-
-
-def test_docstrings_describe_no_field_that_is_not_there() -> None:
-    def models(base: type[Closed]) -> Iterator[type[Closed]]:
-        for model in base.__subclasses__():
-            yield model
-            yield from models(model)
-
-    for model in models(Closed):
-        if model.__module__.startswith("mutransfer_cli"):
-            below = [model, *models(model)]  # a base describes fields that it leaves to these
-            known = {f.alias or n for one in below for n, f in one.model_fields.items()}
-            assert own_attributes(model).keys() <= known, model
-
-
-def test_a_field_without_a_description_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Half(Strict):
-        """
-        Attributes:
-            said: in seconds.
-        """
-
-        said: float
-        unsaid: float
-
-    monkeypatch.setitem(schema.DOCUMENTS, NAMES["recipe"], Half)
-    with pytest.raises(LookupError, match=r"Half\.unsaid: has no entry under `Attributes:`"):
-        json_schema("recipe")
 
 
 @pytest.fixture(scope="module")
@@ -315,8 +287,3 @@ def test_a_declared_protocol(keys: tuple[str, ...], value: Any, fits: bool) -> N
         with pytest.raises(InputError):
             validated(DeclaredProtocol, document, "protocol")
     assert (problems(validator("protocol"), document) == []) == fits
-
-
-def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(InputError, match=r"recipes: no such file; did you mean 'recipe'\?"):
-        json_schema("recipes")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.records import Protocol
+from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.sweep.prepare import Sweep, Trial
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.loop import Trainer
