@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -36,6 +37,10 @@ MAY_IMPORT = {
 SHARED = {"errors", "strict", "torch_private"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
+SETTINGS = re.compile(r"(?<![\w-])--[a-z]")
+FIRST_WORDS = {"Of", "Those", "Its", "In", "At", "What", "Who", "With"}
+OF_THE_WHOLE = {Path("test_layout"), Path("test_readme")}
+
 
 def imports(path: Path) -> set[str]:
     """Full names of all imported modules, those inside functions too."""
@@ -65,6 +70,50 @@ def test_every_room_is_listed() -> None:
 def test_files_stay_readable() -> None:
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def sources(room: str) -> list[Path]:
+    """The modules of a room with those of its subfolders; the room `` holds the package's own."""
+    found = PACKAGE.glob("*.py") if not room else (PACKAGE / room).rglob("*.py")
+    return sorted(path for path in found if path.name not in ("__init__.py", "__main__.py"))
+
+
+@pytest.mark.parametrize("room", ["", *MAY_IMPORT])
+def test_docstrings_begin_with_a_subject_or_an_imperative(room: str) -> None:
+    for path in sources(room):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                first = (ast.get_docstring(node) or "").partition(" ")[0]
+                name = getattr(node, "name", "module")
+                assert first not in FIRST_WORDS, f"{path.relative_to(ROOT)}: {name}"
+
+
+@pytest.mark.parametrize("room", ["", *sorted(MAY_IMPORT.keys() - {"cli"})])
+def test_errors_of_the_library_name_no_options(room: str) -> None:
+    for path in sources(room):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        found = SETTINGS.search(part.value)
+                        assert not found, f"{path.relative_to(ROOT)}:{part.lineno}: {part.value}"
+
+
+@pytest.mark.parametrize("room", ["", *MAY_IMPORT])
+def test_tests_mirror_the_package(room: str) -> None:
+    """Module `a.py` is tested in `test_a.py` or `test_a_*.py`, and every such file has a module."""
+    tests = ROOT / "tests" / room
+    modules = {path.relative_to(PACKAGE / room).with_suffix("") for path in sources(room)}
+    found = tests.glob("test_*.py") if not room else tests.rglob("test_*.py")
+    named = {path.relative_to(tests).with_suffix("") for path in found} - OF_THE_WHOLE
+    for module in modules:
+        prefix = module.with_name(f"test_{module.name}")
+        assert [t for t in named if t == prefix or f"{t}".startswith(f"{prefix}_")], module
+    for test in named:
+        name = test.name.removeprefix("test_")
+        own = {m.name for m in modules if m.parent == test.parent}
+        assert [m for m in own if name == m or name.startswith(f"{m}_")], test
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
