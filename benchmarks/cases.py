@@ -1,4 +1,4 @@
-"""What the benchmarks train: trials of one width on tokens that cost nothing to get."""
+"""Trials for the benchmarks: one width, on synthetic tokens that are free to generate."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def build(name: Name, case: Case) -> Contender:
 
 
 class Engine:
-    """What a sweep runs: compiled and captured on CUDA; on a CPU as many slots as are fastest."""
+    """The sweep's own engine: compiled and captured on CUDA, with the fastest number of slots on a CPU."""
 
     def __init__(self, case: Case, device: torch.device, jobs: Sequence[Job]) -> None:
         sweep = case.sweep()
@@ -159,7 +159,7 @@ class Plain:
 
 
 class Eager(Plain):
-    """What most people write."""
+    """The training loop that most people write."""
 
     def begin(self, job: Job) -> None:
         lr = self.load(job)

@@ -1,4 +1,4 @@
-"""What gate `coordinates` says of right and wrong rules, and how long it takes.
+"""Verdicts of gate `coordinates` on correct and incorrect rules, and how long it takes.
 
 Each case is the quickstart with other parts, through `mutransfer check` in a process of its own.
 

@@ -1,4 +1,4 @@
-"""What measuring costs: whole trainings with diagnostics as by default over trainings without.
+"""Cost of diagnostics: whole trainings with the default diagnostics over trainings without.
 
 Both train the same trials, to the same losses, and take turns on one machine in one run; the ratio
 of each pair is kept. On a CPU it is that of CPU seconds on one thread, which other work on the
@@ -63,7 +63,7 @@ CASES = [
 
 
 def seconds(trainer: Trainer, jobs: Sequence[Job], measured_steps: Sequence[int]) -> float:
-    """Of a whole training."""
+    """Return the seconds that a whole training takes."""
     clock = time.process_time if trainer.ensemble.device.type == "cpu" else time.perf_counter
     results: dict[str, TrialResult] = {}
     started = clock()

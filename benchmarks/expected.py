@@ -1,4 +1,4 @@
-"""What the benchmark of fused sweeps is held against: a model's predictions, and requirements.
+"""Expected figures of fused sweeps: predictions of a roofline model, and requirements.
 
 The predictions are a roofline MODEL of an H200 at depth 4, heads of 64, context 256, bf16 and 32
 trials; nothing in them was measured. It adds matrix products (790 TFLOP/s in waves of tiles, and 2
@@ -55,7 +55,7 @@ CPU_TRIALS = 8
 
 @dataclass(frozen=True)
 class Expected:
-    """Of one figure; None where nothing is said about it."""
+    """Prediction and requirement for one figure; None where there is none."""
 
     predicted: float | None = None
     required: float | None = None

@@ -37,7 +37,7 @@ Mark = Literal["text", "figure", "derived", "second-hand", "ours"]
 
 
 class Claim(Strict):
-    """What a paper leads one to expect of the sweep; `at` and one of the others.
+    """A paper's expectation of the sweep; `at` and one of the other fields are set.
 
     Attributes:
         exponent: of the best base lr in the width.
@@ -92,7 +92,7 @@ class Experiments(Strict):
 
 
 class Run(Strict):
-    """Of one sweep, as it was measured."""
+    """One sweep as it was measured."""
 
     seconds: NonNegative
     date: str
@@ -152,7 +152,7 @@ def train(spec: str, machine: str) -> None:
 
 
 def keep_spectrum(folder: Path, target: Path) -> None:
-    """Of every trial the top singular values at its end."""
+    """Save the top singular values at the end of every trial."""
     records = read_records(folder / "trials.jsonl")
     assert records is not None, "a sweep that ended has records"
     measurements = read_diagnostics(folder / DIAGNOSTICS, [t.trial for t in records.trials])

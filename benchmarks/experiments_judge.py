@@ -1,4 +1,4 @@
-"""What the records of an experiment say of a paper's claim."""
+"""Hold the records of an experiment against a paper's claim."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Found:
 
 
 def judged(claim: Claim, found: Measured) -> tuple[str, str]:
-    """What was measured, and whether it agrees."""
+    """Return the measured value and whether it agrees with the claim."""
     records = records_of(found)
     if claim.lower_loss_than is not None:
         return _of_losses(records, claim.lower_loss_than, lower)
@@ -97,7 +97,7 @@ def rate(records: Records, trials: list[TrialRecord]) -> Axis:
 
 
 def best_rate(axis: Axis) -> float | None:
-    """At the widest width."""
+    """Return the best learning rate at the widest width."""
     return axis.optimum[max(axis.optimum)].value
 
 

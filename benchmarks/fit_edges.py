@@ -1,4 +1,4 @@
-"""What the fit says where the optimum lies at, next to or outside an end of the grid, or nowhere.
+"""Answers of the fit when the optimum lies at, next to or outside an end of the grid, or nowhere.
 
 Under two minutes on one CPU core. A row a world: share of widths accepted, of sweeps with all
 four accepted, of sweeps with an exponent; of the widths not accepted, those called not_bracketed on

@@ -46,7 +46,7 @@ class DisagreementError(Exception):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained, and who trains it, where the command line says nothing else."""
+    """Default sizes of the trials, and the default contenders."""
 
     widths: Sequence[int]
     vocab: Sequence[int]
@@ -82,7 +82,7 @@ ON_CPU = Sizes(
 
 @dataclass(frozen=True)
 class Options:
-    """What is compared, on what, in how many seconds."""
+    """The contenders, the device and the budget in seconds."""
 
     cases: list[Case]
     contenders: list[Name]
@@ -186,7 +186,7 @@ def compile_all(options: Options, end: float) -> dict[Case, dict[Name, float]]:
 
 
 def batches(options: Options, memory: float, most: int) -> Iterator[list[tuple[Case, Name]]]:
-    """What to compile at once: no more processes, and not more predicted memory, than given."""
+    """Split jobs into batches to compile at once, within the given processes and predicted memory."""
     batch: list[tuple[Case, Name]] = []
     used = 0
     for case, name in product(options.cases, options.contenders):

@@ -75,7 +75,7 @@ class Nobody:
 
 
 def seconds(sweep: Sweep) -> float:
-    """What the engine takes for a sweep from its first trial on."""
+    """Return the seconds of a sweep from its first trial to its end."""
     settings = Settings("off", False, float("inf"))
     with (
         tempfile.TemporaryDirectory() as folder,

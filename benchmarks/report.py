@@ -1,4 +1,4 @@
-"""What the benchmark of fused sweeps prints: a table for people and a line for programs."""
+"""Output of the benchmark of fused sweeps: a table for people and a line for programs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def trials_per_hour(seconds_per_step: float) -> float:
 
 
 def environment(device: torch.device, precision: str) -> dict[str, str]:
-    """What the figures depend on besides the program."""
+    """Describe the machine and the versions on which the figures depend."""
     found = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": device_name(device)}
     found["precision"] = precision
     found["torch"] = torch.__version__

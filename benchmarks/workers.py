@@ -57,7 +57,7 @@ class Pool:
         return receive(connection)
 
     def losses(self, steps: int) -> torch.Tensor:
-        """Of the first steps of every trial, [trials, steps]."""
+        """Return the losses of the first steps of every trial, [trials, steps]."""
         count = len(self.workers)
         for part, (_, connection) in enumerate(self.workers):
             connection.send(("losses", part, count, steps))
@@ -86,7 +86,7 @@ class Pool:
 
 @contextmanager
 def pool(name: Name, case: Case, trains_as: Name, processes: int = 1) -> Iterator[Pool]:
-    """Its processes end with the block."""
+    """Start worker processes that end with the `with` block."""
     made = Pool(name, case, trains_as, processes)
     try:
         yield made
@@ -138,7 +138,7 @@ def serve(connection: Connection, name: Name, case: Case, processes: int) -> Non
 
 
 class Worker:
-    """What a process can be asked."""
+    """The requests that a worker process answers."""
 
     def __init__(self, name: Name, case: Case) -> None:
         self.case, self.device = case, case.device()
