@@ -186,7 +186,7 @@ def compile_all(options: Options, end: float) -> dict[Case, dict[Name, float]]:
 
 
 def batches(options: Options, memory: float, most: int) -> Iterator[list[tuple[Case, Name]]]:
-    """Split jobs into batches to compile at once, within the given processes and predicted memory."""
+    """Split jobs into batches to compile at once, within so many processes and so much memory."""
     batch: list[tuple[Case, Name]] = []
     used = 0
     for case, name in product(options.cases, options.contenders):

@@ -1,4 +1,4 @@
-"""Resuming a sweep of very many trials; `tests/benchmarks/million_records.py` measures it."""
+"""Resuming a sweep of very many trials; `benchmarks/million_records.py` measures it."""
 
 from __future__ import annotations
 
