@@ -65,7 +65,7 @@ def build(name: Name, case: Case) -> Contender:
 
 
 class Engine:
-    """The sweep's own engine: compiled and captured on CUDA, as many slots as are fastest on a CPU."""
+    """The sweep's own engine: compiled and captured on CUDA, as many slots as fastest on a CPU."""
 
     def __init__(self, case: Case, device: torch.device, jobs: Sequence[Job]) -> None:
         sweep = case.sweep()

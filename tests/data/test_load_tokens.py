@@ -368,8 +368,8 @@ import tracemalloc, torch
 from pathlib import Path
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.data.load import load_corpus
-from mutransfer_cli.files.data import TokenData
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.spec.data import TokenData
+from mutransfer_cli.spec.sweep import TrainSpec
 spec = TokenData(source="tokens", path={str(tmp_path)!r}, vocab=65536, dtype="uint16")
 tracemalloc.start()
 corpus = load_corpus(spec, Path())

@@ -171,7 +171,7 @@ def test_large_texts_are_not_held_in_memory(tokenizer: Any, tmp_path: Path) -> N
     program = f"""
 from pathlib import Path
 from mutransfer_cli.data.load import load_corpus
-from mutransfer_cli.files.data import TextData
+from mutransfer_cli.spec.data import TextData
 for name in ("less", "more"):
     spec = TextData(source="text", path=name, tokenizer="tokenizer.json")
     load_corpus(spec, Path({str(tmp_path)!r}))

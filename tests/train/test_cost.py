@@ -67,7 +67,7 @@ def test_the_peak_of_a_group_is_predicted(
 import sys, torch
 from pathlib import Path
 from mutransfer_cli.data.corpus import DeviceText
-from mutransfer_cli.files.spec import SweepSpec
+from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.prepare import Sweep
 def kilobytes(key):
     lines = Path("/proc/self/status").read_text().splitlines()
