@@ -1,4 +1,4 @@
-"""What a training framework's file can hold of a recipe, and what would be lost in it."""
+"""The record of a format: what its file can hold of a recipe. The rest is refused or lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADAM: frozenset[OptimizerName] = frozenset({"adam", "adamw"})
 
 @dataclass(frozen=True)
 class Format:
-    """What the file of a training framework can hold, and what writes it."""
+    """A file for a training framework: what it can hold, and what writes it."""
 
     name: str
     written_for: str
@@ -44,9 +44,10 @@ class Format:
 
 
 def refuse_optimizer(fmt: Format, sheet: Sheet) -> None:
-    """
+    """Refuse a recipe without whose optimizer nothing is left.
+
     Raises:
-        NotExpressible: the target lacks the recipe's optimizer, without which nothing is left.
+        NotExpressible: the target lacks the optimizer, or decays weights by another rule.
     """
     name, decayed = sheet.optimizer, any(v.weight_decay for v in sheet.values.values())
     if name is not None and name not in fmt.optimizers:

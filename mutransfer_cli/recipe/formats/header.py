@@ -1,4 +1,4 @@
-"""What stands at the top of every emitted file: its origin, its scope, what it lacks."""
+"""The comments at the top of every emitted file: its origin, its scope, what it lacks."""
 
 from __future__ import annotations
 

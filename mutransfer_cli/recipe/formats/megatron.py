@@ -36,15 +36,14 @@ def is_native(sheet: Sheet) -> bool:
 
 
 def write(sheet: Sheet) -> str:
-    rest, native = sheet.rest, is_native(sheet)
-    if native:
-        notes, base, decay = _native_notes(sheet), sheet.values["vector"], 0.0
-    elif "all" in sheet.values:
-        known = f"{decay_note(rest)}; Megatron gives vectors and biases none"
-        notes, base, decay = (known,) if rest.weight_decay else (), rest, rest.weight_decay
-    else:
-        return render("megatron.py.jinja", sheet, decay=rest.weight_decay or 0.0)
-    return render("megatron.args.jinja", sheet, native=native, notes=notes, base=base, decay=decay)
+    if is_native(sheet):  # base values, which Megatron scales
+        base, notes = sheet.values["vector"], _native_notes(sheet)
+        return render("megatron.args.jinja", sheet, native=True, base=base, notes=notes)
+    if "all" not in sheet.values:
+        return render("megatron.py.jinja", sheet)
+    note = f"{decay_note(sheet.rest)}; Megatron gives vectors and biases none"
+    notes = (note,) if sheet.rest.weight_decay else ()
+    return render("megatron.args.jinja", sheet, native=False, base=sheet.rest, notes=notes)
 
 
 def _native_notes(sheet: Sheet) -> tuple[str, ...]:

@@ -142,6 +142,17 @@ def test_exit_codes_and_lines_of_the_command(
     assert run(*args, "json").stdout == run(*args[:-1], "--json").stdout
 
 
+@pytest.mark.parametrize("to", [*PLAIN, *FORMATS])
+def test_the_command_writes_every_format(
+    document: Document, run: Callable[..., Result], tmp_path: Path, to: str
+) -> None:
+    path, found = tmp_path / "exponents.yaml", document()
+    path.write_text(dump(found))
+    result = run("transfer", path, "--width", WIDTH, "--to", to, "--allow-lossy")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == emit(found, Target(WIDTH, {}), to, allow_lossy=True).text
+
+
 def test_help_names_every_format(run: Callable[..., Result]) -> None:
     said = " ".join(run("transfer", "--help").stdout.split())
     for to in (*PLAIN, *FORMATS):
