@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.recipe.formats.dispatch import FORMATS, PLAIN
+from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 from mutransfer_cli.spec.model import FactorySpec
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 from mutransfer_cli.spec.sources import load_spec

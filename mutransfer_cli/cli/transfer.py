@@ -9,6 +9,7 @@ import typer
 
 from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 
 
 def transfer(
@@ -68,8 +69,7 @@ def transfer(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="yaml, json, pytorch, torchtitan, megatron, transformers, olmo-core or "
-            "nemo-automodel.",
+            help=f"{', '.join((*PLAIN, *FORMATS))}.",
         ),
     ] = "yaml",
     allow_lossy: Annotated[

@@ -11,7 +11,8 @@ import torch
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.recipe.build import build_recipe
-from mutransfer_cli.recipe.formats.dispatch import FORMATS, emit
+from mutransfer_cli.recipe.formats import FORMATS
+from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import BaseParameter, TargetModel

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mutransfer_cli.fit.exponents import Exponents, Interval, Line
+from mutransfer_cli.recipe.formats import FORMATS
 from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.sweep.prepare import Sweep
@@ -17,7 +18,10 @@ from tests.recipe.test_build import exponents
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 Document = Callable[..., Exponents]
+Claims = Callable[[list[str]], Iterable[tuple[str, float, float]]]
 
+TRAINERS = [to for to in FORMATS if to != "pytorch"]
+HOSTILE = "a\n'''\"\"\"\nimport os\n# \r\x0c\u2028\x85: [}{ $(touch x) `y` '{{ 6 * 7 }}{% if %}{#"
 WIDTH, LR = 256, 2.0**-6  # of base width 16
 
 
@@ -40,8 +44,38 @@ def document(tiny: dict[str, Any], prepare: Prepare) -> Document:
     return make
 
 
+def without_protocol(found: Exponents, **changes: Any) -> Exponents:
+    nothing = {"protocol": None, "base_plan": (), "decay_convention": None}
+    return found.model_copy(update=nothing | changes)
+
+
 def written(found: Exponents, to: str, folded: bool = False, allow_lossy: bool = True) -> str:
     return emit(found, Target(WIDTH, {}, folded), to, allow_lossy).text
+
+
+# lr-coupled (rate, decay) by role: mup at 16 times the base width, folded, for a base decay of 0.1
+QUERY = 8**-0.5  # 1/d_head over the target's 1/sqrt(d_head), heads of 8
+EXPECTED = {
+    "embedding": (LR, 0.0),
+    "readout": (LR / 16, 1.6),
+    "vector": (LR, 0.0),
+    "hidden": (LR / 16, 1.6),
+    "query": (LR / 16 * QUERY, 1.6 / QUERY),
+}
+
+
+def claimed_once(names: dict[str, list[str]], claims: Claims) -> None:
+    """Assert that each parameter is claimed once, with the values of its role.
+
+    Args:
+        names: names of parameters by role.
+        claims: the target's own grouping; gives name, learning rate and weight decay.
+    """
+    roles = {name: role for role, found in names.items() for name in found}
+    claimed = list(claims(list(roles)))
+    assert sorted(name for name, _, _ in claimed) == sorted(roles)
+    for name, lr, decay in claimed:
+        assert (lr, decay) == pytest.approx(EXPECTED[roles[name]], rel=1e-5), name
 
 
 def executed(text: str) -> dict[str, Any]:
@@ -52,7 +86,7 @@ def executed(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def paper(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
-    """A module whose classes only keep what they are given."""
+    """Make a module whose classes only keep what they are given."""
 
     def fold(name: str, **content: Any) -> ModuleType:
         parts = name.split(".")

@@ -1,18 +1,28 @@
-"""What is written, to the letter. To renew after a change that is meant: delete the file and run
-this test twice; the first run writes it and fails. Review the difference like code."""
+"""Emitted files to the letter, and the errors of `emit`.
+
+To renew a golden file after an intended change, delete it and run this test twice: the first run
+writes the file and fails. Review the difference like code.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from mutransfer_cli.recipe.formats.dispatch import FORMATS
-from tests.recipe.formats.conftest import Document, written
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.recipe.formats import FORMATS, PLAIN
+from mutransfer_cli.recipe.formats.dispatch import emit, format_of
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.spec.yaml_io import dump
+from tests.conftest import Result
+from tests.recipe.formats.conftest import WIDTH, Document, without_protocol, written
 
 GOLDEN = Path(__file__).parent / "golden"
 # the hash covers forecasts, whose last digits differ between machines
@@ -73,3 +83,77 @@ def test_what_is_kept_is_of_its_grammar(path: Path) -> None:
         words = shlex.split(text, comments=True)
         assert "--use-mup" in words
         assert words[words.index("--mup-base-hidden-size") + 1] == "16"
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_one_global_rate_is_held_everywhere(
+    document: Document, to: str, paper: Callable[..., Any]
+) -> None:
+    emitted = emit(without_protocol(document(), weight_decay=0.1), Target(WIDTH, {}), to)
+    assert not emitted.dropped
+    assert "0.015625" in emitted.text
+    assert "one learning rate for all parameters" in emitted.text
+    assert "the weight decay's convention is not known" in emitted.text.replace("\n#  ", "")
+    if to == "megatron":
+        assert shlex.split(emitted.text, comments=True)[:4] == [
+            *("--optimizer", "adam", "--lr", "0.015625")
+        ]
+    elif to == "nemo-automodel":
+        assert yaml.safe_load(emitted.text)["optimizer"]["weight_decay"] == 0.1
+    else:
+        ast.parse(emitted.text)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_listed_format_has_a_record(to: str) -> None:
+    assert format_of(to).name == to
+
+
+def test_plain_formats_are_the_recipe(document: Document) -> None:
+    found, asked = document(), Target(WIDTH, {})
+    recipe = emit(found, asked, "yaml").recipe
+    assert emit(found, asked, "yaml").text == dump(recipe)
+    assert emit(found, asked, "json").text == dump(recipe, as_json=True)
+
+
+def test_an_unknown_format_is_named() -> None:
+    nothing: Any = None
+    with pytest.raises(InputError, match="to torchtitn: unknown; did you mean 'torchtitan'"):
+        emit(nothing, Target(WIDTH, {}), "torchtitn")
+
+
+def test_exit_codes_and_lines_of_the_command(
+    document: Document, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "exponents.yaml"
+    path.write_text(dump(document()))
+    args = ("transfer", path, "--width", WIDTH, "--to")
+    refused = run(*args, "nemo-automodel")
+    assert refused.exit_code == 6
+    assert refused.stdout == ""
+    assert "--to nemo-automodel cannot hold: init std by role" in refused.stderr
+    assert refused.stderr.endswith("or leave these out (--allow-lossy)\n")
+    lossy = run(*args, "nemo-automodel", "--allow-lossy")
+    assert lossy.exit_code == 0
+    assert "dropped, --to nemo-automodel cannot hold it: attention scale" in lossy.stderr
+    assert "warning: folded: " in lossy.stderr
+    assert run(*args, "toml").exit_code == 2
+    assert run(*args, "pytorch", "--json").exit_code == 2
+    assert run(*args, "json").stdout == run(*args[:-1], "--json").stdout
+
+
+@pytest.mark.parametrize("to", [*PLAIN, *FORMATS])
+def test_the_command_writes_every_format(
+    document: Document, run: Callable[..., Result], tmp_path: Path, to: str
+) -> None:
+    path, found = tmp_path / "exponents.yaml", document()
+    path.write_text(dump(found))
+    result = run("transfer", path, "--width", WIDTH, "--to", to, "--allow-lossy")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == emit(found, Target(WIDTH, {}), to, allow_lossy=True).text
+
+
+def test_help_names_every_format(run: Callable[..., Result]) -> None:
+    said = " ".join(run("transfer", "--help").stdout.split())
+    for to in (*PLAIN, *FORMATS):
+        assert to in said
