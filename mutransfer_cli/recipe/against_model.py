@@ -1,7 +1,4 @@
-"""What a model's own code scales with width, against what the recipe scales.
-
-MERGED:
-A recipe against the model that it is for, and perhaps its optimizer: what is not as it says."""
+"""Compare a recipe with the model that it is for: names, roles, values, the code's own scaling."""
 
 from __future__ import annotations
 
@@ -16,31 +13,31 @@ from mutransfer_cli.proxies.factory import first_line, import_function
 from mutransfer_cli.proxies.hf import is_tied
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.recipe.loaded import LoadedRecipe, loaded
-from mutransfer_cli.recipe.patterns import RolePattern, TargetParameter, Targets, listed
-from mutransfer_cli.recipe.read_model import APART, BuiltTarget, build_target, declared_model
-from mutransfer_cli.recipe.replan import CLOSE, Deviation, Values, close, deviations, replanned
+from mutransfer_cli.recipe.patterns import RolePattern, Targets, listed
+from mutransfer_cli.recipe.read_model import APART, BuiltTarget, build_target, named_model
+from mutransfer_cli.recipe.replan import CLOSE, Deviation, close, deviations, replanned
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.choices import MATRIX_ROLES, OptimizerName, Role
 from mutransfer_cli.rules.plan import BaseParameter, fan_in_growth
 from mutransfer_cli.spec.decoder import attention_factor
 from mutransfer_cli.spec.model import HfProtocol
 
-NEAR = 0.1  # of exponents of width: rules lie 1/2 apart
+NEAR = 0.1  # tolerance of exponents of width: rules lie 1/2 apart
 SURE = 5  # standard errors of a std
 
-Moved = tuple[str, float, float, float]  # name, own exponent, the recipe's, chance
-Said = tuple[list[str], list[str]]  # findings, and what could not be seen
+Moved = tuple[str, float, float, float]  # name, own exponent, the recipe's, chance error
+Seen = tuple[list[str], list[str]]  # findings, and what could not be seen
 
 
-def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Said:
-    """The readout's multiplier, which only the forward pass can apply."""
+def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Seen:
+    """Compare the readout's multiplier, which only the forward pass can apply."""
     target = next((t for c, t in targets if built.readout in c.names), None)
     if target is None or target.role != "readout" or recipe.width == recipe.base_width:
         return [], []
     own, size = (*built.code, *built.code)[:2], 0.0  # a config's code does not scale its output
     before, after = own[0].output_factor, own[1].output_factor
     if before is None or after is None or before * after <= 0:
-        why = "its logits are not given, or no multiple of what it makes of its input"
+        why = "its logits are not given, or are no multiple of weight times input"
         return [], [f"whether the forward pass scales the output of {target.name}: {why}"]
     wanted = _exponent(target.multiplier, recipe.width / (recipe.base_width or 1))
     found = _exponent(after / before, APART)
@@ -55,7 +52,7 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Said:
     if abs(found) <= NEAR:
         what += (
             "; the readout multiplier is missing: apply recipe.multipliers(model), or make the "
-            "recipe with `transfer --fold`"
+            "recipe with folded multipliers"
         )
     elif abs(wanted) <= NEAR:
         what += "; muP is applied twice: take the factor out of the model"
@@ -64,7 +61,8 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Said:
     return [what], []
 
 
-def attention_scale(recipe: Recipe, built: BuiltTarget) -> Said:
+def attention_scale(recipe: Recipe, built: BuiltTarget) -> Seen:
+    """Compare the factor on q.k."""
     named, model = recipe.attention_scale, built.model
     if named is None:
         return [], []
@@ -92,11 +90,11 @@ def _formula(scale: float, head_size: int) -> str:
 
 def own_inits(
     recipe: Recipe, base_plan: Sequence[BaseParameter], targets: Targets, built: BuiltTarget
-) -> Said:
-    """How the model's own init goes with width, where it is neither plain nor the recipe's.
+) -> Seen:
+    """Compare how the model's own init std scales with width.
 
-    A model is plain where no matrix of a role follows the recipe: stds that do not move with width,
-    or go as fan_in^-1/2. Its weights are then the recipe's to draw.
+    A role is plain where none of its matrices follows the recipe and their stds are constant in
+    width or scale as fan_in^-1/2: the recipe is then expected to draw the weights.
     """
     findings: list[str] = []
     plain: list[str] = []
@@ -120,8 +118,9 @@ def own_inits(
         findings += _init_sentences(wrong)
         plain += [name for name, *_ in other if not wrong]
     if plain:
-        said = f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
-        return findings, [said]
+        return findings, [
+            f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
+        ]
     return findings, []
 
 
@@ -131,7 +130,7 @@ def _init_sentences(wrong: Sequence[Moved]) -> Iterator[str]:
         alike.setdefault((_shown(found), _shown(wanted)), []).append(name)
     for (own, by_recipe), names in alike.items():
         yield (
-            f"{listed(names)}: the model's own init std goes as width^{own}, the recipe's as "
+            f"{listed(names)}: the model's own init std scales as width^{own}, the recipe's as "
             f"width^{by_recipe}; draw the weights with recipe.init_(model), or make the model's "
             "init as the recipe's"
         )
@@ -146,7 +145,7 @@ def _own_exponent(base: BaseParameter, built: BuiltTarget) -> float | None:
 
 def _init_std_mult(recipe: Recipe, pattern: RolePattern | None) -> float:
     assert pattern is not None, "a recipe with roles has patterns"
-    return (pattern.own or recipe.roles[pattern.role]).init_std_mult.value
+    return recipe.roles[pattern.role].of_pattern(pattern.written).init_std_mult.value
 
 
 def _recipe_exponent(
@@ -158,7 +157,7 @@ def _recipe_exponent(
 
 
 def _chance(base: BaseParameter) -> float:
-    """Of an exponent over a factor of `APART`; the error of the wider std is the smaller one."""
+    """Chance error of an exponent over a factor of `APART`, from that of the narrower std."""
     return SURE / math.sqrt(2 * math.prod(base.shape)) / math.log(APART)
 
 
@@ -172,7 +171,8 @@ def _shown(exponent: float) -> str:
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """
+    """Result of comparing a recipe with a model.
+
     Attributes:
         findings: faults, each a sentence.
         unchecked: what cannot be seen from outside, each a clause.
@@ -185,14 +185,14 @@ class ModelCheck:
 def check_model(
     recipe: Recipe, where: str, name: str, optimizer: str | None = None, note: Note = silent
 ) -> ModelCheck:
-    """The model of a recipe: names, roles, values by its own sizes, and what its code scales.
+    """Compare names, roles, values by the model's own sizes, and what its code scales.
 
     Args:
-        where: the recipe came from.
-        name: as `transfer --model`; a function is called, which runs the user's code.
-        optimizer: `package.module:function`, called with the model, which lies on the meta device
-            where it can be; returns its optimizer, or those of a recipe with two by name. Runs the
-            user's code.
+        where: where the recipe came from, for error messages.
+        name: as `named_model` takes it; a function is called, which runs the user's code.
+        optimizer: `package.module:function`, called with the model, which is on the meta device
+            where it can be; it returns the optimizer, or for a recipe with two a mapping of them
+            by name. Runs the user's code.
 
     Raises:
         InputError: a recipe without roles, or a model or an optimizer that cannot be built.
@@ -200,17 +200,21 @@ def check_model(
     if recipe.scope == "global" or recipe.base_width is None:
         raise InputError(
             f"{where}: is for all parameters alike (scope: global), so that there is no rule to "
-            "hold --model against; declare a protocol with `fit-exponents --protocol FILE`"
+            "compare a model with; declare a protocol for `fit-exponents`"
         )
     if not any(values.parameters for values in recipe.roles.values()):
         raise InputError(
-            f"{where}: names no parameters, so that it cannot be held against --model; make it "
-            f"with `transfer --model {name}`"
+            f"{where}: names no parameters, so that no model can be compared with it; make it with "
+            f"`transfer` for the model {name}"
         )
-    model, context = declared_model(name, recipe)
-    if isinstance(model, HfProtocol) and (refused := _refused(recipe, name, model)):
+    holds = recipe.holds_for
+    sizes = {key: getattr(holds, key) if holds else None for key in ("vocab", "context")}
+    target = named_model(name, sizes)
+    if isinstance(target.protocol, HfProtocol) and (
+        refused := _refused(recipe, name, target.protocol)
+    ):
         return ModelCheck((refused,))
-    built = build_target(model, context, recipe.width, recipe.base_width, note)
+    built = build_target(target, recipe.width, recipe.base_width, note)
     held = loaded(recipe, where)
     try:
         targets = held.targets(built.module)
@@ -240,11 +244,11 @@ def check_model(
 
 
 def _refused(recipe: Recipe, name: str, model: HfProtocol) -> str | None:
-    """Why a config is none that the recipe could be for."""
+    """Why the recipe cannot be for a config; None if it can."""
     if model.width != recipe.width:
         return (
             f"{name}: has hidden_size {model.width}, and the recipe is for width {recipe.width}; "
-            f"make it with `transfer --model {name}`"
+            f"make it with `transfer` for the model {name}"
         )
     if is_tied(model):
         return (
@@ -255,7 +259,7 @@ def _refused(recipe: Recipe, name: str, model: HfProtocol) -> str | None:
 
 
 def _tied(targets: Targets, built: BuiltTarget) -> Iterator[str]:
-    """Of a readout that is tied to an embedding, whichever of them a pattern claims."""
+    """Findings for a readout that is tied to other weights and claimed as readout."""
     for claimed, target in targets:
         others = [name for name in claimed.names if name != claimed.name]
         if others and target.role == "readout":
@@ -284,7 +288,7 @@ def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]
 def _as_written(
     recipe: Recipe, base_plan: tuple[BaseParameter, ...], targets: Targets
 ) -> tuple[BaseParameter, ...]:
-    """With the init that the recipe takes in place of the rule's, such as a readout of zeros."""
+    """The base plan with inits that the recipe takes in place of the rule's, as a zero readout."""
     written = {
         (role, parameters.pattern): parameters.base
         for role, values in recipe.roles.items()
@@ -305,32 +309,23 @@ def _as_written(
 def _by_rule(
     recipe: Recipe, base_plan: tuple[BaseParameter, ...], targets: Targets, built: BuiltTarget
 ) -> Iterator[str]:
-    """Values that the rule does not give for the sizes and the base init of this model."""
+    """Values that differ from the rule's for the sizes and the base init of this model."""
     given = {claimed.names[0]: target for claimed, target in targets}
     alike: dict[tuple[object, ...], list[Deviation]] = {}
     for base, wanted in zip(base_plan, replanned(recipe, base_plan, built.shapes), strict=True):
-        for deviation in deviations(recipe, _values(given[base.name]), wanted, base.init_std):
+        found = given[base.name]
+        for deviation in deviations(recipe, found, wanted, base.role, base.init_std):
             chance = SURE / math.sqrt(2 * math.prod(base.shape))
             allowed = max(CLOSE, chance) if deviation.quantity == "init_std" else CLOSE
             if deviation.share > allowed:
                 d = deviation
                 alike.setdefault((d.quantity, d.role, d.found, d.wanted), []).append(d)
-    for found in alike.values():
-        yield str(replace(found[0], name=listed(d.name for d in found)))
-
-
-def _values(target: TargetParameter) -> Values:
-    return {
-        "lr": target.lr,
-        "weight_decay": target.weight_decay,
-        "eps": target.eps,
-        "multiplier": target.multiplier,
-        "init_std": target.init_std,
-    }
+    for equal in alike.values():
+        yield str(replace(equal[0], name=listed(d.name for d in equal)))
 
 
 def _of_optimizer(held: LoadedRecipe, built: BuiltTarget, name: str) -> Iterator[str]:
-    where = f"--optimizer {name}"
+    where = f"optimizer {name}"
     build = import_function(name, where)
     try:
         found = build(built.module)
@@ -338,15 +333,17 @@ def _of_optimizer(held: LoadedRecipe, built: BuiltTarget, name: str) -> Iterator
         raise
     except Exception as error:
         raise InputError(
-            f"{where}: raised {type(error).__name__} for the model, which lies on the meta device: "
-            f"{first_line(error)}"
+            f"{where}: raised {type(error).__name__} for the model, which is on the meta device: "
+            f"{first_line(error)}",
+            setting="optimizer",
         ) from error
     parts: dict[OptimizerName | None, object] = found if isinstance(found, dict) else {None: found}
     for part, optimizer in parts.items():
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise InputError(
-                f"{where}: returned {type(optimizer).__name__}, expected a torch optimizer, or of "
-                "a recipe with two a mapping of them by name"
+                f"{where}: returned {type(optimizer).__name__}, expected a torch optimizer, or for "
+                "a recipe with two optimizers a mapping of them by name",
+                setting="optimizer",
             )
         for difference in held.verify(built.module, optimizer, part=part).differences:
             yield f"{difference.name}: {difference.sentence}"

@@ -15,16 +15,10 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.patterns import (
-    ALL,
-    TargetParameter,
-    Targets,
-    listed,
-    named_count,
-    settings_of,
-)
+from mutransfer_cli.recipe.patterns import ALL, Targets, listed, named_count, settings_of
 from mutransfer_cli.recipe.scheduler import Settings, Stepped, settings, settings_ahead
 from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.rules.plan import PlannedParameter
 
 CLOSE = 1e-3  # of a value: what rounding in a config file does is no difference
 
@@ -62,7 +56,7 @@ class Difference:
 class Cell:
     """Parameters of a role with equal values that are in the same group of the optimizer."""
 
-    wanted: TargetParameter
+    wanted: PlannedParameter
     names: tuple[str, ...]
     group: int
 
@@ -89,7 +83,7 @@ def membership(
     for index, group in enumerate(optimizer.param_groups):
         for parameter in group["params"]:
             places.setdefault(id(parameter), []).append(index)
-    merged: dict[tuple[object, ...], tuple[TargetParameter, list[str], int]] = {}
+    merged: dict[tuple[object, ...], tuple[PlannedParameter, list[str], int]] = {}
     missing, twice = [], []
     for claimed, target in targets:
         found = places.pop(id(claimed.tensor), [])

@@ -10,7 +10,7 @@ from typing import Any
 from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES
 from mutransfer_cli.rules.plan import AxisName, PlannedParameter
 from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
-from mutransfer_cli.rules.weight_decay import decay_source, to_independent
+from mutransfer_cli.rules.weight_decay import decay_source
 
 EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
 READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
@@ -113,7 +113,7 @@ def plan_document(
                 "lr": p.lr,
                 "weight_decay": {
                     "lr_coupled": p.weight_decay,
-                    "independent": to_independent(p.weight_decay, "lr_coupled", p.lr),
+                    "independent": p.independent,
                 },
                 "eps": p.eps,
             }

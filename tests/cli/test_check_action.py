@@ -190,7 +190,7 @@ def test_a_model_is_built_with_the_torch_of_the_job(
     (tmp_path / "exponents.yaml").write_text(dump(exponents(prepare(tiny))))
     (tmp_path / "nets.py").write_text((ROOT / "tests" / "apply" / "own_nets.py").read_text())
     recipe = tmp_path / "recipe.yaml"
-    of_model = ("--model", "tests.apply.own_nets:multiplied", "--width", 64, "-o", recipe)
+    of_model = ("--model", "tests.recipe.own_nets:multiplied", "--width", 64, "-o", recipe)
     assert run("transfer", tmp_path / "exponents.yaml", *of_model).exit_code == 0
     job = Job(tmp_path / "runner")
     job.temp.mkdir()

@@ -137,7 +137,7 @@ def test_the_plan_of_a_spec_is_what_the_engine_gets(
             p.eps,
         )
         assert shown["weight_decay"]["lr_coupled"] == p.weight_decay
-        assert shown["weight_decay"]["independent"] == pytest.approx(p.weight_decay * p.lr)
+        assert shown["weight_decay"]["independent"] == pytest.approx((p.weight_decay or 0) * p.lr)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

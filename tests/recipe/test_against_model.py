@@ -23,7 +23,7 @@ from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.strict import validated
 from tests.recipe.made import WIDTH
 
-OWN = "tests.apply.own_nets:"
+OWN = "tests.recipe.own_nets:"
 Edit = Callable[[dict[str, Any]], object]
 
 

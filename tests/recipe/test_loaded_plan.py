@@ -89,7 +89,7 @@ def test_nor_in_the_middle_of_a_path(folded: Recipe) -> None:
 def test_a_module_that_is_called_module_keeps_its_name() -> None:
     patterns = [RolePattern("hidden", r"^net\.module\.weight$", None)]
     model = nn.ModuleDict({"net": Wrapper(nn.Linear(2, 2, bias=False))})
-    (claimed,) = claim(Wrapper(compiled(model)), patterns, "here")
+    (claimed,) = claim(Wrapper(compiled(model)), patterns)
     assert claimed.name == "net.module.weight"
     assert known_names("up.module") == ("up.module",)
 

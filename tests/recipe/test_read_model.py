@@ -250,10 +250,10 @@ LLAMA_3_70B = {
 PLAN_70B = """
 import json, math, resource, sys, time
 from pathlib import Path
-from mutransfer_cli.files.exponents import Exponents
-from mutransfer_cli.files.strict import validated
-from mutransfer_cli.files.yaml_io import load_yaml
-from mutransfer_cli.proxies.target import read_target
+from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.strict import validated
+from mutransfer_cli.spec.yaml_io import load_yaml
+from mutransfer_cli.recipe.read_model import read_target
 import torch, transformers, transformers.models.llama.modeling_llama
 torch.randn(1, device="meta")
 document = validated(Exponents, load_yaml(Path(sys.argv[1]).read_text(), "fit"), "fit")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.fit.exponents import Exponents
-from mutransfer_cli.recipe.build import build_recipe, is_folded
+from mutransfer_cli.recipe.build import build_recipe, is_folded, with_rule_of
 from mutransfer_cli.recipe.formats import (
     megatron,
     nemo_automodel,
@@ -79,13 +79,14 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
         return Emitted(dump(recipe, to == "json"), recipe)
     found = FORMATS[to]
     capability = found.capability
-    unfolded = sheet = _sheet(exponents, asked, capability)
+    unfolded = sheet = _sheet(recipe, exponents, asked, capability)
     refuse_optimizer(capability, sheet)
     scaled_there, folded = found.scales_itself(sheet), bool(asked.folded)
     if scaled_there:
         capability = replace(capability, multipliers=True)
     if not capability.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
-        sheet, folded = _sheet(exponents, replace(asked, folded=True), capability), True
+        sheet = _sheet(recipe, exponents, replace(asked, folded=True), capability)
+        folded = True
     if capability.folds_attention:
         sheet = fold_attention(sheet)
     dropped = tuple(losses(capability, sheet, unfolded))
@@ -98,16 +99,17 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     return Emitted(found.write(replace(sheet, header=header)), sheet.recipe, dropped)
 
 
-def _sheet(exponents: Exponents, asked: Target, capability: Capability) -> Sheet:
-    """By the names of a given model, or for plain torch the proxies' own; else by role, those of a
-    stock Llama."""
+def _sheet(recipe: Recipe, exponents: Exponents, asked: Target, capability: Capability) -> Sheet:
+    """The recipe by the names of a given model, or for plain torch by the proxies' own; otherwise
+    by role, for the names of a stock Llama."""
     to, model = capability.name, asked.model
     proxies = to == "pytorch" and bool(exponents.base_plan or exponents.protocol is None)
     if (capability.any_names and model is not None) or (model is None and proxies):
-        return sheet_of(build_recipe(exponents, asked))
+        return sheet_of(with_rule_of(recipe, exponents, asked))
     if model is not None and not model.is_llama:
         raise NotExpressible(
             f"--to {to} is written for the names of its own Llama; give --width in place of "
             "--model, or take --to pytorch"
         )
-    return sheet_of(build_recipe(exponents, replace(asked, by_role=True)), STOCK_ROLES)
+    by_role = replace(asked, by_role=True)
+    return sheet_of(with_rule_of(recipe, exponents, by_role), STOCK_ROLES)

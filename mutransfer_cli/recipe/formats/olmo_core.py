@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mutransfer_cli.recipe.formats.capability import Capability
 from mutransfer_cli.recipe.formats.python_helper import (
     ROLES_BY_NAME,
@@ -76,7 +78,7 @@ def write(sheet: Sheet) -> str:
     return "".join(parts)
 
 
-def _optim(sheet: Sheet, named: dict[str, Values]) -> str:
+def _optim(sheet: Sheet, named: Mapping[str, Values]) -> str:
     rest = sheet.rest
     content = {"lr": rest.lr, "weight_decay": rest.weight_decay, "eps": rest.eps}
     keywords = [f"{key}={number(value)}" for key, value in content.items() if value is not None]
