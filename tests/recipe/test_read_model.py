@@ -199,7 +199,7 @@ def test_a_section_of_a_spec_is_a_target_too(
     [
         ((), "--width is missing: give the target's width, or the target with --model"),
         (("--model", "nothing.json"), "nothing.json: cannot be read"),
-        (("--model", f"{OWN}token_mlp"), "is a function of width; give --width too"),
+        (("--model", f"{OWN}token_mlp"), "is a function of width; give its width too (--width)"),
         (("--model", f"{OWN}no_such", "--width", 32), "has no function no_such"),
         (("--model", f"{OWN}stays", "--width", 32), "the model does not grow"),
         (("--model", f"{OWN}other_names", "--width", 32), "hold different parameters"),
