@@ -59,8 +59,8 @@ class Deviation:
 
     def __str__(self) -> str:
         of = self.role if self.name == self.role else f"{self.name} ({self.role})"
-        found = "not there" if self.found is None else f"{self.found:.6g}"
-        return f"{self.quantity} of {of} is {found}, by the rule {self.wanted:.6g}{self._hint()}"
+        there = shown(self.found)
+        return f"{self.quantity} of {of} is {there}, by the rule {self.wanted:.6g}{self._hint()}"
 
     def _hint(self) -> str:
         """The known mistake that makes such a difference, if there is one."""
@@ -83,6 +83,10 @@ class Deviation:
 
 def close(one: float, other: float, tolerance: float = CLOSE) -> bool:
     return math.isclose(one, other, rel_tol=tolerance)
+
+
+def shown(value: float | None) -> str:
+    return "not there" if value is None else f"{value:.6g}"
 
 
 def replanned(

@@ -34,7 +34,7 @@ def recipe(tiny: dict[str, Any], prepare: Callable[..., Any], tmp_path: Path) ->
 
 def test_a_recipe_is_put_through_the_static_gate(recipe: Path) -> None:
     gates = source(recipe).verdicts(Asked(gates=frozenset({"static"})))
-    assert [(gate.name, gate.verdict) for gate in gates] == [("static", "pass")]
+    assert [(gate.gate, gate.verdict) for gate in gates] == [("static", "pass")]
 
 
 @pytest.mark.parametrize(
