@@ -94,7 +94,7 @@ def test_a_folder_of_another_model_is_refused(
 ) -> None:
     """The code behind a factory may change without its name."""
     own["sweep"] = {"widths": [16], "axes": {"lr": [0.01]}}
-    module = "tests.cli.test_own_model:changing"
+    module = "tests.cli.test_transfer_own_model:changing"
     own["model"] = {"factory": module}
     assert run("sweep-proxy", write_spec(own), "-o", "out").exit_code == 0
     LAYERS.append(1)
@@ -140,7 +140,7 @@ def test_the_estimate_is_near_the_formula_of_the_built_in_model(
     tiny: dict[str, Any], prepare: Prepare
 ) -> None:
     built_in = trial_cost(prepare(tiny).protocol, 32)
-    tiny["model"] = {"factory": "tests.cli.test_own_model:built_in"}
+    tiny["model"] = {"factory": "tests.cli.test_transfer_own_model:built_in"}
     estimate = prepare(tiny).cost(32)
     assert estimate.parameters == built_in.parameters
     assert 0.9 < estimate.flops / built_in.flops < 1
@@ -205,7 +205,7 @@ def test_z_loss_needs_logits(own: dict[str, Any], write_spec: WriteSpec, run: Ru
 def test_random_numbers_in_the_forward_pass_are_refused(
     own: dict[str, Any], write_spec: WriteSpec, run: Run
 ) -> None:
-    own["model"] = {"factory": "tests.cli.test_own_model:noisy"}
+    own["model"] = {"factory": "tests.cli.test_transfer_own_model:noisy"}
     result = run("sweep-proxy", write_spec(own), "-o", "out")
     assert result.exit_code == 2, result.stderr
     assert "draws random numbers in its forward pass" in result.stderr
