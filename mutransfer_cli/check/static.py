@@ -71,11 +71,12 @@ def _measures(recipe: Recipe) -> Iterator[Measure]:
     if scale is not None:
         wanted = attention_factor(scale.formula, scale.head_size)
         share = abs(scale.value - wanted) / max(scale.value, wanted)
-        what = (
-            f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}"
+        verdict = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
+        sentence = (
+            f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}, "
+            f"{verdict}"
         )
-        said = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
-        yield _exact("attention_scale", share, f"{what}, {said}")
+        yield _exact("attention_scale", share, sentence)
 
 
 def _deviations(recipe: Recipe) -> list[Deviation]:
@@ -96,7 +97,7 @@ def _deviations(recipe: Recipe) -> list[Deviation]:
     return [
         deviation
         for wanted, (base, _, values) in zip(planned, rows.values(), strict=True)
-        for deviation in deviations(recipe, values, wanted, base.role, base.init_std)
+        for deviation in deviations(recipe, base, values, wanted)
     ]
 
 

@@ -94,7 +94,7 @@ def transfer(
         raise InputError(f"--json: --to {to} is no JSON; leave one of them out")
     if width is None and model is None:
         raise InputError("--width is missing: give the target's width, or the target with --model")
-    said = _pairs(target or [])
+    settings = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
     from mutransfer_cli.fit.exponents import Exponents
@@ -111,8 +111,10 @@ def transfer(
         from mutransfer_cli.recipe.read_model import read_target
 
         usable_group(document, group)
-        read = read_target(model, width, said, document, note)
-    asked = Target(read.width if read else width or 0, said, folded, loss_per_doubling, group, read)
+        read = read_target(model, width, settings, document, note)
+    asked = Target(
+        read.width if read else width or 0, settings, folded, loss_per_doubling, group, read
+    )
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
     for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +15,13 @@ from mutransfer_cli.proxies.hf import is_tied
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.recipe.loaded import LoadedRecipe, loaded
 from mutransfer_cli.recipe.patterns import RolePattern, Targets, listed
-from mutransfer_cli.recipe.read_model import APART, BuiltTarget, build_target, named_model
+from mutransfer_cli.recipe.read_model import (
+    APART,
+    BuiltTarget,
+    NamedModel,
+    build_target,
+    named_model,
+)
 from mutransfer_cli.recipe.replan import CLOSE, Deviation, close, deviations, replanned
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.choices import MATRIX_ROLES, OptimizerName, Role
@@ -25,8 +32,17 @@ from mutransfer_cli.spec.model import HfProtocol
 NEAR = 0.1  # tolerance of exponents of width: rules lie 1/2 apart
 SURE = 5  # standard errors of a std
 
-Moved = tuple[str, float, float, float]  # name, own exponent, the recipe's, chance error
 Seen = tuple[list[str], list[str]]  # findings, and what could not be seen
+
+
+class Moved(NamedTuple):
+    """Exponents of width of a parameter's init std: the model's own and the recipe's."""
+
+    name: str
+    role: Role
+    own: float
+    recipes: float
+    tolerance: float
 
 
 def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Seen:
@@ -96,69 +112,51 @@ def own_inits(
     A role is plain where none of its matrices follows the recipe and their stds are constant in
     width or scale as fan_in^-1/2: the recipe is then expected to draw the weights.
     """
-    findings: list[str] = []
-    plain: list[str] = []
-    mults = {claimed.names[0]: _init_std_mult(recipe, claimed.pattern) for claimed, _ in targets}
     if recipe.width == recipe.base_width or len(built.inits) == 1:
         return [], []
+    patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
+    moved = [_moved(recipe, base, patterns[base.name], built) for base in base_plan]
+    findings: list[str] = []
+    plain: list[str] = []
     for role in MATRIX_ROLES:
-        follow: list[Moved] = []
-        other: list[Moved] = []
-        for base in base_plan:
-            if base.role != role:
-                continue
-            found = _own_exponent(base, built)
-            wanted = _recipe_exponent(recipe, base, mults[base.name], built)
-            if found is None or wanted is None:
-                continue
-            near = abs(found - wanted) <= NEAR + _chance(base)
-            (follow if near else other).append((base.name, found, wanted, _chance(base)))
-        strange = [x for x in other if not -0.5 - NEAR - x[3] <= x[1] <= NEAR + x[3]]
-        wrong = other if follow else strange
+        of_role = [m for m in moved if m is not None and m.role == role]
+        other = [m for m in of_role if abs(m.own - m.recipes) > m.tolerance]
+        strange = [m for m in other if not -0.5 - m.tolerance <= m.own <= m.tolerance]
+        wrong = strange if len(other) == len(of_role) else other
         findings += _init_sentences(wrong)
-        plain += [name for name, *_ in other if not wrong]
-    if plain:
-        return findings, [
-            f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
-        ]
-    return findings, []
+        plain += [m.name for m in other if not wrong]
+    unseen = f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
+    return findings, [unseen] if plain else []
+
+
+def _moved(
+    recipe: Recipe, base: BaseParameter, pattern: RolePattern | None, built: BuiltTarget
+) -> Moved | None:
+    """Exponents of an init std; None where it does not grow or is zero."""
+    assert pattern is not None, "a recipe with roles has patterns"
+    before, after = (inits[base.name].std for inits in built.inits)
+    mult = recipe.roles[pattern.role].of_pattern(pattern.written).init_std_mult.value
+    own_growth = fan_in_growth(base, built.weight(base.name).wide_shape) or APART
+    width_mult = recipe.width / (recipe.base_width or recipe.width)
+    growth = fan_in_growth(base, built.shapes[base.name]) or width_mult
+    if not (before and after and mult) or 1 in (own_growth, growth):
+        return None
+    # the chance error of the exponent is that of the narrower std
+    chance = SURE / math.sqrt(2 * math.prod(base.shape)) / math.log(APART)
+    own, recipes = _exponent(after / before, own_growth), _exponent(mult, growth)
+    return Moved(base.name, base.role, own, recipes, NEAR + chance)
 
 
 def _init_sentences(wrong: Sequence[Moved]) -> Iterator[str]:
     alike: dict[tuple[str, str], list[str]] = {}
-    for name, found, wanted, _ in wrong:
-        alike.setdefault((_shown(found), _shown(wanted)), []).append(name)
+    for m in wrong:
+        alike.setdefault((_shown(m.own), _shown(m.recipes)), []).append(m.name)
     for (own, by_recipe), names in alike.items():
         yield (
             f"{listed(names)}: the model's own init std scales as width^{own}, the recipe's as "
             f"width^{by_recipe}; draw the weights with recipe.init_(model), or make the model's "
             "init as the recipe's"
         )
-
-
-def _own_exponent(base: BaseParameter, built: BuiltTarget) -> float | None:
-    weight = built.weight(base.name)
-    before, after = (inits[base.name].std for inits in built.inits)
-    growth = fan_in_growth(base, weight.wide_shape) or APART
-    return None if not before or not after or growth == 1 else _exponent(after / before, growth)
-
-
-def _init_std_mult(recipe: Recipe, pattern: RolePattern | None) -> float:
-    assert pattern is not None, "a recipe with roles has patterns"
-    return recipe.roles[pattern.role].of_pattern(pattern.written).init_std_mult.value
-
-
-def _recipe_exponent(
-    recipe: Recipe, base: BaseParameter, init_std_mult: float, built: BuiltTarget
-) -> float | None:
-    width_mult = recipe.width / (recipe.base_width or recipe.width)
-    growth = fan_in_growth(base, built.shapes[base.name]) or width_mult
-    return None if not init_std_mult or growth == 1 else _exponent(init_std_mult, growth)
-
-
-def _chance(base: BaseParameter) -> float:
-    """Chance error of an exponent over a factor of `APART`, from that of the narrower std."""
-    return SURE / math.sqrt(2 * math.prod(base.shape)) / math.log(APART)
 
 
 def _exponent(ratio: float, growth: float) -> float:
@@ -199,8 +197,8 @@ def check_model(
     """
     if recipe.scope == "global" or recipe.base_width is None:
         raise InputError(
-            f"{where}: is for all parameters alike (scope: global), so that there is no rule to "
-            "compare a model with; declare a protocol for `fit-exponents`"
+            f"{where}: has one set of values for all parameters (scope: global), so that there is "
+            "no rule to compare a model with; declare a protocol for `fit-exponents`"
         )
     if not any(values.parameters for values in recipe.roles.values()):
         raise InputError(
@@ -210,9 +208,8 @@ def check_model(
     holds = recipe.holds_for
     sizes = {key: getattr(holds, key) if holds else None for key in ("vocab", "context")}
     target = named_model(name, sizes)
-    if isinstance(target.protocol, HfProtocol) and (
-        refused := _refused(recipe, name, target.protocol)
-    ):
+    refused = _refused(recipe, target)
+    if refused is not None:
         return ModelCheck((refused,))
     built = build_target(target, recipe.width, recipe.base_width, note)
     held = loaded(recipe, where)
@@ -222,7 +219,7 @@ def check_model(
         return ModelCheck((str(error),), ("values: names come first",))
     tied = list(_tied(targets, built))
     roles = {c.names[0]: t.role for c, t in targets if t.role is not None}
-    base_plan = _as_written(recipe, built.base_plan(roles), targets)
+    base_plan = _as_written(built.base_plan(roles), targets)
     findings, unchecked = [*tied, *_other_roles(built, roles)], []
     if recipe.rule is None:
         unchecked.append("values by each parameter's own fan-in: the recipe has no `rule`")
@@ -243,8 +240,11 @@ def check_model(
     return ModelCheck(tuple(findings), tuple(unchecked))
 
 
-def _refused(recipe: Recipe, name: str, model: HfProtocol) -> str | None:
+def _refused(recipe: Recipe, target: NamedModel) -> str | None:
     """Why the recipe cannot be for a config; None if it can."""
+    name, model = target.name, target.protocol
+    if not isinstance(model, HfProtocol):
+        return None
     if model.width != recipe.width:
         return (
             f"{name}: has hidden_size {model.width}, and the recipe is for width {recipe.width}; "
@@ -265,7 +265,7 @@ def _tied(targets: Targets, built: BuiltTarget) -> Iterator[str]:
         if others and target.role == "readout":
             yield (
                 f"{target.name} is also {listed(others)}: one tied weight, claimed as readout, "
-                "whose rules do not hold for what else it does; untie them"
+                "whose rules do not hold for its other uses; untie them"
             )
 
 
@@ -286,18 +286,14 @@ def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]
 
 
 def _as_written(
-    recipe: Recipe, base_plan: tuple[BaseParameter, ...], targets: Targets
+    base_plan: tuple[BaseParameter, ...], targets: Targets
 ) -> tuple[BaseParameter, ...]:
     """The base plan with inits that the recipe takes in place of the rule's, as a zero readout."""
-    written = {
-        (role, parameters.pattern): parameters.base
-        for role, values in recipe.roles.items()
-        for parameters in values.parameters
-    }
-    regexes = {c.names[0]: c.pattern.regex for c, _ in targets if c.pattern is not None}
+    patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
     found = []
     for base in base_plan:
-        at_base = written.get((base.role, regexes[base.name]))
+        pattern = patterns[base.name]
+        at_base = pattern.written.base if pattern and pattern.written else None
         if at_base is not None:
             zero = base.role == "readout" and not at_base.init_std
             std = 0.0 if zero else base.init_std
@@ -313,8 +309,7 @@ def _by_rule(
     given = {claimed.names[0]: target for claimed, target in targets}
     alike: dict[tuple[object, ...], list[Deviation]] = {}
     for base, wanted in zip(base_plan, replanned(recipe, base_plan, built.shapes), strict=True):
-        found = given[base.name]
-        for deviation in deviations(recipe, found, wanted, base.role, base.init_std):
+        for deviation in deviations(recipe, base, given[base.name], wanted):
             chance = SURE / math.sqrt(2 * math.prod(base.shape))
             allowed = max(CLOSE, chance) if deviation.quantity == "init_std" else CLOSE
             if deviation.share > allowed:

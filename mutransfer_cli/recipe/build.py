@@ -303,7 +303,7 @@ def _base_weight_decay(
 
 def _without_rule(target: Target) -> dict[str, Any]:
     """Fields of a recipe for which no rule is known."""
-    needed = {"fold": target.folded, "target": target.said, "model": target.model}
+    needed = {"fold": target.folded, "target": target.settings, "model": target.model}
     for setting, given in needed.items():
         if given:
             raise InputError(NO_PROTOCOL, setting=setting)
@@ -345,10 +345,10 @@ def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
     """Conditions in which the target run differs from the fit.
 
     Raises:
-        InputError: a key of `said` that does not exist, or a value that it cannot have.
+        InputError: a key of `settings` that does not exist, or a value that it cannot have.
     """
     held = {key: getattr(holds, key) for key in HoldsFor.model_fields if key != "options"}
-    for key, text in target.said.items():
+    for key, text in target.settings.items():
         if key not in held:
             raise InputError(f"target {key}: unknown{nearest(key, held)}", setting="target")
         value = None if text == "null" else text
@@ -359,12 +359,12 @@ def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
             yield _differs(key, held[key], text)
     facts = target.model.facts if target.model else {}
     for key, size in facts.items():
-        if key not in target.said and size is not None and held[key] not in (None, size):
+        if key not in target.settings and size is not None and held[key] not in (None, size):
             yield _differs(key, held[key], str(size))
-    known = "head_size" in target.said or facts.get("head_size")
+    known = "head_size" in target.settings or facts.get("head_size")
     if not known and holds.head_size and target.width % holds.head_size:
         yield f"width {target.width} is no multiple of the proxies' head_size {holds.head_size}"
-    known = "heads" in target.said or facts.get("head_size")
+    known = "heads" in target.settings or facts.get("head_size")
     if not known and holds.heads and target.width % holds.heads:
         yield f"width {target.width} is no multiple of the proxies' {holds.heads} heads"
 

@@ -251,7 +251,7 @@ def _own_patterns(recipe: Recipe) -> tuple[RolePattern, ...]:
 def _given_patterns(recipe: Recipe, patterns: Patterns, where: str) -> tuple[RolePattern, ...]:
     if recipe.scope == "global":
         raise InputError(
-            f"{where}: the recipe is for all parameters alike (scope: global); leave patterns out"
+            f"{where}: one set of values for all parameters (scope: global); leave patterns out"
         )
     for role in patterns:
         if role not in recipe.roles:

@@ -99,7 +99,7 @@ def named_model(
 def read_target(
     name: str,
     width: int | None,
-    said: Mapping[str, str],
+    settings: Mapping[str, str],
     exponents: Exponents,
     note: Note = silent,
 ) -> TargetModel:
@@ -108,7 +108,7 @@ def read_target(
     Args:
         name: as `named_model` takes it.
         width: width of a function's model; a config holds its own.
-        said: settings of the target run, by key of `holds_for`; vocab and context are those of a
+        settings: of the target run, by key of `holds_for`; vocab and context are those of a
             function's model, by default the proxies'.
         exponents: a fit with its protocol.
 
@@ -120,7 +120,9 @@ def read_target(
     if protocol is None:
         raise InputError(NO_PROTOCOL, setting="model")
     sizes: Sizes = {"vocab": protocol.model.vocab, "context": protocol.train.context}
-    target = named_model(name, {key: _size(key, said, sizes[key]) for key in sizes}, protocol.model)
+    target = named_model(
+        name, {key: _size(key, settings, sizes[key]) for key in sizes}, protocol.model
+    )
     model, base_width = target.protocol, protocol.parameterization.base_width
     facts: dict[str, int | None] = {}
     if isinstance(model, HfProtocol):
@@ -158,11 +160,11 @@ def _own_width(model: HfProtocol, name: str, width: int | None) -> int:
     return own
 
 
-def _size(key: str, said: Mapping[str, str], default: int | None) -> int | None:
-    if key not in said:
+def _size(key: str, settings: Mapping[str, str], default: int | None) -> int | None:
+    if key not in settings:
         return default
     try:
-        return int(parse_count(said[key]))
+        return int(parse_count(settings[key]))
     except ValueError as error:
         raise InputError(f"target {key}: {error}", setting="target") from error
 

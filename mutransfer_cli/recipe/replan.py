@@ -117,25 +117,25 @@ def replanned(
 
 
 def deviations(
-    recipe: Recipe, found: Values, wanted: PlannedParameter, role: Role, base_init_std: float
+    recipe: Recipe, base: BaseParameter, found: Values, wanted: PlannedParameter
 ) -> Iterator[Deviation]:
     """Compare every value that both sides know; most deviations are 0.
 
     Args:
-        wanted: from `replanned`.
-        role: of the parameter.
-        base_init_std: its init std in the base model.
+        base: the parameter in the base model.
+        found: the recipe's values.
+        wanted: the values by the rule, from `replanned`.
     """
     rule = recipe.rule
     assert rule is not None, "callers report that there is none"
-    factor = next((q.value for key, q in recipe.lr_mult.items() if key == role), 1.0)
+    factor = next((q.value for key, q in recipe.lr_mult.items() if key == base.role), 1.0)
     decay = recipe.base_weight_decay
     plain: dict[QuantityName, float] = {
         "lr": recipe.base_lr.value * factor,
         "weight_decay": decay.value if decay else 0.0,
         "eps": rule.eps or 0.0,
         "multiplier": 1.0,
-        "init_std": base_init_std,
+        "init_std": base.init_std,
     }
     for quantity in QUANTITIES:
         is_independent = quantity == "weight_decay" and rule.decay_convention == "independent"
@@ -143,4 +143,4 @@ def deviations(
         there, by_rule = getattr(found, key), getattr(wanted, key)
         if by_rule is None or (quantity == "init_std" and there is None):
             continue
-        yield Deviation(quantity, role, wanted.name, there, by_rule, plain[quantity], wanted.lr)
+        yield Deviation(quantity, base.role, base.name, there, by_rule, plain[quantity], wanted.lr)

@@ -53,7 +53,7 @@ class Target:
 
     Attributes:
         width: width of the target, in features.
-        said: settings of the target run, by key of `holds_for`; a difference is a warning, never a
+        settings: of the target run, by key of `holds_for`; a difference is a warning, never a
             silent rescaling.
         folded: whether multipliers are moved into the other values, with a warning where that is
             not exact; None: where it is exact.
@@ -64,7 +64,7 @@ class Target:
     """
 
     width: int
-    said: Mapping[str, str]
+    settings: Mapping[str, str]
     folded: bool | None = None
     loss_per_doubling: float | None = None
     group: str | None = None

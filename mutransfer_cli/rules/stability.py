@@ -176,7 +176,7 @@ def intersection(planes: Sequence[Linear]) -> Point | None:
         return None
 
     def coordinate(column: int) -> Fraction:
-        replaced = [
+        replaced: list[tuple[Fraction | int, ...]] = [
             (*plane.weights[:column], -plane.constant, *plane.weights[column + 1 :])
             for plane in planes
         ]

@@ -167,5 +167,7 @@ def test_a_global_recipe_is_for_all(folded: Recipe) -> None:
         assert (target.role, target.eps, target.betas, target.init_std) == (None,) * 4
         assert target.lr == folded.base_lr.value
         assert math.isclose(target.lr * (target.weight_decay or 0), 0.1)
-    with pytest.raises(InputError, match=r"for all parameters alike .* leave patterns out"):
+    with pytest.raises(
+        InputError, match=r"for all parameters \(scope: global\); leave patterns out"
+    ):
         loaded(folded, NAMES, global_scope)

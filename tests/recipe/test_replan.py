@@ -25,12 +25,12 @@ def test_the_rule_is_applied_again_at_the_recipes_width(unfolded: Recipe) -> Non
 
 def test_values_by_the_rule_do_not_deviate(unfolded: Recipe) -> None:
     (wanted,) = replanned(unfolded, [UP], SHAPES)
-    found = list(deviations(unfolded, wanted, wanted, "hidden", 0.25))
+    found = list(deviations(unfolded, UP, wanted, wanted))
     assert [d.quantity for d in found] == ["lr", "weight_decay", "eps", "multiplier", "init_std"]
     assert {d.share for d in found} == {0.0}
-    unknown = deviations(unfolded, replace(wanted, init_std=None), wanted, "hidden", 0.25)
+    unknown = deviations(unfolded, UP, replace(wanted, init_std=None), wanted)
     assert "init_std" not in {d.quantity for d in unknown}
-    without_eps = deviations(unfolded, replace(wanted, eps=None), wanted, "hidden", 0.25)
+    without_eps = deviations(unfolded, UP, replace(wanted, eps=None), wanted)
     assert {d.quantity: d.share for d in without_eps}["eps"] == 1.0
 
 
@@ -40,7 +40,7 @@ def test_weight_decay_is_compared_in_the_rules_convention(unfolded: Recipe) -> N
     recipe = unfolded.model_copy(update={"rule": rule})
     (wanted,) = replanned(recipe, [UP], SHAPES)
     other_rate = replace(wanted, lr=2 * wanted.lr, weight_decay=(wanted.weight_decay or 0) / 2)
-    by_quantity = {d.quantity: d for d in deviations(recipe, other_rate, wanted, "hidden", 0.25)}
+    by_quantity = {d.quantity: d for d in deviations(recipe, UP, other_rate, wanted)}
     assert by_quantity["weight_decay"].share == pytest.approx(0.0, abs=1e-12)
     assert by_quantity["weight_decay"].wanted == pytest.approx(0.1)
     assert by_quantity["lr"].share == pytest.approx(0.5)
