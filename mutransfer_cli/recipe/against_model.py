@@ -32,7 +32,9 @@ from mutransfer_cli.spec.model import HfProtocol
 NEAR = 0.1  # tolerance of exponents of width: rules lie 1/2 apart
 SURE = 5  # standard errors of a std
 
-Seen = tuple[list[str], list[str]]  # findings, and what could not be seen
+
+class Unseen(str):
+    """What could not be seen from outside, a clause; other sentences are findings."""
 
 
 class Moved(NamedTuple):
@@ -45,88 +47,84 @@ class Moved(NamedTuple):
     tolerance: float
 
 
-def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Seen:
+def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterator[str]:
     """Compare the readout's multiplier, which only the forward pass can apply."""
     target = next((t for c, t in targets if built.readout in c.names), None)
     if target is None or target.role != "readout" or recipe.width == recipe.base_width:
-        return [], []
+        return
     own, size = (*built.code, *built.code)[:2], 0.0  # a config's code does not scale its output
     before, after = own[0].output_factor, own[1].output_factor
     if before is None or after is None or before * after <= 0:
         why = "its logits are not given, or are no multiple of weight times input"
-        return [], [f"whether the forward pass scales the output of {target.name}: {why}"]
+        yield Unseen(f"whether the forward pass scales the output of {target.name}: {why}")
+        return
     wanted = _exponent(target.multiplier, recipe.width / (recipe.base_width or 1))
     found = _exponent(after / before, APART)
     if own[0].input_size and own[1].input_size:
         size = _exponent(own[1].input_size / own[0].input_size, APART)
     if abs(found - wanted) <= NEAR or (wanted and abs(found + size - wanted) <= NEAR):
-        return [], []
-    what = (
-        f"{target.name}: the model's own code multiplies the output by width^{_shown(found)} and "
-        f"the recipe by width^{_shown(wanted)} (multiplier {target.multiplier:.6g})"
-    )
+        return
+    remedy = "give the model the factor of recipe.multipliers(model) alone"
     if abs(found) <= NEAR:
-        what += (
-            "; the readout multiplier is missing: apply recipe.multipliers(model), or make the "
+        remedy = (
+            "the readout multiplier is missing: apply recipe.multipliers(model), or make the "
             "recipe with folded multipliers"
         )
     elif abs(wanted) <= NEAR:
-        what += "; muP is applied twice: take the factor out of the model"
-    else:
-        what += "; give the model the factor of recipe.multipliers(model) alone"
-    return [what], []
+        remedy = "muP is applied twice: take the factor out of the model"
+    yield (
+        f"{target.name}: the model's own code multiplies the output by width^{_shown(found)} and "
+        f"the recipe by width^{_shown(wanted)} (multiplier {target.multiplier:.6g}); {remedy}"
+    )
 
 
-def attention_scale(recipe: Recipe, built: BuiltTarget) -> Seen:
+def attention_scale(recipe: Recipe, built: BuiltTarget) -> Iterator[str]:
     """Compare the factor on q.k."""
     named, model = recipe.attention_scale, built.model
     if named is None:
-        return [], []
+        return
+    scales = {scale for code in built.code for scale in code.scales}
     if isinstance(model, HfProtocol) and model.attention_scale and model.head_size:
         size = model.head_size
         scales = {(size, attention_factor(model.attention_scale, size))}
-    else:
-        scales = {scale for code in built.code for scale in code.scales}
     if not scales:
-        return [], ["the attention scale: no call of scaled_dot_product_attention was seen"]
+        yield Unseen("the attention scale: no call of scaled_dot_product_attention was seen")
     for head_size, scale in sorted(scales):
         wanted = attention_factor(named.formula, head_size)
         if not close(scale, wanted):
-            return [
-                f"attention multiplies q.k by {scale:.6g} at head size {head_size}"
-                f"{_formula(scale, head_size)}, the recipe names {named.formula}, {wanted:.6g}; "
-                "give the model that scale, or sweep proxies with its own (model.attention_scale)"
-            ], []
-    return [], []
-
-
-def _formula(scale: float, head_size: int) -> str:
-    return ", 1/sqrt(d_head)" if close(scale, head_size**-0.5) else ""
+            usual = ", 1/sqrt(d_head)" if close(scale, head_size**-0.5) else ""
+            yield (
+                f"attention multiplies q.k by {scale:.6g} at head size {head_size}{usual}, the "
+                f"recipe names {named.formula}, {wanted:.6g}; give the model that scale, or sweep "
+                "proxies with its own (model.attention_scale)"
+            )
+            return
 
 
 def own_inits(
     recipe: Recipe, base_plan: Sequence[BaseParameter], targets: Targets, built: BuiltTarget
-) -> Seen:
+) -> Iterator[str]:
     """Compare how the model's own init std scales with width.
 
     A role is plain where none of its matrices follows the recipe and their stds are constant in
     width or scale as fan_in^-1/2: the recipe is then expected to draw the weights.
     """
     if recipe.width == recipe.base_width or len(built.inits) == 1:
-        return [], []
+        return
     patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
     moved = [_moved(recipe, base, patterns[base.name], built) for base in base_plan]
-    findings: list[str] = []
     plain: list[str] = []
     for role in MATRIX_ROLES:
         of_role = [m for m in moved if m is not None and m.role == role]
         other = [m for m in of_role if abs(m.own - m.recipes) > m.tolerance]
         strange = [m for m in other if not -0.5 - m.tolerance <= m.own <= m.tolerance]
         wrong = strange if len(other) == len(of_role) else other
-        findings += _init_sentences(wrong)
+        yield from _init_sentences(wrong)
         plain += [m.name for m in other if not wrong]
-    unseen = f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
-    return findings, [unseen] if plain else []
+    if plain:
+        yield Unseen(
+            f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
+        )
 
 
 def _moved(
@@ -217,27 +215,31 @@ def check_model(
         targets = held.targets(built.module)
     except InputError as error:
         return ModelCheck((str(error),), ("values: names come first",))
-    tied = list(_tied(targets, built))
+    sentences = list(_compared(recipe, targets, built))
+    if optimizer is not None:
+        sentences += _of_optimizer(held, built, optimizer)
+    return ModelCheck(
+        tuple(sentence for sentence in sentences if not isinstance(sentence, Unseen)),
+        tuple(sentence for sentence in sentences if isinstance(sentence, Unseen)),
+    )
+
+
+def _compared(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterator[str]:
+    """All findings about the model itself, and what could not be seen of it."""
+    yield from _tied(targets, built)
     roles = {c.names[0]: t.role for c, t in targets if t.role is not None}
     base_plan = _as_written(built.base_plan(roles), targets)
-    findings, unchecked = [*tied, *_other_roles(built, roles)], []
+    yield from _other_roles(built, roles)
     if recipe.rule is None:
-        unchecked.append("values by each parameter's own fan-in: the recipe has no `rule`")
+        yield Unseen("values by each parameter's own fan-in: the recipe has no `rule`")
     else:
-        findings += _by_rule(recipe, base_plan, targets, built)
-    for found, unseen in (
-        own_inits(recipe, base_plan, targets, built),
-        output_scale(recipe, targets, built),
-        attention_scale(recipe, built),
-    ):
-        findings += found
-        unchecked += unseen
+        yield from _by_rule(recipe, base_plan, targets, built)
+    yield from own_inits(recipe, base_plan, targets, built)
+    yield from output_scale(recipe, targets, built)
+    yield from attention_scale(recipe, built)
     inner = sorted({str(t.role) for _, t in targets if t.multiplier != 1 and t.role != "readout"})
     if inner:
-        unchecked.append(f"whether the forward pass applies the multipliers of {', '.join(inner)}")
-    if optimizer is not None:
-        findings += _of_optimizer(held, built, optimizer)
-    return ModelCheck(tuple(findings), tuple(unchecked))
+        yield Unseen(f"whether the forward pass applies the multipliers of {', '.join(inner)}")
 
 
 def _refused(recipe: Recipe, target: NamedModel) -> str | None:
