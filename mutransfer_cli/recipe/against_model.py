@@ -34,7 +34,7 @@ SURE = 5  # standard errors of a std
 
 
 class Unseen(str):
-    """What could not be seen from outside, a clause; other sentences are findings."""
+    """A clause on what could not be seen from outside; other sentences are findings."""
 
 
 class Moved(NamedTuple):

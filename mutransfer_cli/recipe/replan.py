@@ -82,6 +82,7 @@ class Deviation:
 
 
 def close(one: float, other: float, tolerance: float = CLOSE) -> bool:
+    """Whether two values are equal up to a relative tolerance."""
     return math.isclose(one, other, rel_tol=tolerance)
 
 

@@ -49,7 +49,7 @@ PROXIES = "the proxies'"  # source of a value that is taken over
 
 @dataclass(frozen=True)
 class Target:
-    """What the recipe is for.
+    """The run that a recipe is for.
 
     Attributes:
         width: width of the target, in features.
@@ -74,7 +74,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Basis:
-    """What the values of all roles are derived from.
+    """The input from which the values of all roles are derived.
 
     Attributes:
         fitted: base values at the target.

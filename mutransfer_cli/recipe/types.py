@@ -314,7 +314,7 @@ class RuleChoices(Strict):
 
 
 class Recipe(Grown):
-    """What to use at the target width."""
+    """The values to use at the target width."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"rule"})
 

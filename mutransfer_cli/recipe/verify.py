@@ -199,6 +199,7 @@ def peak_difference(
 
 
 def has_several_rates(cells: Sequence[Cell]) -> bool:
+    """Whether the recipe has more than one rate here."""
     return any(not close(cell.wanted.lr, cells[0].wanted.lr) for cell in cells)
 
 
@@ -290,6 +291,7 @@ def setting_differences(
 
 
 def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
+    """A weight decay of another value, in the other convention, or added to the gradient."""
     wanted, found, lr = cell.wanted.weight_decay, held.weight_decay, cell.wanted.lr
     if wanted is None:
         return

@@ -226,7 +226,8 @@ def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
 def refuse_unplannable(
     base_plan: Sequence[BaseParameter], lr_mult: Mapping[MatrixRole, float]
 ) -> None:
-    """
+    """Refuse a base plan that no values can be planned for.
+
     Raises:
         InputError: a parameter listed twice, or a gamma for a role that the model lacks.
     """
