@@ -112,9 +112,9 @@ def transfer(
 
         usable_group(document, group)
         read = read_target(model, width, settings, document, note)
-    asked = Target(
-        read.width if read else width or 0, settings, folded, loss_per_doubling, group, read
-    )
+        width = read.width
+    assert width is not None, "given, or read off the model"
+    asked = Target(width, settings, folded, loss_per_doubling, group, read)
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
     for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")
