@@ -140,7 +140,7 @@ class Plain:
         if job.seed != self.noise[0]:
             self.noise = job.seed, draw(job.plan, job.seed)
         for planned, noise in zip(job.plan, self.noise[1], strict=True):
-            self.model.get_parameter(planned.name).copy_(planned.init_std * noise)
+            self.model.get_parameter(planned.name).copy_((planned.init_std or 0.0) * noise)
         self.offsets.copy_(train_offsets(self.corpus, self.train, job.seed))
         (settings,) = {(p.lr, p.weight_decay, p.eps, p.multiplier) for p in job.plan}
         lr, *others = settings

@@ -1,8 +1,9 @@
-"""Gate `static`: is every value of a recipe what its rule gives? Nothing is trained."""
+"""Gate `static`: every value of a recipe is the one that its rule gives. Nothing is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from mutransfer_cli.check.measure import Gate, Measure, gate, unmeasured
 from mutransfer_cli.recipe.replan import (
@@ -10,21 +11,19 @@ from mutransfer_cli.recipe.replan import (
     QUANTITIES,
     Deviation,
     QuantityName,
-    Values,
     deviations,
     replanned,
-    values_of,
 )
 from mutransfer_cli.recipe.types import ParameterPattern, Recipe
 from mutransfer_cli.rules.choices import Role
-from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.rules.plan import BaseParameter, Values
 from mutransfer_cli.spec.decoder import attention_factor
 
 SHOWN = 5
 BY_RULE = "difference of the recipe from its rule"
 NO_PROTOCOL = (
-    "no protocol of the runs was declared (scope: global), so that there is no rule; declare it "
-    "with `fit-exponents --protocol FILE`"
+    "no protocol of the runs was declared (scope: global), so that there is no rule; declare one "
+    "for `fit-exponents`"
 )
 NO_RULE = (
     "the recipe does not say all choices of its rule (`rule`); write it again with `mutransfer "
@@ -36,11 +35,11 @@ NO_BASE = "no parameter of the recipe has its init std at the base width (`param
 def static_gate(
     recipe: Recipe, findings_of_model: Iterable[str] = (), unchecked: Iterable[str] = ()
 ) -> Gate:
-    """Exact: the interval of every number is the number.
+    """Compare a recipe with its rule; the numbers are exact, so that intervals have no width.
 
     Args:
-        findings_of_model: what `check_model` found.
-        unchecked: what it could not see.
+        findings_of_model: faults that `check_model` found.
+        unchecked: what `check_model` could not see.
 
     Raises:
         InputError: settings of the rule that contradict each other.
@@ -72,38 +71,40 @@ def _measures(recipe: Recipe) -> Iterator[Measure]:
     if scale is not None:
         wanted = attention_factor(scale.formula, scale.head_size)
         share = abs(scale.value - wanted) / max(scale.value, wanted)
-        what = (
-            f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}"
+        verdict = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
+        sentence = (
+            f"attention scale {scale.formula} of head size {scale.head_size} is {scale.value:.6g}, "
+            f"{verdict}"
         )
-        said = "as it should be" if share <= CLOSE else f"and should be {wanted:.6g}"
-        yield _exact("attention_scale", share, f"{what}, {said}")
+        yield _exact("attention_scale", share, sentence)
 
 
 def _deviations(recipe: Recipe) -> list[Deviation]:
-    """Of every pattern; of a role alone where the recipe names no parameters."""
+    """Deviations of every pattern, or of the role where the recipe names no parameters."""
     rows: dict[str, tuple[BaseParameter, tuple[int, ...], Values]] = {}
-    for role, values in recipe.roles.items():
-        if not values.parameters:
+    for role, found in recipe.roles.items():
+        if not found.parameters:
             base = BaseParameter(role, role, (1,), (), 1.0)
-            rows[role] = base, (1,), values_of(values, values.init_std_mult.value)
-        for parameters in values.parameters:
-            base, shape = _base_parameter(role, parameters)
-            init_std = parameters.init_std.value if parameters.base else None
-            rows[base.name] = base, shape, values_of(parameters.own or values, init_std)
+            rows[role] = base, (1,), replace(found.values(), init_std=found.init_std_mult.value)
+        for pattern in found.parameters:
+            base, shape = _base_parameter(role, pattern)
+            values = found.values(pattern)
+            known = values if pattern.base else replace(values, init_std=None)
+            rows[base.name] = base, shape, known
     base_plan = [base for base, _, _ in rows.values()]
     shapes = {name: shape for name, (_, shape, _) in rows.items()}
     planned = replanned(recipe, base_plan, shapes)
     return [
         deviation
-        for wanted, (base, _, found) in zip(planned, rows.values(), strict=True)
-        for deviation in deviations(recipe, found, wanted, base.init_std)
+        for wanted, (base, _, values) in zip(planned, rows.values(), strict=True)
+        for deviation in deviations(recipe, base, values, wanted)
     ]
 
 
 def _base_parameter(
     role: Role, parameters: ParameterPattern
 ) -> tuple[BaseParameter, tuple[int, ...]]:
-    """As the file has it, of one axis, and its shape at the target."""
+    """The file's base parameter as one of a single axis, and its shape at the target."""
     name, at_base = parameters.pattern, parameters.base
     if at_base is None:
         return BaseParameter(name, role, (1,), (), 1.0), (1,)
@@ -149,7 +150,7 @@ def _exact(quantity: str, share: float, sentence: str) -> Measure:
 
 
 def _findings(recipe: Recipe) -> Iterator[str]:
-    """What is wrong in the file whatever its rule."""
+    """Faults of the file that need no rule to be seen."""
     name = str((recipe.optimizer or {}).get("name"))
     seen: dict[str, Role] = {}
     for role, values in recipe.roles.items():

@@ -1,4 +1,4 @@
-"""What `mutransfer check` is given, by its kind, and the gates that it is put through."""
+"""Sources of `mutransfer check`, told apart by their content, and the gates for each kind."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ from mutransfer_cli.strict import validated
 if TYPE_CHECKING:
     from mutransfer_cli.cli.check_training import Training
 
-
 RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How gates train; None is not said.
+    """Options of gates that train; None if not given.
 
     Attributes:
-        widths, seeds: of gate `coordinates`.
+        widths, seeds: for gate `coordinates`.
         budget: minutes of all training together.
     """
 
@@ -54,9 +53,10 @@ class TrainingOptions:
         return Training.of(spec, self.variant, widths, seeds, Budget(self.budget))
 
     def refuse(self) -> None:
-        """
+        """Refuse options of training where no gate trains.
+
         Raises:
-            InputError: any of them is said, and no gate trains.
+            InputError: one of them is given.
         """
         for name in ("variant", "widths", "seeds", "budget"):
             if getattr(self, name) is not None:
@@ -67,12 +67,13 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """
+    """A source to be checked, with the options that belong to it.
+
     Attributes:
-        path: None: stdin.
+        path: None for stdin.
         records: a sweep at a larger width, or the folder where it is to be trained.
-        group: of exponents.
-        model, optimizer: that a recipe is for.
+        group: which group of exponents.
+        model, optimizer: the model and optimizer that a recipe is for.
     """
 
     path: Path | None
@@ -87,7 +88,8 @@ class Source:
         return str(self.path or "stdin")
 
     def verdicts(self, asked: Asked) -> list[Gate]:
-        """
+        """Put the source through the gates that are asked for.
+
         Raises:
             InputError: a source of no known kind, options that are not for it, or a gate that it
                 does not allow.
@@ -125,7 +127,7 @@ class Source:
                 raise InputError(f"{option}: is not for {kind}, as {self.where} is; leave it out")
 
     def _of_spec(self, asked: Asked) -> list[Gate]:
-        """Whether every layer of its model trains alike at all widths."""
+        """Check whether every layer of the spec's model trains in the same way at all widths."""
         options = ("--model", "--group", "--records", "--spec", "--held-out")
         self._refuse(asked, "a sweep spec", *options)
         asked.refuse_beyond(["coordinates"], "a sweep spec")
@@ -190,11 +192,12 @@ class Source:
         width: int | None = None,
         there: bool = False,
     ) -> Trained:
-        """
+        """Train for the gates that need it.
+
         Args:
-            widths: that the source was fitted to.
-            base: values that the source knows.
-            width: that a recipe is for.
+            widths: widths that the source was fitted to.
+            base: base values that the source knows.
+            width: width that a recipe is for.
             there: whether the source holds the width that is held out.
         """
         if self.options.spec is None:
@@ -231,10 +234,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Trained:
-    """
+    """The outcome of training for gates.
+
     Attributes:
-        gates: that training has answered.
-        records: of a larger width.
+        gates: gates that training has answered.
+        records: the sweep at a larger width.
         asked: what is left to answer.
     """
 

@@ -1,7 +1,7 @@
-"""Tables of `mutransfer rules`, in plain text: the library for tables would double their time.
+"""`mutransfer rules`: the exponents of a rule, or the plan of a model at a width.
 
-MERGED:
-`mutransfer rules`: the exponents of a rule, or the plan of a model at a width."""
+Tables are plain text: importing a library for tables would double the command's time.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PLAN_COLUMNS = (
 
 
 def print_rule(rule: Rule) -> None:
-    """Exponents as fractions, what the rule expects of a sweep, and the sources."""
+    """Print exponents as fractions, the expected optimum of a sweep, and the sources."""
     _print_settings(rule_settings(rule))
     typer.echo("exponent x of width: quantity ~ (width / base width)^x")
     rows = [["role", *COLUMNS.values()]]
@@ -58,11 +58,11 @@ def print_rule(rule: Rule) -> None:
         exponents = asdict(role_exponents(rule, role))
         rows.append([role, *(_signed(exponents[key]) for key in COLUMNS)])
     _print_aligned(rows, to_the_left=1)
-    typer.echo(f"best base lr: expected to go as width^{rule.expected_base_lr_exponent}")
+    typer.echo(f"best base lr: expected to scale as width^{rule.expected_base_lr_exponent}")
     if rule.rates.features:
         typer.echo(
-            f"features move as width^{-rule.rates.features}: under this alignment no rates move "
-            "them at all widths and keep the logits bounded"
+            f"features move as width^{-rule.rates.features}: under this alignment, rates that keep "
+            "the logits bounded cannot keep this movement constant in width"
         )
     for quantity, source in rule_sources(rule).items():
         typer.echo(f"{quantity}: {source}")
@@ -75,7 +75,7 @@ def _signed(x: Fraction | None) -> str:
 
 
 def print_plan(document: dict[str, Any]) -> None:
-    """What every parameter gets."""
+    """Print the values of every parameter."""
     _print_settings(document["settings"])
     base = ", ".join(f"{axis} {value:.4g}" for axis, value in document["base"].items())
     typer.echo(f"width {document['width']}, base width {document['base_width']}, base {base}")
@@ -83,13 +83,8 @@ def print_plan(document: dict[str, Any]) -> None:
     for p in document["parameters"]:
         decay = p["weight_decay"]
         around = f" at {p['init_mean']:g}" if p["init_mean"] else ""
-        numbers = (
-            p["multiplier"],
-            p["lr"],
-            decay["lr_coupled"],
-            decay["independent"],
-            p["eps"],
-        )
+        decays = (decay["lr_coupled"], decay["independent"])
+        numbers = (p["multiplier"], p["lr"], *decays, p["eps"])
         shown = ("-" if number is None else f"{number:.4g}" for number in numbers)
         shape, init = " x ".join(map(str, p["shape"])), f"{p['init_std']:.4g}{around}"
         rows.append([p["name"], p["role"], shape, init, *shown])
@@ -101,7 +96,7 @@ def _print_settings(settings: dict[str, Any]) -> None:
 
 
 def _print_aligned(rows: Sequence[Sequence[str]], to_the_left: int) -> None:
-    """Columns two spaces apart, the first `to_the_left` of them aligned there."""
+    """Print columns two spaces apart, the first `to_the_left` of them aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
@@ -146,7 +141,7 @@ def rules(
     epsilon: Annotated[
         EpsilonRule | None,
         typer.Option(
-            help="Default: constant, or none for an optimizer without.", show_default=False
+            help="Default: constant, or none for an optimizer without eps.", show_default=False
         ),
     ] = None,
     lr_adjustment: Annotated[
@@ -160,10 +155,10 @@ def rules(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Print how everything goes with width.
+    """Show how learning rate, weight decay, init and eps scale with width.
 
     With --parameterization: the exponents of width of every role under a rule, with their sources.
-    With a SPEC: what every parameter of its model gets at --width.
+    With a SPEC: the values of every parameter of its model at --width.
     """
     if spec is not None:
         if width is None:
@@ -177,7 +172,7 @@ def rules(
         )
     if width is not None or lr is not None or variant is not None:
         raise InputError(
-            "--width, --lr and --variant belong to the plan of a SPEC; give one, or leave them"
+            "--width, --lr and --variant belong to the plan of a SPEC; give one, or leave them out"
         )
     rule = Rule(
         parameterization=parameterization,
@@ -223,7 +218,7 @@ def _print_plan(
 
 
 def _refuse_rule_options(context: typer.Context) -> None:
-    """With a spec the rule is the spec's: an option beside it would be ignored."""
+    """Refuse options that would be ignored, as a spec holds its own rule."""
     free = {"spec", "variant", "width", "lr", "folded", "as_json"}
     for name in context.params:
         source = context.get_parameter_source(name)

@@ -29,7 +29,7 @@ def transfer(
         str | None,
         typer.Option(
             metavar="TARGET",
-            help="The target itself: its config.json, package.module:function (with --width; runs "
+            help="The target's model: its config.json, package.module:function (with --width; runs "
             "that code), or a YAML file with the model of a spec. The recipe then has its names.",
             show_default=False,
         ),
@@ -39,7 +39,7 @@ def transfer(
         typer.Option(
             "--target",
             metavar="KEY=VALUE",
-            help="What the target run has, by key of holds_for (depth=24, steps=100000, ...): "
+            help="Settings of the target run, by key of holds_for (depth=24, steps=100000, ...): "
             "each difference becomes a warning. Repeatable.",
         ),
     ] = None,
@@ -47,20 +47,20 @@ def transfer(
         float | None,
         typer.Option(
             metavar="NATS",
-            help="What the target's loss falls by per doubling of its compute: the forecast then "
+            help="Decrease of the target's loss per doubling of its compute: the forecast then "
             "gives its cost in compute.",
         ),
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Which group, of exponents fitted with --by.")
+        str | None, typer.Option(help="Which group to use, for exponents fitted with --by.")
     ] = None,
     folded: Annotated[
         bool | None,
         typer.Option(
             "--fold/--no-fold",
             "--fold-multipliers",
-            help="Move multipliers into init, lr, decay and eps: no change of the model. Default: "
-            "where that is exact (without clipping by the global norm).",
+            help="Move multipliers into init, lr, decay and eps, so that the model needs none. "
+            "Default: where that is exact (without clipping by the global norm).",
             show_default=False,
         ),
     ] = None,
@@ -74,17 +74,19 @@ def transfer(
     ] = "yaml",
     allow_lossy: Annotated[
         bool,
-        typer.Option("--allow-lossy", help="Leave out what FORMAT cannot hold, and say so."),
+        typer.Option(
+            "--allow-lossy", help="Leave out values that FORMAT cannot hold, and list them."
+        ),
     ] = False,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the recipe for a target width.
 
-    Writes mutransfer.recipe/1: per role the absolute learning rate, weight decay, eps, betas, init
-    std and multiplier with name patterns, each number with its status, and what the fit holds for;
-    or, with --to, the same in the format of a training framework. Exit code 4 when the exponents
-    hold no usable fit, 6 when FORMAT cannot hold the recipe.
+    Writes mutransfer.recipe/1: for every role the absolute learning rate, weight decay, eps, betas,
+    init std and multiplier with name patterns, each number with its status, and the conditions of
+    the fit; or, with --to, the same in the format of a training framework. Exit code 4 if the
+    exponents hold no usable fit, 6 if FORMAT cannot hold the recipe.
     """
     if loss_per_doubling is not None and not 0 < loss_per_doubling < float("inf"):
         raise InputError(f"--loss-per-doubling {loss_per_doubling:g}: expected positive nats")
@@ -92,7 +94,7 @@ def transfer(
         raise InputError(f"--json: --to {to} is no JSON; leave one of them out")
     if width is None and model is None:
         raise InputError("--width is missing: give the target's width, or the target with --model")
-    said = _pairs(target or [])
+    settings = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
     from mutransfer_cli.fit.exponents import Exponents
@@ -109,8 +111,10 @@ def transfer(
         from mutransfer_cli.recipe.read_model import read_target
 
         usable_group(document, group)
-        read = read_target(model, width, said, document, note)
-    asked = Target(read.width if read else width or 0, said, folded, loss_per_doubling, group, read)
+        read = read_target(model, width, settings, document, note)
+        width = read.width
+    assert width is not None, "given, or read off the model"
+    asked = Target(width, settings, folded, loss_per_doubling, group, read)
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
     for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")

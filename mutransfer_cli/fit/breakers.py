@@ -33,7 +33,7 @@ def horizon_of(
         width=width,
         lr=lr,
         weight_decay=weight_decay,
-        value=hidden.lr * hidden.weight_decay * sum(factors),
+        value=(hidden.independent or 0.0) * sum(factors),
         at_most=train.schedule is None,
     )
 

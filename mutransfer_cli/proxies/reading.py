@@ -95,36 +95,50 @@ class Drawn:
         square = float(torch.linalg.vector_norm(rest)) ** 2 / len(found)
         return cls(len(found), mean, math.sqrt(square - mean**2 if rest is found else square))
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether the mean is further from 0 than chance."""
+        return abs(self.mean) > SURE * self.std / math.sqrt(self.count)
+
 
 def read_inits(model: nn.Module, note: Note = silent) -> dict[str, Init]:
-    """A constant is kept as it is; all else is taken for normal values around 0.
+    """The init of every parameter: a constant, or normal values of its std.
 
-    The same parameter of several blocks gets one std, if they differ by no more than chance.
+    Values of a vector keep their mean where it is more than chance, as a gain's; those of a matrix
+    are drawn around 0. The same parameter of several blocks gets one init, if the blocks differ by
+    no more than chance.
     """
     found = {name: Drawn.of(parameter) for name, parameter in model.named_parameters()}
+    inits = {name: Init(drawn.mean, 0.0) for name, drawn in found.items() if not drawn.std}
     alike: dict[tuple[str, int], list[str]] = {}
     for name, drawn in found.items():
         if drawn.std:
             in_any_block = ".".join("#" if part.isdigit() else part for part in name.split("."))
             alike.setdefault((in_any_block, drawn.count), []).append(name)
-        if drawn.std and abs(drawn.mean) > SURE * drawn.std / math.sqrt(drawn.count):
-            note(
-                f"{name}: its own init has mean {drawn.mean:.3g} and std {drawn.std:.3g}; it gets "
-                "normal values of that std around 0"
-            )
-    stds = {name: drawn.std for name, drawn in found.items()}
     for names in alike.values():
-        stds |= dict.fromkeys(names, pooled) if (pooled := common(found, names)) else {}
-    return {
-        name: Init(0.0 if drawn.std else drawn.mean, stds[name]) for name, drawn in found.items()
-    }
+        pooled = common([found[name] for name in names])
+        for name in names:
+            drawn = pooled or found[name]
+            is_vector = sum(size > 1 for size in model.get_parameter(name).shape) < 2
+            inits[name] = Init(drawn.mean if drawn.has_mean and is_vector else 0.0, drawn.std)
+            if found[name].has_mean and not is_vector:
+                note(
+                    f"{name}: its own init has mean {found[name].mean:.3g} and std "
+                    f"{found[name].std:.3g}; it gets normal values of that std around 0"
+                )
+    return inits
 
 
-def common(found: dict[str, Drawn], names: Sequence[str]) -> float:
-    """The std of all of them; 0 where they do not share one."""
-    pooled = math.sqrt(sum(found[name].std ** 2 for name in names) / len(names))
-    chance = SURE * pooled / math.sqrt(2 * found[names[0]].count)
-    return pooled if all(abs(found[name].std - pooled) <= chance for name in names) else 0.0
+def common(drawn: Sequence[Drawn]) -> Drawn | None:
+    """All values taken together; None where their stds or means differ by more than chance."""
+    count = drawn[0].count
+    std = math.sqrt(sum(d.std**2 for d in drawn) / len(drawn))
+    mean = sum(d.mean for d in drawn) / len(drawn)
+    chance = SURE * std / math.sqrt(count)
+    alike = all(
+        abs(d.std - std) <= chance / math.sqrt(2) and abs(d.mean - mean) <= chance for d in drawn
+    )
+    return Drawn(count * len(drawn), mean, std) if alike else None
 
 
 Shape = tuple[int, ...]
@@ -155,6 +169,13 @@ class Weight:
     def is_matrix(self) -> bool:
         """Has more than one axis of more than one value."""
         return sum(size > 1 for size in self.wide_shape) > 1 and len(self.shape) > 1
+
+    def at_base(self, role: Role, init: Init) -> BaseParameter:
+        """The parameter of the base plan."""
+        axis = self.fan_in_axis if self.is_matrix and not self.depthwise else None
+        return BaseParameter(
+            self.name, role, self.shape, self.growing_axes, init.std, init.mean, axis
+        )
 
     def role(self, is_readout: bool) -> Role:
         """
@@ -260,13 +281,7 @@ def assign_roles(
         else:
             note(f"{weight.name}: {role}, as model.roles says")
             note_tied(names, role, note)
-        init = inits[weight.name]
-        axis = weight.fan_in_axis if weight.is_matrix and not weight.depthwise else None
-        plan.append(
-            BaseParameter(
-                weight.name, role, weight.shape, weight.growing_axes, init.std, init.mean, axis
-            )
-        )
+        plan.append(weight.at_base(role, inits[weight.name]))
     return tuple(plan)
 
 

@@ -1,8 +1,4 @@
-"""From octaves back to values.
-
-MERGED:
-What one future run at the target may find, and what the recipe's value is expected to cost.
-From exponents to the recipe of a target width."""
+"""From exponents to the recipe of a target width, with forecast and warnings."""
 
 from __future__ import annotations
 
@@ -29,14 +25,22 @@ from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
 
-MOST_OCTAVES = 200.0  # beyond it nothing is a hyperparameter, and floats soon end
+Form = Literal["curved", "saturating"]
+
+FAR = 8  # times the largest swept width
+MOST_OCTAVES = 200.0  # no hyperparameter lies beyond it, and floats soon end
+NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
+GLOBAL = (
+    "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
+    "is scaled by role; declare how the runs were made, with a protocol for `fit-exponents`"
+)
 
 
 def from_octaves(octaves: float, what: str) -> float:
     """2^octaves.
 
     Raises:
-        InsufficientEvidence: a value that no hyperparameter has: the fit says nothing of it.
+        InsufficientEvidence: a value beyond that of any hyperparameter: the fit does not reach it.
     """
     if not abs(octaves) <= MOST_OCTAVES:
         raise InsufficientEvidence(
@@ -44,9 +48,6 @@ def from_octaves(octaves: float, what: str) -> float:
             "anything there; sweep wider apart"
         )
     return float(2.0**octaves)
-
-
-Form = Literal["curved", "saturating"]
 
 
 def forecast(
@@ -57,15 +58,19 @@ def forecast(
     loss_per_doubling: float | None,
     unit: str,
 ) -> Forecast:
-    """Prediction interval of the optimum at a width, and the expected excess loss of the value.
+    """Prediction interval of the optimum of one run at a width, and the value's expected cost.
 
-    The excess is that of a parabola of the largest usable width's curvature, at the standard error
-    of the prediction. The interval is never narrower than that of the line itself.
+    The expected excess loss is that of a parabola with the largest usable width's curvature, at the
+    standard error of the prediction. The interval is never narrower than that of the line itself.
 
     Args:
         fitted: the line at the width.
-        loss_per_doubling: by which the target's loss falls per doubling of its compute.
-        unit: of the loss.
+        loss_per_doubling: decrease of the target's loss per doubling of its compute.
+        unit: unit of the loss.
+
+    Raises:
+        InputError: no compute would buy the excess back.
+        InsufficientEvidence: those of `from_octaves`.
     """
     prediction, exponent = axis.prediction, axis.exponent
     assert prediction is not None, "callers refuse an insufficient fit"
@@ -82,8 +87,9 @@ def forecast(
     if excess is not None and loss_per_doubling is not None:
         if excess > MOST_OCTAVES * loss_per_doubling:
             raise InputError(
-                f"--loss-per-doubling {loss_per_doubling:g}: no compute buys {excess:.2g} {unit} "
-                "at that; give what the target's loss falls by"
+                f"loss_per_doubling {loss_per_doubling:g}: no compute buys back {excess:.2g} "
+                f"{unit} at that rate; give the decrease of the target's loss",
+                setting="loss_per_doubling",
             )
         multiplier = 2 ** (excess / loss_per_doubling)
     what = f"the prediction of {name} at width {width}"
@@ -110,7 +116,7 @@ def _cost(value: float, excess: float | None, multiplier: float | None, unit: st
 
 
 def by_forms(axis: Axis, width: int) -> dict[Form, float]:
-    """The optimum at a width by the forms beside the line."""
+    """The optimum at a width by the forms other than the line."""
     forms = axis.forms
     if forms is None:
         return {}
@@ -125,15 +131,9 @@ def _bounded(value: float, octaves: float) -> float:
     return from_octaves(math.log2(value) + octaves, "a form beside the line")
 
 
-FAR = 8  # times the largest swept width
-GLOBAL = (
-    "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
-    "is scaled by role; declare how the runs were made with `fit-exponents --protocol FILE`"
-)
-
-
 def build_recipe(exponents: Exponents, target: Target) -> Recipe:
-    """
+    """Build the recipe of a target width.
+
     Raises:
         InsufficientEvidence: an axis without a usable fit.
         InputError: a group or a key of `holds_for` that does not exist, or folding without a rule.
@@ -141,7 +141,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
     target = replace(target, folded=is_folded(exponents, target))
     found = usable_group(exponents, target.group)
     axes, width, protocol = found.axes, target.width, exponents.protocol
-    fitted = {name: fitted_at(name, axis, width) for name, axis in axes.items()}
+    fitted = _fitted(found, width)
     decay = _base_weight_decay(found, exponents, fitted)
     fitted_widths = [w for w, optimum in axes["lr"].optimum.items() if optimum.status == "ok"]
     warnings = [
@@ -159,10 +159,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             )
         by_rule = rule_part(exponents, protocol, target, fitted, decay)
         warnings += _target_warnings(holds_for(protocol), target)
-        if target.folded:
-            width_mult = width / protocol.parameterization.base_width
-            limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
-            warnings += [f"folded: {limit}" for limit in limits]
+        warnings += _folding_warnings(exponents, target)
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
@@ -187,8 +184,38 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
     )
 
 
+def with_rule_of(recipe: Recipe, exponents: Exponents, target: Target) -> Recipe:
+    """The recipe with the rule applied for `target` instead: folded, or by role alone.
+
+    Args:
+        recipe: built for the same width, model and group; it keeps its forecast and warnings.
+        target: `folded` must be given.
+    """
+    protocol, decay = exponents.protocol, recipe.base_weight_decay
+    if protocol is None or decay is None:
+        return recipe
+    fitted = _fitted(chosen_group(exponents, target.group), target.width)
+    by_rule = rule_part(exponents, protocol, target, fitted, decay)
+    warnings = dict.fromkeys([*recipe.warnings, *_folding_warnings(exponents, target)])
+    return recipe.model_copy(update=by_rule | {"warnings": tuple(warnings)})
+
+
+def _fitted(group: Group, width: int) -> dict[AxisName, Quantity]:
+    return {name: fitted_at(name, axis, width) for name, axis in group.axes.items()}
+
+
+def _folding_warnings(exponents: Exponents, target: Target) -> list[str]:
+    """Where the folded model is not exactly the unfolded one."""
+    protocol = exponents.protocol
+    if protocol is None or not target.folded:
+        return []
+    width_mult = target.width / protocol.parameterization.base_width
+    limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
+    return [f"folded: {limit}" for limit in limits]
+
+
 def is_folded(exponents: Exponents, target: Target) -> bool:
-    """As asked; else where it is exact. A declared protocol may leave clipping unsaid."""
+    """As asked; otherwise where it is exact, which a declared protocol may leave open."""
     protocol = exponents.protocol
     if target.folded is not None or not isinstance(protocol, Protocol):
         return bool(target.folded)
@@ -196,7 +223,12 @@ def is_folded(exponents: Exponents, target: Target) -> bool:
 
 
 def usable_group(exponents: Exponents, name: str | None) -> Group:
-    """The fits from which a recipe can be made; build_recipe's errors else."""
+    """The fits from which a recipe can be made.
+
+    Raises:
+        InsufficientEvidence: an axis without a usable fit, or no fit of lr.
+        InputError: those of `chosen_group`.
+    """
     group = chosen_group(exponents, name)
     for axis, fit in group.axes.items():
         if fit.status != "ok":
@@ -212,17 +244,19 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
     """The fits of a group, or the only ones.
 
     Raises:
-        InputError: no such group, or a choice where there is none.
+        InputError: no such group, a group where there are none, or no choice between several.
     """
     if not exponents.groups:
         if name is not None:
-            raise InputError(f"--group {name}: the exponents hold no groups; leave it out")
+            raise InputError(
+                f"group {name}: the exponents hold no groups; leave it out", setting="group"
+            )
         return Group(axes=exponents.axes, weight_decay=exponents.weight_decay)
     if name is None:
         found = ", ".join(exponents.groups)
-        raise InputError(f"the exponents hold groups ({found}); choose one with --group")
+        raise InputError(f"the exponents hold groups ({found}); choose one", remedy="group")
     if name not in exponents.groups:
-        raise InputError(f"--group {name}: unknown{nearest(name, exponents.groups)}")
+        raise InputError(f"group {name}: unknown{nearest(name, exponents.groups)}", setting="group")
     return exponents.groups[name]
 
 
@@ -250,7 +284,7 @@ def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
 def _base_weight_decay(
     group: Group, exponents: Exponents, fitted: Mapping[AxisName, Quantity]
 ) -> WeightDecay | None:
-    """Fitted, or that of all trials; None where it varied without being fitted or is not known."""
+    """Fitted, otherwise that of all trials; None where it varied unfitted or is not known."""
     if "weight_decay" in fitted:
         found = fitted["weight_decay"].model_dump()
         return WeightDecay(**found, convention=exponents.decay_convention)
@@ -268,25 +302,22 @@ def _base_weight_decay(
 
 
 def _without_rule(target: Target) -> dict[str, Any]:
-    """The fields of a recipe of which no rule is known."""
-    needed = {"--fold": target.folded, "--target": target.said, "--model": target.model}
-    for option, given in needed.items():
+    """Fields of a recipe for which no rule is known."""
+    needed = {"fold": target.folded, "target": target.settings, "model": target.model}
+    for setting, given in needed.items():
         if given:
-            raise InputError(
-                f"{option}: the exponents hold no protocol; declare one with `fit-exponents "
-                "--protocol FILE`"
-            )
+            raise InputError(NO_PROTOCOL, setting=setting)
     nothing = ("base_width", "parameterization", "optimizer", "attention_scale", "holds_for")
     return {"scope": "global", "lr_mult": {}, "roles": {}, **dict.fromkeys(nothing)}
 
 
 def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
-    """Of the fit itself, and where it misses what the rule expects."""
+    """Warnings of the fit itself, and where it contradicts the rule."""
     yield from axis.warnings.values()
     refused = {w: o.status for w, o in sorted(axis.optimum.items()) if o.status != "ok"}
     if refused:
-        said = ", ".join(f"{width} is {status}" for width, status in refused.items())
-        yield f"the fit of {name} leaves widths out: {said}"
+        listed = ", ".join(f"{width} is {status}" for width, status in refused.items())
+        yield f"the fit of {name} leaves widths out: {listed}"
     exponent, expected = axis.exponent, axis.expected_exponent
     assert exponent is not None
     if expected is not None and not exponent.low <= expected <= exponent.high:
@@ -311,24 +342,29 @@ def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str
 
 
 def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
+    """Conditions in which the target run differs from the fit.
+
+    Raises:
+        InputError: a key of `settings` that does not exist, or a value that it cannot have.
+    """
     held = {key: getattr(holds, key) for key in HoldsFor.model_fields if key != "options"}
-    for key, text in target.said.items():
+    for key, text in target.settings.items():
         if key not in held:
-            raise InputError(f"--target {key}: unknown{nearest(key, held)}")
+            raise InputError(f"target {key}: unknown{nearest(key, held)}", setting="target")
         value = None if text == "null" else text
-        there = getattr(validated(HoldsFor, held | {key: value}, "--target"), key)
+        there = getattr(validated(HoldsFor, held | {key: value}, "target"), key)
         if held[key] is None and key != "clip":
             yield f"{key}: the protocol of the fit does not say it, and the target has {text}"
         elif there != held[key]:
             yield _differs(key, held[key], text)
     facts = target.model.facts if target.model else {}
     for key, size in facts.items():
-        if key not in target.said and size is not None and held[key] not in (None, size):
+        if key not in target.settings and size is not None and held[key] not in (None, size):
             yield _differs(key, held[key], str(size))
-    known = "head_size" in target.said or facts.get("head_size")
+    known = "head_size" in target.settings or facts.get("head_size")
     if not known and holds.head_size and target.width % holds.head_size:
         yield f"width {target.width} is no multiple of the proxies' head_size {holds.head_size}"
-    known = "heads" in target.said or facts.get("head_size")
+    known = "heads" in target.settings or facts.get("head_size")
     if not known and holds.heads and target.width % holds.heads:
         yield f"width {target.width} is no multiple of the proxies' {holds.heads} heads"
 

@@ -1,7 +1,4 @@
-"""A recipe in the hands of a trainer.
-
-MERGED:
-Reading a recipe to apply it."""
+"""`load_recipe`: a recipe applied to a model of its width, as groups, init, multipliers, checks."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
-    TargetParameter,
     Targets,
     left_out,
     merged_groups,
@@ -30,9 +26,12 @@ from mutransfer_cli.recipe.scheduler import Stepped
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.recipe.verify import Verification, verification
 from mutransfer_cli.rules.choices import OptimizerName, Role
+from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import nearest, validated
+
+Patterns = Mapping[Role, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class LoadedRecipe:
 
     Every method that takes a model demands that each trainable parameter is claimed by exactly one
     pattern and that every pattern is used, and raises an InputError naming those that are not.
-    What DistributedDataParallel, FSDP and torch.compile put before names does not count. Tied
+    Prefixes that DistributedDataParallel, FSDP and torch.compile put before names are ignored. Tied
     weights are one parameter; frozen parameters and buffers are left out.
 
     Attributes:
         recipe: the file.
-        where: it came from.
-        patterns: in use, the recipe's own or those given.
-        decay_convention: of a weight decay whose convention the recipe does not say.
+        where: where it came from, for error messages.
+        patterns: the recipe's own patterns, or those given in their place.
+        decay_convention: convention of a weight decay for which the recipe names none.
     """
 
     recipe: Recipe
@@ -64,18 +63,18 @@ class LoadedRecipe:
     patterns: tuple[RolePattern, ...]
     decay_convention: DecayConvention | None = None
 
-    def plan(self, model: nn.Module) -> tuple[TargetParameter, ...]:
-        """What every trainable parameter gets, in the order of the model."""
+    def plan(self, model: nn.Module) -> tuple[PlannedParameter, ...]:
+        """Every trainable parameter with its values, in the order of the model."""
         return tuple(target for _, target in self.targets(model))
 
     def left_out(self, model: nn.Module) -> LeftOut:
-        """Names of frozen parameters and buffers, of which the recipe says nothing."""
+        """Names of frozen parameters and buffers, for which the recipe has no values."""
         return left_out(model)
 
     def multipliers(self, model: nn.Module) -> dict[str, float]:
         """Factor on every trainable weight in the forward pass, by name in the model as it is.
 
-        All are 1 in a recipe made with `transfer --fold`.
+        All are 1 in a recipe whose multipliers were folded into the other values.
         """
         return {claimed.names[0]: target.multiplier for claimed, target in self.targets(model)}
 
@@ -85,37 +84,38 @@ class LoadedRecipe:
         multipliers: Literal["in_model"] | None = None,
         part: OptimizerName | None = None,
     ) -> list[dict[str, Any]]:
-        """Groups for torch.optim.AdamW and its like: parameters with equal values together.
+        """Groups for torch.optim.AdamW and its like, one for all parameters with equal values.
 
         A group holds `params`, `param_names`, `lr`, `weight_decay` (lr-coupled), `eps`, `betas` and
-        `name`, its roles; a value that the recipe does not say is left to the optimizer.
+        `name`, its roles; a value that the recipe does not hold is left to the optimizer.
 
         Args:
             multipliers: `in_model` says that the model's forward pass applies `multipliers(model)`.
-            part: whose parameters, where the recipe has two optimizers (muon and adamw).
+            part: the optimizer whose parameters are wanted, where the recipe has two (muon and
+                adamw).
 
         Raises:
-            InputError: the recipe has multipliers other than 1 and nobody says that the model
-                applies them, or two optimizers and no part.
+            InputError: the recipe has multipliers other than 1 and `multipliers` is not given, or
+                it has two optimizers and `part` is not given.
         """
         targets = self._part(self.targets(model), part)
         others = {str(t.role): t.multiplier for _, t in targets if t.multiplier != 1}
         if others and multipliers != "in_model":
-            said = ", ".join(f"{role} {value:.6g}" for role, value in others.items())
+            found = ", ".join(f"{role} {value:.6g}" for role, value in others.items())
             raise InputError(
-                f"{self.where}: has multipliers ({said}) that belong into the forward pass; apply "
+                f"{self.where}: has multipliers ({found}) that belong into the forward pass; apply "
                 "`recipe.multipliers(model)` there and pass multipliers='in_model', or make the "
-                "recipe with `transfer --fold`, which needs none"
+                "recipe with folded multipliers, which needs none"
             )
         if self.recipe.scope == "global":
             warnings.warn(self._global_note(), stacklevel=2)
         return merged_groups(targets)
 
     def init_(self, model: nn.Module, generator: torch.Generator | None = None) -> Initialised:
-        """Draws weights in place from normals of mean 0 and the recipe's init std.
+        """Draw weights in place from normals of the recipe's init mean and std.
 
-        Left as they were are parameters whose init std the recipe does not say, and vectors and
-        scalars whose init std is 0: the recipe does not say whether they are gains or biases.
+        A parameter stays as it is if the recipe does not hold its init std, or if it is a vector or
+        scalar with mean and std 0: it may then be a bias, or a gain of a recipe without means.
 
         Args:
             generator: on the parameters' device; parameters are drawn in the order of the model.
@@ -123,11 +123,12 @@ class LoadedRecipe:
         drawn, left = [], []
         with torch.no_grad():
             for claimed, target in self.targets(model):
-                std = target.init_std
-                if std is None or (std == 0 and target.role in ("vector", "scalar")):
+                mean, std = target.init_mean, target.init_std
+                is_unknown = not std and not mean and target.role in ("vector", "scalar")
+                if std is None or is_unknown:
                     left.append(target.name)
                 else:
-                    claimed.tensor.normal_(0.0, std, generator=generator)
+                    claimed.tensor.normal_(mean, std, generator=generator)
                     drawn.append(target.name)
         return Initialised(tuple(drawn), tuple(left))
 
@@ -139,18 +140,17 @@ class LoadedRecipe:
         steps: int = 1,
         part: OptimizerName | None = None,
     ) -> Verification:
-        """Whether the optimizer does to every parameter what the recipe says.
+        """Compare an optimizer with the recipe, parameter by parameter.
 
-        lr, weight_decay, eps and betas of every group, now and after scheduler steps on a copy;
-        optimizer and scheduler stay as they are. A factor that a schedule puts on all rates alike
-        is no difference.
+        Compared are lr, weight_decay, eps and betas of every group, now and after scheduler steps
+        on a copy; optimizer and scheduler stay as they are. A factor that a schedule puts on all
+        rates is no difference.
 
         Args:
             optimizer: anything with torch's `param_groups`.
             scheduler: anything with `step()` that changes them.
-            steps: of the scheduler to look ahead; give those of the run to see a floor that acts
-                late.
-            part: of which optimizer, where the recipe has two (muon and adamw).
+            steps: scheduler steps to look ahead; all steps of the run show a floor that acts late.
+            part: which optimizer this is, where the recipe has two (muon and adamw).
 
         Raises:
             InputError: the model's parameters are not the recipe's, or the scheduler cannot be
@@ -160,8 +160,11 @@ class LoadedRecipe:
         return verification(self.recipe, targets, model, optimizer, scheduler, steps)
 
     def targets(self, model: nn.Module) -> Targets:
-        """Every trainable parameter with what it gets."""
-        return targets_of(self.recipe, self.patterns, self.decay_convention, model, self.where)
+        """Every trainable parameter, as claimed by its pattern, with its values."""
+        try:
+            return targets_of(self.recipe, self.patterns, self.decay_convention, model)
+        except InputError as error:
+            raise InputError(f"{self.where}: {error}") from error
 
     def _part(self, targets: Targets, part: OptimizerName | None) -> Targets:
         names = sorted({target.optimizer for _, target in targets if target.optimizer})
@@ -183,48 +186,38 @@ class LoadedRecipe:
         )
 
 
-Patterns = Mapping[Role, str | Sequence[str]]
-
-
 def load_recipe(
     source: str | os.PathLike[str] | IO[Any],
     *,
     patterns: Patterns | None = None,
     decay_convention: DecayConvention | None = None,
 ) -> LoadedRecipe:
-    """A recipe that `mutransfer transfer` wrote, to be applied to a model.
+    """Read a recipe that `mutransfer transfer` wrote, to apply it to a model.
 
     Args:
         source: a path, an open file, or "-" for stdin; YAML or JSON.
         patterns: role to regex or regexes for whole parameter names, in place of the recipe's own,
-            for a model whose names are others than those of the proxies. Init stds are then not
+            for a model whose names are not those of the proxies. Init means and stds are then not
             known.
-        decay_convention: of a weight decay whose convention the recipe does not say.
+        decay_convention: convention of a weight decay for which the recipe names none.
 
     Raises:
-        InputError: it cannot be read, is no recipe, or a pattern is no regex or of a role that
-            the recipe lacks.
+        InputError: the file cannot be read or is no recipe, or a pattern is no regex or for a role
+            that the recipe lacks.
     """
     text, where = _text_of(source)
     recipe = validated(Recipe, load_yaml(text, where), where)
-    if patterns is None:
-        return loaded(recipe, where, decay_convention)
-    return _with(recipe, where, _given_patterns(recipe, patterns, where), decay_convention)
+    return loaded(recipe, where, decay_convention, patterns)
 
 
 def loaded(
-    recipe: Recipe, where: str, decay_convention: DecayConvention | None = None
-) -> LoadedRecipe:
-    """A recipe that was read already, with its own patterns; load_recipe's errors."""
-    return _with(recipe, where, _own_patterns(recipe), decay_convention)
-
-
-def _with(
     recipe: Recipe,
     where: str,
-    known: tuple[RolePattern, ...],
-    decay_convention: DecayConvention | None,
+    decay_convention: DecayConvention | None = None,
+    patterns: Patterns | None = None,
 ) -> LoadedRecipe:
+    """Prepare a recipe that was read already; arguments and errors are those of `load_recipe`."""
+    known = _own_patterns(recipe) if patterns is None else _given_patterns(recipe, patterns, where)
     for pattern in known:
         try:
             re.compile(pattern.regex)
@@ -236,6 +229,7 @@ def _with(
 
 
 def _text_of(source: str | os.PathLike[str] | IO[Any]) -> tuple[str, str]:
+    """The text of a source, and the source's name."""
     if isinstance(source, str | os.PathLike):
         path = None if source == "-" else Path(source)
         return read_text(path), str(path or "stdin")
@@ -248,16 +242,16 @@ def _text_of(source: str | os.PathLike[str] | IO[Any]) -> tuple[str, str]:
 
 def _own_patterns(recipe: Recipe) -> tuple[RolePattern, ...]:
     return tuple(
-        RolePattern(role, parameters.pattern, parameters.init_std.value, parameters.own)
+        RolePattern(role, written.pattern, written)
         for role, values in recipe.roles.items()
-        for parameters in values.parameters
+        for written in values.parameters
     )
 
 
 def _given_patterns(recipe: Recipe, patterns: Patterns, where: str) -> tuple[RolePattern, ...]:
     if recipe.scope == "global":
         raise InputError(
-            f"{where}: the recipe is for all parameters alike (scope: global); leave patterns out"
+            f"{where}: one set of values for all parameters (scope: global); leave patterns out"
         )
     for role in patterns:
         if role not in recipe.roles:
@@ -265,7 +259,7 @@ def _given_patterns(recipe: Recipe, patterns: Patterns, where: str) -> tuple[Rol
                 f"patterns: the recipe {where} has no role {role}{nearest(role, recipe.roles)}"
             )
     return tuple(
-        RolePattern(role, regex, None)
+        RolePattern(role, regex)
         for role, regexes in patterns.items()
         for regex in ([regexes] if isinstance(regexes, str) else regexes)
     )

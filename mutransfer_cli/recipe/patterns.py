@@ -1,8 +1,4 @@
-"""Which pattern of a recipe claims which parameter of a model.
-
-MERGED:
-What a recipe gives to every parameter of a model.
-Parameters with equal values as the groups that torch optimizers take."""
+"""Parameters of a model matched to a recipe: names and patterns, values, optimizer groups."""
 
 from __future__ import annotations
 
@@ -14,39 +10,51 @@ from typing import Any
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.types import OwnValues, Recipe, WeightDecay
-from mutransfer_cli.rules.choices import OptimizerName, Role
-from mutransfer_cli.rules.weight_decay import DecayConvention, to_lr_coupled
+from mutransfer_cli.recipe.types import ParameterPattern, Recipe
+from mutransfer_cli.rules.choices import Role
+from mutransfer_cli.rules.plan import PlannedParameter, Values
+from mutransfer_cli.rules.weight_decay import DecayConvention
 
-# put into names by torch.compile, FSDP and activation checkpointing; nobody calls a module so
+# put into names by torch.compile, FSDP and activation checkpointing; no model uses these names
 PRIVATE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-# by DistributedDataParallel; a model may have a module of that name too
+# put into names by DistributedDataParallel; a model may have a module of that name too
 WRAPPERS = PRIVATE | {"module"}
-SHOWN = 5
+SHOWN = 5  # names in one sentence
+ALL = "all"  # the name of the group of a recipe with one set of values for all parameters
 
 
 @dataclass(frozen=True)
 class RolePattern:
-    """A regex for whole names and what it gives.
+    """A regex for whole names, and the role of the parameters that it matches.
 
     Attributes:
-        init_std: None where it is not known.
-        own: in place of the role's values.
+        written: the recipe's pattern; None for one that the user gives, whose init and own values
+            are not known.
     """
 
     role: Role
     regex: str
-    init_std: float | None
-    own: OwnValues | None = None
+    written: ParameterPattern | None = None
+
+    @property
+    def init_std(self) -> float | None:
+        return None if self.written is None else self.written.init_std.value
+
+    @property
+    def gives(self) -> tuple[object, ...]:
+        """Equal for patterns that give a parameter the same values."""
+        written = self.written
+        mean, own = (written.init_mean, written.own) if written else (0.0, None)
+        return (self.role, self.init_std, mean, own)
 
 
 @dataclass(frozen=True, eq=False)
 class Claimed:
-    """A trainable parameter under the name its pattern knows.
+    """A trainable parameter under the name that its pattern matches.
 
     Attributes:
-        names: as in the model; several for tied weights.
-        pattern: None where the recipe is for all parameters alike.
+        names: its names in the model; several for tied weights.
+        pattern: None where the recipe has one set of values for all parameters.
     """
 
     tensor: nn.Parameter
@@ -55,15 +63,19 @@ class Claimed:
     pattern: RolePattern | None
 
 
+Targets = list[tuple[Claimed, PlannedParameter]]
+
+
 @dataclass(frozen=True)
 class LeftOut:
-    """What a recipe says nothing of: names of frozen parameters and of buffers."""
+    """Names of frozen parameters and of buffers, for which a recipe has no values."""
 
     frozen: tuple[str, ...]
     buffers: tuple[str, ...]
 
 
 def left_out(model: nn.Module) -> LeftOut:
+    """Names that no recipe has values for, without what wrappers put into them."""
     return LeftOut(
         tuple(bare(names[0]) for p, names in named_tensors(model) if not p.requires_grad),
         tuple(bare(name) for name, _ in model.named_buffers()),
@@ -101,7 +113,7 @@ def claim_all(model: nn.Module) -> list[Claimed]:
     ]
 
 
-def claim(model: nn.Module, patterns: Sequence[RolePattern], where: str) -> list[Claimed]:
+def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     """Every trainable parameter with its pattern.
 
     Raises:
@@ -114,33 +126,34 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern], where: str) -> list
     for tensor, names in named_tensors(model):
         found: dict[RolePattern, str] = {}
         for name in names:
-            found |= matches(patterns, name, where)
+            found |= matches(patterns, name)
         used |= found.keys()
         if not tensor.requires_grad:
             continue
         if not found:
             unclaimed.append(bare(names[0]))
             continue
-        if len({(pattern.role, pattern.init_std, pattern.own) for pattern in found}) > 1:
-            raise InputError(_tied(found, where))
         pattern, name = next(iter(found.items()))
+        if len({other.gives for other in found}) > 1:
+            raise InputError(_tied(found))
         claimed.append(Claimed(tensor, name, tuple(names), pattern))
     unused = [f"{p.regex} ({p.role})" for p in patterns if p not in used]
-    wrong = []
-    if unclaimed:
-        wrong.append(f"no pattern claims {listed(unclaimed)}")
-    if unused:
-        wrong.append(f"nothing in the model matches {listed(unused)}")
+    wrong = [f"no pattern claims {listed(unclaimed)}"] if unclaimed else []
+    wrong += [f"nothing in the model matches {listed(unused)}"] if unused else []
     if wrong:
         raise InputError(
-            f"{where}: {' and '.join(wrong)}; say which names are which role with "
-            "`load_recipe(..., patterns={role: regex})`, or under `parameters` in the recipe"
+            f"{' and '.join(wrong)}; say which names are which role with `load_recipe(..., "
+            "patterns={role: regex})`, or under `parameters` in the recipe"
         )
     return claimed
 
 
-def matches(patterns: Sequence[RolePattern], name: str, where: str) -> dict[RolePattern, str]:
-    """At most one pattern, with the name it knows."""
+def matches(patterns: Sequence[RolePattern], name: str) -> dict[RolePattern, str]:
+    """The pattern that claims a name, if there is one, with the form of the name that it matches.
+
+    Raises:
+        InputError: more than one pattern claims it.
+    """
     found: dict[RolePattern, str] = {}
     for pattern in patterns:
         known = next((n for n in known_names(name) if re.fullmatch(pattern.regex, n)), None)
@@ -148,11 +161,22 @@ def matches(patterns: Sequence[RolePattern], name: str, where: str) -> dict[Role
             found[pattern] = known
     if len(found) > 1:
         both = " and ".join(f"{p.regex} ({p.role})" for p in found)
-        raise InputError(f"{where}: {name} is claimed by {both}; make the patterns disjoint")
+        raise InputError(f"{name} is claimed by {both}; make the patterns disjoint")
     return found
 
 
+def _tied(found: dict[RolePattern, str]) -> str:
+    claims = " and as ".join(
+        f"{name} ({pattern.role}, init std {pattern.init_std})" for pattern, name in found.items()
+    )
+    return (
+        f"one tied parameter is claimed as {claims}; untie it, or keep the pattern of one name "
+        "only with `load_recipe(..., patterns={role: regex})`"
+    )
+
+
 def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -162,153 +186,62 @@ def named_count(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} parameters, {names[0]} first"
 
 
-def _tied(found: dict[RolePattern, str], where: str) -> str:
-    claims = " and as ".join(
-        f"{name} ({pattern.role}, init std {pattern.init_std})" for pattern, name in found.items()
-    )
-    return (
-        f"{where}: one tied parameter is claimed as {claims}; untie it, or keep the pattern of one "
-        "name only with `load_recipe(..., patterns={role: regex})`"
-    )
-
-
-@dataclass(frozen=True)
-class TargetParameter:
-    """What one trainable parameter gets; None where the recipe does not say it.
-
-    Attributes:
-        name: dotted, without what wrappers put into it; of tied weights the name that is claimed.
-        role: None in a recipe for all parameters alike.
-        optimizer: what updates it; under muon all but hidden matrices is adamw's.
-        lr: peak rate per step.
-        weight_decay: lr-coupled, as torch.optim.AdamW takes it: w -= lr * weight_decay * w.
-        eps: added to the root of Adam's second moment.
-        init_std: of its normal init with mean 0.
-        multiplier: factor on the weight in the forward pass.
-    """
-
-    name: str
-    role: Role | None
-    shape: tuple[int, ...]
-    optimizer: OptimizerName | None
-    lr: float
-    weight_decay: float | None
-    eps: float | None
-    betas: tuple[float, float] | None
-    init_std: float | None
-    multiplier: float
-
-
-Targets = list[tuple[Claimed, TargetParameter]]
-
-
 def targets_of(
     recipe: Recipe,
     patterns: Sequence[RolePattern],
     convention: DecayConvention | None,
     model: nn.Module,
-    where: str,
 ) -> Targets:
-    """Every trainable parameter of the model with its values; `claim`'s errors."""
-    if recipe.scope == "global":
-        return [
-            (claimed, _global_target(recipe, claimed, convention, where))
-            for claimed in claim_all(model)
-        ]
-    if not patterns:
+    """Every trainable parameter of the model with its values.
+
+    Args:
+        convention: of a weight decay for which the recipe names none.
+
+    Raises:
+        InputError: those of `claim`; a recipe without names, or a weight decay whose convention is
+            not known.
+    """
+    if recipe.scope == "per_role" and not patterns:
         raise InputError(
-            f"{where}: names no parameters; say which names are which role with `load_recipe(..., "
+            "names no parameters; say which names are which role with `load_recipe(..., "
             "patterns={role: regex})`"
         )
-    return [
-        (claimed, _role_target(recipe, claimed, claimed.pattern, convention, where))
-        for claimed in claim(model, patterns, where)
-        if claimed.pattern is not None
-    ]
-
-
-def _role_target(
-    recipe: Recipe,
-    claimed: Claimed,
-    pattern: RolePattern,
-    convention: DecayConvention | None,
-    where: str,
-) -> TargetParameter:
-    of_role = recipe.roles[pattern.role]
-    values = pattern.own or of_role
-    lr = values.lr.value
-    return TargetParameter(
-        name=claimed.name,
-        role=pattern.role,
-        shape=tuple(claimed.tensor.shape),
-        optimizer=of_role.optimizer,
-        lr=lr,
-        weight_decay=_coupled(values.weight_decay, lr, convention, where),
-        eps=values.eps.value if values.eps else None,
-        betas=of_role.betas.value if of_role.betas else None,
-        init_std=pattern.init_std,
-        multiplier=values.multiplier.value,
-    )
-
-
-def _global_target(
-    recipe: Recipe, claimed: Claimed, convention: DecayConvention | None, where: str
-) -> TargetParameter:
-    lr, decay = recipe.base_lr.value, recipe.base_weight_decay
-    return TargetParameter(
-        name=claimed.name,
-        role=None,
-        shape=tuple(claimed.tensor.shape),
-        optimizer=None,
-        lr=lr,
-        weight_decay=None if decay is None else _coupled(decay, lr, convention, where),
-        eps=None,
-        betas=None,
-        init_std=None,
-        multiplier=1.0,
-    )
-
-
-def _coupled(
-    decay: WeightDecay, lr: float, convention: DecayConvention | None, where: str
-) -> float:
-    if not decay.value:
-        return 0.0
-    said = decay.convention or convention
-    if said is None:
-        raise InputError(
-            f"{where}: weight_decay {decay.value:g} has no convention; say it with "
-            "`load_recipe(..., decay_convention='lr_coupled')` or 'independent'"
+    targets: Targets = []
+    for claimed in claim(model, patterns) if recipe.scope == "per_role" else claim_all(model):
+        role, optimizer = None, None
+        values = recipe.base_values(convention)
+        if claimed.pattern is not None:
+            role = claimed.pattern.role
+            optimizer = recipe.roles[role].optimizer
+            values = recipe.roles[role].values(claimed.pattern.written, convention)
+        shape = tuple(claimed.tensor.shape)
+        planned = PlannedParameter(
+            name=claimed.name, role=role, shape=shape, optimizer=optimizer, **vars(values)
         )
-    return to_lr_coupled(decay.value, said, lr)
-
-
-ALL = "all"  # the name of the group of a recipe for all parameters alike
+        targets.append((claimed, planned))
+    return targets
 
 
 def merged_groups(targets: Targets) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer, one for all parameters with equal settings."""
     groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for claimed, target in targets:
-        values = settings_of(target)
+        settings = settings_of(target)
         group = groups.setdefault(
-            tuple(values.values()), {"params": [], "param_names": [], **values, "name": []}
+            tuple(settings.values()), {"params": [], "param_names": [], **settings, "name": []}
         )
         group["params"].append(claimed.tensor)
         group["param_names"].append(target.name)
         if (target.role or ALL) not in group["name"]:
             group["name"].append(target.role or ALL)
-    for group in groups.values():
-        group["name"] = ", ".join(group["name"])
-        for key in ("weight_decay", "eps", "betas"):
-            if group[key] is None:
-                del group[key]
-    return list(groups.values())
+    return [
+        {key: value for key, value in group.items() if value is not None}
+        | {"name": ", ".join(group["name"])}
+        for group in groups.values()
+    ]
 
 
-def settings_of(target: TargetParameter) -> dict[str, Any]:
-    return {
-        "lr": target.lr,
-        "weight_decay": target.weight_decay,
-        "eps": target.eps,
-        "betas": target.betas,
-    }
+def settings_of(values: Values) -> dict[str, Any]:
+    """Keys of a torch optimizer's group; None where the value is not known."""
+    keys = ("lr", "weight_decay", "eps", "betas")
+    return {key: getattr(values, key) for key in keys}

@@ -1,4 +1,4 @@
-"""What a scheduler would do next, without doing it."""
+"""Settings of an optimizer, now and after scheduler steps that are tried on a copy."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Stepped(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one group; None where it has no such key.
+    """Settings of one group; None where it has no such key.
 
     Attributes:
-        peak: the rate that a schedule multiplies, where the group says it.
-        l2: weight decay is added to the gradient.
-        rounding: of its rates, as a share of the peak.
+        peak: the rate that a schedule multiplies, where the group holds it.
+        l2: whether weight decay is added to the gradient.
+        rounding: rounding error of its rates, as a share of the peak.
     """
 
     lr: float
@@ -38,8 +38,11 @@ class Settings:
     rounding: float
 
 
+Saved = list[dict[str, tuple[Any, torch.Tensor | None]]]
+
+
 def settings(optimizer: torch.optim.Optimizer) -> list[Settings]:
-    """Of every group, in order."""
+    """The settings of every group, in order."""
     l2 = isinstance(optimizer, torch.optim.SGD)
     return [_of_group(group, l2) for group in optimizer.param_groups]
 
@@ -65,14 +68,14 @@ def _of_group(group: dict[str, Any], l2: bool) -> Settings:
 def settings_ahead(
     optimizer: torch.optim.Optimizer, scheduler: Stepped, steps: int
 ) -> Iterator[list[Settings]]:
-    """The settings after each of so many steps of a copy of the scheduler.
+    """The settings after each of `steps` steps of a copy of the scheduler.
 
-    The copy changes the groups of the optimizer itself, which afterwards are what they were.
+    The copy changes the groups of the optimizer itself, which are restored afterwards.
 
     Raises:
-        InputError: the scheduler cannot be copied, or its step asks for something.
+        InputError: the scheduler cannot be copied, or its step needs arguments.
     """
-    # optimizer and weights are shared with the copy: as large as a schedule, not as the model
+    # the copy shares optimizer and weights, so that it is small
     memo: dict[int, Any] = {id(p): p for group in optimizer.param_groups for p in group["params"]}
     memo[id(optimizer)] = optimizer
     saved = _values(optimizer)
@@ -80,7 +83,7 @@ def settings_ahead(
         ahead = copy.deepcopy(scheduler, memo)
         for _ in range(steps):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that no optimizer step came before it
+                warnings.simplefilter("ignore")  # torch expects an optimizer step first
                 ahead.step()
             yield settings(optimizer)
     except (TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -92,11 +95,8 @@ def settings_ahead(
         _restore(optimizer, saved)
 
 
-Saved = list[dict[str, tuple[Any, torch.Tensor | None]]]
-
-
 def _values(optimizer: torch.optim.Optimizer) -> Saved:
-    """All values of all groups; of tensors, which steps fill in place, copies too."""
+    """All values of all groups; tensors, which steps fill in place, also as copies."""
     return [
         {
             key: (value, value.clone() if torch.is_tensor(value) else None)

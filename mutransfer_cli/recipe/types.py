@@ -1,4 +1,4 @@
-"""The recipe, `schema: mutransfer.recipe/1`: what to use at the target, and how sure it is."""
+"""The recipe file, `schema: mutransfer.recipe/1`: every value with its status and source."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import MatrixRole, OptimizerName, ParameterizationName, Role
-from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.rules.plan import AxisName, Values
 from mutransfer_cli.rules.rule import EpsilonRule, LrRule
 from mutransfer_cli.rules.schedule import decay_steps
-from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay
+from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay, to_lr_coupled
 from mutransfer_cli.spec.decoder import AttentionScale
 from mutransfer_cli.spec.parameterization import AlignmentChoice, DecayRuleText
 from mutransfer_cli.strict import (
@@ -25,24 +26,28 @@ from mutransfer_cli.strict import (
 )
 
 RECIPE_SCHEMA = "mutransfer.recipe/1"
+ROLE_KEYS = (
+    *("optimizer", "lr", "weight_decay", "eps", "betas"),
+    *("multiplier", "init_std_mult", "parameters"),
+)
 
 NumberStatus = Literal["derived", "fitted", "assumed"]
 Level = Annotated[Number, Field(gt=0, lt=1)]
 
 
 class Quantity(Strict):
-    """A number and what stands behind it."""
+    """A number with its status and source."""
 
     value: Number
     """The number to use, in the units of its key."""
     status: NumberStatus
     """Derived from the rule, fitted with interval, or assumed."""
     low: Number | None = None
-    """The ends of the interval of a fitted number."""
+    """Lower end of the interval of a fitted number."""
     high: Number | None = None
-    """The ends of the interval of a fitted number."""
+    """Upper end of the interval of a fitted number."""
     level: Level | None = None
-    """How often such intervals hold the truth; 0.95 is 95 %."""
+    """Probability that such an interval holds the true value; 0.95 is 95 %."""
     source: str
     """Where the number comes from, in a few words."""
 
@@ -52,18 +57,37 @@ class Quantity(Strict):
 
 
 class WeightDecay(Quantity):
-    """lr_coupled: w -= lr * weight_decay * w, as torch.optim.AdamW. independent: without the lr."""
+    """Weight decay per step, in the convention that it names."""
 
     convention: DecayConvention | None = None
-    """lr_coupled, w -= lr * value * w, or independent, w -= schedule * value * w; left out where
-    own results did not say it."""
+    """lr_coupled: w -= lr * value * w, as torch.optim.AdamW; independent: w -= schedule * value *
+    w. Absent where the user's own results do not declare it."""
+
+    def coupled(self, lr: float, assumed: DecayConvention | None) -> float:
+        """Convert to the lr-coupled convention, for a peak rate of `lr`.
+
+        Args:
+            assumed: the convention where the file names none.
+
+        Raises:
+            InputError: neither the file nor the caller names the convention.
+        """
+        if not self.value or not lr:
+            return self.value
+        convention = self.convention or assumed
+        if convention is None:
+            raise InputError(
+                f"weight_decay {self.value:g} has no convention; say it with `load_recipe(..., "
+                "decay_convention='lr_coupled')` or 'independent'"
+            )
+        return to_lr_coupled(self.value, convention, lr)
 
 
 class Betas(Strict):
-    """Decay per step of Adam's means, and what stands behind it."""
+    """Decay per step of Adam's means, with status and source."""
 
     value: tuple[NonNegative, NonNegative]
-    """Of the mean of the gradient, and of that of its square."""
+    """Decay per step of the mean of the gradient, and of the mean of its square."""
     status: NumberStatus
     """Derived from the rule, fitted, or assumed."""
     source: str
@@ -71,12 +95,12 @@ class Betas(Strict):
 
 
 class OwnValues(Strict):
-    """What differs between parameters of one role whose fan-ins grow by different factors."""
+    """Values of a role, or of those of its parameters whose fan-in grows by another factor."""
 
     lr: Quantity
     """Peak rate per step."""
     weight_decay: WeightDecay
-    """Per step, in its convention."""
+    """Weight decay per step, in its convention."""
     eps: Quantity | None
     """Added to sqrt(v), in units of the gradient; null where this optimizer has none."""
     multiplier: Quantity
@@ -86,35 +110,36 @@ class OwnValues(Strict):
 
 
 class AtBase(Grown):
-    """A parameter of the base model, of which the rule makes its values here."""
+    """A parameter of the base model, from which the rule derives its values at the target."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"fan_in", "own_multiplier", "init_exponent"})
 
     init_std: NonNegative
-    """Its own at the base width."""
+    """Init std at the base width."""
     fan_in: tuple[Count, Count] | None = None
-    """At the base width and here, where it grows by another factor than the width."""
+    """Fan-in at the base width and at the target, where it does not grow with the width's
+    factor."""
     own_multiplier: Number = 0.0
-    """Exponent of the width in a factor that the model's own code puts on it."""
+    """Exponent of the width in a factor that the model's own code puts on the weight."""
     init_exponent: Number | None = None
-    """Exponent of the width in the init std of weight times multiplier, where it is not by the
-    rule."""
+    """Exponent of the width in the init std of weight times multiplier, where it is not the
+    rule's."""
 
 
 class ParameterPattern(Strict):
-    """Parameters whose whole name matches `pattern`, and their init: normal values."""
+    """Parameters whose whole name matches `pattern`, with the normal distribution of their init."""
 
     pattern: str
     """Python regex of the whole dotted name."""
     init_std: Quantity
     """Standard deviation of the values at init."""
     init_mean: Number = 0.0
-    """The constant around which they are drawn, 1 of a gain; not written where it is 0."""
+    """Mean of the values at init; 1 for a gain. Not written where it is 0."""
     own: OwnValues | None = None
-    """In place of the role's values, where the fan-in grows by another factor than the role's; not
-    written where there are none."""
+    """Values in place of the role's, where the fan-in grows by another factor than the role's;
+    absent otherwise."""
     base: AtBase | None = None
-    """The same parameters of the base model; null in recipes of before it was written."""
+    """The same parameters of the base model; absent in recipes of older versions."""
 
     @model_serializer(mode="wrap")
     def without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -122,36 +147,61 @@ class ParameterPattern(Strict):
         return {key: value for key, value in handler(self).items() if key in kept or value}
 
 
-class RoleRecipe(Strict):
+class RoleRecipe(OwnValues):
     """Absolute values for every parameter of a role at the target width."""
 
     optimizer: OptimizerName
-    """What updates the role; under muon all but hidden is adamw's."""
-    lr: Quantity
-    """Peak rate per step."""
-    weight_decay: WeightDecay
-    """Per step, in its convention."""
-    eps: Quantity | None
-    """Added to sqrt(v), in units of the gradient; null where this optimizer has none."""
+    """The optimizer of the role; under muon, every role but hidden is updated by adamw."""
     betas: Betas | None
     """Null where this optimizer has none."""
-    multiplier: Quantity
-    """Factor on the weight in the forward pass."""
-    init_std_mult: Quantity
-    """The init std over that of the base model."""
     parameters: tuple[ParameterPattern, ...]
-    """Empty for a model that is not known."""
+    """Patterns of the role's parameters; empty for a model that is not known."""
+
+    @model_serializer(mode="wrap")
+    def in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys in the order of the file: the shared ones would otherwise come first."""
+        written = handler(self)
+        return {key: written[key] for key in ROLE_KEYS}
+
+    def of_pattern(self, pattern: ParameterPattern | None) -> OwnValues:
+        """The values of the parameters that a pattern claims: its own, otherwise the role's."""
+        return self if pattern is None or pattern.own is None else pattern.own
+
+    def values(
+        self,
+        pattern: ParameterPattern | None = None,
+        convention: DecayConvention | None = "lr_coupled",
+    ) -> Values:
+        """The numbers alone, for the parameters that a pattern claims or for the role.
+
+        Args:
+            pattern: without it, init mean and std are not known.
+            convention: of a weight decay for which the file names none.
+
+        Raises:
+            InputError: the convention of a weight decay is not known.
+        """
+        own = self.of_pattern(pattern)
+        return Values(
+            lr=own.lr.value,
+            weight_decay=own.weight_decay.coupled(own.lr.value, convention),
+            eps=own.eps.value if own.eps else None,
+            betas=self.betas.value if self.betas else None,
+            multiplier=own.multiplier.value,
+            init_mean=pattern.init_mean if pattern else 0.0,
+            init_std=pattern.init_std.value if pattern else None,
+        )
 
 
 class Forecast(Strict):
-    """Where one future run's own optimum of a base value lies, and what the recipe's then costs."""
+    """Where the optimum of one future run lies, and what using the recipe's value costs."""
 
     low: Positive
-    """Prediction interval, scatter between widths included, in units of the base value."""
+    """Lower end of the prediction interval, scatter between widths included."""
     high: Positive
-    """Prediction interval, scatter between widths included, in units of the base value."""
+    """Upper end of the prediction interval, scatter between widths included."""
     level: Level
-    """How often such intervals hold the future optimum; 0.95 is 95 %."""
+    """Probability that such an interval holds the future optimum; 0.95 is 95 %."""
     expected_excess_loss: NonNegative | None
     """Nats per token above the optimum at the target; null for given optima, whose losses are not
     known."""
@@ -161,7 +211,7 @@ class Forecast(Strict):
     times_largest_width: Positive
     """Target width over the largest fitted one."""
     forms: dict[Literal["curved", "saturating"], Positive]
-    """The value by other forms than the line, from five widths on."""
+    """The value by forms other than the line, from five widths on."""
     sentence: str
     """The forecast in words."""
 
@@ -170,7 +220,7 @@ class AttentionScaleValue(Strict):
     """The factor on q.k."""
 
     formula: AttentionScale
-    """Of the head size."""
+    """The factor as a function of the head size."""
     head_size: Count
     """d_head at the target."""
     value: Positive
@@ -180,22 +230,23 @@ class AttentionScaleValue(Strict):
 
 
 class HoldsFor(Grown):
-    """What the fit was made under; elsewhere the numbers are not claimed. Null: not declared, or
-    for clip none.
+    """Conditions of the fit; elsewhere the numbers are not claimed.
+
+    Null means not declared; for clip it means no clipping.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"heads", "decay_fraction", "options"})
 
     depth: Natural | None
-    """Number of blocks; of an mlp, of hidden matrices."""
+    """Number of blocks; for an mlp, of hidden matrices."""
     head_size: Count | None
-    """d_head; null too where it grows with width."""
+    """d_head; null also where it grows with width."""
     heads: Count | None = None
-    """Where their number is fixed."""
+    """Number of heads, where it is fixed."""
     context: Count | None
     """Tokens per sequence."""
     batch: Count
-    """Sequences per step; samples, where the data are such."""
+    """Sequences per step; samples for an mlp."""
     batch_tokens: Count | None
     """Tokens per step, batch * context."""
     steps: Count
@@ -205,19 +256,19 @@ class HoldsFor(Grown):
     warmup: Natural
     """Steps of linear warm-up."""
     schedule: str | None
-    """Of the rate, after the warm-up."""
+    """Schedule of the learning rate after the warm-up."""
     decay_fraction: Share | None = None
-    """Of schedule wsd, the share of all steps in which it decays."""
+    """The share of all steps in which schedule wsd decays."""
     clip: Positive | None
     """Global gradient norm above which a gradient is scaled down."""
     precision: str | None
-    """Of the forward and backward pass."""
+    """Precision of the forward and backward pass."""
     optimizer: str
-    """By name."""
+    """Name of the optimizer."""
     vocab: Count | None
     """Tokens in the vocabulary."""
     options: dict[str, str | int | bool] | None = None
-    """Of the built-in decoder, where they are not its defaults; all of an mlp."""
+    """Options of the built-in decoder that are not its defaults; for an mlp, all of them."""
 
     @property
     def decay_steps(self) -> int | None:
@@ -228,70 +279,70 @@ class Provenance(Strict):
     """Where the recipe comes from."""
 
     tool_version: str
-    """Of mutransfer, which wrote it."""
+    """The version of mutransfer that wrote it."""
     protocol_hash: str | None
     """As in the exponents; null where own results declared none."""
     data_sha256: str | None
-    """Of what the proxies were trained on, hex; null for own results."""
+    """Hash of what the proxies were trained on, hex; null for own results."""
     widths: tuple[Count, ...]
-    """Those of the fit, in features."""
+    """Widths of the fit, in features."""
     trials: int
-    """How many stand behind the fit."""
+    """Number of trials behind the fit."""
 
 
 class RuleChoices(Strict):
-    """What makes `roles` of the base values, with `parameterization`, `base_width`, `optimizer` and
-    `lr_mult`; keys as in a sweep spec.
+    """Choices that turn the base values into `roles`, with `parameterization`, `base_width`,
+    `optimizer` and `lr_mult`; keys as in a sweep spec.
     """
 
     alignment: AlignmentChoice
-    """Of updates with what they multiply: full, none, or exponents by role."""
+    """How updates align with what they multiply: full, none, or exponents by role."""
     lr_rule: LrRule
     """Rates by role, or one for all."""
     weight_decay: DecayRuleText
-    """How base weight decay goes with width."""
+    """How the base weight decay scales with width."""
     decay_convention: DecayConvention
-    """Of every weight decay here."""
+    """The convention of every weight decay here."""
     readout_decay: ReadoutDecay
-    """That of the hidden matrices, or none."""
+    """Weight decay of the readout: that of the hidden matrices, or none."""
     epsilon: EpsilonRule | None
-    """How eps goes with width; null where the optimizer has none."""
+    """How eps scales with width; null where the optimizer has none."""
     folded: bool
-    """Multipliers are moved into the other values."""
+    """Whether multipliers are moved into the other values."""
     eps: Positive | None
-    """At the base width; null where the optimizer has none."""
+    """Epsilon at the base width; null where the optimizer has none."""
 
 
 class Recipe(Grown):
-    """What to use at the target width."""
+    """The values to use at the target width."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"rule"})
 
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
     """The format of this file, and its version."""
     width: Count
-    """Of the target, in features."""
+    """Width of the target, in features."""
     scope: Literal["per_role", "global"]
     """`per_role`; `global` where no protocol was declared, so that `base_lr` and
     `base_weight_decay` are for all parameters and nothing else is known."""
     base_width: Count | None
-    """Where every parameterization is the plain model."""
+    """The width at which every parameterization is the plain model."""
     parameterization: ParameterizationName | None
     """The rule of init std and multiplier."""
     values: Literal["absolute"]
     """Absolute: to be used as they are, with no further scaling."""
     rule: RuleChoices | None = None
-    """Null for scope `global`, and in recipes of before it was written."""
+    """Null for scope `global`, and in recipes of older versions."""
     optimizer: dict[str, Any] | None
-    """Its settings that do not depend on width, as in a sweep spec."""
+    """The optimizer's settings that do not depend on width, as in a sweep spec."""
     base_lr: Quantity
-    """The fitted base values at the target, before the rule's powers of width; contained in `roles`
+    """The fitted base rate at the target, before the rule's powers of width; contained in `roles`
     already."""
     base_weight_decay: WeightDecay | None
-    """The fitted base values at the target, before the rule's powers of width; contained in `roles`
-    already."""
+    """The fitted base weight decay at the target, before the rule's powers of width; contained in
+    `roles` already."""
     forecast: dict[AxisName, Forecast]
-    """By fitted axis."""
+    """The forecast of each fitted axis."""
     lr_mult: dict[MatrixRole, Quantity]
     """Factors on the rates of roles; contained in `roles` already."""
     attention_scale: AttentionScaleValue | None
@@ -299,11 +350,11 @@ class Recipe(Grown):
     roles: dict[Role, RoleRecipe]
     """The values of every role."""
     holds_for: HoldsFor | None
-    """What the fit was made under; null where no protocol was declared."""
+    """Conditions of the fit; null where no protocol was declared."""
     warnings: tuple[str, ...]
-    """What speaks against using the recipe as it is."""
+    """Reasons not to use the recipe as it is."""
     provenance: Provenance
-    """Where it comes from."""
+    """Where the recipe comes from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -314,3 +365,15 @@ class Recipe(Grown):
                 "write the recipe with `mutransfer transfer`"
             )
         return recipe
+
+    def base_values(self, convention: DecayConvention | None = "lr_coupled") -> Values:
+        """The base numbers alone; under scope `global` they are for all parameters.
+
+        Args:
+            convention: of a weight decay for which the file names none.
+
+        Raises:
+            InputError: the convention of the weight decay is not known.
+        """
+        lr, decay = self.base_lr.value, self.base_weight_decay
+        return Values(lr=lr, weight_decay=decay.coupled(lr, convention) if decay else None)

@@ -1,12 +1,7 @@
-"""Which group of an optimizer holds which parameters of a recipe.
-
-MERGED:
-Learning rates of groups against those of a recipe: peaks, and what a schedule makes of them.
-Holds an optimizer against a recipe and says how it differs."""
+"""Compare an optimizer and its schedule with a recipe, and name the mistake that explains it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,18 +10,14 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.patterns import (
-    ALL,
-    TargetParameter,
-    Targets,
-    listed,
-    named_count,
-    settings_of,
-)
+from mutransfer_cli.recipe.patterns import ALL, Targets, listed, named_count, settings_of
+from mutransfer_cli.recipe.replan import close, shown
 from mutransfer_cli.recipe.scheduler import Settings, Stepped, settings, settings_ahead
 from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.rules.plan import PlannedParameter
 
-CLOSE = 1e-3  # of a value: what rounding in a config file does is no difference
+HINT = 1e-2  # tolerance within which a wrong rate is taken for a known mistake
+OWN_RATES = "use recipe.param_groups(model) and a schedule that multiplies each group's own lr"
 
 DifferenceName = Literal[
     "missing",
@@ -45,12 +36,12 @@ DifferenceName = Literal[
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which an optimizer is not as the recipe says.
+    """One way in which an optimizer differs from the recipe.
 
     Attributes:
-        name: what kind.
-        parameters: names of those concerned.
-        sentence: what, where and what to do.
+        name: the kind of difference.
+        parameters: names of the parameters concerned.
+        sentence: what differs, where, and what to do.
     """
 
     name: DifferenceName
@@ -59,37 +50,75 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """How an optimizer differs from a recipe; printed, it is one sentence a line."""
+
+    differences: tuple[Difference, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+    def raise_for_differences(self) -> None:
+        """Raise an error that lists all differences.
+
+        Raises:
+            InputError: there is a difference.
+        """
+        if not self.ok:
+            raise InputError(f"the optimizer is not as the recipe says:\n  {self}")
+
+    def __str__(self) -> str:
+        sentences = (f"{d.name}: {d.sentence}" for d in self.differences)
+        return "\n  ".join(sentences) or "the optimizer is as the recipe says"
+
+
+@dataclass(frozen=True)
 class Cell:
     """Parameters of a role with equal values that are in the same group of the optimizer."""
 
-    wanted: TargetParameter
+    wanted: PlannedParameter
     names: tuple[str, ...]
     group: int
 
-    @property
-    def role(self) -> str:
-        return self.wanted.role or ALL
-
     def __str__(self) -> str:
-        return f"{self.role} ({named_count(self.names)})"
+        return f"{self.wanted.role or ALL} ({named_count(self.names)})"
 
 
-def close(one: float, other: float, tolerance: float = CLOSE) -> bool:
-    return math.isclose(one, other, rel_tol=tolerance)
+def verification(
+    recipe: Recipe,
+    targets: Targets,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Stepped | None,
+    steps: int,
+) -> Verification:
+    """Compare the targets alone; arguments are those of `LoadedRecipe.verify`."""
+    known = frozenset(id(parameter) for parameter in model.parameters())
+    cells, found = membership(targets, optimizer, known)
+    first = settings(optimizer)
+    peaks = peaks_of(cells, first, scheduled=scheduler is not None)
+    rates = [peak_difference(recipe, cells, peaks), schedule_difference(cells, peaks, first, "now")]
+    found += [difference for difference in rates if difference is not None]
+    found += setting_differences(cells, first, "")
+    if scheduler is not None and cells:
+        found += later_differences(cells, peaks, first, optimizer, scheduler, steps, found)
+    return Verification(tuple(found))
 
 
 def membership(
-    targets: Targets, optimizer: torch.optim.Optimizer, others: frozenset[int]
+    targets: Targets, optimizer: torch.optim.Optimizer, known: frozenset[int]
 ) -> tuple[list[Cell], list[Difference]]:
-    """
+    """Sort the targets by role, values and group of the optimizer.
+
     Args:
-        others: ids of parameters of the model that are none of the targets.
+        known: ids of all parameters of the model.
     """
     places: dict[int, list[int]] = {}
     for index, group in enumerate(optimizer.param_groups):
         for parameter in group["params"]:
             places.setdefault(id(parameter), []).append(index)
-    merged: dict[tuple[object, ...], tuple[TargetParameter, list[str], int]] = {}
+    merged: dict[tuple[object, ...], tuple[PlannedParameter, list[str], int]] = {}
     missing, twice = [], []
     for claimed, target in targets:
         found = places.pop(id(claimed.tensor), [])
@@ -100,7 +129,7 @@ def membership(
             twice.append(target.name)
         key = (target.role, *settings_of(target).values(), found[0])
         merged.setdefault(key, (target, [], found[0]))[1].append(target.name)
-    foreign = sum(place not in others for place in places)
+    foreign = sum(place not in known for place in places)
     cells = [Cell(target, tuple(names), group) for target, names, group in merged.values()]
     return cells, _membership_differences(missing, twice, foreign)
 
@@ -127,14 +156,11 @@ def _membership_differences(
     return found
 
 
-HINT = 1e-2  # within which a wrong rate is taken for a known mistake
-
-
 def peaks_of(cells: Sequence[Cell], held: Sequence[Settings], scheduled: bool) -> list[float]:
     """The rate of every cell that its schedule multiplies.
 
-    Where groups do not say it and there is a schedule, rates that are all the same share of the
-    recipe's, 1 at most, are taken for its warm-up.
+    If groups hold no peak and there is a schedule, rates that are all the same share of the
+    recipe's, at most 1, are taken for its warm-up.
     """
     now = [held[cell.group] for cell in cells]
     wanted = [cell.wanted.lr for cell in cells]
@@ -149,18 +175,15 @@ def peak_difference(
     recipe: Recipe, cells: Sequence[Cell], peaks: Sequence[float]
 ) -> Difference | None:
     """How peak rates differ from the recipe's, with the mistake that makes such a difference."""
-    wrong = [
-        (cell, peak)
-        for cell, peak in zip(cells, peaks, strict=True)
-        if not close(peak, cell.wanted.lr)
-    ]
+    pairs = list(zip(cells, peaks, strict=True))
+    wrong = [(cell, peak) for cell, peak in pairs if not close(peak, cell.wanted.lr)]
     if not wrong:
         return None
     names = tuple(name for cell, _ in wrong for name in cell.names)
     what = "; ".join(
         f"lr of {cell} is {peak:.6g}, the recipe says {cell.wanted.lr:.6g}" for cell, peak in wrong
     )
-    if all(close(peak, peaks[0]) for peak in peaks) and by_role(cells):
+    if all(close(peak, peaks[0]) for peak in peaks) and has_several_rates(cells):
         return Difference("one_rate", names, f"one lr for all groups: {what}; {OWN_RATES}")
     if scaled_twice(recipe, cells, peaks):
         return Difference(
@@ -169,36 +192,31 @@ def peak_difference(
             f"rates are scaled with width twice, by the recipe and again: {what}; the recipe's are "
             "absolute, so switch muP off in the trainer or the model",
         )
-    factors = [peak / cell.wanted.lr for cell, peak in zip(cells, peaks, strict=True)]
+    factors = [peak / cell.wanted.lr for cell, peak in pairs]
     if all(close(factor, factors[0]) for factor in factors):
         what = f"every lr is {factors[0]:.6g} times the recipe's: {what}"
     return Difference("lr", names, what)
 
 
-OWN_RATES = "use recipe.param_groups(model) and a schedule that multiplies each group's own lr"
-
-
-def by_role(cells: Sequence[Cell]) -> bool:
-    """Whether the recipe has more rates than one here."""
+def has_several_rates(cells: Sequence[Cell]) -> bool:
+    """Whether the recipe has more than one rate here."""
     return any(not close(cell.wanted.lr, cells[0].wanted.lr) for cell in cells)
 
 
 def scaled_twice(recipe: Recipe, cells: Sequence[Cell], peaks: Sequence[float]) -> bool:
-    """Every wrong rate has its role's power of width once more, or all ratios are squares."""
-    pairs = list(zip(cells, peaks, strict=True))
-    wrong = [(cell, peak) for cell, peak in pairs if not close(peak, cell.wanted.lr)]
-    factors = [width_factor(recipe, cell) for cell, _ in wrong]
-    if all(
-        close(peak / cell.wanted.lr, factor, HINT) and not close(factor, 1, HINT)
-        for (cell, peak), factor in zip(wrong, factors, strict=True)
-    ):
+    """Whether every wrong rate has its role's power of width twice, or all ratios are squares."""
+    pairs = [(cell.wanted.lr, peak, cell) for cell, peak in zip(cells, peaks, strict=True)]
+    factors = [
+        (peak / lr, width_factor(recipe, cell)) for lr, peak, cell in pairs if not close(peak, lr)
+    ]
+    if all(close(found, f, HINT) and not close(f, 1, HINT) for found, f in factors):
         return True
-    squares = [peak / cell.wanted.lr**2 for cell, peak in pairs]
-    return by_role(cells) and all(close(square, squares[0], HINT) for square in squares)
+    squares = [peak / lr**2 for lr, peak, _ in pairs]
+    return has_several_rates(cells) and all(close(s, squares[0], HINT) for s in squares)
 
 
 def width_factor(recipe: Recipe, cell: Cell) -> float:
-    """What the rule's power of width made of the base rate."""
+    """The rule's power of width: the rate over the base rate and the role's tuned factor."""
     tuned = next((q.value for role, q in recipe.lr_mult.items() if role == cell.wanted.role), 1.0)
     return cell.wanted.lr / (recipe.base_lr.value * tuned)
 
@@ -206,7 +224,7 @@ def width_factor(recipe: Recipe, cell: Cell) -> float:
 def schedule_difference(
     cells: Sequence[Cell], peaks: Sequence[float], held: Sequence[Settings], when: str
 ) -> Difference | None:
-    """Whether the rates are one share of all peaks, and not above them."""
+    """Where the rates are not the same share of all peaks, or are above them."""
     if not cells:
         return None
     rates = [held[cell.group].lr for cell in cells]
@@ -231,50 +249,6 @@ def schedule_difference(
     return None
 
 
-@dataclass(frozen=True)
-class Verification:
-    """How an optimizer differs from a recipe; printed, it is one sentence a line."""
-
-    differences: tuple[Difference, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.differences
-
-    def raise_for_differences(self) -> None:
-        """
-        Raises:
-            InputError: there is a difference.
-        """
-        if not self.ok:
-            raise InputError(f"the optimizer is not as the recipe says:\n  {self}")
-
-    def __str__(self) -> str:
-        sentences = (f"{d.name}: {d.sentence}" for d in self.differences)
-        return "\n  ".join(sentences) or "the optimizer is as the recipe says"
-
-
-def verification(
-    recipe: Recipe,
-    targets: Targets,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: Stepped | None,
-    steps: int,
-) -> Verification:
-    """`LoadedRecipe.verify`, of the targets alone."""
-    known = frozenset(id(parameter) for parameter in model.parameters())
-    cells, found = membership(targets, optimizer, known)
-    first = settings(optimizer)
-    peaks = peaks_of(cells, first, scheduled=scheduler is not None)
-    rates = [peak_difference(recipe, cells, peaks), schedule_difference(cells, peaks, first, "now")]
-    found += [difference for difference in rates if difference is not None]
-    found += setting_differences(cells, first, "")
-    if scheduler is not None and cells:
-        found += later_differences(cells, peaks, first, optimizer, scheduler, steps, found)
-    return Verification(tuple(found))
-
-
 def later_differences(
     cells: Sequence[Cell],
     peaks: Sequence[float],
@@ -284,7 +258,7 @@ def later_differences(
     steps: int,
     known: Sequence[Difference],
 ) -> list[Difference]:
-    """Those that are not there before the scheduler steps, each where it first appears."""
+    """Differences that appear only after scheduler steps, each where it first appears."""
     seen = {(difference.name, difference.parameters) for difference in known}
     bent = any(difference.name == "schedule" for difference in known)
     found = []
@@ -303,7 +277,11 @@ def later_differences(
 def setting_differences(
     cells: Sequence[Cell], held: Sequence[Settings], when: str
 ) -> list[Difference]:
-    """In weight decay, eps and betas; `when` as it stands in a sentence."""
+    """Differences in weight decay, eps and betas.
+
+    Args:
+        when: the time of the comparison, as it begins a sentence.
+    """
     return [
         difference
         for cell in cells
@@ -313,26 +291,23 @@ def setting_differences(
 
 
 def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
+    """A weight decay of another value, in the other convention, or added to the gradient."""
     wanted, found, lr = cell.wanted.weight_decay, held.weight_decay, cell.wanted.lr
     if wanted is None:
         return
     if found is None or not close(found, wanted):
-        what = f"{when}weight_decay of {cell} is {_shown(found)}, the recipe says {wanted:.6g}"
+        what = f"{when}weight_decay of {cell} is {shown(found)}, the recipe says {wanted:.6g}"
+        name: DifferenceName = "decay_convention"
         if found and wanted and close(found, wanted * lr):
-            yield Difference(
-                "decay_convention",
-                cell.names,
-                f"{what} where weight decay is multiplied by lr, as torch does; {found:.6g} is the "
-                "number of the independent convention, which is not",
+            what += (
+                f" where weight decay is multiplied by lr, as torch does; {found:.6g} is the "
+                "number of the independent convention, which is not"
             )
         elif found and wanted and close(found, wanted / lr):
-            yield Difference(
-                "decay_convention",
-                cell.names,
-                f"{what}; it was divided by lr though it is in torch's convention already",
-            )
+            what += "; it was divided by lr though it is in torch's convention already"
         else:
-            yield Difference("weight_decay", cell.names, what)
+            name = "weight_decay"
+        yield Difference(name, cell.names, what)
     elif wanted and held.l2:
         yield Difference(
             "decay_convention",
@@ -345,7 +320,7 @@ def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Differe
 def eps_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
     wanted, found = cell.wanted.eps, held.eps
     if wanted is not None and (found is None or not close(found, wanted)):
-        what = f"{when}eps of {cell} is {_shown(found)}, the recipe says {wanted:.6g}"
+        what = f"{when}eps of {cell} is {shown(found)}, the recipe says {wanted:.6g}"
         yield Difference("eps", cell.names, what)
 
 
@@ -353,13 +328,9 @@ def betas_differences(cell: Cell, held: Settings, when: str) -> Iterator[Differe
     wanted, found = cell.wanted.betas, held.betas
     if wanted is None:
         return
-    # of a beta what matters is how far it is from 1
+    # the effect of a beta depends on its distance from 1
     if found is not None and all(close(1 - f, 1 - w) for f, w in zip(found, wanted, strict=False)):
         return
-    shown = "not there" if found is None else list(found)
-    what = f"{when}betas of {cell} are {shown}, the recipe says {list(wanted)}"
+    there = "not there" if found is None else list(found)
+    what = f"{when}betas of {cell} are {there}, the recipe says {list(wanted)}"
     yield Difference("betas", cell.names, what)
-
-
-def _shown(value: float | None) -> str:
-    return "not there" if value is None else f"{value:.6g}"

@@ -1,9 +1,9 @@
-"""Roles: what width does to a parameter.
+"""The choices that make a rule: roles, optimizers, parameterizations and alignment.
 
-MERGED:
-The optimizers, by what the rules need of them: how an update's size depends on the gradient.
-The parameterizations: forward multiplier n^-a and init std n^-b of each role.
-Alignment: how strongly changes of weights and features line up with what they multiply."""
+A role is what width does to a parameter. An optimizer counts by how the size of its updates depends
+on the gradient. A parameterization gives each role a forward multiplier n^-a and an init std n^-b.
+Alignment is how strongly changes of weights and features line up with what they multiply.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def role_of(
     fan_in_axis: int | None,
     is_readout: bool,
 ) -> Role:
-    """Role of a parameter from the axes that grow with width.
+    """Find the role of a parameter from the axes that grow with width.
 
     Args:
         name: parameter name, for the error message.
         growing_axes: axes whose size differs between two widths.
-        fan_in_axis: the input axis of a matrix (1 in Linear, 0 in Embedding); None for one axis.
+        fan_in_axis: input axis of a matrix (1 in Linear, 0 in Embedding); None for a vector.
         is_readout: whether this matrix produces the model's output.
 
     Raises:
@@ -95,7 +95,7 @@ HALF = Fraction(1, 2)
 
 @dataclass(frozen=True)
 class Layer:
-    """Exponents of one role: its weight enters the forward pass times n^-a, with std n^-b."""
+    """Exponents of one role: the forward pass multiplies its weight by n^-a; its std is n^-b."""
 
     a: Fraction
     b: Fraction
@@ -120,10 +120,10 @@ PARAMETERIZATIONS: dict[ParameterizationName, Layers] = {
 
 
 def gradient_exponents(layers: Layers) -> dict[MatrixRole, Fraction]:
-    """g of each role: at init the entries of its gradient are of size n^-g.
+    """Exponent g of each role: at init the entries of its gradient have size n^-g.
 
-    The gradient that reaches the last features has size n^-(a + b) of the readout; a weight's own
-    gradient carries its multiplier once more, and the readout's sees features of size 1.
+    The gradient that reaches the last features has size n^-(a + b), with a and b of the readout. A
+    weight's own gradient carries its multiplier once more; the readout's sees features of size 1.
     """
     readout = layers["readout"]
     backward = readout.a + readout.b
@@ -139,10 +139,10 @@ AlignmentName = Literal["full", "none"]
 
 @dataclass(frozen=True)
 class LayerAlignment:
-    """Exponents of one layer (Everett et al. 2024, arXiv 2407.05872), norms as root mean squares.
+    """Exponents of one layer (Everett et al. 2024, arXiv 2407.05872); |.| is a root mean square.
 
-    1/2 is the growth of a sum of independent terms, 1 that of a sum of equal ones; more than 1 is
-    impossible (Cauchy-Schwarz).
+    A sum of n independent terms grows as n^1/2, one of n equal terms as n; more is impossible
+    (Cauchy-Schwarz).
 
     Attributes:
         alpha: |dW z| ~ n^alpha |dW| |z|, the change of the weights on the features of init.
@@ -165,7 +165,7 @@ class LayerAlignment:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Alignment of the two roles whose fan-in grows; an embedding's rows are read one at a time."""
+    """Alignment of the roles whose fan-in grows; an embedding's rows are read one at a time."""
 
     hidden: LayerAlignment
     readout: LayerAlignment

@@ -10,14 +10,14 @@ from typing import Any
 from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES
 from mutransfer_cli.rules.plan import AxisName, PlannedParameter
 from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
-from mutransfer_cli.rules.weight_decay import decay_source, to_independent
+from mutransfer_cli.rules.weight_decay import decay_source
 
 EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
 READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
-    """Settings, exponents of width by role (null where a quantity does not exist), sources."""
+    """Settings, exponents of width by role (null where a quantity does not exist) and sources."""
     limits = folding_limits(rule, clip=True) if rule.folded else ()
     return {
         "settings": rule_settings(rule),
@@ -33,13 +33,14 @@ def rule_document(rule: Rule) -> dict[str, Any]:
 
 
 def number(x: Fraction | None) -> int | float | None:
+    """An exponent as a number of JSON."""
     if x is None:
         return None
     return int(x) if x.denominator == 1 else float(x)
 
 
 def rule_settings(rule: Rule) -> dict[str, Any]:
-    """Every choice by its name in a spec."""
+    """Every choice, under its name in a spec."""
     settings = {
         "parameterization": rule.parameterization,
         "optimizer": rule.optimizer,
@@ -61,12 +62,12 @@ def alignment_name(rule: Rule) -> str:
 
 
 def rule_sources(rule: Rule) -> dict[str, str]:
-    """Where the exponents of each quantity come from."""
+    """The source of each quantity's exponents."""
     lr = f"derived from the stability constraints of {EVERETT}, {alignment_name(rule)} alignment"
     if rule.lr_rule == "global":
-        lr = f"one global rate; the best one is expected to move as -max(c), {lr}"
+        lr = f"one global rate; its optimum is expected to scale as width^-max(c), {lr}"
     if rule.optimizer == "muon":
-        lr += "; hidden: an orthogonal update of entries n^-1/2 changes no norm of what it meets"
+        lr += "; hidden: an orthogonal update, of entries n^-1/2, preserves norms"
         if rule.lr_adjustment == "match_rms_adamw":
             lr += ", times n^1/2 by the adjustment"
     decay = decay_source(rule.weight_decay)
@@ -82,7 +83,7 @@ def rule_sources(rule: Rule) -> dict[str, str]:
         "lr": lr,
         "weight_decay": decay,
         "eps": eps,
-        "gradient": "backward pass at init; of a scalar it depends on where the scalar stands",
+        "gradient": "backward pass at init; that of a scalar depends on where the scalar stands",
     }
     if rule.folded:
         sources["folded"] = "multipliers moved into the others (Yang & Hu 2022, arXiv 2203.03466)"
@@ -113,7 +114,7 @@ def plan_document(
                 "lr": p.lr,
                 "weight_decay": {
                     "lr_coupled": p.weight_decay,
-                    "independent": to_independent(p.weight_decay, "lr_coupled", p.lr),
+                    "independent": p.independent,
                 },
                 "eps": p.eps,
             }

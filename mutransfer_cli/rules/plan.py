@@ -10,16 +10,16 @@ from typing import Literal, get_args
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import ROLES, MatrixRole, Role
 from mutransfer_cli.rules.rule import RoleExponents, Rule, fold, role_exponents
-from mutransfer_cli.rules.weight_decay import to_lr_coupled
+from mutransfer_cli.rules.weight_decay import to_independent, to_lr_coupled
 
 AxisName = Literal["lr", "weight_decay", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
-Shapes = Mapping[str, tuple[int, ...]]
 MULT_AXES: dict[MatrixRole, AxisName] = {
     "embedding": "lr_mult.embedding",
     "hidden": "lr_mult.hidden",
     "readout": "lr_mult.readout",
 }
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BaseParameter:
         shape: shape at the base width.
         growing_axes: axes whose size is proportional to width.
         init_std: std of its normal init at the base width (the base model's own).
-        init_mean: mean of that init, the same at all widths: 1 of a gain.
+        init_mean: mean of that init, the same at all widths; 1 for a gain.
         fan_in_axis: the input axis, where one is known.
         own_multiplier: exponent of the width in a factor that the model's own code puts on it.
         init_exponent: exponent of the width in the init std of weight times multiplier, in place of
@@ -51,7 +51,7 @@ class BaseParameter:
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
-    """One parameter a role, of init std 1: what a rule gives a role, whatever the model."""
+    """One parameter of init std 1 for each role: what a rule does to a role, whatever the model."""
     return tuple(BaseParameter(role, role, (1,), (), 1.0) for role in ROLES)
 
 
@@ -60,10 +60,10 @@ class TargetModel:
     """A model to be trained, as a rule sees it.
 
     Attributes:
-        width: its own.
+        width: width of the model.
         base_plan: every trainable parameter as it would be at the base width.
-        shapes: of the same parameters at `width`.
-        facts: what else is known of it (depth, head_size, vocab), null where it is not.
+        shapes: shapes of the same parameters at `width`.
+        facts: depth, head_size and vocab, each null where it is not known.
         is_llama: whether it is Hugging Face's Llama.
     """
 
@@ -76,12 +76,12 @@ class TargetModel:
 
 @dataclass(frozen=True)
 class BaseValues:
-    """Base hyperparameters, those of the base width.
+    """Hyperparameters at the base width.
 
     Attributes:
         lr: peak rate per step.
         weight_decay: in the rule's convention.
-        eps: Adam's; None for an optimizer without.
+        eps: Adam's epsilon; None for an optimizer without one.
         lr_mult: the constants gamma, factors on the rate of a role; 1 where not given.
     """
 
@@ -91,19 +91,51 @@ class BaseValues:
     lr_mult: Mapping[MatrixRole, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PlannedParameter:
-    """What one parameter gets at one width; `weight_decay` is lr-coupled (w -= lr * wd * w)."""
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """The hyperparameters of a parameter at one width; None where a value is not known.
+
+    Attributes:
+        lr: peak rate per step.
+        weight_decay: lr-coupled, as torch.optim.AdamW takes it: w -= lr * weight_decay * w.
+        eps: added to the root of Adam's second moment, in units of the gradient.
+        betas: decay per step of Adam's means of the gradient and of its square.
+        multiplier: factor on the weight in the forward pass.
+        init_mean: mean of the normal init; 1 for a gain.
+        init_std: std of the normal init.
+    """
+
+    lr: float
+    weight_decay: float | None = None
+    eps: float | None = None
+    betas: tuple[float, float] | None = None
+    multiplier: float = 1.0
+    init_mean: float = 0.0
+    init_std: float | None = None
+
+    @property
+    def independent(self) -> float | None:
+        """Weight decay in the independent convention, w -= schedule * independent * w."""
+        if self.weight_decay is None:
+            return None
+        return to_independent(self.weight_decay, "lr_coupled", self.lr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedParameter(Values):
+    """A parameter with its values at one width.
+
+    Attributes:
+        name: dotted, without what wrappers put into it; for tied weights, the name that is claimed.
+        role: None where all parameters share one rate and roles are not known.
+        optimizer: what updates it, where a recipe names it; under muon, all but hidden matrices
+            are adamw's.
+    """
 
     name: str
-    role: Role
+    role: Role | None
     shape: tuple[int, ...]
-    init_std: float
-    multiplier: float
-    lr: float
-    weight_decay: float
-    eps: float | None
-    init_mean: float = 0.0
+    optimizer: str | None = None
 
 
 def scaled(base: float, width_mult: float, exponent: Fraction) -> float:
@@ -119,13 +151,14 @@ def plan(
     base: BaseValues,
     shapes: Shapes | None = None,
 ) -> tuple[PlannedParameter, ...]:
-    """Every parameter's hyperparameters at `width`, in the order of `base_plan`.
+    """Hyperparameters of every parameter at `width`, in the order of `base_plan`.
 
-    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and the others alike. With shapes n / base_width
-    is, for a hidden or readout matrix, the growth of its own fan-in.
+    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and likewise for the other quantities. Given
+    shapes, n / base_width is replaced by the growth of its own fan-in for a hidden or readout
+    matrix.
 
     Args:
-        shapes: of the model at `width`; without them growing axes are proportional to width.
+        shapes: shapes of the model at `width`; by default growing axes are proportional to width.
 
     Raises:
         InputError: a parameter listed twice, or a gamma for a role that the model lacks.
@@ -133,12 +166,11 @@ def plan(
     refuse_unplannable(base_plan, base.lr_mult)
     planned = []
     for parameter in base_plan:
-        role = parameter.role
         shape = shapes[parameter.name] if shapes else grown(parameter, base_width, width)
         growth = fan_in_growth(parameter, shape) if shapes else None
         width_mult = width / base_width if growth is None else growth
         x = parameter_exponents(rule, parameter)
-        gamma = next((value for key, value in base.lr_mult.items() if key == role), 1.0)
+        gamma = next((value for key, value in base.lr_mult.items() if key == parameter.role), 1.0)
         lr = scaled(base.lr * gamma, width_mult, x.lr)
         decay = 0.0
         if x.weight_decay is not None and base.weight_decay:
@@ -150,20 +182,21 @@ def plan(
         planned.append(
             PlannedParameter(
                 name=parameter.name,
-                role=role,
+                role=parameter.role,
                 shape=shape,
-                init_std=scaled(parameter.init_std, width_mult, x.init_std),
-                multiplier=scaled(1.0, width_mult, x.multiplier),
                 lr=lr,
                 weight_decay=decay,
                 eps=eps,
+                multiplier=scaled(1.0, width_mult, x.multiplier),
                 init_mean=parameter.init_mean,
+                init_std=scaled(parameter.init_std, width_mult, x.init_std),
             )
         )
     return tuple(planned)
 
 
 def grown(parameter: BaseParameter, base_width: int, width: int) -> tuple[int, ...]:
+    """Shape at `width` of a parameter whose growing axes are proportional to width."""
     return tuple(
         size * width // base_width if axis in parameter.growing_axes else size
         for axis, size in enumerate(parameter.shape)
@@ -171,7 +204,7 @@ def grown(parameter: BaseParameter, base_width: int, width: int) -> tuple[int, .
 
 
 def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | None:
-    """Of a matrix whose activations come over its own fan-in; None for all others."""
+    """Growth of the fan-in of a hidden or readout matrix; None for every other parameter."""
     axis = parameter.fan_in_axis
     if axis is None or parameter.role not in ("hidden", "readout"):
         return None
@@ -179,7 +212,7 @@ def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | N
 
 
 def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
-    """Those of its role, but for the width in the model's own code and for its own init."""
+    """Exponents of its role, corrected for the width in the model's own code and own init."""
     role, own = parameter.role, Fraction(parameter.own_multiplier)
     x = role_exponents(rule, role)
     if own and role != "vector" and role != "scalar":
@@ -193,6 +226,11 @@ def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
 def refuse_unplannable(
     base_plan: Sequence[BaseParameter], lr_mult: Mapping[MatrixRole, float]
 ) -> None:
+    """Refuse a base plan that no values can be planned for.
+
+    Raises:
+        InputError: a parameter listed twice, or a gamma for a role that the model lacks.
+    """
     names = [parameter.name for parameter in base_plan]
     for name in names:
         if names.count(name) > 1:

@@ -1,9 +1,8 @@
-"""A rule: every choice that decides how hyperparameters go with width.
+"""A rule: the choices that decide how hyperparameters scale with width, and their exponents.
 
-MERGED:
-The exponents of width that a rule gives to every hyperparameter of a role.
-Moving multipliers into init, rates, decay and epsilon: where that is exact and where not.
-Tied embeddings: one weight that is looked up and that makes the output."""
+Folding moves multipliers into init, rates, decay and epsilon; this module also says where that is
+exact and where it is not, and which rules suit tied embeddings.
+"""
 
 from __future__ import annotations
 
@@ -39,21 +38,23 @@ from mutransfer_cli.rules.weight_decay import (
 LrRule = Literal["per_layer", "global"]
 EpsilonRule = Literal["constant", "per_layer", "none"]
 
+ZERO = Fraction(0)
+
 
 @dataclass(frozen=True)
 class Rule:
-    """What is scaled how. All exponents are relative to a base width where every rule is the same.
+    """Settings of a rule. Exponents are relative to a base width, at which all rules agree.
 
     Attributes:
         alignment: the assumption under which learning rates are derived.
-        lr_rule: `per_layer`, or `global`: one rate for all roles, its movement left to the sweep.
-        weight_decay: a rule by name, or its exponent of width in the convention.
+        lr_rule: `per_layer`, or `global`: one rate for all roles, whose exponent the sweep finds.
+        weight_decay: a rule by name, or an exponent of width in the convention.
         readout_decay: whether the readout decays as hidden matrices do.
-        epsilon: `constant`; `per_layer`, which shrinks it with the role's gradient (Everett et al.
-            2024, section on epsilon); `none` for optimizers without. Default: by optimizer.
+        epsilon: `constant`; `per_layer`, which shrinks with the role's gradient (Everett et al.
+            2024, section on epsilon); `none` for optimizers without one. Default: by optimizer.
         lr_adjustment: Muon's factor on the rate by shape; None for other optimizers.
-        folded: multipliers are moved into init, rates, decay and epsilon: the forward pass of the
-            model stays as it is.
+        folded: whether multipliers are moved into init, rates, decay and epsilon, so that the
+            model's forward pass needs none.
 
     Raises:
         InputError: settings that contradict each other.
@@ -103,16 +104,13 @@ class Rule:
         return Fraction(0) if self.lr_rule == "per_layer" else -max(self.rates.c.values())
 
 
-ZERO = Fraction(0)
-
-
 @dataclass(frozen=True)
 class RoleExponents:
-    """Each quantity of a role goes as (n / base_width)^x; None where there is no such quantity.
+    """Exponents x of a role: a quantity scales as (n / base_width)^x; None where it does not exist.
 
     Attributes:
         weight_decay: in the rule's convention.
-        eps: of Adam's epsilon.
+        eps: Adam's epsilon.
         gradient: size of the gradient's entries at init; None for a scalar, where it depends on
             what the scalar multiplies.
     """
@@ -147,7 +145,7 @@ def role_exponents(rule: Rule, role: Role) -> RoleExponents:
 
 
 def _of_vector(rule: Rule, role: Role) -> RoleExponents:
-    """A vector is an embedding written without multiplier; a scalar does not know of width."""
+    """Treat a vector as an embedding without multiplier; a scalar does not depend on width."""
     lr, gradient = ZERO, None
     if role == "vector":
         layers = PARAMETERIZATIONS[rule.parameterization]
@@ -167,11 +165,11 @@ def _eps_exponent(rule: Rule, role: Role, gradient: Fraction) -> Fraction | None
 
 
 def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExponents:
-    """The same training with n^t less multiplier: (a, b, c) becomes (a - t, b + t, c + t).
+    """Move n^t out of the multiplier: (a, b, c) becomes (a - t, b + t, c + t), training unchanged.
 
-    The weight is held as n^-t of what it was, its gradient is n^t as large. SGD's c moves by 2t,
-    Adafactor's not at all, and each lr-coupled decay against its rate, so that lr * wd stays;
-    independent decay stays. t = a removes the multiplier.
+    The weight becomes n^-t times as large, its gradient n^t times. SGD's c moves by 2t, Adafactor's
+    stays. Lr-coupled decay moves against its rate, so that lr * wd stays; independent decay stays.
+    t = a removes the multiplier (Yang & Hu 2022, arXiv 2203.03466, Lemma J.1).
     """
     shift = rescalings(rule.optimizer, role) * t
     decay = x.weight_decay
@@ -188,11 +186,11 @@ def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExp
 
 
 def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> tuple[str, ...]:
-    """Where a folded model is not exactly the model with its multipliers, and by how much.
+    """Say where a folded model differs from the model with multipliers, and by how much.
 
     Args:
         clip: whether the gradient is clipped by its global norm.
-        width_mult: target width over base width; without it factors are powers of it.
+        width_mult: target width over base width; without it, factors are written as its powers.
     """
     limits = []
     for role, layer in PARAMETERIZATIONS[rule.parameterization].items():
@@ -223,7 +221,7 @@ def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> t
 
 
 def folds_exactly(rule: Rule, clip: bool) -> bool:
-    """Whether a folded model trains as the unfolded one, given rate, decay and eps of each role.
+    """Whether a folded model trains exactly as the unfolded one, with values by role.
 
     Args:
         clip: whether the gradient is clipped by its global norm.
@@ -239,10 +237,11 @@ def _power(exponent: Fraction, width_mult: float | None) -> str:
 
 
 def refuse_tied(rule: Rule) -> None:
-    """
+    """Refuse a rule that tied embeddings cannot follow.
+
     Raises:
-        InputError: a rule that gives the embedding and the readout other multipliers or rates; one
-            weight has one of each.
+        InputError: a rule that gives embedding and readout different multipliers or rates, of which
+            one weight has one each.
     """
     embedding, readout = role_exponents(rule, "embedding"), role_exponents(rule, "readout")
     differences = {

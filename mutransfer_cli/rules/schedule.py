@@ -7,11 +7,11 @@ from typing import Literal
 
 ScheduleName = Literal["linear", "cosine", "constant", "wsd"]
 
-DECAY_FRACTION = 0.2  # where none is said
+DECAY_FRACTION = 0.2  # default of wsd
 
 
 def decay_steps(steps: int, decay_fraction: float) -> int:
-    """The last steps of a run, in which wsd decays."""
+    """Number of steps at the end of a run in which wsd decays."""
     return round(decay_fraction * steps)
 
 
@@ -20,13 +20,13 @@ def schedule_factors(
 ) -> list[float]:
     """Factor on the peak rate at each step: linear warm-up, then the schedule.
 
-    Step s (from 0) of the warm-up has (s + 1) / warmup; after it progress p runs from 0 to 1 and
-    the factor is 1 - p (linear), (1 + cos(pi p)) / 2 (cosine) or 1 (constant). wsd (warm-up,
-    stable, decay; Hu et al. 2024, arXiv 2404.06395, whose decay may have other shapes) is 1 until
-    its last `decay_steps`, over which p runs from 0 to 1 and the factor is 1 - p.
+    Step s (from 0) of the warm-up has (s + 1) / warmup. Progress p then runs from 0 to 1, and the
+    factor is 1 - p (linear), (1 + cos(pi p)) / 2 (cosine) or 1 (constant). wsd (warm-up, stable,
+    decay; Hu et al. 2024, arXiv 2404.06395, whose decay may have other shapes) is 1 until its last
+    `decay_steps`, over which p runs from 0 to 1 and the factor is 1 - p.
 
     Args:
-        decay_fraction: of wsd, the share of all steps.
+        decay_fraction: share of all steps in which wsd decays.
     """
 
     def after(progress: float) -> float:

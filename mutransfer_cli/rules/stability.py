@@ -1,9 +1,9 @@
-"""The learning-rate exponents, derived: the fastest rates under which nothing blows up with width.
+"""Derivation of the learning-rate exponents: the fastest rates under which training is stable.
 
 Everett et al. 2024 (arXiv 2407.05872): a layer computes n^-a (W + dW)(z + dz), and the three terms
-that change, dW z, W dz and dW dz, must each stay bounded, in the features and in the logits. With
-a quantity of size n^-x written as x, a product adds exponents and a sum takes the smallest. All x
-are linear in the unknown exponents c, so that the stable c form a polyhedron with few faces.
+that change, dW z, W dz and dW dz, must each stay bounded as n grows, in features and in logits. A
+quantity of size n^-x is written as x: a product adds exponents, a sum takes the smallest. All x are
+linear in the unknown exponents c, so that the stable c form a polyhedron with few faces.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Point = tuple[Fraction, Fraction, Fraction]
 
 @dataclass(frozen=True)
 class Linear:
-    """weights . c + constant, with c the learning-rate exponents in the order of MATRIX_ROLES."""
+    """The term weights . c + constant; c are learning-rate exponents, in order of MATRIX_ROLES."""
 
     weights: tuple[int, int, int]
     constant: Fraction
@@ -47,31 +47,34 @@ class Linear:
         return sum((w * x for w, x in zip(self.weights, c, strict=True)), self.constant)
 
 
-# a sum of terms: its size is n^-(the smallest of their exponents)
+# size of a sum of terms: n^-x with x the smallest of their exponents
 Size = tuple[Linear, ...]
 
 
 def power(exponent: Fraction) -> Size:
+    """The size n^-exponent."""
     return (Linear((0, 0, 0), exponent),)
 
 
 def rate(role: MatrixRole) -> Size:
+    """The size n^-c of a role's learning rate."""
     one_hot = tuple(int(role == other) for other in MATRIX_ROLES)
     return (Linear((one_hot[0], one_hot[1], one_hot[2]), Fraction(0)),)
 
 
 def product(*sizes: Size) -> Size:
+    """The size of a product of sums: every term of one times every term of the others."""
     first, *rest = sizes
     return first if not rest else tuple(x + y for x in first for y in product(*rest))
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """The derived rates: role r may use lr ~ n^-c[r].
+    """The derived rates.
 
     Attributes:
-        c: exponent of each role.
-        features: the last features move as n^-features; 0 is movement at all widths.
+        c: exponent of each role: role r may use lr ~ n^-c[r].
+        features: the last features move by n^-features; 0 is the same movement at all widths.
     """
 
     c: dict[MatrixRole, Fraction]
@@ -87,8 +90,8 @@ def derive_rates(
 ) -> LearningRates:
     """The stable c under which the features move most, and among those the fastest (least sum).
 
-    Equal sums are decided for the earlier layer. All hidden layers count as one; more of them give
-    the same c unless omega of hidden is above 1/2, where every further layer amplifies.
+    Between equal sums, the earlier layer gets the faster rate. All hidden layers count as one; more
+    of them give the same c unless hidden omega exceeds 1/2, where every further layer amplifies.
     """
     layers = PARAMETERIZATIONS[parameterization]
     entries = {
@@ -115,7 +118,7 @@ def derive_rates(
 def update_entries(
     optimizer: OptimizerName, role: MatrixRole, layers: Layers, lr_adjustment: LrAdjustment
 ) -> Size:
-    """Size of the entries of one update of a role's weights, before its multiplier."""
+    """Size of the entries of one update of a role's weights, without the multiplier."""
     match family_of(optimizer, role):
         case "sgd":
             return product(rate(role), gradient(role, layers))
@@ -131,8 +134,8 @@ def update_entries(
 def gradient(role: MatrixRole, layers: Layers) -> Size:
     """Size of a role's gradient during training.
 
-    What flows back through the readout is n^-a (|W| + |dW|), the larger of the two: the smaller
-    exponent, where a printed version of the constraints has the maximum.
+    The gradient behind the readout is n^-a (|W| + |dW|), the larger of the two and thus the smaller
+    exponent; a printed version of the constraints has the maximum.
     """
     readout = layers["readout"]
     if role == "readout":
@@ -143,7 +146,7 @@ def gradient(role: MatrixRole, layers: Layers) -> Size:
 
 
 def change(layer: Layer, entries: Size, alignment: LayerAlignment, before: Size) -> Size:
-    """Change of a layer's output by that of its weights (entries) and of its input (before)."""
+    """Change of a layer's output, given those of its weights (entries) and its input (before)."""
     learned = product(power(layer.a - alignment.alpha), entries)
     propagated = product(power(layer.a + layer.b - alignment.omega), before)
     both = product(power(layer.a - alignment.u), entries, before)
@@ -153,8 +156,8 @@ def change(layer: Layer, entries: Size, alignment: LayerAlignment, before: Size)
 def vertices(bounded: Iterable[Linear]) -> list[Point]:
     """Corners of the region where every term is at least 0, exactly.
 
-    The region has corners (every c is bounded below), and both the least feature exponent, a
-    minimum of linear functions, and the least sum on the face where it is reached lie at one.
+    Every c is bounded below, so that the region has corners. The least feature exponent, a minimum
+    of linear functions, is reached at one, and so is the least sum on the face where it is reached.
     """
     tightest: dict[tuple[int, int, int], Fraction] = {}
     for term in bounded:
@@ -166,25 +169,20 @@ def vertices(bounded: Iterable[Linear]) -> list[Point]:
 
 
 def intersection(planes: Sequence[Linear]) -> Point | None:
-    """Where three planes `term = 0` meet (Cramer's rule); None when not in one point."""
+    """Point where three planes `term = 0` meet (Cramer's rule); None if there is not one point."""
     rows = [plane.weights for plane in planes]
-    right = [-plane.constant for plane in planes]
     whole = determinant(rows)
     if not whole:
         return None
-    x, y, z = (
-        Fraction(
-            determinant(
-                [
-                    (*row[:column], value, *row[column + 1 :])
-                    for row, value in zip(rows, right, strict=True)
-                ]
-            )
-        )
-        / whole
-        for column in range(3)
-    )
-    return x, y, z
+
+    def coordinate(column: int) -> Fraction:
+        replaced: list[tuple[Fraction | int, ...]] = [
+            (*plane.weights[:column], -plane.constant, *plane.weights[column + 1 :])
+            for plane in planes
+        ]
+        return Fraction(determinant(replaced)) / whole
+
+    return coordinate(0), coordinate(1), coordinate(2)
 
 
 def determinant(rows: Sequence[Sequence[Fraction | int]]) -> Fraction | int:

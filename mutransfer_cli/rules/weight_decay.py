@@ -1,24 +1,22 @@
-"""How weight decay moves with width, and its two conventions.
+"""How weight decay scales with width, and its two conventions.
 
 `lr_coupled` (torch.optim.AdamW): w -= lr * wd * w. `independent`: w -= schedule * wd * w, with the
 schedule's factor of at most 1 in place of the rate. Hence wd_independent = lr * wd_lr_coupled.
 
-All exponents here are of the lr-coupled form, for a role whose learning rate goes as n^-c behind a
-multiplier n^-a:
+Exponents of the lr-coupled form, for a role with learning rate ~ n^-c and multiplier ~ n^-a:
 
 - `constant`: 0 in the convention in which it is stated; an independent constant is `linear_width`.
 - `linear_width`: c, so that lr * wd, and with it the memory of 1 / (lr * wd) steps, is the same at
-  all widths: the independent rule. Kosson et al. 2025 (arXiv 2510.19093) find that muP needs it;
-  most evidence is for it, which makes it the default.
+  all widths. Kosson et al. 2025 (arXiv 2510.19093) find that muP needs it. It is the default, as
+  most evidence is for it.
 - `sqrt_width`: 3/2 - c - 2a. Fan et al. 2025 (arXiv 2510.15262) observe that in the steady state of
-  AdamW the top singular value of a matrix goes as sqrt(lr / wd) * d^0.75. To hold it still asks for
-  lr / wd ~ d^-3/2; with lr ~ 1/d that is wd ~ sqrt(d), their rule. The 0.75 is measured, not
-  derived. Renderings of the abstract that read `eta/lambda` and `lambda ~ d` have lost their
-  square roots in conversion to text: only sqrt(eta/lambda) * d^0.75 gives lambda ~ sqrt(d) at
-  eta ~ 1/d. The general form follows with the effective weight n^-a W.
+  AdamW the top singular value of a matrix scales as sqrt(lr / wd) * d^0.75; 0.75 is measured, not
+  derived. Keeping it constant requires lr / wd ~ d^-3/2; at lr ~ 1/d that is wd ~ sqrt(d), their
+  rule. Texts of the abstract with `eta/lambda` and `lambda ~ d` have lost the square roots. The
+  general form follows from the effective weight n^-a W.
 
-The paper gives vectors no decay. Embeddings (one growing axis) count as vectors here; what the
-paper gives to the readout could not be checked, so that this is a setting.
+The paper gives vectors no decay. Embeddings (one growing axis) count as vectors here. The paper's
+decay of the readout could not be checked, so that it is a setting.
 """
 
 from __future__ import annotations
@@ -44,17 +42,17 @@ DECAY_SOURCES: dict[DecayRuleName, str] = {
 
 
 def decay_source(rule: DecayRule) -> str:
-    """Where a rule comes from, in a few words."""
+    """The source of a rule, in a few words."""
     if isinstance(rule, Fraction):
         return f"weight decay ~ width^{rule}, chosen by the user"
     return DECAY_SOURCES[rule]
 
 
 def parse_decay_rule(text: str) -> DecayRule:
-    """A rule by name, or its exponent as `0.5` or `1/2`.
+    """Parse a rule's name, or an exponent such as `0.5` or `1/2`.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither, or the exponent is too large.
     """
     for name in get_args(DecayRuleName):
         if text == name:
@@ -64,8 +62,8 @@ def parse_decay_rule(text: str) -> DecayRule:
         if abs(exponent) <= MOST_EXPONENT:
             return exponent
         raise InputError(
-            f"weight decay rule {text}: an exponent of width beyond {MOST_EXPONENT} is none that a "
-            "model could train with"
+            f"weight decay rule {text}: no model trains with an exponent of width beyond "
+            f"{MOST_EXPONENT}"
         )
     except (ValueError, ZeroDivisionError):
         raise InputError(
@@ -82,11 +80,11 @@ def decay_exponent(
     a: Fraction,
     readout_decay: ReadoutDecay,
 ) -> Fraction | None:
-    """x in weight decay ~ n^x, in the convention; None for a role without decay.
+    """Exponent x in weight decay ~ n^x, in the convention; None for a role without decay.
 
     Args:
-        c: the role's learning rate goes as n^-c, the drift of the base rate included.
-        a: its multiplier goes as n^-a.
+        c: the role's learning rate scales as n^-c, including the drift of the base rate.
+        a: the role's multiplier scales as n^-a.
     """
     decayed = role == "hidden" or (role == "readout" and readout_decay == "as_hidden")
     if rule == "none" or not decayed:
@@ -101,10 +99,10 @@ def decay_exponent(
 
 
 def to_lr_coupled(value: float, convention: DecayConvention, lr: float) -> float:
-    """A weight decay of the convention in the lr-coupled form, for a peak rate of `lr`."""
+    """Convert a weight decay to the lr-coupled convention, for a peak rate of `lr`."""
     return value if convention == "lr_coupled" else value / lr
 
 
 def to_independent(value: float, convention: DecayConvention, lr: float) -> float:
-    """A weight decay of the convention in the independent form, for a peak rate of `lr`."""
+    """Convert a weight decay to the independent convention, for a peak rate of `lr`."""
     return value if convention == "independent" else value * lr

@@ -126,7 +126,7 @@ def size(x: Tensor) -> float:
 
 def kinds(model: nn.Module, places: Places, plan: Plan) -> dict[str, Kind]:
     """Of matrices their role; of modules that of all their matrices, hidden where they differ."""
-    roles = {planned.name: planned.role for planned in plan}
+    roles = {planned.name: planned.role for planned in plan if planned.role}
     by_id = {id(p): roles[name] for name, p in model.named_parameters() if name in roles}
     found: dict[str, Kind] = {}
     for name, block in places.blocks.items():

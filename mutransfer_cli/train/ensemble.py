@@ -249,6 +249,7 @@ def one_trial(params: Stack, trial: int) -> Stack:
 
 
 def first_values(planned: PlannedParameter, drawn: Tensor) -> Tensor:
+    assert planned.init_std is not None, "a plan knows every init"
     values = planned.init_std * drawn
     return values + planned.init_mean if planned.init_mean else values
 
@@ -274,8 +275,10 @@ def param_groups(
     """Merges the parameters of a role whose hyperparameters are equal in every trial."""
     merged: dict[tuple[Role, tuple[tuple[float, float, float], ...]], list[str]] = {}
     for parameter in zip(*plans, strict=True):
-        values = tuple((trial.lr, trial.weight_decay, trial.eps or 0.0) for trial in parameter)
-        merged.setdefault((parameter[0].role, values), []).append(parameter[0].name)
+        values = tuple((p.lr, p.weight_decay or 0.0, p.eps or 0.0) for p in parameter)
+        role = parameter[0].role
+        assert role is not None, "a plan knows every role"
+        merged.setdefault((role, values), []).append(parameter[0].name)
     groups = []
     for (role, values), names in merged.items():
         per_trial = torch.tensor(values, dtype=torch.float64).unbind(1)

@@ -109,11 +109,3 @@ def test_what_cannot_be_asked(
     result = run("check", write_records(made()), *arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr
-
-
-def test_other_files_are_refused(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "other.yaml"
-    path.write_text("schema: mutransfer.check/1\n")
-    result = run("check", path)
-    assert result.exit_code == 2
-    assert "is neither a recipe, exponents, records nor a sweep spec" in result.stderr

@@ -350,4 +350,4 @@ def test_a_slope_that_no_loss_has_is_named(run: Run, csv: Path) -> None:
     fit = run("fit-exponents", csv)
     result = run("transfer", "--width", 1024, "--loss-per-doubling", 1e-12, stdin=fit.stdout)
     assert result.exit_code == 2
-    assert "--loss-per-doubling 1e-12: no compute buys" in result.stderr
+    assert "--loss-per-doubling 1e-12: no compute buys back" in result.stderr

@@ -101,7 +101,7 @@ def test_the_table_holds_fractions_and_sources(run: Run) -> None:
     result = run(*TABLE, "--weight-decay", "sqrt_width", "--fold")
     (hidden,) = (line for line in result.stdout.splitlines() if line.startswith("hidden"))
     assert hidden.split() == ["hidden", "-1/2", "0", "-1", "+1/2", "0", "-1"]
-    assert "best base lr: expected to go as width^0" in result.stdout
+    assert "best base lr: expected to scale as width^0" in result.stdout
     assert "Fan et al. 2025 (arXiv 2510.15262)" in result.stdout
     assert "decays as hidden does is assumed" in " ".join(result.stdout.split())
     (readout,) = (line for line in result.stdout.splitlines() if line.startswith("readout"))
@@ -137,7 +137,7 @@ def test_the_plan_of_a_spec_is_what_the_engine_gets(
             p.eps,
         )
         assert shown["weight_decay"]["lr_coupled"] == p.weight_decay
-        assert shown["weight_decay"]["independent"] == pytest.approx(p.weight_decay * p.lr)
+        assert shown["weight_decay"]["independent"] == pytest.approx((p.weight_decay or 0) * p.lr)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -192,6 +192,7 @@ def embedded(width: int, parameterization: Any) -> tuple[float, float]:
     proxy.model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     weight = proxy.model.embed_tokens.weight
     drawn = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    assert embedding.init_std is not None
     with torch.no_grad():
         weight.copy_(embedding.multiplier * embedding.init_std * drawn)
         proxy(torch.arange(256).view(16, 16))
@@ -224,6 +225,7 @@ def test_folded_it_stays_divided_out() -> None:
             for fold in (False, True)
         )
         assert folded.multiplier == 1.0
+        assert plain.init_std is not None
         assert folded.init_std == pytest.approx(plain.init_std * plain.multiplier)
         assert folded.lr == pytest.approx(plain.lr * plain.multiplier)
 

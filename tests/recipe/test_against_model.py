@@ -198,7 +198,7 @@ def test_what_cannot_be_seen_is_said(recipe: Callable[..., Recipe]) -> None:
         (
             "net",
             "fails",
-            "raised RuntimeError for the model, which lies on the meta device: no GPU",
+            "raised RuntimeError for the model, which is on the meta device: no GPU",
         ),
         ("net", "nothing", "returned NoneType, expected a torch optimizer"),
     ],
@@ -211,9 +211,9 @@ def test_what_cannot_be_built_is_refused(
 
 
 def test_a_recipe_without_roles_or_names_is_refused(recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(InputError, match=r"names no parameters, .* make it with `transfer --model"):
+    with pytest.raises(InputError, match=r"names no parameters, .* make it with `transfer` for"):
         check(recipe(edit=without_names), "net")
-    with pytest.raises(InputError, match="there is no rule to hold --model against"):
+    with pytest.raises(InputError, match="so that there is no rule to compare a model with"):
         check(recipe(edit=lambda d: d.update(scope="global", base_width=None)), "net")
 
 

@@ -11,7 +11,9 @@ from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.axes import axes_of, fit_axes
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of
+from mutransfer_cli.recipe import build
 from mutransfer_cli.recipe.build import build_recipe, fitted_at
+from mutransfer_cli.recipe.formats import dispatch
 from mutransfer_cli.recipe.roles import Target, name_pattern
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.choices import Role
@@ -155,9 +157,9 @@ def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep
     assert [warning.split(":")[0] for warning in said.warnings] == ["depth", "schedule"]
     assert said.warnings[0].startswith("depth: the fit was made under 1 and the target has 24")
     assert said.roles == plain.roles
-    with pytest.raises(InputError, match="--target: depth: expected a number"):
+    with pytest.raises(InputError, match="target: depth: expected a number"):
         recipe_of(exponents(sweep), 64, {"depth": "deep"})
-    with pytest.raises(InputError, match="--target depht: unknown; did you mean 'depth'"):
+    with pytest.raises(InputError, match="target depht: unknown; did you mean 'depth'"):
         recipe_of(exponents(sweep), 64, {"depht": "24"})
 
 
@@ -316,3 +318,34 @@ def test_multipliers_are_folded_where_that_is_exact(tiny: dict[str, Any], prepar
     assert multipliers(folded=False) == {4, 1, 1 / 4}
     assert multipliers(clip=1.0) == {4, 1, 1 / 4}, "the norm counts folded gradients otherwise"
     assert multipliers(optimizer={"name": "adafactor"}) == {4, 1, 1 / 4}, "as the floor does"
+
+
+@pytest.mark.parametrize("to", ["yaml", "pytorch", "torchtitan", "megatron", "nemo-automodel"])
+def test_a_recipe_is_built_once_whatever_the_format(
+    sweep: Sweep, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        original = getattr(build, name)
+
+        def call(*args: Any) -> Any:
+            calls.append(name)
+            return original(*args)
+
+        for module in (build, dispatch):
+            monkeypatch.setattr(module, name, call, raising=False)
+
+    for name in ("build_recipe", "forecast", "_distance_warnings"):
+        counted(name)
+    dispatch.emit(exponents(sweep), Target(64, {}), to, allow_lossy=True)
+    assert sorted(calls) == ["_distance_warnings", "build_recipe", "forecast"]
+
+
+@pytest.mark.parametrize("by_role", [False, True])
+def test_another_rule_gives_what_building_with_it_gives(sweep: Sweep, by_role: bool) -> None:
+    found = exponents(sweep)
+    asked = Target(64, {}, folded=True, by_role=by_role)
+    plain = build_recipe(found, Target(64, {}, folded=False))
+    assert plain.warnings != build_recipe(found, asked).warnings
+    assert build.with_rule_of(plain, found, asked) == build_recipe(found, asked)

@@ -101,18 +101,19 @@ def test_a_group_is_chosen_by_name() -> None:
     linear = build_recipe(exponents, Target(512, {}, group="linear"))
     alone = build_recipe(fitted(table((64, 128, 256))), Target(512, {}))
     assert linear.base_lr.value == pytest.approx(alone.base_lr.value)
-    with pytest.raises(InputError, match=r"hold groups \(cosine, linear\); choose one with"):
+    with pytest.raises(InputError, match=r"hold groups \(cosine, linear\); choose one"):
         build_recipe(exponents, Target(512, {}))
-    with pytest.raises(InputError, match="--group lineer: unknown; did you mean 'linear'"):
+    with pytest.raises(InputError, match="group lineer: unknown; did you mean 'linear'"):
         build_recipe(exponents, Target(512, {}, group="lineer"))
     with pytest.raises(InputError, match="hold no groups; leave it out"):
         build_recipe(fitted(table((64, 128, 256))), Target(512, {}, group="linear"))
 
 
 @pytest.mark.parametrize(
-    ("target", "option"),
-    [(Target(512, {}, folded=True), "--fold"), (Target(512, {"depth": "2"}), "--target")],
+    ("target", "setting"),
+    [(Target(512, {}, folded=True), "fold"), (Target(512, {"depth": "2"}), "target")],
 )
-def test_what_needs_a_protocol_says_so(target: Target, option: str) -> None:
-    with pytest.raises(InputError, match=f"{option}: the exponents hold no protocol"):
+def test_what_needs_a_protocol_says_so(target: Target, setting: str) -> None:
+    with pytest.raises(InputError, match="the exponents hold no protocol") as caught:
         build_recipe(fitted(table((64, 128, 256))), target)
+    assert caught.value.setting == setting

@@ -89,7 +89,7 @@ def test_nor_in_the_middle_of_a_path(folded: Recipe) -> None:
 def test_a_module_that_is_called_module_keeps_its_name() -> None:
     patterns = [RolePattern("hidden", r"^net\.module\.weight$", None)]
     model = nn.ModuleDict({"net": Wrapper(nn.Linear(2, 2, bias=False))})
-    (claimed,) = claim(Wrapper(compiled(model)), patterns, "here")
+    (claimed,) = claim(Wrapper(compiled(model)), patterns)
     assert claimed.name == "net.module.weight"
     assert known_names("up.module") == ("up.module",)
 
@@ -167,5 +167,7 @@ def test_a_global_recipe_is_for_all(folded: Recipe) -> None:
         assert (target.role, target.eps, target.betas, target.init_std) == (None,) * 4
         assert target.lr == folded.base_lr.value
         assert math.isclose(target.lr * (target.weight_decay or 0), 0.1)
-    with pytest.raises(InputError, match=r"for all parameters alike .* leave patterns out"):
+    with pytest.raises(
+        InputError, match=r"for all parameters \(scope: global\); leave patterns out"
+    ):
         loaded(folded, NAMES, global_scope)

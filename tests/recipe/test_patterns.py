@@ -137,3 +137,33 @@ def test_init_leaves_what_the_recipe_does_not_say(folded: Recipe) -> None:
     done = loaded(folded, NAMES).init_(model)
     assert (done.drawn, len(done.left)) == ((), 4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_init_draws_around_the_written_mean(folded: Recipe) -> None:
+    def gains(std: float) -> Callable[[dict[str, Any]], None]:
+        def edit(document: dict[str, Any]) -> None:
+            with_vectors(document)
+            init = {"value": std, "status": "assumed", "source": "here"}
+            written = {"pattern": "norm.weight", "init_std": init, "init_mean": 1.0}
+            document["roles"]["vector"]["parameters"] = [written]
+            names = ("embedding", "wte.weight"), ("hidden", r"layers.*"), ("readout", "head.weight")
+            for role, pattern in names:
+                written = {"pattern": pattern, "init_std": init | {"value": 0.5}}
+                document["roles"][role]["parameters"] = [written]
+
+        return edit
+
+    model = Net(gains=True)
+    with torch.no_grad():
+        model.norm.weight.fill_(torch.nan)
+    recipe = loaded(folded, edit=gains(0.02))
+    recipe.init_(model, torch.Generator().manual_seed(0))
+    gain = model.norm.weight.detach()
+    assert float(gain.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(gain.std()) == pytest.approx(0.02, rel=0.3)
+    (planned,) = (p for p in recipe.plan(model) if p.role == "vector")
+    assert (planned.init_mean, planned.init_std) == (1.0, 0.02)
+
+    done = loaded(folded, edit=gains(0.0)).init_(model)
+    assert "norm.weight" in done.drawn
+    assert torch.equal(model.norm.weight, torch.ones(WIDTH)), "a written mean is set"

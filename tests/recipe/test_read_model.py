@@ -20,8 +20,9 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.recipe.build import build_recipe
 from mutransfer_cli.recipe.loaded import load_recipe
-from mutransfer_cli.recipe.read_model import read_target
+from mutransfer_cli.recipe.read_model import named_model, read_target
 from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.spec.model import FactoryProtocol
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import Result
@@ -199,7 +200,7 @@ def test_a_section_of_a_spec_is_a_target_too(
     [
         ((), "--width is missing: give the target's width, or the target with --model"),
         (("--model", "nothing.json"), "nothing.json: cannot be read"),
-        (("--model", f"{OWN}token_mlp"), "is a function of width; give --width too"),
+        (("--model", f"{OWN}token_mlp"), "is a function of width; give its width too (--width)"),
         (("--model", f"{OWN}no_such", "--width", 32), "has no function no_such"),
         (("--model", f"{OWN}stays", "--width", 32), "the model does not grow"),
         (("--model", f"{OWN}other_names", "--width", 32), "hold different parameters"),
@@ -234,6 +235,37 @@ def test_a_tied_config_is_refused_with_what_to_do(
 ) -> None:
     with pytest.raises(InputError, match="ties the embedding to the readout"):
         read_target(config("gemma", tie_word_embeddings=True), None, {}, found)
+
+
+def test_a_function_takes_what_its_own_proxies_were_given(tmp_path: Path) -> None:
+    swept = FactoryProtocol(
+        factory=f"{OWN}tied_moe", args={"base": 8}, roles={"a.*": "hidden"}, vocab=7
+    )
+    sizes = {"vocab": 256, "context": 16}
+    same = named_model(f"{OWN}tied_moe", sizes, swept)
+    assert (same.protocol.roles, same.protocol.vocab, same.context) == (swept.roles, 256, 16)
+    assert isinstance(same.protocol, FactoryProtocol)
+    assert same.protocol.args == {"base": 8}
+    other = named_model(f"{OWN}token_mlp", sizes, swept)
+    assert isinstance(other.protocol, FactoryProtocol)
+    assert (other.protocol.args, other.protocol.roles) == ({}, {})
+
+
+def test_the_sizes_of_a_function_are_its_args_otherwise_those_of_the_fit(tmp_path: Path) -> None:
+    section = tmp_path / "target.yaml"
+    section.write_text(f"factory: {OWN}token_mlp\nargs: {{vocab: 100}}\n")
+    target = named_model(str(section), {"vocab": 256, "context": 16})
+    assert (target.protocol.vocab, target.context) == (100, 16)
+    with pytest.raises(InputError, match=r"its context is not known; give it as args: {context: N"):
+        named_model(str(section), {"vocab": 256, "context": None})
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size"])
+def test_a_config_without_a_size_is_refused(
+    found: Exponents, config: Callable[..., str], key: str
+) -> None:
+    with pytest.raises(InputError, match=f"has no {key}; give the config of the target"):
+        read_target(config("llama", **{key: None}), None, {}, found)
 
 
 LLAMA_3_70B = {

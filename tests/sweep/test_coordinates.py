@@ -154,7 +154,9 @@ def with_falling_embedding(planned: PlannedParameter, width_mult: float) -> Plan
 
 def with_small_init(planned: PlannedParameter, width_mult: float) -> PlannedParameter:
     wrong = planned.name == "blocks.0.up.weight"
-    return replace(planned, init_std=planned.init_std / width_mult**0.5) if wrong else planned
+    return (
+        replace(planned, init_std=(planned.init_std or 0) / width_mult**0.5) if wrong else planned
+    )
 
 
 def with_mup_twice(planned: PlannedParameter, width_mult: float) -> PlannedParameter:

@@ -66,7 +66,7 @@ def test_the_top_singular_value_follows_the_decay_rule(
         by_width = trained(prepare(steady))
         for weight, planned in by_width.values():
             # the entries of noise alone have RMS sqrt(lr / (2 wd))
-            noise_alone = math.sqrt(planned.lr / (2 * planned.weight_decay))
+            noise_alone = math.sqrt(planned.lr / (2 * (planned.weight_decay or 0)))
             assert 0.6 < float(weight.square().mean().sqrt()) / noise_alone < 1
         tops = {w: float(torch.linalg.matrix_norm(m, 2)) for w, (m, _) in by_width.items()}
         exponents[rule] = width_exponent(tops)

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.fit.exponents import Exponents
-from mutransfer_cli.recipe.build import build_recipe, is_folded
+from mutransfer_cli.recipe.build import build_recipe, is_folded, with_rule_of
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 from mutransfer_cli.recipe.formats.capability import Format, losses, refuse_optimizer
 from mutransfer_cli.recipe.formats.header import header_of
@@ -49,14 +49,15 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
         return Emitted(dump(recipe, to == "json"), recipe)
     fmt = format_of(to)
     there, roles = _as_written(exponents, asked, fmt)
-    plain = recipe if there is asked else build_recipe(exponents, there)
+    plain = recipe if there is asked else with_rule_of(recipe, exponents, there)
     unfolded = sheet = sheet_of(plain, roles)
     refuse_optimizer(fmt, sheet)
     scaled_there, folded = fmt.scales_itself(sheet), bool(asked.folded)
     if scaled_there:
         fmt = replace(fmt, multipliers=True)
     if not fmt.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
-        sheet, folded = sheet_of(build_recipe(exponents, replace(there, folded=True)), roles), True
+        refolded = with_rule_of(recipe, exponents, replace(there, folded=True))
+        sheet, folded = sheet_of(refolded, roles), True
     if fmt.folds_attention:
         sheet = fold_attention(sheet)
     dropped = tuple(losses(fmt, sheet, unfolded))

@@ -1,0 +1,91 @@
+"""Patterns of names, readouts of the proxies, and inits that the swept model has."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.formats.dispatch import emit
+from mutransfer_cli.recipe.loaded import load_recipe
+from mutransfer_cli.recipe.roles import Target, name_pattern, shared_patterns, with_readout_of
+from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.spec.yaml_io import dump
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.recipe.formats.conftest import executed
+from tests.recipe.test_build import exponents
+
+Prepare = Callable[[dict[str, Any]], Sweep]
+
+
+def base(name: str, role: Any, std: float = 0.5, **more: Any) -> BaseParameter:
+    return BaseParameter(name, role, (16, 16), (0, 1), std, **more)
+
+
+def test_a_pattern_is_for_the_parameter_of_every_block() -> None:
+    assert name_pattern("blocks.0.up.weight") == r"^blocks\.\d+\.up\.weight$"
+    assert name_pattern("h.w+") == r"^h\.w\+$"
+
+
+def test_patterns_of_two_roles_are_shared() -> None:
+    plan = [base("0.weight", "embedding"), base("2.weight", "hidden"), base("4.weight", "hidden")]
+    assert shared_patterns(plan) == {r"^\d+\.weight$"}
+    assert not shared_patterns(plan[1:])
+
+
+def test_a_readout_starts_as_that_of_the_proxies() -> None:
+    target = (base("up", "hidden"), base("head", "readout"))
+    assert with_readout_of([base("out", "readout")], target) == target
+    hidden, head = with_readout_of([base("out", "readout", 0.0)], target)
+    assert (hidden, head.init_std) == (target[0], 0.0)
+    _, head = with_readout_of([base("out", "readout", init_exponent=-0.5)], target)
+    assert (head.init_std, head.init_exponent) == (0.5, -0.5)
+
+
+class Gained(nn.Module):
+    """A model of gains N(1, 0.02), as some write them."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocab, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+        self.head = nn.Linear(width, vocab, bias=False)
+        for norm in self.norms:
+            nn.init.normal_(norm.weight, 1.0, 0.02)  # type: ignore[arg-type]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens)
+        for norm in self.norms:
+            x = norm(x)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def gained(width: int, vocab: int) -> nn.Module:
+    return Gained(width, vocab)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_swept_gain_keeps_its_mean_in_the_recipe_in_init_and_in_emitted_python(
+    tiny: dict[str, Any], prepare: Prepare, folded: bool
+) -> None:
+    tiny["model"] = {"factory": f"{__name__}:gained"}
+    found, asked = exponents(prepare(tiny)), Target(64, {}, folded)
+    recipe = build_recipe(found, asked)
+    (pattern,) = (p for p in recipe.roles["vector"].parameters if p.pattern.endswith("weight$"))
+    assert pattern.init_mean == pytest.approx(1.0, abs=0.01)
+    assert pattern.init_std.value == pytest.approx(0.02, rel=0.3)
+
+    by_recipe, by_python = gained(64, 256), gained(64, 256)
+    loaded = load_recipe(io.StringIO(dump(recipe)))
+    loaded.init_(by_recipe, torch.Generator().manual_seed(0))
+    executed(emit(found, asked, "pytorch", allow_lossy=True).text)["init_"](by_python)
+    for model in (by_recipe, by_python):
+        gains = torch.cat([norm.weight.detach() for norm in model.norms])  # type: ignore[union-attr]
+        assert float(gains.mean()) == pytest.approx(1.0, abs=0.02)
+        assert float(gains.std()) == pytest.approx(pattern.init_std.value, rel=0.3)

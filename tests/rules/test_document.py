@@ -1,0 +1,43 @@
+"""A rule and a plan as documents."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+from mutransfer_cli.rules.choices import FULL, Alignment
+from mutransfer_cli.rules.document import alignment_name, number, plan_document, rule_document
+from mutransfer_cli.rules.plan import PlannedParameter
+from mutransfer_cli.rules.rule import Rule
+
+
+def test_exponents_are_numbers_and_null_where_there_is_no_quantity() -> None:
+    assert (number(Fraction(-1, 2)), number(Fraction(3)), number(None)) == (-0.5, 3, None)
+    document = rule_document(Rule("mup"))
+    readout, vector = document["roles"]["readout"], document["roles"]["vector"]
+    assert (readout["init_std"], readout["multiplier"], readout["lr"]) == (-0.5, -0.5, -0.5)
+    assert vector["weight_decay"] is None
+    assert document["roles"]["hidden"]["lr"] == -1
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_settings_sources_and_limits_are_those_of_the_rule() -> None:
+    assert rule_document(Rule("mup"))["folding_limits"] == []
+    muon = rule_document(Rule("mup", "muon", folded=True, weight_decay="none"))
+    assert muon["settings"]["lr_adjustment"] == "original"
+    assert "an orthogonal update" in muon["sources"]["lr"]
+    assert muon["sources"]["weight_decay"] == "no weight decay"
+    assert muon["folding_limits"]
+    assert "lr_adjustment" not in rule_document(Rule("mup"))["settings"]
+    assert alignment_name(Rule("mup")) == "full"
+    custom = Alignment(FULL.hidden, FULL.readout.__class__(Fraction(1), Fraction(1), Fraction(1)))
+    assert alignment_name(Rule("mup", alignment=custom)) == "custom"
+
+
+def test_a_plan_has_weight_decay_in_both_conventions() -> None:
+    planned = PlannedParameter(
+        name="norm.gain", role="vector", shape=(8,), lr=0.01, weight_decay=0.1, init_mean=1.0
+    )
+    (found,) = plan_document([planned], {}, 32, 64, {"lr": 0.01})["parameters"]
+    assert found["weight_decay"] == {"lr_coupled": 0.1, "independent": 0.001}
+    assert (found["init_mean"], found["init_std"], found["eps"]) == (1.0, None, None)
