@@ -14,8 +14,9 @@ from typing import Any
 from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.types import OwnValues, Recipe, WeightDecay
-from mutransfer_cli.rules.choices import OptimizerName, Role
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.weight_decay import DecayConvention, to_lr_coupled
 
 # put into names by torch.compile, FSDP and activation checkpointing; nobody calls a module so

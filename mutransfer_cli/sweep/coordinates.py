@@ -220,7 +220,7 @@ def measure_control(
     check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """`measure_coordinates` of the same model with hidden layers that move with width."""
-    excess = 1.0 if few.optimizer.name in ONE_RATE_MAY_DO else 0.0
+    excess = 1.0 if few.optimizer.facts.family in ONE_RATE_MAY_DO else 0.0
     return measure_coordinates(control_spec(few), folder, device, silent, check, excess)
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 from mutransfer_cli import __version__
 from mutransfer_cli.errors import NotExpressible
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.formats.sheet import Sheet
 from mutransfer_cli.recipe.types import Recipe
-from mutransfer_cli.rules.choices import OptimizerName
 from mutransfer_cli.spec.yaml_io import content_hash
 
 Matching = Literal[
