@@ -78,7 +78,7 @@ def test_another_optimizer_is_one_file_and_one_entry(
     (optim / "listed.py").write_text(before + start + ENTRY + after)
     tiny["optimizer"] = {"name": "toy", "weight_decay": 0.1}
     tiny["sweep"] = {"widths": [32], "axes": {"lr": [2**-9, 2**-7]}}
-    command = [sys.executable, "-c", PROGRAM, write_spec(tiny)]
+    command = [sys.executable, "-c", PROGRAM, str(write_spec(tiny))]
     paths = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGE.parent}"}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | paths
