@@ -67,7 +67,7 @@ def relative_update(before: Tensor, after: Tensor) -> Tensor:
 
 
 def sample(output: Tensor) -> Tensor:
-    """At most MOST_VALUES values of one trial's output, always the same ones, [n]."""
+    """Up to MOST_VALUES values of one trial's output, always the same ones, [n]."""
     stride = -(-output.numel() // MOST_VALUES)
     while math.gcd(stride, output.shape[-1]) > 1:
         stride += 1  # otherwise it would meet the same features in every token

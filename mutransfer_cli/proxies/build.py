@@ -25,7 +25,7 @@ Build = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of a model before it is trained.
+    """A model before it is trained, as far as it can be read.
 
     Attributes:
         base_plan: every trainable parameter at the base width.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -76,43 +76,70 @@ class Init:
     mean: float
     std: float
 
+
+@dataclass(frozen=True)
+class Drawn:
+    """Number, mean and std of a parameter's values."""
+
+    count: int
+    mean: float
+    std: float
+
     @classmethod
-    def of(cls, values: Tensor) -> Init:
-        """The mean and std of values; std 0 if all are equal."""
+    def of(cls, values: Tensor) -> Drawn:
         found = values.detach().flatten()
         if not len(found) or bool((found[:FEW] == found[0]).all() and (found == found[0]).all()):
-            return cls(float(found[0]) if len(found) else 0.0, 0.0)
+            return cls(len(found), float(found[0]) if len(found) else 0.0, 0.0)
         # the norm is many times faster than torch.std_mean, and means of weights are near 0
         mean = float(found.mean())
         rest = found if abs(mean) < SMALL * float(found[:FEW].abs().max()) else found - mean
         square = float(torch.linalg.vector_norm(rest)) ** 2 / len(found)
-        return cls(mean, math.sqrt(square - mean**2 if rest is found else square))
+        return cls(len(found), mean, math.sqrt(square - mean**2 if rest is found else square))
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether the mean is further from 0 than chance."""
+        return abs(self.mean) > SURE * self.std / math.sqrt(self.count)
 
 
 def read_inits(model: nn.Module, note: Note = silent) -> dict[str, Init]:
-    """The init of every parameter: a constant is kept, other values count as normal around 0.
+    """The init of every parameter: a constant, or normal values of its std.
 
-    The same parameter of several blocks gets one std if they differ by no more than chance.
+    Values of a vector keep their mean where it is more than chance, as a gain's; those of a matrix
+    are drawn around 0. The same parameter of several blocks gets one init, if the blocks differ by
+    no more than chance.
     """
-    found: dict[str, Init] = {}
-    alike: dict[tuple[str, int], list[str]] = {}  # by the name in any block and the count
-    for name, parameter in model.named_parameters():
-        own, count = Init.of(parameter), parameter.numel()
-        found[name] = replace(own, mean=0.0) if own.std else own
-        if own.std:
+    found = {name: Drawn.of(parameter) for name, parameter in model.named_parameters()}
+    inits = {name: Init(drawn.mean, 0.0) for name, drawn in found.items() if not drawn.std}
+    alike: dict[tuple[str, int], list[str]] = {}
+    for name, drawn in found.items():
+        if drawn.std:
             in_any_block = ".".join("#" if part.isdigit() else part for part in name.split("."))
-            alike.setdefault((in_any_block, count), []).append(name)
-        if own.std and abs(own.mean) > SURE * own.std / math.sqrt(count):
-            note(
-                f"{name}: its own init has mean {own.mean:.3g} and std {own.std:.3g}; it gets "
-                "normal values of that std around 0"
-            )
-    for (_, count), names in alike.items():
-        pooled = math.sqrt(sum(found[name].std ** 2 for name in names) / len(names))
-        chance = SURE * pooled / math.sqrt(2 * count)
-        if all(abs(found[name].std - pooled) <= chance for name in names):
-            found |= dict.fromkeys(names, Init(0.0, pooled))
-    return found
+            alike.setdefault((in_any_block, drawn.count), []).append(name)
+    for names in alike.values():
+        pooled = common([found[name] for name in names])
+        for name in names:
+            drawn = pooled or found[name]
+            is_vector = sum(size > 1 for size in model.get_parameter(name).shape) < 2
+            inits[name] = Init(drawn.mean if drawn.has_mean and is_vector else 0.0, drawn.std)
+            if found[name].has_mean and not is_vector:
+                note(
+                    f"{name}: its own init has mean {found[name].mean:.3g} and std "
+                    f"{found[name].std:.3g}; it gets normal values of that std around 0"
+                )
+    return inits
+
+
+def common(drawn: Sequence[Drawn]) -> Drawn | None:
+    """All values taken together; None where their stds or means differ by more than chance."""
+    count = drawn[0].count
+    std = math.sqrt(sum(d.std**2 for d in drawn) / len(drawn))
+    mean = sum(d.mean for d in drawn) / len(drawn)
+    chance = SURE * std / math.sqrt(count)
+    alike = all(
+        abs(d.std - std) <= chance / math.sqrt(2) and abs(d.mean - mean) <= chance for d in drawn
+    )
+    return Drawn(count * len(drawn), mean, std) if alike else None
 
 
 @dataclass(frozen=True)
@@ -141,8 +168,15 @@ class Weight:
         """Whether more than one axis has more than one value."""
         return sum(size > 1 for size in self.wide_shape) > 1 and len(self.shape) > 1
 
+    def at_base(self, role: Role, init: Init) -> BaseParameter:
+        """The parameter of the base plan."""
+        axis = self.fan_in_axis if self.is_matrix and not self.depthwise else None
+        return BaseParameter(
+            self.name, role, self.shape, self.growing_axes, init.std, init.mean, axis
+        )
+
     def role(self, is_readout: bool) -> Role:
-        """What width does to it.
+        """The role: what width does to the parameter.
 
         Raises:
             InputError: the shapes do not tell.
@@ -237,13 +271,7 @@ def assign_roles(
         else:
             note(f"{weight.name}: {role}, as model.roles says")
             note_tied(names, role, note)
-        init = inits[weight.name]
-        axis = weight.fan_in_axis if weight.is_matrix and not weight.depthwise else None
-        plan.append(
-            BaseParameter(
-                weight.name, role, weight.shape, weight.growing_axes, init.std, init.mean, axis
-            )
-        )
+        plan.append(weight.at_base(role, inits[weight.name]))
     return tuple(plan)
 
 

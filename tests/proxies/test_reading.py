@@ -8,7 +8,7 @@ from torch import nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.reading import (
-    Init,
+    Drawn,
     Weight,
     assign_roles,
     fan_in_axis,
@@ -79,19 +79,25 @@ def test_a_readout_whose_fan_out_grows_is_refused() -> None:
     assert weight.role(is_readout=False) == "hidden"
 
 
-def test_constants_are_kept_and_other_values_are_normal_around_zero() -> None:
-    assert Init.of(torch.full((70,), 3.0)) == Init(3.0, 0.0)
-    assert vars(Init.of(torch.tensor([1.0, 3.0]))) == pytest.approx({"mean": 2, "std": 1})
-    assert Init.of(torch.empty(0)) == Init(0.0, 0.0)
+def test_values_have_a_mean_and_a_std_and_constants_none() -> None:
+    constant, few = Drawn.of(torch.full((70,), 3.0)), Drawn.of(torch.tensor([1.0, 3.0]))
+    assert constant == Drawn(70, 3.0, 0.0)
+    assert vars(few) == pytest.approx({"count": 2, "mean": 2, "std": 1})
+    assert Drawn.of(torch.empty(0)) == Drawn(0, 0.0, 0.0)
     values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
-    found = Init.of(0.02 * values + 1)
+    found = Drawn.of(0.02 * values + 1)
     assert found.mean == pytest.approx(1, rel=1e-3)
     assert found.std == pytest.approx(0.02, rel=1e-2)
+
+
+def test_the_mean_of_a_vector_is_kept_and_that_of_a_matrix_is_noted() -> None:
+    values = 1 + 0.02 * torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
     notes: list[str] = []
-    gain = nn.ParameterDict({"gain": nn.Parameter(0.02 * values + 1)})
-    assert read_inits(gain, notes.append)["gain"].mean == 0
-    assert len(notes) == 1
-    assert notes[0].startswith("gain: its own init has mean 1 and std 0.02")
+    named = {"gain": nn.Parameter(values.flatten()), "matrix": nn.Parameter(values)}
+    found = read_inits(nn.ParameterDict(named), notes.append)
+    assert found["gain"].mean == pytest.approx(1, rel=1e-2)
+    assert found["matrix"].mean == 0
+    assert [note.partition(":")[0] for note in notes] == ["matrix"]
 
 
 def test_the_same_parameter_of_blocks_has_one_std_if_it_differs_by_chance() -> None:
