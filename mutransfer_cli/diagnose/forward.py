@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def blocks(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         where = f"{path}.{name}" if path else name
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from blocks(child, where)  # nobody calls it
+            yield from blocks(child, where)  # it is never called itself
         elif is_trained(child) if isinstance(model, CONTAINERS) else owns_matrix(child):
             yield where, child
         else:
@@ -124,33 +125,27 @@ def watched(places: Places) -> Iterator[Seen]:
     seen = Seen()
     with ExitStack() as hooks:
         for name, block in places.blocks.items():
-            handle = block.register_forward_hook(_keeps_output(name, seen))
+            handle = block.register_forward_hook(partial(_keep_output, seen, name))
             hooks.callback(handle.remove)
         for name, layers in places.layers.items():
+            keep = partial(_keep_product, seen, name)
             for layer in layers:
-                handle = layer.register_forward_hook(_keeps_product(name, seen), with_kwargs=True)
-                hooks.callback(handle.remove)
+                hooks.callback(layer.register_forward_hook(keep, with_kwargs=True).remove)
         yield seen
 
 
-def _keeps_output(name: str, seen: Seen) -> Callable[..., None]:
-    def hook(block: nn.Module, args: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output
-        if isinstance(first, Tensor):
-            seen.outputs[name] = first
-
-    return hook
+def _keep_output(seen: Seen, name: str, block: nn.Module, args: Any, output: Any) -> None:
+    first = output[0] if isinstance(output, tuple) else output
+    if isinstance(first, Tensor):
+        seen.outputs[name] = first
 
 
-def _keeps_product(name: str, seen: Seen) -> Callable[..., None]:
-    def hook(
-        layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
-    ) -> None:
-        (z,) = (*args, *kwargs.values())
-        if z.numel():  # an expert may get no token
-            seen.products.setdefault(name, []).append(Product.of(layer, z, output))
-
-    return hook
+def _keep_product(
+    seen: Seen, name: str, layer: nn.Module, args: Any, kwargs: dict[str, Tensor], output: Tensor
+) -> None:
+    (z,) = (*args, *kwargs.values())
+    if z.numel():  # an expert may get no token
+        seen.products.setdefault(name, []).append(Product.of(layer, z, output))
 
 
 def attention_scores(query: Tensor, key: Tensor, scale: float | None = None, **_: Any) -> Tensor:

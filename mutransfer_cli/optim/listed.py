@@ -1,6 +1,7 @@
-"""The list of optimizers: every other table of them follows from this one.
+"""The list of optimizers, from which every other table of them follows.
 
-The command line reads it at each start, so that it imports no section.
+To add one, write its section in a file of this folder and add an entry here. The command line reads
+the list at each start, so that it imports no section itself.
 """
 
 from __future__ import annotations
