@@ -24,15 +24,15 @@ EPS = 1e-30  # added to squared gradients
 
 
 class AdafactorSpec(OptimizerSection):
-    """Adafactor with parameter scale: lr is relative to the weights. Values of torch."""
+    """Adafactor with parameter scale: lr is relative to the weights. Defaults of torch."""
 
     name: Literal["adafactor"]
     """Which optimizer: adafactor."""
     beta2_decay: Annotated[Number, Field(lt=0)] = -0.8
-    """X of the second moment's decay 1 - step^x, below 0."""
-    # a fixed number, where equal training stops being equal between parameterizations
+    """Exponent x, below 0, of the second moment's decay 1 - step^x."""
+    # a fixed number: weights below it train differently in different parameterizations
     scale_floor: Positive = 1e-3
-    """The least root mean square of a weight that an update is scaled by."""
+    """Least root mean square of a weight by which an update is scaled."""
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
         if param.dim() <= 2:

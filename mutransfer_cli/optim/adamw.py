@@ -35,7 +35,7 @@ class WithMoments(OptimizerSection):
 
 
 class AdamSpec(WithMoments):
-    """Adam. Its weight decay would pass through the denominator: AdamW is there for decay."""
+    """Adam without weight decay, which would pass through the denominator; AdamW has decay."""
 
     name: Literal["adam"]
     """Which optimizer: adam."""
