@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.cases import Case
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
-from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.torch_private import prepare_inductor
 from mutransfer_cli.train.capture import captured
 from mutransfer_cli.train.cost import trial_cost

@@ -18,21 +18,21 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # what each room may import from: rules <- spec <- fit <- recipe <- check <- report;
-# spec <- proxies <- recipe; proxies <- diagnose <- train <- sweep; the command line on top
+# optim <- spec <- proxies <- recipe; proxies <- diagnose <- train <- sweep; the command line on top
 MAY_IMPORT = {
     "rules": set[str](),
-    "spec": {"rules"},
+    "optim": {"rules"},
+    "spec": {"rules", "optim"},
     "fit": {"rules", "spec"},
-    "recipe": {"rules", "spec", "fit", "proxies"},
+    "recipe": {"rules", "optim", "spec", "fit", "proxies"},
     "check": {"rules", "spec", "fit", "recipe"},
     "report": {"rules", "spec", "fit", "check"},
     "data": {"spec"},
     "proxies": {"rules", "spec"},
-    "optim": {"rules", "spec"},
     "diagnose": {"proxies"},
     "train": {"rules", "spec", "data", "proxies", "optim", "diagnose"},
     "sweep": {"rules", "spec", "data", "proxies", "optim", "diagnose", "train"},
-    "cli": {"rules", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
+    "cli": {"rules", "optim", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
 }
 SHARED = {"errors", "strict", "torch_private"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}

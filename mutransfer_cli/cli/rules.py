@@ -16,12 +16,12 @@ import typer
 
 from mutransfer_cli.cli.console import Variant, note
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OPTIMIZERS, OptimizerName
 from mutransfer_cli.rules.choices import (
     ALIGNMENTS,
     ROLES,
     Alignment,
     LrAdjustment,
-    OptimizerName,
     ParameterizationName,
 )
 from mutransfer_cli.rules.document import plan_document, rule_document, rule_settings, rule_sources
@@ -176,7 +176,7 @@ def rules(
         )
     rule = Rule(
         parameterization=parameterization,
-        optimizer=optimizer,
+        optimizer=OPTIMIZERS[optimizer],
         alignment=_alignment(alignment),
         lr_rule=lr_rule,
         weight_decay=parse_decay_rule(weight_decay),

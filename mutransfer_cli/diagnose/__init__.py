@@ -1,1 +1,1 @@
-"""What is measured of proxies in training: pure functions of weights, gradients, activations."""
+"""Measurements of proxies in training: pure functions of weights, gradients, activations."""

@@ -1,23 +1,20 @@
-"""How much the inputs of a matrix line up with it.
-
-MERGED:
-What is seen of a model's forward pass, by hooks on its modules.
-What attention takes the softmax of, seen where torch's own function computes it."""
+"""A model's forward pass as hooks see it: blocks' outputs, matrix products, attention scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mutransfer_cli.proxies.reading import is_transformers_conv1d
+
+CONTAINERS = (nn.ModuleList, nn.Sequential)
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,14 @@ class Product:
 
     @classmethod
     def of(cls, layer: nn.Module, z: Tensor, out: Tensor) -> Product:
-        """Of a module that `multiplies`, from what went in and came out."""
+        """The product of a module that `multiplies`, from its input and output."""
         weight, bias = layer.weight, layer.bias
         assert isinstance(weight, Tensor), "it multiplies"
         return cls(weight, z, out - bias if isinstance(bias, Tensor) else out)
 
 
 def multiplies(module: nn.Module) -> bool:
-    """Whether its output is its weight times its input, plus a bias."""
+    """Whether a module's output is its weight times its input, plus a bias."""
     return type(module).forward is nn.Linear.forward or is_transformers_conv1d(module)
 
 
@@ -45,9 +42,9 @@ def log_alignment_ratio(calls: Sequence[Product]) -> Tensor:
     """A = log_fan_in(|W z|_RMS / (|W|_RMS |z|_RMS)) over all calls of a matrix (Everett et al.
     2024, arXiv 2407.05872); in Frobenius norms 1 + log_fan_in(|W z| / (|W| |z|)).
 
-    1/2 where W and z know nothing of each other, 1 where every row of W points along z. It takes
-    W z as a whole: the exponents alpha, omega and u of the rules, which ask how updates line up
-    with activations and with their changes, are others. Not finite where the fan-in is 1.
+    A is 1/2 if W and z are independent and 1 if every row of W points along z. It takes W z as a
+    whole, unlike the exponents alpha, omega and u of the rules, which are about the alignment of
+    updates with activations and with their changes. It is not finite if the fan-in is 1.
     """
     fan_in = calls[0].input.shape[-1]
     z, wz = joint_norm([call.input for call in calls]), joint_norm([call.output for call in calls])
@@ -56,21 +53,18 @@ def log_alignment_ratio(calls: Sequence[Product]) -> Tensor:
 
 
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Of all values of one trial together."""
+    """Frobenius norm of several tensors together."""
     norms = [torch.linalg.vector_norm(x) for x in tensors]
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms)) if norms[1:] else norms[0]
     return total
 
 
-CONTAINERS = (nn.ModuleList, nn.Sequential)
-
-
 @dataclass(frozen=True)
 class Places:
-    """Where a model is looked at.
+    """The places where a model is observed.
 
     Attributes:
-        blocks: modules by their name, whose outputs are seen.
+        blocks: modules whose outputs are seen, by name.
         layers: modules that multiply, by the name of their trained weight.
     """
 
@@ -89,11 +83,11 @@ class Places:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one forward pass of one trial.
+    """Observations of one forward pass of one trial.
 
     Attributes:
-        outputs: of the blocks, the last where one is called several times.
-        products: of the layers, all calls.
+        outputs: each block's last output.
+        products: those of each layer, over all its calls.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -101,13 +95,16 @@ class Seen:
 
 
 def blocks(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The trained elements of lists and sequences of modules, and outside of such the modules that
-    own a trained matrix; of nested ones the outermost. In a decoder these are the embedding, the
-    blocks, whose outputs are the residual stream, and the readout."""
+    """The trained elements of lists of modules and, outside of lists, the modules that own a
+    trained matrix; of nested ones only the outermost.
+
+    In a decoder these are the embedding, the blocks, whose outputs are the residual stream, and the
+    readout.
+    """
     for name, child in model.named_children():
         where = f"{path}.{name}" if path else name
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from blocks(child, where)  # nobody calls it
+            yield from blocks(child, where)  # it is never called itself
         elif is_trained(child) if isinstance(model, CONTAINERS) else owns_matrix(child):
             yield where, child
         else:
@@ -124,72 +121,53 @@ def owns_matrix(module: nn.Module) -> bool:
 
 @contextmanager
 def watched(places: Places) -> Iterator[Seen]:
-    """Fills what it gives while the model runs, under vmap too."""
+    """Observe the model while it runs in this context, under vmap too."""
     seen = Seen()
     with ExitStack() as hooks:
         for name, block in places.blocks.items():
-            handle = block.register_forward_hook(_keeps_output(name, seen))
+            handle = block.register_forward_hook(partial(_keep_output, seen, name))
             hooks.callback(handle.remove)
         for name, layers in places.layers.items():
+            keep = partial(_keep_product, seen, name)
             for layer in layers:
-                handle = layer.register_forward_hook(_keeps_product(name, seen), with_kwargs=True)
-                hooks.callback(handle.remove)
+                hooks.callback(layer.register_forward_hook(keep, with_kwargs=True).remove)
         yield seen
 
 
-def _keeps_output(name: str, seen: Seen) -> Callable[..., None]:
-    def hook(block: nn.Module, args: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output
-        if isinstance(first, Tensor):
-            seen.outputs[name] = first
-
-    return hook
+def _keep_output(seen: Seen, name: str, block: nn.Module, args: Any, output: Any) -> None:
+    first = output[0] if isinstance(output, tuple) else output
+    if isinstance(first, Tensor):
+        seen.outputs[name] = first
 
 
-def _keeps_product(name: str, seen: Seen) -> Callable[..., None]:
-    def hook(
-        layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
-    ) -> None:
-        (z,) = (*args, *kwargs.values())
-        if z.numel():  # an expert may get no token
-            seen.products.setdefault(name, []).append(Product.of(layer, z, output))
+def _keep_product(
+    seen: Seen,
+    name: str,
+    layer: nn.Module,
+    args: tuple[Tensor, ...],
+    kwargs: dict[str, Tensor],
+    output: Tensor,
+) -> None:
+    (z,) = (*args, *kwargs.values())
+    if z.numel():  # an expert may get no token
+        seen.products.setdefault(name, []).append(Product.of(layer, z, output))
 
-    return hook
 
+def attention_scores(query: Tensor, key: Tensor, scale: float | None = None, **_: Any) -> Tensor:
+    """q.k times scale times sqrt(d_head) of a call of attention, without masks.
 
-class SeesScores(TorchFunctionMode):
-    """While it is in force keeps q.k times scale times sqrt(d_head) of every call of
-    scaled_dot_product_attention, masks left out; under vmap too. Attention that a model computes
-    itself is not seen.
-
-    At init q.k is a sum of d_head independent terms. Trained they line up, so that the scale has to
-    be as 1/d_head (Yang et al. 2022, arXiv 2203.03466), and what is kept at init does not go with
+    At init q.k is a sum of d_head independent terms. In training they align, so that the scale must
+    be 1/d_head (Yang et al. 2022, arXiv 2203.03466), and this quantity at init does not scale with
     d_head.
 
-    Attributes:
-        scores: [..., heads, queries, keys], in the order of the calls.
+    Args:
+        query: [..., heads, queries, d_head]
+        key: [..., kv heads, keys, d_head]; one kv head may serve several heads.
+        scale: factor on q.k, 1 / sqrt(d_head) unless given.
+
+    Returns:
+        [..., heads, queries, keys]
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scores: list[Tensor] = []
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        named = dict(kwargs or {})
-        if function is F.scaled_dot_product_attention:
-            given = dict(zip(("query", "key"), args, strict=False)) | named
-            self.scores.append(scores(given["query"], given["key"], named.get("scale")))
-        return function(*args, **named)
-
-
-def scores(query: Tensor, key: Tensor, scale: float | None) -> Tensor:
-    """One key's head may serve several of queries. The scale is 1 / sqrt(d_head) unless given."""
     if key.shape[-3] < query.shape[-3]:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
     found: Tensor = query @ key.mT

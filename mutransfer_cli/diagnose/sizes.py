@@ -1,8 +1,4 @@
-"""A measurement of one trial after some of its steps, and the quantities in it.
-
-MERGED:
-Sizes of tensors, one number a trial.
-The top singular value of matrices, by Lanczos iteration over all of them at once."""
+"""Sizes measured in training, one number per trial: norms, updates, top singular values."""
 
 from __future__ import annotations
 
@@ -22,15 +18,22 @@ Quantity = Literal[
     "activation_rms",
     "activation_change_rms",
 ]
-Column = tuple[Quantity, str]  # of a parameter or module, by its name
+Column = tuple[Quantity, str]  # with the name of a parameter or module
+
+MOST_VALUES = 1 << 16  # values kept of one activation
+STEPS = 28  # of the Lanczos iteration
+SEED = 0  # of the first vector: the same in every measurement, so that none depends on the last
+VALUES_AT_ONCE = 1 << 20  # values of the matrices in one batch: a copy that stays in the cache
+TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """
+    """Values measured of one trial after some of its steps.
+
     Attributes:
         step: steps done; 0 is the init.
-        values: by name, of every quantity of which there is a value; None where it is not finite.
+        values: each quantity that has any finite value, by name; None if a value is not finite.
     """
 
     step: int
@@ -38,23 +41,16 @@ class Measurement:
 
     @classmethod
     def of(cls, step: int, columns: Sequence[Column], row: Iterable[float]) -> Measurement:
-        """From the values of columns; not finite ones are there too."""
+        """The measurement with the values of a row, finite or not, by column."""
         values: dict[Quantity, dict[str, float | None]] = {}
         for (quantity, name), value in zip(columns, row, strict=True):
             values.setdefault(quantity, {})[name] = value if math.isfinite(value) else None
-        return cls(step, {key: by for key, by in values.items() if any_value(by.values())})
-
-
-def any_value(values: Iterable[float | None]) -> bool:
-    return any(value is not None for value in values)
-
-
-MOST_VALUES = 1 << 16  # that are held of one activation
+        return cls(step, {key: by for key, by in values.items() if set(by.values()) != {None}})
 
 
 def norm(stack: Tensor) -> Tensor:
-    """Frobenius norm of each trial's values, [T, ...] to [T], in float64: squares of small
-    gradients would leave float32."""
+    """Frobenius norm of each trial's values, [T, ...] to [T], in float64, since squares of small
+    gradients underflow in float32."""
     values = stack.reshape(len(stack), -1)
     result: Tensor = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64)
     return result
@@ -66,27 +62,21 @@ def rms(stack: Tensor) -> Tensor:
 
 
 def relative_update(before: Tensor, after: Tensor) -> Tensor:
-    """||dW||_F / ||W||_F of each trial, [T, ...] to [T], W before the update; not finite for 0."""
+    """||dW||_F / ||W||_F of each trial, [T, ...] to [T], W before it; not finite if W = 0."""
     return norm(after - before) / norm(before)
 
 
 def sample(output: Tensor) -> Tensor:
-    """At most MOST_VALUES of one trial's output, always the same ones, [n]."""
+    """Up to MOST_VALUES values of one trial's output, always the same ones, [n]."""
     stride = -(-output.numel() // MOST_VALUES)
     while math.gcd(stride, output.shape[-1]) > 1:
-        stride += 1  # else it would meet the same features in every token
+        stride += 1  # otherwise it would meet the same features in every token
     return output.flatten()[::stride]
 
 
-STEPS = 28
-SEED = 0  # of the first vector: the same in every measurement, so that none depends on the last
-VALUES_AT_ONCE = 1 << 20  # of the matrices that are taken together: a copy that stays in the cache
-TINY = torch.finfo(torch.float32).tiny
-
-
 def top_by_name(stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The top singular value of each trial's matrix, [T, A, B] to [T]; of stacks of matrices,
-    [T, ..., A, B], the largest of them. Those of one shape are taken together."""
+    """The top singular value of each trial's matrix, [T, A, B] to [T]; the largest if a trial has
+    several, [T, ..., A, B]. Matrices of one shape are processed together."""
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, stack in stacks.items():
         alike.setdefault(tuple(sorted(stack.shape[-2:])), []).append(name)
@@ -108,20 +98,21 @@ def tallest(stack: Tensor) -> Tensor:
 
 
 def top_singular_values(matrices: Tensor) -> Tensor:
-    """Of each matrix, [G, A, B] to [G], in the matrices' type; NaN where one is not finite.
+    """The top singular value of each matrix, [G, A, B] to [G], by Lanczos iteration over all.
 
-    The root of the largest Ritz value of W^T W, never above the singular value. It is slowest where
-    the spectrum has no gap: of a large square matrix of Gaussian values the k-th lacks about
+    It is the root of the largest Ritz value of W^T W, never above the singular value, in the
+    matrices' type; NaN for a matrix that is not finite. Convergence is slowest if the spectrum has
+    no gap: for a large square Gaussian matrix, k steps fall short by about
     1 - cos(pi / (2 k + 1)) (the largest zero of the orthogonal polynomials of the
     Marchenko-Pastur law), 0.15 % after 28 steps, and by chance a few times that; plain power
     iteration would take hundreds of steps.
     """
     scale = torch.linalg.vector_norm(matrices, torch.inf, (1, 2), keepdim=True)
     finite = scale.isfinite()
-    # squares of squares would leave float32
+    # squares of squares would leave the range of float32
     scaled = tallest(matrices) / scale.clamp(min=TINY)
     if not finite.all():
-        scaled = scaled.where(finite, 0.0)  # LAPACK raises on what is not finite
+        scaled = scaled.where(finite, 0.0)  # LAPACK raises on values that are not finite
     # a product of matrices is faster than two products with a vector in every step
     squares = torch.bmm(scaled.mT, scaled)
     basis = orthonormal(krylov_basis(squares))
@@ -131,9 +122,9 @@ def top_singular_values(matrices: Tensor) -> Tensor:
 
 
 def krylov_basis(squares: Tensor) -> Tensor:
-    """About orthonormal vectors [G, k, B] that span v, S v, S^2 v, ... of symmetric S [G, B, B].
+    """Nearly orthonormal rows [G, k, B] that span v, S v, S^2 v, ... for symmetric S [G, B, B].
 
-    They are rows: on a CPU a product with a column takes many times longer.
+    Rows, because on a CPU a product with a column takes many times longer.
     """
     G, B, _ = squares.shape
     basis = squares.new_zeros(G, min(STEPS, B), B)
@@ -148,5 +139,6 @@ def krylov_basis(squares: Tensor) -> Tensor:
 
 
 def orthonormal(rows: Tensor) -> Tensor:
+    """Orthonormal rows with the same span."""
     columns: Tensor = torch.linalg.qr(rows.mT).Q
     return columns.mT

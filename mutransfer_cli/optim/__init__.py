@@ -1,1 +1,1 @@
-"""Update rules over stacked trials; one file per optimizer."""
+"""Optimizers over stacked trials, one file each, and the update that they share."""

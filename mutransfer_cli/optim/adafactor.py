@@ -1,46 +1,52 @@
-"""Adafactor (Shazeer & Stern 2018, arXiv 1804.04235, Algorithms 4 and 5) without momentum."""
+"""Adafactor (Shazeer & Stern 2018, arXiv 1804.04235, Algorithms 4 and 5) without momentum.
+
+w -= lr * max(scale_floor, RMS(w)) * u / max(1, RMS(u)), with u = g / sqrt(v), where v is the mean
+square of the gradient; that of a matrix is the product of its row and column means. This is
+torch.optim.Adafactor without its cap of 1 / sqrt(step) on the rate: with the cap no learning rate
+above it could be compared.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from mutransfer_cli.optim.stack import Member, ParamGroup, over
+from mutransfer_cli.optim.section import Member, OptimizerSection, ParamGroup, over
 from mutransfer_cli.rules.choices import Role
+from mutransfer_cli.strict import Number, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EPS = 1e-30  # added to squared gradients
 
 
-@dataclass(frozen=True)
-class Adafactor:
-    """w -= lr * max(scale_floor, RMS(w)) * u / max(1, RMS(u)), with u = g / sqrt(v).
+class AdafactorSpec(OptimizerSection):
+    """Adafactor with parameter scale: lr is relative to the weights. Defaults of torch."""
 
-    v is the mean square of the gradient, of a matrix as the product of its row and column means.
-    As torch.optim.Adafactor, but without its cap of 1 / sqrt(step) on the rate: with the cap no
-    learning rate above it could be compared.
-
-    Attributes:
-        beta2_decay: step^beta2_decay is the weight of the newest square.
-        scale_floor: least parameter scale; a fixed number, where equal training stops being equal
-            between parameterizations.
-    """
-
-    beta2_decay: float
-    scale_floor: float
+    name: Literal["adafactor"]
+    """Which optimizer: adafactor."""
+    beta2_decay: Annotated[Number, Field(lt=0)] = -0.8
+    """Exponent x, below 0, of the second moment's decay 1 - step^x."""
+    # a fixed number: weights below it train differently in different parameterizations
+    scale_floor: Positive = 1e-3
+    """Least root mean square of a weight by which an update is scaled."""
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
-        if param.dim() > 2:
-            rows, columns = param[..., :1], param[..., :1, :]
-            return {"row": torch.zeros_like(rows), "column": torch.zeros_like(columns)}
-        return {"whole": torch.zeros_like(param)}
+        if param.dim() <= 2:
+            return {"whole": param.new_zeros(param.shape)}
+        *stacked, rows, columns = param.shape
+        return {
+            "row": param.new_zeros(*stacked, rows, 1),
+            "column": param.new_zeros(*stacked, 1, columns),
+        }
 
     def directions_(
         self, group: ParamGroup, members: Sequence[Member], step: Tensor
     ) -> list[Tensor]:
-        newest = step.double() ** self.beta2_decay
+        newest = step.double() ** self.beta2_decay  # weight of the newest square
         directions = []
         for member in members:
             second = second_moment_(member, over(newest, member.grad))
@@ -51,7 +57,7 @@ class Adafactor:
 
 
 def second_moment_(member: Member, newest: Tensor) -> Tensor:
-    """Takes the gradient's squares into their mean; returns it in the gradient's shape."""
+    """Take the gradient's squares into their mean; return it in the gradient's shape."""
     square = member.grad.square() + EPS
     if "whole" in member.slots:
         return member.slots["whole"].lerp_(square, newest).clone()

@@ -1,29 +1,35 @@
-"""Adam-atan2 (Everett et al. 2024, arXiv 2407.05872): Adam without epsilon."""
+"""Adam-atan2 (Everett et al. 2024, arXiv 2407.05872): Adam without epsilon.
+
+w -= lr * a * atan2(m_hat, b * sqrt(v_hat)), which is the same for any scale of the gradient. With
+b = 1 and a = 1.27 (4 / pi) it equals Adam's step where m_hat = sqrt(v_hat), and no step is beyond
+2 lr. In float32 squares of gradients below 1e-19 are lost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from mutransfer_cli.optim.adamw import moment_slots, moments_
-from mutransfer_cli.optim.stack import Member, ParamGroup
+from mutransfer_cli.optim.section import Betas, Member, OptimizerSection, ParamGroup
 from mutransfer_cli.rules.choices import Role
+from mutransfer_cli.strict import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-@dataclass(frozen=True)
-class AdamAtan2:
-    """w -= lr * a * atan2(m_hat, b * sqrt(v_hat)): the same for any scale of the gradient.
+class AdamAtan2Spec(OptimizerSection):
+    """Adam-atan2: lr * a * atan2(m, b * sqrt(v)), without eps."""
 
-    With b = 1, a = 1.27 (4 / pi) it equals Adam's step where m_hat = sqrt(v_hat), and no step is
-    beyond 2 lr. In float32 squares of gradients below 1e-19 are lost.
-    """
-
-    betas: tuple[float, float]
-    a: float
-    b: float
+    name: Literal["adam_atan2"]
+    """Which optimizer: adam_atan2."""
+    betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
+    a: Positive = 1.27
+    """Factor on the arc tangent."""
+    b: Positive = 1.0
+    """Factor on sqrt(v)."""
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
         return moment_slots(param)
@@ -34,5 +40,5 @@ class AdamAtan2:
         directions = []
         for member in members:
             first, second = moments_(member, step, self.betas)
-            directions.append(self.a * torch.atan2(first, self.b * second.sqrt_()))
+            directions.append(self.a * first.atan2(self.b * second.sqrt_()))
         return directions

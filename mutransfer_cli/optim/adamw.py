@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from pydantic import model_validator
 
-from mutransfer_cli.optim.stack import Member, OptimizerState, ParamGroup, over
+from mutransfer_cli.optim.section import Betas, Member, OptimizerSection, ParamGroup, over
 from mutransfer_cli.rules.choices import Role
-from mutransfer_cli.torch_private import fused_adamw_
+from mutransfer_cli.strict import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mutransfer_cli.optim.stack import OptimizerState
 
 
-@dataclass(frozen=True)
-class AdamW:
+class WithMoments(OptimizerSection):
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr * m_hat / (sqrt(v_hat) + eps)."""
 
-    betas: tuple[float, float]
+    betas: Betas = (0.9, 0.95)
+    """Decay per step of the means m of the gradient and v of its square."""
+    eps: Positive = 1e-8
+    """Added to sqrt(v), in units of the gradient."""
 
     def slots(self, role: Role, param: Tensor) -> dict[str, Tensor]:
         return moment_slots(param)
@@ -25,20 +31,46 @@ class AdamW:
     def directions_(
         self, group: ParamGroup, members: Sequence[Member], step: Tensor
     ) -> list[Tensor]:
-        directions = []
-        for member in members:
-            first, second = moments_(member, step, self.betas)
-            directions.append(first / second.sqrt_().add_(over(group.eps, second)))
-        return directions
+        return adamw_directions_(self.betas, group, members, step)
+
+
+class AdamSpec(WithMoments):
+    """Adam without weight decay, which would pass through the denominator; AdamW has decay."""
+
+    name: Literal["adam"]
+    """Which optimizer: adam."""
+
+    @model_validator(mode="after")
+    def without_decay(self) -> AdamSpec:
+        if self.weight_decay:
+            raise ValueError(f"weight_decay {self.weight_decay:g}: adam has none; use name: adamw")
+        return self
+
+
+class AdamWSpec(WithMoments):
+    """AdamW."""
+
+    name: Literal["adamw"] = "adamw"
+    """Which optimizer: adamw."""
+
+
+def adamw_directions_(
+    betas: Betas, group: ParamGroup, members: Sequence[Member], step: Tensor
+) -> list[Tensor]:
+    directions = []
+    for member in members:
+        first, second = moments_(member, step, betas)
+        directions.append(first / second.sqrt_().add_(over(group.eps, second)))
+    return directions
 
 
 def moment_slots(param: Tensor) -> dict[str, Tensor]:
     """Both moments before the first gradient."""
-    return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
+    return {name: param.new_zeros(param.shape) for name in ("exp_avg", "exp_avg_sq")}
 
 
-def moments_(member: Member, step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Takes the gradient into both moments; returns them corrected for their start at zero."""
+def moments_(member: Member, step: Tensor, betas: Betas) -> tuple[Tensor, Tensor]:
+    """Take the gradient into both moments; return them corrected for their start at zero."""
     grad, first, second = member.grad, member.slots["exp_avg"], member.slots["exp_avg_sq"]
     first.lerp_(grad, 1 - betas[0])
     second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
@@ -48,14 +80,16 @@ def moments_(member: Member, step: Tensor, betas: tuple[float, float]) -> tuple[
 
 
 def fused_update_(
-    rule: AdamW,
+    optimizer: WithMoments,
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: OptimizerState,
     groups: Sequence[ParamGroup],
     schedule: Tensor,
 ) -> None:
-    """The same trial by trial through torch's fused CPU kernel: one pass over memory."""
+    """The same update, trial by trial, through torch's fused CPU kernel: one pass over memory."""
+    from mutransfer_cli.torch_private import fused_adamw_
+
     state.step.add_(1)
     for group in groups:
         per_trial = (group.lr, schedule, group.weight_decay, group.eps)
@@ -69,7 +103,7 @@ def fused_update_(
                 [state.slots[name]["exp_avg_sq"][trial] for name in group.names],
                 [state.step[trial]] * len(group.names),
                 lr=peak * factor,
-                betas=rule.betas,
+                betas=optimizer.betas,
                 weight_decay=weight_decay,
                 eps=eps,
             )

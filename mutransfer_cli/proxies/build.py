@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,14 +25,14 @@ Build = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of a model before it is trained.
+    """A model before it is trained, as far as it can be read.
 
     Attributes:
         base_plan: every trainable parameter at the base width.
         sequence_bytes: what autograd keeps of one sequence at the base width; 0 for a built-in
             model, whose formula is known.
-        why_not: why it cannot be trained on tokens; empty where it can.
-        has_loss: whether its forward gives the loss.
+        why_not: why it cannot be trained on tokens; empty if it can.
+        has_loss: whether its forward returns the loss.
     """
 
     base_plan: tuple[BaseParameter, ...]
@@ -40,31 +41,11 @@ class Reading:
     has_loss: bool = False
 
 
-def build_transformer(model: ModelProtocol, context: int, width: int) -> Transformer:
-    return Transformer(
-        width=width,
-        vocab=model.vocab,
-        context=context,
-        attention_scale=model.attention_factor_at(width),
-        options=model,
-    )
-
-
-def build_mlp(model: MLPProtocol, width: int) -> MLP:
-    return MLP(
-        inputs=model.inputs,
-        outputs=model.outputs,
-        width=width,
-        depth=model.depth,
-        activation=model.activation,
-        normed=model.norm == "rms",
-    )
-
-
 def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
     if isinstance(model, MLPProtocol):
-        return build_mlp(model, width)
-    return build_transformer(model, context, width)
+        normed = model.norm == "rms"
+        return MLP(model.inputs, model.outputs, width, model.depth, model.activation, normed)
+    return Transformer(width, model.vocab, context, model.attention_factor_at(width), model)
 
 
 def builder(model: FactoryProtocol | HfProtocol, context: int, base_width: int) -> Build:
@@ -84,44 +65,42 @@ def build_proxy(model: AnyModel, context: int, base_width: int, width: int) -> n
 def proxy_shapes(
     model: AnyModel, context: int, base_width: int, width: int
 ) -> dict[str, tuple[int, ...]] | None:
-    """Of every parameter at a width, without its values; None where they follow from the base."""
+    """Every parameter's shape at a width; None for a built-in model: they follow from the base."""
     if isinstance(model, BuiltIn):
         return None
     found = on_meta(builder(model, context, base_width), width)
     return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
 
 
-def base_plan(model: BuiltIn, context: int, base_width: int) -> tuple[BaseParameter, ...]:
-    """Every parameter of a built-in model at the base width, with role and init std."""
-    return read_base_plan(lambda width: build_built_in(model, context, width), base_width)
+def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:
+    """Read a protocol's model at the base width.
+
+    Raises:
+        InputError: no plan can be made for the model, with the reason.
+    """
+    if isinstance(model, BuiltIn):
+        build = partial(build_built_in, model, context)
+        return Reading(read_base_plan(build, base_width))
+    return read_built(model, builder(model, context, base_width), context, base_width, note)
 
 
 def read_base_plan(
     build: Callable[[int], Transformer | MLP], base_width: int
 ) -> tuple[BaseParameter, ...]:
+    """Every parameter of a built-in model at the base width, with role and init std."""
     with torch.device("meta"):
         base, wider = build(base_width), build(2 * base_width)
     weights = read_weights(base, wider)
     if isinstance(base, MLP):
         return assign_roles(weights, READOUT, base.inits(), {})
     if base.options.tied_embeddings:
-        # both names of the shared weight would give it two roles; which rules allow it is refused
-        # before (rules/tying.py)
+        # under both of its names the shared weight would have two roles; `refuse_tied` in
+        # rules/rule.py refuses rules that treat them differently
         weights = [[w for w in names if w.name != "embedding.weight"] for names in weights]
     plan = assign_roles(weights, READOUT, base.inits(), {})
     if base.options.readout_init != "standard":
         return plan
     return tuple(replace(p, init_exponent=-0.5) if p.name == READOUT else p for p in plan)
-
-
-def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:
-    """
-    Raises:
-        InputError: a model that no plan can be made for, with what is wrong.
-    """
-    if isinstance(model, BuiltIn):
-        return Reading(base_plan(model, context, base_width))
-    return read_built(model, builder(model, context, base_width), context, base_width, note)
 
 
 def read_built(
@@ -132,7 +111,7 @@ def read_built(
     note: Note = silent,
     other: nn.Module | None = None,
 ) -> Reading:
-    """read_model for a model whose builder is there; its errors.
+    """`read_model` given the builder of a model.
 
     Args:
         other: the model at another width; by default it is built at twice the base width.

@@ -1,28 +1,33 @@
-"""How a model is called: on tokens for logits, or on tokens and targets for its loss.
+"""Calling a model: on tokens for logits, or on tokens and targets for its loss.
 
-MERGED:
-One forward pass of a base model: what makes its output, and what training it will keep.
-What a model's own code does in a forward pass: its output factor, its attention scale."""
+Models of which only this is known are run once before they are trained: to find the matrix that
+makes the output, the memory that training needs, and the factors that their own code applies.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.attention import AttentionCalls
+from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.reading import fan_in_axis
+
+SEQUENCES = 2  # one would hide a lost axis
+LOSS_COPIES = 4  # of the logits, for the loss and its gradient
+PROPORTIONAL = 1e-3  # of the logits: a larger rest means more than a mere factor
 
 
 def takes_targets(model: nn.Module) -> bool:
-    """Whether its forward cannot do without a second argument."""
+    """Whether the model's forward requires a second argument."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [
         parameter
@@ -33,16 +38,16 @@ def takes_targets(model: nn.Module) -> bool:
 
 
 def constants(model: nn.Module) -> dict[str, Tensor]:
-    """What a model reads and nobody trains: buffers and frozen parameters."""
+    """Everything a model reads that is not trained: buffers and frozen parameters."""
     frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     return dict(model.named_buffers()) | frozen
 
 
 def output_of(output: Any, attribute: str) -> Tensor:
-    """The tensor itself, or that which an output object holds.
+    """The output itself if it is a tensor, otherwise its attribute.
 
     Raises:
-        InputError: neither.
+        InputError: neither is a tensor.
     """
     found = output if isinstance(output, Tensor) else getattr(output, attribute, None)
     if not isinstance(found, Tensor):
@@ -56,29 +61,26 @@ def output_of(output: Any, attribute: str) -> Tensor:
 def call(
     model: nn.Module, values: Mapping[str, Tensor], tokens_BS: Tensor, targets_BS: Tensor | None
 ) -> Tensor:
-    """Logits [B, S, V]; with targets the loss.
+    """Logits [B, S, V]; given targets, the loss.
 
     Args:
-        values: of every parameter and buffer.
+        values: every parameter and buffer by name.
     """
     args = (tokens_BS,) if targets_BS is None else (tokens_BS, targets_BS)
     output = functional_call(model, dict(values), args, strict=True)
     return output_of(output, "logits" if targets_BS is None else "loss")
 
 
-SEQUENCES = 2  # one would hide a lost axis
-LOSS_COPIES = 4  # of the logits, for the loss and its gradient
-
-
 @dataclass(frozen=True)
 class TrialRun:
-    """
+    """One forward pass of a base model.
+
     Attributes:
-        readout: the last matrix module that was called; of a model that cannot be run on tokens
-            the last in module order. None where there is no matrix.
-        sequence_bytes: what autograd keeps of one sequence; 0 where it cannot be run.
-        why_not: why it cannot be run on tokens; empty where it can.
-        has_loss: whether its forward gives the loss.
+        readout: the matrix whose module was called last; if the model cannot be run on tokens, the
+            last in module order. None without any matrix.
+        sequence_bytes: what autograd keeps of one sequence; 0 if the model cannot be run.
+        why_not: why it cannot be run on tokens; empty if it can.
+        has_loss: whether its forward returns the loss.
     """
 
     readout: str | None
@@ -88,18 +90,15 @@ class TrialRun:
 
 
 def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
-    """
+    """Run a model with values on two sequences.
+
     Raises:
-        InputError: an output that is neither logits of every token nor a loss.
+        InputError: the output is neither logits of every token nor a loss.
     """
     owners = matrix_owners(model)
     called: list[str] = []
-    hooks = [
-        owner.register_forward_hook(lambda *_, name=name: called.append(name))
-        for name, owner in owners.items()
-    ]
     tokens_BS = torch.arange(SEQUENCES * context).view(SEQUENCES, context) % vocab
-    kept: dict[int, int] = {}
+    kept: dict[int, int] = {}  # bytes by address
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(x: Tensor) -> Tensor:
@@ -108,25 +107,27 @@ def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
             kept[storage.data_ptr()] = storage.nbytes()
         return x
 
-    args = (tokens_BS, tokens_BS) if takes_targets(model) else (tokens_BS,)
-    last = next(reversed(owners), None)
+    last, has_loss = next(reversed(owners), None), takes_targets(model)
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            output = model(*args)
+        with ExitStack() as hooks, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            for name, owner in owners.items():
+                handle = owner.register_forward_hook(lambda *_, name=name: called.append(name))
+                hooks.callback(handle.remove)
+            output = model(*_arguments(model, tokens_BS))
     except Exception as error:
-        problem = (str(error).splitlines() or [""])[0]
-        return TrialRun(last, 0.0, f"{type(error).__name__}: {problem}")
-    finally:
-        for hook in hooks:
-            hook.remove()
-    has_loss = len(args) > 1
-    of_loss = refuse_other_output(output, has_loss, tokens_BS, vocab)
-    bytes_ = sum(kept.values()) + LOSS_COPIES * of_loss
+        return TrialRun(last, 0.0, f"{type(error).__name__}: {first_line(error)}")
+    if has_loss:
+        _refuse_other_loss(output_of(output, "loss"))
+        bytes_ = sum(kept.values())
+    else:
+        logits = output_of(output, "logits")
+        _refuse_other_logits(logits, tokens_BS, vocab)
+        bytes_ = sum(kept.values()) + LOSS_COPIES * logits.numel() * logits.element_size()
     return TrialRun(called[-1] if called else last, bytes_ / SEQUENCES, has_loss=has_loss)
 
 
 def matrix_owners(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules that own a matrix of known orientation, by its name, in module order."""
+    """The modules that own a matrix of known orientation, by its name, in module order."""
     return {
         f"{path}.{leaf}".removeprefix("."): module
         for path, module in model.named_modules()
@@ -135,17 +136,19 @@ def matrix_owners(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def refuse_other_output(output: Any, has_loss: bool, tokens_BS: Tensor, vocab: int) -> int:
-    """Bytes of the logits."""
-    if has_loss:
-        loss = output_of(output, "loss")
-        if loss.numel() != 1 or loss.dim():
-            raise InputError(
-                f"model: its loss has shape {list(loss.shape)}, expected one number, the mean over "
-                "all tokens"
-            )
-        return 0
-    logits = output_of(output, "logits")
+def _arguments(model: nn.Module, tokens_BS: Tensor) -> tuple[Tensor, ...]:
+    return (tokens_BS, tokens_BS) if takes_targets(model) else (tokens_BS,)
+
+
+def _refuse_other_loss(loss: Tensor) -> None:
+    if loss.numel() != 1 or loss.dim():
+        raise InputError(
+            f"model: its loss has shape {list(loss.shape)}, expected one number, the mean over "
+            "all tokens"
+        )
+
+
+def _refuse_other_logits(logits: Tensor, tokens_BS: Tensor, vocab: int) -> None:
     shape = tuple(logits.shape)
     if len(shape) != 3 or shape[:2] != tuple(tokens_BS.shape) or shape[2] < vocab:
         B, S = tokens_BS.shape
@@ -153,18 +156,15 @@ def refuse_other_output(output: Any, has_loss: bool, tokens_BS: Tensor, vocab: i
             f"model: its logits of {B} x {S} tokens have shape {list(shape)}, expected "
             f"[{B}, {S}, {vocab} or more]: batch, context, vocabulary"
         )
-    return logits.numel() * logits.element_size()
-
-
-PROPORTIONAL = 1e-3  # of the logits: more is no mere factor
 
 
 @dataclass(frozen=True)
 class OwnCode:
-    """
+    """Factors that a model's own code applies in a forward pass.
+
     Attributes:
-        output_factor: of the logits over what the readout's weight makes of its input; None where
-            it cannot be told.
+        output_factor: the logits over the product of the readout's weight and its input; None if it
+            cannot be determined.
         input_size: root mean square of that input.
         scales: head size and factor on q.k of each call of scaled_dot_product_attention.
     """
@@ -174,57 +174,44 @@ class OwnCode:
     scales: frozenset[tuple[int, float]]
 
 
-class _Attention(TorchFunctionMode):
-    """Notes the scale of every call of torch's attention."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scales: set[tuple[int, float]] = set()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            query: Tensor = args[0] if args else kwargs["query"]
-            head_size, scale = query.shape[-1], kwargs.get("scale")
-            self.scales.add((head_size, head_size**-0.5 if scale is None else float(scale)))
-        return func(*args, **kwargs)
-
-
 def own_code(model: nn.Module, readout: str | None, context: int, vocab: int) -> OwnCode:
-    """
+    """Measure the factors that a model's own code applies.
+
     Args:
         model: with values, of a small width.
-        readout: name of the matrix that makes the output; None where there is none.
+        readout: name of the matrix that makes the output, if there is one.
     """
     owner = model.get_submodule(readout.rpartition(".")[0]) if readout else None
     inputs: list[Tensor] = []
-    hooks: list[Any] = []
-    if isinstance(owner, nn.Linear):
-        hooks = [owner.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))]
     generator = torch.Generator().manual_seed(0)
     tokens_BS = torch.randint(vocab, (SEQUENCES, context), generator=generator)
-    attention = _Attention()
+    attention = AttentionCalls(head_size_and_scale)
     try:
-        with torch.no_grad(), attention:
-            output = model(tokens_BS, tokens_BS) if takes_targets(model) else model(tokens_BS)
-    except Exception:  # models that cannot be run on tokens are said elsewhere (TrialRun.why_not)
-        return OwnCode(None, 0.0, frozenset(attention.scales))
-    finally:
-        for hook in hooks:
-            hook.remove()
+        with ExitStack() as hooks, torch.no_grad(), attention:
+            if isinstance(owner, nn.Linear):
+                handle = owner.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+                hooks.callback(handle.remove)
+            output = model(*_arguments(model, tokens_BS))
+    except Exception:  # TrialRun.why_not reports models that cannot be run on tokens
+        return OwnCode(None, 0.0, frozenset(attention.found))
     factor, size = None, 0.0
     if len(inputs) == 1 and isinstance(owner, nn.Linear) and not takes_targets(model):
-        factor = _factor(output_of(output, "logits"), inputs[0] @ owner.weight.T)
+        factor = proportion(output_of(output, "logits"), inputs[0] @ owner.weight.T)
         size = float(inputs[0].square().mean().sqrt())
-    return OwnCode(factor, size, frozenset(attention.scales))
+    return OwnCode(factor, size, frozenset(attention.found))
 
 
-def _factor(logits: Tensor, product: Tensor) -> float | None:
-    """Of differences between tokens, in which a bias is not seen."""
+def head_size_and_scale(query: Tensor, scale: float | None = None, **_: Any) -> tuple[int, float]:
+    """The head size of a call of attention and its factor on q.k."""
+    head_size = query.shape[-1]
+    return head_size, head_size**-0.5 if scale is None else float(scale)
+
+
+def proportion(logits: Tensor, product: Tensor) -> float | None:
+    """The factor between two tensors [B, S, V] up to a bias; None if they are not proportional."""
     if logits.shape != product.shape:
         return None
+    # differences between tokens do not contain the bias
     found, plain = (
         (x.detach().double() - x.detach().double().mean((0, 1))).flatten()
         for x in (logits, product)

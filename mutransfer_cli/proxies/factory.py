@@ -1,4 +1,4 @@
-"""One's own model: importing its function and calling it, with what goes wrong said."""
+"""The user's own model: import its function and call it; errors say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DROPOUTS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-SEED = 0  # of what a model draws when it is built: the base init, buffers, frozen weights
+SEED = 0  # for everything a model draws when it is built: base init, buffers, frozen weights
 
 
 def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.Module]:
     """The function from width to module.
 
     Raises:
-        InputError: no such function, or one that cannot take its arguments.
+        InputError: there is no such function, or it cannot take its arguments.
     """
     where = f"model.factory {model.factory}"
     function = import_function(model.factory, where)
@@ -64,7 +64,11 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
 
 
 def import_function(name: str, where: str) -> Callable[..., Any]:
-    """Imports `module:function`, looked for in the current folder first, as `python -m` does."""
+    """Import `module:function`, from the current folder first, as `python -m` does.
+
+    Args:
+        where: begins every error message.
+    """
     module_name, _, function_name = name.partition(":")
     here = os.getcwd()
     if here not in sys.path:
@@ -83,14 +87,14 @@ def import_function(name: str, where: str) -> Callable[..., Any]:
 
 
 def for_real(build: Callable[[int], nn.Module], width: int) -> nn.Module:
-    """With values, the same in every run, and without dropout."""
+    """Build the model with values, the same in every run, and without dropout."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return without_dropout(build(width))
 
 
 def on_meta(build: Callable[[int], nn.Module], width: int) -> nn.Module:
-    """Without values; with them where a model cannot be built without."""
+    """Build the model without values, or with them if it cannot be built without."""
     try:
         with torch.device("meta"):
             return build(width)
@@ -99,7 +103,7 @@ def on_meta(build: Callable[[int], nn.Module], width: int) -> nn.Module:
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Turns off what torch's own modules drop: a trial is to be the same in every company."""
+    """Turn off dropout in torch's own modules: no trial may depend on those beside it."""
     for module in model.modules():
         if isinstance(module, DROPOUTS):
             module.p = 0.0
@@ -109,4 +113,5 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
     return (str(error).splitlines() or [""])[0]

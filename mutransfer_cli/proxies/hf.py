@@ -1,12 +1,9 @@
-"""A Hugging Face causal LM whose config is scaled in width; nothing is downloaded.
+"""Hugging Face causal LMs whose config is scaled in width; nothing is downloaded.
 
-MERGED:
-Causal attention of Hugging Face models without a mask.
-
-How transformers masks depends on who calls: eager code, torch.compile and the capture of a CUDA
-graph take different ways, and a mask that was made under vmap has a wrong shape in torch's
-attention. It makes no mask for an attention that it knows no mask of, such as the one named here:
-its own call of torch's attention, which is causal where it is given no mask.
+Where possible they attend without masks. How transformers masks depends on the caller: eager code,
+torch.compile and the capture of a CUDA graph take different ways, and a mask made under vmap has a
+wrong shape in torch's attention. For an attention function whose masks it does not know, such as
+the one registered here, transformers makes none; torch's attention is then called as causal.
 """
 
 from __future__ import annotations
@@ -17,15 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.attention import AttentionCalls
+from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.spec.model import KNOWN_TYPES, HfProtocol
 
-# of how others would load and run it: an attention may name code to be downloaded
+# how others would load and run the model: an attention may name code to be downloaded
 DROPPED = (
     "architectures",
     "attn_implementation",
@@ -39,12 +36,15 @@ DROPPED = (
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 IN_PROPORTION = ("intermediate_size", "n_inner", "moe_intermediate_size")
 
-# exponents of width in what the model's own code multiplies a parameter by, by type and name
+# exponents of width in the factor that the model's own code puts on a parameter, by type and name
 OWN_MULTIPLIERS = {
     ("gemma", "model.embed_tokens.weight"): 0.5,
     ("gemma2", "model.embed_tokens.weight"): 0.5,
     ("gemma3_text", "model.embed_tokens.weight"): 0.5,
 }
+
+UNMASKED = "mutransfer_unmasked"
+TORCHS = "sdpa"  # transformers' name of torch's attention
 
 
 def load_transformers() -> Any:
@@ -57,22 +57,27 @@ def load_transformers() -> Any:
 
 
 def is_tied(model: HfProtocol) -> bool:
-    """Whether its embedding is its readout."""
+    """Whether the model's embedding is its readout."""
     config = read_config(load_transformers(), model)
     return bool(getattr(config, "tie_word_embeddings", False))
+
+
+def own_multiplier(model: HfProtocol, name: str) -> float:
+    """Exponent of width in the factor that the model's own code puts on a parameter."""
+    return OWN_MULTIPLIERS.get((model.model_type, name), 0.0)
 
 
 def hf_builder(
     model: HfProtocol, context: int, base_width: int, to_train: bool = True
 ) -> Callable[[int], nn.Module]:
-    """The function from width to module; its forward takes tokens.
+    """The function from width to module; the module's forward takes tokens.
 
     Args:
-        to_train: kv heads that do not divide the heads of a width are refused; of a model that is
-            only read there are fewer.
+        to_train: refuse kv heads that do not divide the heads of a width; a model that is only read
+            gets fewer kv heads instead.
 
     Raises:
-        InputError: a config that cannot be scaled, or whose embedding is its readout.
+        InputError: the config cannot be scaled, or the embedding is the readout.
     """
     transformers = load_transformers()
     declared = read_config(transformers, model)
@@ -93,18 +98,16 @@ def hf_builder(
         config = scaled_config(transformers, model, base_width, width, to_train)
         window = getattr(config, "sliding_window", None)
         if isinstance(window, int) and window <= context:
-            # of the window's own size too transformers gives the fused attention a mask, which
-            # has a wrong shape there under vmap
+            # transformers masks the fused attention even if the window equals the context, and
+            # under vmap that mask has a wrong shape
             config._attn_implementation = "eager"
         try:
             found: nn.Module = transformers.AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32
             )
         except Exception as error:
-            problem = (str(error).splitlines() or [""])[0]
-            raise InputError(
-                f"model.hf: {model.model_type} at width {width}: {type(error).__name__}: {problem}"
-            ) from error
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"model.hf: {model.model_type} at width {width}: {problem}") from error
         if to_train and not any(p.is_meta for p in found.parameters()):
             drop_masks(transformers, found, context)
         return found
@@ -113,7 +116,7 @@ def hf_builder(
 
 
 def read_config(transformers: Any, model: HfProtocol) -> Any:
-    """The config as declared, for the vocabulary of the data, without dropout and caches."""
+    """The declared config, with the vocabulary of the data and without dropout and caches."""
     settings = {
         key: value
         for key, value in model.hf.items()
@@ -126,8 +129,7 @@ def read_config(transformers: Any, model: HfProtocol) -> Any:
     try:
         config = transformers.AutoConfig.for_model(model_type, **settings)
     except Exception as error:
-        problem = (str(error).splitlines() or [""])[0]
-        raise InputError(f"model.hf: {type(error).__name__}: {problem}") from error
+        raise InputError(f"model.hf: {type(error).__name__}: {first_line(error)}") from error
     for key, value in config.to_dict().items():
         if isinstance(value, int | float) and ("dropout" in key or key.endswith("_pdrop")):
             setattr(config, key, 0.0)
@@ -140,12 +142,12 @@ def read_config(transformers: Any, model: HfProtocol) -> Any:
 def scaled_config(
     transformers: Any, model: HfProtocol, base_width: int, width: int, to_train: bool = True
 ) -> Any:
-    """Heads of fixed size, kv heads in the same ratio to them, inner sizes in proportion.
+    """Heads of fixed size, kv heads in a fixed ratio to them, inner sizes in proportion to width.
 
-    Where the ratio gives no whole number of kv heads at the base width, they stay as declared.
+    If the ratio gives no whole number of kv heads at the base width, they stay as declared.
 
     Raises:
-        InputError: a width of no whole number of heads, or that the kv heads do not divide.
+        InputError: the width is no whole number of heads, or the kv heads do not divide them.
     """
     config = read_config(transformers, model)
     hidden, heads = config.hidden_size, config.num_attention_heads
@@ -182,7 +184,7 @@ def scaled_config(
 
 
 def say_what_is_used(model: HfProtocol, mup: bool, note: Note) -> None:
-    """What is not as in the config, or not as a rule would have it."""
+    """Note where the model differs from its config or from what a rule would have."""
     declared = model.hf.get("vocab_size")
     if declared is not None and declared != model.vocab:
         note(f"model.hf: {model.vocab} tokens, the data's, in place of the config's {declared}")
@@ -199,36 +201,8 @@ def say_what_is_used(model: HfProtocol, mup: bool, note: Note) -> None:
         )
 
 
-def own_multiplier(model: HfProtocol, name: str) -> float:
-    """Exponent of width in what the model's own code multiplies a parameter by."""
-    return OWN_MULTIPLIERS.get((model.model_type, name), 0.0)
-
-
-UNMASKED = "mutransfer_unmasked"
-TORCHS = "sdpa"  # transformers' name of torch's attention
-
-Call = dict[Any, Any]  # arguments by their place or name
-
-
-class _Calls(TorchFunctionMode):
-    """Notes how torch's attention is called: shapes of tensors, all else as it is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[Call] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            given = [*enumerate(args), *kwargs.items()]
-            self.noted.append({key: x.shape if isinstance(x, Tensor) else x for key, x in given})
-        return func(*args, **kwargs)
-
-
 def drop_masks(transformers: Any, model: Any, context: int) -> None:
-    """Has a model attend without masks, if it then calls torch's attention exactly as before.
+    """Let a model attend without masks if it then calls torch's attention exactly as before.
 
     Any other keeps what transformers chose: written-out attention, windows, sinks, biases.
 
@@ -238,23 +212,30 @@ def drop_masks(transformers: Any, model: Any, context: int) -> None:
     """
     if model.config._attn_implementation != TORCHS:
         return
-    before = calls(model, context)
-    if not before or any(call.get("attn_mask", call.get(3)) is not None for call in before):
+    before = attention_calls(model, context)
+    if not before or any(call.get("attn_mask") is not None for call in before):
         return
     interface = transformers.AttentionInterface
     interface.register(UNMASKED, interface()[TORCHS])
     model.set_attn_implementation(UNMASKED)
-    if calls(model, context) != before:
+    if attention_calls(model, context) != before:
         model.set_attn_implementation(TORCHS)
 
 
-def calls(model: Any, context: int) -> list[Call]:
-    """Calls of torch's attention in one forward pass; none if the model cannot be run on tokens."""
+def attention_calls(model: Any, context: int) -> list[dict[str, Any]]:
+    """Arguments of torch's attention in one forward pass, shapes in place of tensors.
+
+    Empty if the model cannot be run on tokens.
+    """
     tokens_BS = torch.arange(context).view(1, context) % model.config.vocab_size
-    found = _Calls()
+    calls = AttentionCalls(shapes)
     try:
-        with torch.no_grad(), found:
+        with torch.no_grad(), calls:
             model(tokens_BS)
-    except Exception:  # said elsewhere (TrialRun.why_not)
+    except Exception:  # TrialRun.why_not reports it
         return []
-    return found.noted
+    return calls.found
+
+
+def shapes(**arguments: Any) -> dict[str, Any]:
+    return {key: x.shape if isinstance(x, Tensor) else x for key, x in arguments.items()}

@@ -1,6 +1,6 @@
 """The built-in multilayer perceptron, whose hidden width is swept.
 
-It knows nothing of parameterizations: multipliers, init and learning rates come from a plan.
+It is independent of parameterizations: multipliers, init and learning rates come from a plan.
 Shape suffixes: B batch, I inputs, D width, O outputs.
 """
 
@@ -24,12 +24,12 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """Input matrix, hidden matrices with an activation after each, readout; no biases.
+    """An input matrix, hidden matrices, each followed by an activation, and a readout; no biases.
 
     Args:
         inputs: I; outputs: O; width: D.
         depth: number of hidden matrices.
-        normed: whether RMSNorm stands before each hidden matrix and before the readout.
+        normed: whether RMSNorm precedes each hidden matrix and the readout.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class MLP(nn.Module):
         self.readout = nn.Linear(width, outputs, bias=False)
 
     def inits(self) -> dict[str, Init]:
-        """Of every weight at this width: std fan_in^-1/2."""
+        """The init of every weight at this width: std fan_in^-1/2."""
         return {name: Init(0.0, w.shape[1] ** -0.5) for name, w in self.named_parameters()}
 
     def forward(self, x_BI: Tensor) -> Tensor:

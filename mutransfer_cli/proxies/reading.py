@@ -1,8 +1,9 @@
-"""Which axis of a weight is its input: known from the type of the module that owns it.
+"""The base plan read off a model at two widths: the role and the init of every parameter.
 
-MERGED:
-The init of a model, as its own code makes it: constants, or the std of normal values.
-The base plan read off two models: roles from the axes that grow and the owner's orientation."""
+A role follows from the axes that grow with width and from the axis that is a weight's input, which
+the type of the owning module tells. The init is what the model's own code drew: a constant, or the
+std of normal values.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +19,13 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import Role, role_of
 from mutransfer_cli.rules.plan import BaseParameter
 
+Note = Callable[[str], None]
+Shape = tuple[int, ...]
+
+FEW = 64  # values, which mostly suffice to see that not all are equal
+SMALL = 0.1  # share of the values' size below which a mean is small
+SURE = 5  # standard errors; a smaller difference is chance
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -28,7 +36,7 @@ FAN_IN_AXIS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
 
 
 def fan_in_axis(owner: nn.Module, leaf: str) -> int | None:
-    """Of the parameter `leaf` of `owner`; None where its type says nothing of it."""
+    """The input axis of the parameter `leaf` of `owner`; None if the owner's type does not tell."""
     if leaf == "weight":
         for types, axis in FAN_IN_AXIS:
             if isinstance(owner, types):
@@ -43,13 +51,13 @@ def fan_in_axis(owner: nn.Module, leaf: str) -> int | None:
 
 
 def is_transformers_conv1d(owner: nn.Module) -> bool:
-    """GPT-2's linear layer, whose weight lies the other way round."""
+    """Whether it is GPT-2's linear layer, whose weight is the transpose of nn.Linear's."""
     kind = type(owner)
     return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
 
 
 def is_depthwise(owner: nn.Module, wider: nn.Module) -> bool:
-    """A convolution whose groups grow: every channel sees itself alone, as under a gain."""
+    """Whether a convolution's groups grow: each channel then sees only itself, as with a gain."""
     kinds = CONVOLUTIONS + TRANSPOSED
     if not isinstance(owner, kinds) or not isinstance(wider, kinds):
         return False
@@ -57,20 +65,13 @@ def is_depthwise(owner: nn.Module, wider: nn.Module) -> bool:
     return owner.groups != wider.groups and same
 
 
-Note = Callable[[str], None]
-
-FEW = 64  # values that show most often that not all are equal
-SMALL = 0.1  # of a mean against values
-SURE = 5  # standard errors; fewer are the noise of few values
-
-
 def silent(sentence: str) -> None:
-    pass
+    """Ignore a note."""
 
 
 @dataclass(frozen=True)
 class Init:
-    """Of one parameter at the base width."""
+    """Mean and std of one parameter's first values at the base width."""
 
     mean: float
     std: float
@@ -78,7 +79,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Values of a parameter: how many, their mean and std."""
+    """Number, mean and std of a parameter's values."""
 
     count: int
     mean: float
@@ -141,16 +142,13 @@ def common(drawn: Sequence[Drawn]) -> Drawn | None:
     return Drawn(count * len(drawn), mean, std) if alike else None
 
 
-Shape = tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class Weight:
     """A parameter under one of its names, at the base width and at another.
 
     Attributes:
-        fan_in_axis: None where the owner's type says nothing, or where it is no matrix.
-        depthwise: of a convolution whose channels see themselves alone.
+        fan_in_axis: its input axis; None if the owner's type does not tell, or if it is no matrix.
+        depthwise: whether each channel of the convolution sees only itself.
     """
 
     name: str
@@ -167,7 +165,7 @@ class Weight:
 
     @property
     def is_matrix(self) -> bool:
-        """Has more than one axis of more than one value."""
+        """Whether more than one axis has more than one value."""
         return sum(size > 1 for size in self.wide_shape) > 1 and len(self.shape) > 1
 
     def at_base(self, role: Role, init: Init) -> BaseParameter:
@@ -178,48 +176,53 @@ class Weight:
         )
 
     def role(self, is_readout: bool) -> Role:
-        """
+        """The role: what width does to the parameter.
+
         Raises:
-            InputError: shapes alone do not say which.
+            InputError: the shapes do not tell.
         """
         growing = self.growing_axes
-        if is_readout:
-            fan_out = [axis for axis in growing if axis != self.fan_in_axis]
-            if fan_out:
-                raise InputError(
-                    f"{self.name} makes the output and its fan-out grows with width "
-                    f"({shown(self.shape)} and {shown(self.wide_shape)}); where the logits are "
-                    "made elsewhere, say by which parameter: model.roles {name: readout}"
-                )
-        # a readout of one value is one still
+        if is_readout and set(growing) - {self.fan_in_axis}:
+            raise InputError(
+                f"{self.name} makes the output and its fan-out grows with width "
+                f"({shown(self.shape)} and {shown(self.wide_shape)}); if another parameter makes "
+                "the logits, name it: model.roles {name: readout}"
+            )
+        # a readout of one value is still a readout
         if not is_readout and (self.depthwise or not self.is_matrix):
             return "vector" if growing else "scalar"
-        unknown = self.fan_in_axis is None and len(growing) not in (0, 2)
-        if unknown:
+        if self.fan_in_axis is not None:
+            return role_of(self.name, growing, self.fan_in_axis, is_readout)
+        if len(growing) not in (0, 2):
             raise InputError(
                 f"{self.name}: {shown(self.shape)} at one width and {shown(self.wide_shape)} at "
                 f"another do not say its role, and {type(self.owner).__name__} has no known "
                 "orientation; give it in model.roles, as {name: hidden}"
             )
-        if self.fan_in_axis is None:
-            return "hidden" if growing else "scalar"
-        return role_of(self.name, growing, self.fan_in_axis, is_readout)
+        return "hidden" if growing else "scalar"
 
 
 def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
     """Every trainable parameter once, in the order of the module, under all its names.
 
     Raises:
-        InputError: two models that are not one model at two widths, or that do not grow.
+        InputError: these are not one model at two widths, or it does not grow.
     """
-    refuse_other_names(base, wider)
-    wide_shapes = {n: tuple(p.shape) for n, p in wider.named_parameters(remove_duplicate=False)}
+    shapes, wide_shapes = (
+        {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
+        for model in (base, wider)
+    )
+    if others := sorted(shapes.keys() ^ wide_shapes.keys()):
+        raise InputError(
+            "the model at the base width and at another hold different parameters "
+            f"({', '.join(others[:3])}); width may change sizes only"
+        )
     found: dict[nn.Parameter, list[Weight]] = {}
     for name, parameter in base.named_parameters(remove_duplicate=False):
         if not parameter.requires_grad:
             continue
         path, _, leaf = name.rpartition(".")
-        owner, shape, wide = base.get_submodule(path), tuple(parameter.shape), wide_shapes[name]
+        owner, shape, wide = base.get_submodule(path), shapes[name], wide_shapes[name]
         if len(shape) != len(wide):
             raise InputError(
                 f"{name}: is {shown(shape)} at the base width and {shown(wide)} at another; "
@@ -236,22 +239,9 @@ def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
         first = weights[0][0]
         raise InputError(
             f"the model does not grow: {first.name} is {shown(first.shape)} at the base width and "
-            "at another, and so is every other parameter as it was"
+            "at another, and every other parameter keeps its shape too"
         )
     return weights
-
-
-def refuse_other_names(base: nn.Module, wider: nn.Module) -> None:
-    there, here = (
-        {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        for model in (base, wider)
-    )
-    if there != here:
-        names = ", ".join(sorted(there ^ here)[:3])
-        raise InputError(
-            f"the model at the base width and at another hold different parameters ({names}); "
-            "width may change sizes only"
-        )
 
 
 def assign_roles(
@@ -265,11 +255,11 @@ def assign_roles(
 
     Args:
         readout: a name of the matrix that makes the output.
-        declared: roles by a pattern of the whole name.
+        declared: roles by patterns that match the whole name.
 
     Raises:
-        InputError: a role that is ambiguous, weights tied across roles without a declared one, a
-            pattern that names nothing.
+        InputError: a role is ambiguous, weights are tied across roles without a declared one, or a
+            pattern matches nothing.
     """
     roles = declared_roles(weights, declared)
     plan = []
@@ -286,7 +276,11 @@ def assign_roles(
 
 
 def role_of_all(names: list[Weight], readout: str | None) -> Role:
-    """A layer that is used twice has one role; an embedding that is the readout too has none."""
+    """The one role of a layer that is used twice; an embedding that is also the readout has none.
+
+    Raises:
+        InputError: the names have different roles.
+    """
     first = names[0]
     role = first.role(is_readout=first.name == readout)
     for other in names[1:]:
@@ -300,6 +294,11 @@ def role_of_all(names: list[Weight], readout: str | None) -> Role:
 
 
 def note_tied(names: list[Weight], role: Role, note: Note) -> None:
+    """Note that a parameter with a declared role has several names.
+
+    Raises:
+        InputError: the role is the readout.
+    """
     if len(names) == 1:
         return
     first, other = names[0].name, names[1].name
@@ -315,7 +314,7 @@ def note_tied(names: list[Weight], role: Role, note: Note) -> None:
 
 
 def declared_roles(weights: list[list[Weight]], declared: Mapping[str, Role]) -> dict[str, Role]:
-    """By first name."""
+    """The declared roles by the first name of each parameter."""
     roles: dict[str, Role] = {}
     for pattern, role in declared.items():
         matched = [
@@ -334,4 +333,5 @@ def declared_roles(weights: list[list[Weight]], declared: Mapping[str, Role]) ->
 
 
 def shown(shape: Shape) -> str:
+    """A shape as in `8 x 16`."""
     return " x ".join(map(str, shape)) or "a number"

@@ -1,16 +1,8 @@
-"""RMSNorm and LayerNorm over the last axis, written out: their fused backward has no batching rule.
+"""The built-in proxy: a plain pre-norm decoder transformer.
 
-Shapes: any leading axes, then the size of the norm.
-
-MERGED:
-Causal self-attention of the built-in proxy.
-
-Shape suffixes: B batch, S context, D width, H heads, G kv heads, K head size.
-
-The built-in proxy: a plain pre-norm decoder transformer.
-
-It knows nothing of parameterizations: multipliers, init and learning rates come from a plan.
-Shape suffixes: B batch, S context, D width, F inner size of the MLP, V vocabulary.
+It is independent of parameterizations: multipliers, init and learning rates come from a plan.
+Shape suffixes: B batch, S context, D width, F inner size of the MLP, V vocabulary, H heads, G kv
+heads, K head size.
 """
 
 from __future__ import annotations
@@ -25,19 +17,40 @@ from mutransfer_cli.proxies.reading import Init
 from mutransfer_cli.spec.decoder import Architecture, Gains, MlpName, NormName
 
 NORM_EPS = 1e-6
+ROTARY_BASE = 10_000.0
+READOUT = "readout.weight"
+PLAIN = Architecture()
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, each [S, K / 2]
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[MlpName, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "squared_relu": squared_relu,
+    "swiglu": F.silu,
+}
 
 
 def normalised(x: Tensor, norm: NormName) -> Tensor:
-    """x / rms(x), for LayerNorm of x less its mean."""
+    """x / rms(x) over the last axis; for LayerNorm the mean is subtracted first.
+
+    It is written out because the fused functions' backward has no batching rule.
+    """
     if norm == "layer":
         x = x - x.mean(-1, keepdim=True)
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS)
 
 
 class Norm(nn.Module):
-    """
+    """RMSNorm or LayerNorm over the last axis.
+
     Args:
-        gains: none, one a feature, or one in all; they are 1 at init.
+        gains: none, one per feature, or one for all; they are 1 at init.
     """
 
     gain: nn.Parameter | None
@@ -49,37 +62,33 @@ class Norm(nn.Module):
         self.gain = nn.Parameter(torch.ones(count)) if count else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """In the type of x; its sums at least in float32."""
+        """The result has the type of x; sums are at least in float32."""
         exact = normalised(x.to(torch.promote_types(x.dtype, torch.float32)), self.norm)
         return (exact if self.gain is None else exact * self.gain).to(x.dtype)
 
 
-ROTARY_BASE = 10_000.0
-
-Rotary = tuple[Tensor, Tensor]  # cosines and sines
-
-
 def rotary_tables(context: int, head_size: int) -> Rotary:
-    """Cosines and sines, each [context, head_size / 2]."""
     frequency = ROTARY_BASE ** -(torch.arange(0, head_size, 2) / head_size)
     angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)
     return angle.cos(), angle.sin()
 
 
 def rotate(x_BHSK: Tensor, rotary: Rotary) -> Tensor:
+    """Rotary positions (Su et al. 2021, arXiv 2104.09864), the halves of a head as pairs."""
     first, second = x_BHSK.chunk(2, dim=-1)
     cos_SK, sin_SK = (table.to(x_BHSK.dtype) for table in rotary)
     return torch.cat((first * cos_SK - second * sin_SK, first * sin_SK + second * cos_SK), dim=-1)
 
 
 def repeated(x_BGSK: Tensor, times: int) -> Tensor:
-    """Each kv head for the `times` query heads that share it, [B, G * times, S, K]."""
+    """Each kv head once for each of the query heads that share it, [B, G * times, S, K]."""
     B, G, S, K = x_BGSK.shape
     return x_BGSK.unsqueeze(2).expand(B, G, times, S, K).reshape(B, G * times, S, K)
 
 
 class Attention(nn.Module):
-    """
+    """Causal self-attention.
+
     Args:
         scale: factor on q.k.
     """
@@ -131,23 +140,9 @@ class Attention(nn.Module):
         return q_BSHK.transpose(1, 2), k_BGSK, v_BGSK
 
 
-PLAIN = Architecture()
-READOUT = "readout.weight"
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    return F.relu(x).square()
-
-
-ACTIVATIONS: dict[MlpName, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "squared_relu": squared_relu,
-    "swiglu": F.silu,
-}
-
-
 class Block(nn.Module):
+    """Attention and MLP, each added to the residual stream."""
+
     def __init__(self, options: Architecture, width: int, scale: float) -> None:
         super().__init__()
         inner, biases = options.inner_size_at(width), options.biases
@@ -177,12 +172,12 @@ class Transformer(nn.Module):
     """Pre-norm decoder: embedding, blocks of attention and MLP, a final norm, readout.
 
     Args:
-        width: residual width D, one that `options.refuse_width` takes.
+        width: residual width D, which `options.refuse_width` must accept.
         vocab: V, number of tokens.
         context: longest sequence.
         attention_scale: factor on q.k, 1/d_head under muP (Lingle 2024, arXiv 2404.05728).
-        options: what it is made of; by default RMSNorm without gains, rotary positions, GELU MLP
-            x4, untied readout, no biases.
+        options: its parts; by default RMSNorm without gains, rotary positions, GELU MLP x4, untied
+            readout, no biases.
     """
 
     cos_SK: Tensor
@@ -220,7 +215,7 @@ class Transformer(nn.Module):
         self.readout = readout
 
     def inits(self) -> dict[str, Init]:
-        """Of every parameter at this width: embeddings of std 1, matrices of fan_in^-1/2."""
+        """Every parameter's init at this width: std 1 for embeddings, fan_in^-1/2 for matrices."""
         zero = {"query": self.options.query_init, "readout": self.options.readout_init}
         found = {}
         for name, parameter in self.named_parameters():
@@ -236,7 +231,7 @@ class Transformer(nn.Module):
         return found
 
     def before_readout(self, tokens_BS: Tensor) -> Tensor:
-        """What the readout reads, [B, S, D]."""
+        """The input of the readout, [B, S, D]."""
         S = tokens_BS.shape[1]
         x_BSD = self.embedding(tokens_BS)
         rotary = None

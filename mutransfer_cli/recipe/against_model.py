@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from mutransfer_cli.errors import InputError, MutransferError
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.proxies.factory import first_line, import_function
 from mutransfer_cli.proxies.hf import is_tied
 from mutransfer_cli.proxies.reading import Note, silent
@@ -24,7 +25,7 @@ from mutransfer_cli.recipe.read_model import (
 )
 from mutransfer_cli.recipe.replan import CLOSE, Deviation, close, deviations, replanned
 from mutransfer_cli.recipe.types import Recipe
-from mutransfer_cli.rules.choices import MATRIX_ROLES, OptimizerName, Role
+from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter, fan_in_growth
 from mutransfer_cli.spec.decoder import attention_factor
 from mutransfer_cli.spec.model import HfProtocol

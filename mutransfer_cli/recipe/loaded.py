@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
@@ -25,7 +26,7 @@ from mutransfer_cli.recipe.patterns import (
 from mutransfer_cli.recipe.scheduler import Stepped
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.recipe.verify import Verification, verification
-from mutransfer_cli.rules.choices import OptimizerName, Role
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text

@@ -23,7 +23,7 @@ from mutransfer_cli.recipe.types import (
     RuleChoices,
     WeightDecay,
 )
-from mutransfer_cli.rules.choices import MatrixRole, Role, family_of
+from mutransfer_cli.rules.choices import MatrixRole, Role
 from mutransfer_cli.rules.document import EVERETT, READOUT_ASSUMED
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
@@ -220,11 +220,11 @@ def role_recipe(
     usual = max(parameters, key=lambda parameter: counts[parameter.key])
     role, optimizer = usual.base.role, usual.basis.optimizer
     # muon's betas and eps are those of adamw, which updates all but hidden matrices
-    adam = family_of(optimizer.name, role) == "adam"
-    betas = getattr(optimizer, "betas", None) if adam else None
+    updated_by = optimizer.facts.of_role(role)
+    betas = getattr(optimizer, "betas", None) if updated_by.family == "adam" else None
     return RoleRecipe(
         **dict(usual.own_values()),
-        optimizer="adamw" if optimizer.name == "muon" and role != "hidden" else optimizer.name,
+        optimizer=updated_by.name,
         betas=None if betas is None else Betas(value=betas, status="assumed", source=PROXIES),
         parameters=_patterns(parameters, usual, shared) if has_model else (),
     )

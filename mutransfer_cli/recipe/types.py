@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.choices import MatrixRole, OptimizerName, ParameterizationName, Role
+from mutransfer_cli.optim.listed import OptimizerName
+from mutransfer_cli.rules.choices import MatrixRole, ParameterizationName, Role
 from mutransfer_cli.rules.plan import AxisName, Values
 from mutransfer_cli.rules.rule import EpsilonRule, LrRule
 from mutransfer_cli.rules.schedule import decay_steps

@@ -43,7 +43,7 @@ def rule_settings(rule: Rule) -> dict[str, Any]:
     """Every choice, under its name in a spec."""
     settings = {
         "parameterization": rule.parameterization,
-        "optimizer": rule.optimizer,
+        "optimizer": rule.optimizer.name,
         "alignment": alignment_name(rule),
         "lr_rule": rule.lr_rule,
         "weight_decay": str(rule.weight_decay),
@@ -52,7 +52,7 @@ def rule_settings(rule: Rule) -> dict[str, Any]:
         "epsilon": rule.effective_epsilon,
         "folded": rule.folded,
     }
-    if rule.optimizer == "muon":
+    if rule.optimizer.family == "muon":
         settings["lr_adjustment"] = rule.lr_adjustment or "original"
     return settings
 
@@ -66,7 +66,7 @@ def rule_sources(rule: Rule) -> dict[str, str]:
     lr = f"derived from the stability constraints of {EVERETT}, {alignment_name(rule)} alignment"
     if rule.lr_rule == "global":
         lr = f"one global rate; its optimum is expected to scale as width^-max(c), {lr}"
-    if rule.optimizer == "muon":
+    if rule.optimizer.family == "muon":
         lr += "; hidden: an orthogonal update, of entries n^-1/2, preserves norms"
         if rule.lr_adjustment == "match_rms_adamw":
             lr += ", times n^1/2 by the adjustment"
@@ -76,7 +76,7 @@ def rule_sources(rule: Rule) -> dict[str, str]:
     eps = {
         "constant": "the same for all roles and widths",
         "per_layer": f"eps ~ the role's gradient; {EVERETT} compares it with adam_atan2",
-        "none": f"{rule.optimizer} has none",
+        "none": f"{rule.optimizer.name} has none",
     }[rule.effective_epsilon]
     sources = {
         "init_std, multiplier": f"{EVERETT}, Table 1",

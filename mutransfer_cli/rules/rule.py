@@ -13,19 +13,16 @@ from typing import Literal
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import (
-    FAMILY,
+    ADAMW,
     FULL,
-    NO_EPSILON,
     PARAMETERIZATIONS,
     Alignment,
     LrAdjustment,
     MatrixRole,
-    OptimizerName,
+    Optimizer,
     ParameterizationName,
     Role,
-    family_of,
     gradient_exponents,
-    rescalings,
 )
 from mutransfer_cli.rules.stability import LearningRates, derive_rates
 from mutransfer_cli.rules.weight_decay import (
@@ -61,7 +58,7 @@ class Rule:
     """
 
     parameterization: ParameterizationName
-    optimizer: OptimizerName = "adamw"
+    optimizer: Optimizer = ADAMW
     alignment: Alignment = FULL
     lr_rule: LrRule = "per_layer"
     weight_decay: DecayRule = "linear_width"
@@ -72,25 +69,25 @@ class Rule:
     folded: bool = False
 
     def __post_init__(self) -> None:
-        why = NO_EPSILON.get(self.optimizer)
+        name, why = self.optimizer.name, self.optimizer.no_epsilon
         if why and self.epsilon not in (None, "none"):
             raise InputError(f"epsilon {self.epsilon}: {why}; leave epsilon out or give none")
         if not why and self.epsilon == "none":
             raise InputError(
-                f"epsilon none: {self.optimizer} divides by sqrt(v) + eps; give constant or "
+                f"epsilon none: {name} divides by sqrt(v) + eps; give constant or "
                 "per_layer, or take optimizer adam_atan2, which has no epsilon"
             )
-        if self.lr_adjustment is not None and self.optimizer != "muon":
-            raise InputError(f"lr_adjustment: is Muon's, {self.optimizer} has none; leave it out")
-        if self.weight_decay == "sqrt_width" and FAMILY[self.optimizer] != "adam":
+        if self.lr_adjustment is not None and self.optimizer.family != "muon":
+            raise InputError(f"lr_adjustment: is Muon's, {name} has none; leave it out")
+        if self.weight_decay == "sqrt_width" and self.optimizer.family != "adam":
             raise InputError(
                 f"weight decay sqrt_width: was observed in the steady state of AdamW and says "
-                f"nothing of {self.optimizer}; give linear_width, constant, none or an exponent"
+                f"nothing of {name}; give linear_width, constant, none or an exponent"
             )
 
     @property
     def effective_epsilon(self) -> EpsilonRule:
-        return self.epsilon or ("none" if self.optimizer in NO_EPSILON else "constant")
+        return self.epsilon or ("none" if self.optimizer.no_epsilon else "constant")
 
     @property
     def rates(self) -> LearningRates:
@@ -152,14 +149,14 @@ def _of_vector(rule: Rule, role: Role) -> RoleExponents:
         gradient = layers["embedding"].a - gradient_exponents(layers)["embedding"]
         if rule.lr_rule == "per_layer":
             t = layers["embedding"].a
-            lr = -rule.rates.c["embedding"] - rescalings(rule.optimizer, "embedding") * t
+            lr = -rule.rates.c["embedding"] - rule.optimizer.rescalings("embedding") * t
     eps = _eps_exponent(rule, role, gradient or ZERO)
     return RoleExponents(ZERO, ZERO, lr, None, eps, gradient)
 
 
 def _eps_exponent(rule: Rule, role: Role, gradient: Fraction) -> Fraction | None:
     """eps_r = eps * (n / base_width)^-g under `per_layer`; orthogonalised matrices have none."""
-    if rule.effective_epsilon == "none" or family_of(rule.optimizer, role) == "muon":
+    if rule.effective_epsilon == "none" or rule.optimizer.family_of(role) == "muon":
         return None
     return gradient if rule.effective_epsilon == "per_layer" else ZERO
 
@@ -171,7 +168,7 @@ def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExp
     stays. Lr-coupled decay moves against its rate, so that lr * wd stays; independent decay stays.
     t = a removes the multiplier (Yang & Hu 2022, arXiv 2203.03466, Lemma J.1).
     """
-    shift = rescalings(rule.optimizer, role) * t
+    shift = rule.optimizer.rescalings(role) * t
     decay = x.weight_decay
     if decay is not None and rule.decay_convention == "lr_coupled":
         decay += shift
@@ -202,12 +199,12 @@ def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> t
                 f"the global gradient norm counts the folded {role} gradient {grown} times: "
                 "clipping acts at another point"
             )
-        if rule.effective_epsilon != "none" and family_of(rule.optimizer, role) == "adam":
+        if rule.effective_epsilon != "none" and rule.optimizer.family_of(role) == "adam":
             limits.append(
                 f"{role} needs an eps of its own, {grown} times that of the unfolded model: one "
                 "eps for all parameters is off by that factor"
             )
-        if family_of(rule.optimizer, role) == "adafactor":
+        if rule.optimizer.family_of(role) == "adafactor":
             limits.append(
                 f"Adafactor's floor under the parameter scale is {grown} times higher against the "
                 f"folded {role} weights"
@@ -227,7 +224,7 @@ def folds_exactly(rule: Rule, clip: bool) -> bool:
         clip: whether the gradient is clipped by its global norm.
     """
     moved = [role for role, layer in PARAMETERIZATIONS[rule.parameterization].items() if layer.a]
-    return not clip and all(family_of(rule.optimizer, role) != "adafactor" for role in moved)
+    return not clip and all(rule.optimizer.family_of(role) != "adafactor" for role in moved)
 
 
 def _power(exponent: Fraction, width_mult: float | None) -> str:

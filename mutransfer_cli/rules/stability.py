@@ -24,9 +24,8 @@ from mutransfer_cli.rules.choices import (
     Layers,
     LrAdjustment,
     MatrixRole,
-    OptimizerName,
+    Optimizer,
     ParameterizationName,
-    family_of,
 )
 
 Point = tuple[Fraction, Fraction, Fraction]
@@ -84,7 +83,7 @@ class LearningRates:
 @cache
 def derive_rates(
     parameterization: ParameterizationName,
-    optimizer: OptimizerName,
+    optimizer: Optimizer,
     alignment: Alignment,
     lr_adjustment: LrAdjustment = "original",
 ) -> LearningRates:
@@ -99,13 +98,13 @@ def derive_rates(
     }
     embedding = product(power(layers["embedding"].a), entries["embedding"])
     hidden_alignment = alignment.hidden
-    if family_of(optimizer, "hidden") == "muon":
+    if optimizer.family == "muon":
         # |O z| = |z| for an orthogonal O with entries n^-1/2: neither more nor less than 1/2
         hidden_alignment = LayerAlignment(alpha=HALF, omega=alignment.hidden.omega, u=HALF)
     hidden = change(layers["hidden"], entries["hidden"], hidden_alignment, embedding)
     logits = change(layers["readout"], entries["readout"], alignment.readout, hidden)
     bounded = [*embedding, *hidden, *logits]
-    if family_of(optimizer, "hidden") == "adafactor":
+    if optimizer.family == "adafactor":
         bounded += [term for role in MATRIX_ROLES for term in rate(role)]
 
     def moves(c: Point) -> Fraction:
@@ -116,10 +115,10 @@ def derive_rates(
 
 
 def update_entries(
-    optimizer: OptimizerName, role: MatrixRole, layers: Layers, lr_adjustment: LrAdjustment
+    optimizer: Optimizer, role: MatrixRole, layers: Layers, lr_adjustment: LrAdjustment
 ) -> Size:
     """Size of the entries of one update of a role's weights, without the multiplier."""
-    match family_of(optimizer, role):
+    match optimizer.family_of(role):
         case "sgd":
             return product(rate(role), gradient(role, layers))
         case "adam":

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.muon import MuonSpec
 from mutransfer_cli.rules.choices import (
     ALIGNMENTS,
     FULL,
@@ -36,7 +37,7 @@ from mutransfer_cli.rules.weight_decay import (
     ReadoutDecay,
     parse_decay_rule,
 )
-from mutransfer_cli.spec.optimizers import MuonSpec, OptimizerSpec
+from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Strict
 
 
@@ -133,7 +134,7 @@ class ParameterizationSpec(Strict):
         alignment = self.alignment
         return Rule(
             parameterization=self.name,
-            optimizer=optimizer.name,
+            optimizer=optimizer.facts,
             alignment=ALIGNMENTS[alignment] if isinstance(alignment, str) else alignment.exact(),
             lr_rule=self.lr_rule,
             weight_decay=parse_decay_rule(self.weight_decay),

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.adamw import AdamSpec
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, PlannedParameter, Shapes
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.schedule import ScheduleName
@@ -27,7 +28,7 @@ from mutransfer_cli.spec.model import (
     MLPProtocol,
     MLPSpec,
 )
-from mutransfer_cli.spec.optimizers import AdamSpec, OptimizerSpec
+from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec, refuse_schedule, with_decay_fraction
 from mutransfer_cli.spec.yaml_io import content_hash, load_yaml, read_text

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
 from mutransfer_cli.rules.schedule import DECAY_FRACTION, ScheduleName, decay_steps
@@ -18,7 +19,7 @@ from mutransfer_cli.spec.data import DataSpec, LinearTeacherData
 from mutransfer_cli.spec.decoder import AttentionScale, TransformerSpec
 from mutransfer_cli.spec.measurements import Diagnostics, DiagnosticsSpec
 from mutransfer_cli.spec.model import MLPSpec, ModelSpec
-from mutransfer_cli.spec.optimizers import AdamSpec, AdamWSpec, OptimizerSpec
+from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.strict import (
     Count,

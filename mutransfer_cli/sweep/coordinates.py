@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText, train_offsets
-from mutransfer_cli.diagnose.forward import Places, SeesScores, watched
+from mutransfer_cli.diagnose.forward import Places, attention_scores, watched
 from mutransfer_cli.diagnose.sizes import rms, sample
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.stack import Stack
+from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.build import BuiltIn
 from mutransfer_cli.proxies.reading import Note, is_transformers_conv1d, silent
 from mutransfer_cli.rules.choices import Role
@@ -103,10 +104,10 @@ class Coordinates:
         return {key: stack[0] for key, stack in seen.items()}
 
     def _look_at_one(self, run: Callable[[], Tensor]) -> dict[Key, Tensor]:
-        sees = SeesScores()
-        with watched(self.places) as seen, sees:
+        attention = AttentionCalls(attention_scores)
+        with watched(self.places) as seen, attention:
             run()
-        scores = {scores_name(call): x for call, x in enumerate(sees.scores)}
+        scores = {scores_name(call): x for call, x in enumerate(attention.found)}
         outputs = seen.outputs | scores
         found: dict[Key, Tensor] = {("output", name): sample(x) for name, x in outputs.items()}
         for name, calls in seen.products.items():
@@ -220,7 +221,7 @@ def measure_control(
     check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """`measure_coordinates` of the same model with hidden layers that move with width."""
-    excess = 1.0 if few.optimizer.name in ONE_RATE_MAY_DO else 0.0
+    excess = 1.0 if few.optimizer.facts.family in ONE_RATE_MAY_DO else 0.0
     return measure_coordinates(control_spec(few), folder, device, silent, check, excess)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mutransfer_cli.rules.choices import ROLES, Role
 from mutransfer_cli.spec.measurements import DiagnosticsRecord, by_role, read_diagnostics
-from mutransfer_cli.spec.optimizers import AdamSpec, AdamWSpec, MuonSpec
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
@@ -108,11 +107,12 @@ def sentence(protocol: Protocol, found: Sequence[Underflow]) -> str:
 
 def remedy(protocol: Protocol, found: Sequence[Underflow]) -> str:
     optimizer = protocol.optimizer
-    assert isinstance(optimizer, AdamSpec | AdamWSpec | MuonSpec), "the others have no eps"
+    base_eps = getattr(optimizer, "eps", None)
+    assert base_eps is not None, "an optimizer without eps has no underflow"
     if all(u.gradient >= ENOUGH * u.per_layer for u in found):
         change = "set parameterization.epsilon: per_layer"
     else:
-        most = min(optimizer.eps * u.gradient / u.eps for u in found) / ENOUGH
+        most = min(base_eps * u.gradient / u.eps for u in found) / ENOUGH
         change = f"set optimizer.eps to at most {most:.1e}"
     if optimizer.name == "muon":
         return change

@@ -17,8 +17,8 @@ from torch.func import functional_call, vmap
 
 from mutransfer_cli.data.corpus import stream_generator
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.optim.stack import OptimizerState, ParamGroup, Stack, begin, clip_
-from mutransfer_cli.optim.update import build_rule, build_update
+from mutransfer_cli.optim.section import ParamGroup
+from mutransfer_cli.optim.stack import OptimizerState, Stack, begin, build_update, clip_
 from mutransfer_cli.proxies.calling import call, constants, takes_targets
 from mutransfer_cli.proxies.perceptron import MLP, squared_error
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
@@ -93,8 +93,8 @@ class Ensemble:
         # of the seeds started last: trials that take a slot one by one mostly share theirs
         self.noise: dict[int, list[Tensor]] = {}
         self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
-        self.rule = build_rule(optimizer)
-        self.apply_ = build_update(self.rule, self.by_trial)
+        self.optimizer = optimizer
+        self.apply_ = build_update(optimizer, self.by_trial)
         self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
         self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
@@ -130,7 +130,7 @@ class Ensemble:
             )
             params[planned.name] = stack.requires_grad_()
         groups = param_groups(plans, self.device, self.dtype)
-        return Trials(params, begin(self.rule, params, groups), groups, multipliers(plans[0]))
+        return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
 
     def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> tuple[Tensor, Stack]:
         """One training step in place; returns losses [T] and the gradients as the optimizer got

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.func import vmap
 
-from mutransfer_cli.diagnose.forward import SeesScores
+from mutransfer_cli.diagnose.forward import attention_scores
+from mutransfer_cli.proxies.attention import AttentionCalls
 
 HEAD_SIZE = 16
 
@@ -28,18 +29,18 @@ def test_scores_without_what_the_root_of_the_head_size_takes(
     scale: float | None, factor: float
 ) -> None:
     q, k = queries_and_keys()
-    with SeesScores() as sees:
+    with AttentionCalls(attention_scores) as sees:
         F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=scale)
-    (scores,) = sees.scores
+    (scores,) = sees.found
     expected = factor * torch.einsum("bhqd,bhkd->bhqk", q, k)
     torch.testing.assert_close(scores, expected)
 
 
 def test_one_head_of_keys_serves_several_of_queries() -> None:
     q, k = queries_and_keys(key_heads=2)
-    with SeesScores() as sees:
+    with AttentionCalls(attention_scores) as sees:
         F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
-    (scores,) = sees.scores
+    (scores,) = sees.found
     for head in range(4):
         torch.testing.assert_close(scores[:, head], q[:, head] @ k[:, head // 2].mT)
 
@@ -49,17 +50,11 @@ def test_arguments_by_name_and_under_vmap() -> None:
     seen = []
 
     def attend(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        with SeesScores() as sees:
+        with AttentionCalls(attention_scores) as sees:
             out = F.scaled_dot_product_attention(query=query, key=key, value=key)
-        seen.append(len(sees.scores))
-        return torch.stack([out.sum(), sees.scores[0].sum()])
+        seen.append(len(sees.found))
+        return torch.stack([out.sum(), sees.found[0].sum()])
 
     found = vmap(attend)(q, k)[:, 1]
     assert seen == [1]
     torch.testing.assert_close(found, (q @ k.mT).sum((1, 2, 3)))
-
-
-def test_other_functions_leave_nothing() -> None:
-    with SeesScores() as sees:
-        F.linear(torch.ones(2, 3), torch.ones(4, 3))
-    assert sees.scores == []

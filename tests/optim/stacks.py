@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.stack import ParamGroup, Stack, UpdateRule, begin, update_
-from mutransfer_cli.optim.update import Update
+from mutransfer_cli.optim.section import OptimizerSection, ParamGroup
+from mutransfer_cli.optim.stack import Stack, Update, begin, update_
 
 TRIALS, STEPS = 3, 20
 SHAPES = {"matrix": (6, 4), "vector": (11,)}
@@ -39,14 +39,14 @@ def factor(step: int) -> float:
 
 
 def run(
-    rule: UpdateRule,
+    optimizer: OptimizerSection,
     decay: float = 1.0,
     gradient_scale: float = 1.0,
     update: Update | None = None,
 ) -> Stack:
     """The parameters after STEPS updates under a falling schedule."""
     params, in_groups = stack_of(0), groups(decay)
-    state, update = begin(rule, params, in_groups), update or partial(update_, rule)
+    state, update = begin(optimizer, params, in_groups), update or partial(update_, optimizer)
     for step in range(STEPS):
         schedule = torch.full((TRIALS,), factor(step), dtype=torch.float64)
         grads = {name: gradient_scale * g for name, g in stack_of(step + 1).items()}
@@ -54,12 +54,14 @@ def run(
     return params
 
 
-def first_step(rule: UpdateRule, update: Update | None = None, **changes: Stack) -> Stack:
+def first_step(
+    optimizer: OptimizerSection, update: Update | None = None, **changes: Stack
+) -> Stack:
     """What one update without decay changes; `changes` replaces params or grads."""
     params, in_groups = changes.get("params", stack_of(0)), groups(decay=0)
     before = {name: stack.clone() for name, stack in params.items()}
-    ones, update = torch.ones(TRIALS, dtype=torch.float64), update or partial(update_, rule)
-    state = begin(rule, params, in_groups)
+    ones, update = torch.ones(TRIALS, dtype=torch.float64), update or partial(update_, optimizer)
+    state = begin(optimizer, params, in_groups)
     update(params, changes.get("grads", stack_of(1)), state, in_groups, ones)
     return {name: stack - before[name] for name, stack in params.items()}
 

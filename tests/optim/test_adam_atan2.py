@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.adam_atan2 import AdamAtan2
+from mutransfer_cli.optim.adam_atan2 import AdamAtan2Spec
 from tests.optim.stacks import (
     BETAS,
     LR,
@@ -40,13 +40,13 @@ def published(trial: int, a: float, b: float) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("a", "b"), [(1.27, 1.0), (1.0, 1.0), (2.16, 2.0)])
 def test_equals_the_published_formula(a: float, b: float) -> None:
-    params = run(AdamAtan2(BETAS, a, b))
+    params = run(AdamAtan2Spec(name="adam_atan2", betas=BETAS, a=a, b=b))
     for trial in range(TRIALS):
         assert_same(params, trial, published(trial, a, b))
 
 
 def test_the_scale_of_the_loss_does_not_matter() -> None:
-    optimizer = AdamAtan2(BETAS, 1.27, 1.0)
+    optimizer = AdamAtan2Spec(name="adam_atan2", betas=BETAS, a=1.27, b=1.0)
     plain, tiny = run(optimizer), run(optimizer, gradient_scale=1e-12)
     for name, stack in plain.items():
         torch.testing.assert_close(tiny[name], stack, rtol=1e-13, atol=0)
@@ -54,7 +54,8 @@ def test_the_scale_of_the_loss_does_not_matter() -> None:
 
 def test_no_step_is_beyond_two_rates() -> None:
     assert 4 / math.pi * math.pi / 2 == pytest.approx(2)
-    before, after = stack_of(0), run(AdamAtan2(BETAS, 4 / math.pi, 1.0), decay=0)
+    optimizer = AdamAtan2Spec(name="adam_atan2", betas=BETAS, a=4 / math.pi, b=1.0)
+    before, after = stack_of(0), run(optimizer, decay=0)
     bound = sum(2 * factor(step) for step in range(STEPS))
     for trial, lr in enumerate(LR):
         assert (after["matrix"] - before["matrix"])[trial].abs().max() <= bound * lr

@@ -7,12 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from mutransfer_cli.optim.adamw import AdamW, fused_update_
-from mutransfer_cli.optim.stack import update_
-from mutransfer_cli.optim.update import Update
+from mutransfer_cli.optim.adamw import AdamWSpec, fused_update_
+from mutransfer_cli.optim.stack import Update, update_
 from tests.optim.stacks import BETAS, TRIALS, assert_same, first_step, reference, run, stack_of
 
-RULE = AdamW(BETAS)
+RULE = AdamWSpec(betas=BETAS)
 FORMS = [partial(update_, RULE), partial(fused_update_, RULE)]
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.lion import Lion
+from mutransfer_cli.optim.lion import LionSpec
 from tests.optim.stacks import LR, STEPS, TRIALS, WEIGHT_DECAY, assert_same, factor, run, stack_of
 
 B1, B2 = 0.9, 0.99
+RULE = LionSpec(name="lion", betas=(B1, B2))
 
 
 def published(trial: int) -> dict[str, Tensor]:
@@ -26,11 +27,11 @@ def published(trial: int) -> dict[str, Tensor]:
 
 
 def test_equals_the_published_algorithm() -> None:
-    params = run(Lion((B1, B2)))
+    params = run(RULE)
     for trial in range(TRIALS):
         assert_same(params, trial, published(trial))
 
 
 def test_the_scale_of_the_loss_does_not_matter() -> None:
-    plain, scaled = run(Lion((B1, B2))), run(Lion((B1, B2)), gradient_scale=2.0**-40)
+    plain, scaled = run(RULE), run(RULE, gradient_scale=2.0**-40)
     assert all(torch.equal(plain[name], scaled[name]) for name in plain)

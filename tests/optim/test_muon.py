@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.adamw import AdamW
-from mutransfer_cli.optim.muon import Muon, orthogonalised
+from mutransfer_cli.optim.muon import MuonSpec, orthogonalised
 from mutransfer_cli.optim.stack import begin, update_
 from mutransfer_cli.rules.choices import LrAdjustment
 from tests.optim.stacks import (
@@ -23,6 +22,10 @@ from tests.optim.stacks import (
     run,
     stack_of,
 )
+
+
+def muon(adjustment: LrAdjustment) -> MuonSpec:
+    return MuonSpec(name="muon", momentum=0.95, lr_adjustment=adjustment, betas=BETAS)
 
 
 def newton_schulz(gradient: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ def published(trial: int) -> Tensor:
 
 
 def test_hidden_follows_the_published_iteration_and_the_rest_adamw() -> None:
-    params = run(Muon(0.95, "original", AdamW(BETAS)))
+    params = run(muon("original"))
     for trial in range(TRIALS):
         adamw = reference(torch.optim.AdamW, trial, decay=True, betas=BETAS, eps=1e-8)
         assert_same(params, trial, {"matrix": published(trial), "vector": adamw["vector"]})
@@ -59,7 +62,7 @@ def test_hidden_follows_the_published_iteration_and_the_rest_adamw() -> None:
 def test_each_update_is_close_to_that_of_torch_which_iterates_in_bfloat16(
     adjustment: LrAdjustment,
 ) -> None:
-    rule, (hidden, _) = Muon(0.95, adjustment, AdamW(BETAS)), groups(decay=0)
+    rule, (hidden, _) = muon(adjustment), groups(decay=0)
     params, ones = {"matrix": stack_of(0)["matrix"]}, torch.ones(TRIALS, dtype=torch.float64)
     state, theirs = begin(rule, params, [hidden]), params["matrix"][0].clone()
     torch_muon = torch.optim.Muon([theirs], lr=LR[0], weight_decay=0.0, adjust_lr_fn=adjustment)

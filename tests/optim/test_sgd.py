@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mutransfer_cli.optim.sgd import SGD
+from mutransfer_cli.optim.sgd import SGDSpec
 from tests.optim.stacks import (
     LR,
     TRIALS,
@@ -18,14 +18,14 @@ from tests.optim.stacks import (
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_equals_torch_sgd(momentum: float) -> None:
-    params = run(SGD(momentum), decay=0)
+    params = run(SGDSpec(name="sgd", momentum=momentum), decay=0)
     for trial in range(TRIALS):
         assert_same(params, trial, reference(torch.optim.SGD, trial, False, momentum=momentum))
 
 
 def test_decay_is_decoupled_from_the_gradient() -> None:
     """Without gradient a step takes lr * weight_decay of the weight and momentum stays out."""
-    params = run(SGD(0.9), gradient_scale=0.0)
+    params = run(SGDSpec(name="sgd", momentum=0.9), gradient_scale=0.0)
     for trial in range(TRIALS):
         kept = 1.0
         for step in range(20):

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.proxies.build import build_proxy
 from mutransfer_cli.proxies.hf import TORCHS, UNMASKED, drop_masks
 from mutransfer_cli.spec.model import HfProtocol
-from mutransfer_cli.spec.optimizers import AdamWSpec
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, allowed

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer_cli.proxies.build import build_transformer, read_base_plan
-from mutransfer_cli.proxies.transformer import Transformer
+from mutransfer_cli.proxies.build import build_built_in, read_base_plan
+from mutransfer_cli.proxies.transformer import Attention, Transformer
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.decoder import Architecture, ModelProtocol, TransformerSpec
 from tests.proxies.options import OPTIONS
@@ -33,7 +33,9 @@ def protocol(options: dict[str, Any]) -> ModelProtocol:
 
 def model(options: dict[str, Any], width: int = WIDTH) -> Transformer:
     torch.manual_seed(0)
-    return build_transformer(protocol(options), CONTEXT, width)
+    built = build_built_in(protocol(options), CONTEXT, width)
+    assert isinstance(built, Transformer)
+    return built
 
 
 def base_plan(options: dict[str, Any]) -> tuple[BaseParameter, ...]:
@@ -312,11 +314,14 @@ def test_a_norm_after_the_embedding_hides_its_size() -> None:
 
 
 def test_the_attention_scale_follows_a_growing_head_size() -> None:
-    scales = {}
+    scales: dict[str, list[float]] = {}
     for formula in ("1/d_head", "1/sqrt(d_head)"):
         grows = protocol({"head_size": None, "heads": 2}).model_copy(
             update={"attention_scale": formula}
         )
-        built = [build_transformer(grows, CONTEXT, width) for width in (16, 64)]
-        scales[formula] = [m.blocks[0].attention.scale for m in built]  # type: ignore[union-attr]
+        for width in (16, 64):
+            built = build_built_in(grows, CONTEXT, width)
+            assert isinstance(built, Transformer)
+            (attention,) = (m for m in built.modules() if isinstance(m, Attention))
+            scales.setdefault(formula, []).append(attention.scale)
     assert scales == {"1/d_head": [1 / 8, 1 / 32], "1/sqrt(d_head)": [8**-0.5, 32**-0.5]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
+from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import FULL, Alignment
 from mutransfer_cli.rules.document import alignment_name, number, plan_document, rule_document
 from mutransfer_cli.rules.plan import PlannedParameter
@@ -23,7 +24,7 @@ def test_exponents_are_numbers_and_null_where_there_is_no_quantity() -> None:
 
 def test_settings_sources_and_limits_are_those_of_the_rule() -> None:
     assert rule_document(Rule("mup"))["folding_limits"] == []
-    muon = rule_document(Rule("mup", "muon", folded=True, weight_decay="none"))
+    muon = rule_document(Rule("mup", OPTIMIZERS["muon"], folded=True, weight_decay="none"))
     assert muon["settings"]["lr_adjustment"] == "original"
     assert "an orthogonal update" in muon["sources"]["lr"]
     assert muon["sources"]["weight_decay"] == "no weight decay"

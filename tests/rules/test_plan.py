@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import PARAMETERIZATIONS, ParameterizationName
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
@@ -67,7 +68,9 @@ def test_epsilon_shrinks_with_the_gradient() -> None:
     eps = [planned.eps for planned in plan(BASE, rule, 32, 128, VALUES)]
     assert eps == pytest.approx([1e-8 / 2, 1e-8 / 4, 1e-8 / 2])
     values = BaseValues(0.01, 0.1, None)
-    assert {p.eps for p in plan(BASE, Rule("ntk", "adam_atan2"), 32, 128, values)} == {None}
+    assert {p.eps for p in plan(BASE, Rule("ntk", OPTIMIZERS["adam_atan2"]), 32, 128, values)} == {
+        None
+    }
 
 
 def test_gamma_for_a_role_that_the_model_lacks_is_refused() -> None:

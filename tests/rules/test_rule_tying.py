@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import NONE
 from mutransfer_cli.rules.rule import Rule, refuse_tied
 
@@ -11,8 +12,8 @@ from mutransfer_cli.rules.rule import Rule, refuse_tied
     "rule",
     [
         Rule("standard", lr_rule="global"),
-        Rule("standard", "sgd", lr_rule="global"),
-        Rule("standard", "adafactor", NONE),  # its derived rates do not depend on width
+        Rule("standard", OPTIMIZERS["sgd"], lr_rule="global"),
+        Rule("standard", OPTIMIZERS["adafactor"], NONE),  # its derived rates do not depend on width
     ],
 )
 def test_one_weight_can_be_both_where_both_get_the_same(rule: Rule) -> None:

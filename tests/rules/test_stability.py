@@ -8,9 +8,10 @@ from itertools import product as pairs
 import pytest
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import (
+    ADAMW,
     ALIGNMENTS,
-    FAMILY,
     FULL,
     MATRIX_ROLES,
     NONE,
@@ -18,7 +19,6 @@ from mutransfer_cli.rules.choices import (
     Alignment,
     LayerAlignment,
     LrAdjustment,
-    OptimizerName,
     ParameterizationName,
     gradient_exponents,
 )
@@ -58,18 +58,20 @@ def fractions(words: list[str]) -> list[Fraction]:
 
 def c(
     parameterization: ParameterizationName,
-    optimizer: OptimizerName,
+    optimizer: str,
     alignment: Alignment = FULL,
     adjustment: LrAdjustment = "original",
 ) -> list[Fraction]:
-    return list(derive_rates(parameterization, optimizer, alignment, adjustment).c.values())
+    return list(
+        derive_rates(parameterization, OPTIMIZERS[optimizer], alignment, adjustment).c.values()
+    )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(row[:2]))
 def test_table_1(row: list[str]) -> None:
     parameterization, optimizer, *entries = row
     for alignment, expected in ((FULL, entries[:3]), (NONE, entries[3:])):
-        rates = derive_rates(parameterization, optimizer, alignment)
+        rates = derive_rates(parameterization, OPTIMIZERS[optimizer], alignment)
         assert list(rates.c) == list(MATRIX_ROLES)
         assert list(rates.c.values()) == fractions(expected)
         assert rates.features == 0
@@ -98,8 +100,8 @@ def test_optimizers_of_adams_family_are_adam(
     """Entries of the update are of size 1 whatever the gradient: sign, ratio or angle."""
     chosen = ALIGNMENTS[alignment]  # type: ignore[index]
     adam = c(parameterization, "adam", chosen)
-    for optimizer, family in FAMILY.items():
-        if family == "adam":
+    for optimizer, facts in OPTIMIZERS.items():
+        if facts.family == "adam":
             assert c(parameterization, optimizer, chosen) == adam
 
 
@@ -131,7 +133,7 @@ def test_an_aligned_readout_slows_the_features_where_it_is_large_at_init() -> No
     widths, mup and mean_field, whose readout is smaller by n^-1/2, keep their rates."""
     readout = Alignment(aligned(), aligned(omega="1"))
     for name, slowed in (("standard", HALF), ("ntk", HALF), ("mup", 0), ("mean_field", 0)):
-        assert derive_rates(name, "adam", readout).features == slowed
+        assert derive_rates(name, ADAMW, readout).features == slowed
     assert c("mup", "adam", readout) == c("mup", "adam")
     assert c("standard", "adam", readout) == [HALF, Fraction(3, 2), 1]
 
@@ -140,7 +142,7 @@ def test_measured_alignment() -> None:
     """Between no and full alignment the rates are between theirs, at the measured exponent."""
     measured = Alignment(aligned("0.88", "0.5", "0.7"), aligned("0.9", "0.5", "0.9"))
     assert c("standard", "adam", measured) == fractions(["0", "22/25", "9/10"])
-    assert derive_rates("standard", "adam", measured).features == 0
+    assert derive_rates("standard", ADAMW, measured).features == 0
 
 
 def test_of_equal_sums_the_earlier_layer_is_the_faster() -> None:
@@ -152,7 +154,7 @@ def test_of_equal_sums_the_earlier_layer_is_the_faster() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adafactor", "muon"])
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_more_alignment_never_allows_a_faster_rate(
-    parameterization: ParameterizationName, optimizer: OptimizerName
+    parameterization: ParameterizationName, optimizer: str
 ) -> None:
     full, none = c(parameterization, optimizer, FULL), c(parameterization, optimizer, NONE)
     assert all(x >= y for x, y in zip(full, none, strict=True))

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.choices import FULL, Alignment, LayerAlignment
+from mutransfer_cli.optim.muon import MuonSpec
+from mutransfer_cli.rules.choices import ADAMW, FULL, Alignment, LayerAlignment
 from mutransfer_cli.rules.rule import Rule
-from mutransfer_cli.spec.optimizers import MuonSpec
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 
@@ -143,7 +143,7 @@ def test_an_optimizer_has_its_own_settings(tiny: dict[str, Any]) -> None:
         name="muon", momentum=0.9, lr_adjustment="match_rms_adamw", betas=(0.9, 0.95)
     )
     rule = found.parameterization.rule(found.optimizer)
-    assert (rule.optimizer, rule.lr_adjustment) == ("muon", "match_rms_adamw")
+    assert (rule.optimizer.name, rule.lr_adjustment) == ("muon", "match_rms_adamw")
 
 
 def test_the_parameterization_section_is_the_rule(tiny: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ def test_the_parameterization_section_is_the_rule(tiny: dict[str, Any]) -> None:
     readout = LayerAlignment(Fraction(9, 10), Fraction(1, 2), Fraction(4, 5))
     assert found.parameterization.rule(found.optimizer) == Rule(
         "mup",
-        "adamw",
+        ADAMW,
         Alignment(FULL.hidden, readout),
         lr_rule="global",
         weight_decay=Fraction(1, 2),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble
 from tests.conftest import CPU

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, Execution, allowed

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer_cli.spec.optimizers import AdamWSpec
+from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.ensemble import Ensemble

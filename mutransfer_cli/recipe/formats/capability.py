@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mutransfer_cli.errors import NotExpressible
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.formats.sheet import Sheet
-from mutransfer_cli.rules.choices import OptimizerName
 
 ADAM: frozenset[OptimizerName] = frozenset({"adam", "adamw"})
 
