@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mutransfer_cli.check.measure import OF_EXPONENTS, Verdict, verdict_of
+from mutransfer_cli.check.measure import OF_EXPONENTS as TOLERANCE
+from mutransfer_cli.check.measure import Verdict, verdict_of
 from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.text import as_sentence, signed, words_of
 
-TOLERANCE = OF_EXPONENTS
 RIDGE = "learning rate and weight decay cannot be told apart"
 
 
@@ -21,16 +21,15 @@ def questions(run: Run) -> dict[str, Axis]:
     document = run.document
     asked = {str(name): axis for name, axis in document.axes.items()}
     decay, convention = document.decay, document.decay_convention
-    if decay is None or decay.ridge is None or decay.product is None or convention is None:
-        return asked
-    if decay.product.exponent is None:
+    product = decay.product if decay and decay.ridge else None
+    if product is None or product.exponent is None or convention is None:
         return asked
     direction, name = PRODUCTS[convention]
     lr, own = (document.axes[axis].expected_exponent for axis in ("lr", "weight_decay"))
     expected = None
     if lr is not None and own is not None:  # exponents of factors add up
         expected = direction[0] * lr + direction[1] * own
-    product = decay.product.model_copy(update={"expected_exponent": expected})
+    product = product.model_copy(update={"expected_exponent": expected})
     return {name: product} | {other: axis for other, axis in asked.items() if other != name}
 
 

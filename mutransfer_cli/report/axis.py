@@ -22,8 +22,8 @@ Array = npt.NDArray[np.float64]
 Bowls = Mapping[int, Mapping[float, float]]  # mean loss by width and log2 of the value
 Optima = Mapping[int, Optimum]  # those with status ok, by width
 
-FAR = 0.5  # how far above the best of a width the view of bowls reaches, in the loss's unit
-LEAST = 0.01  # height of that view, in the loss's unit
+# bowls are seen up to FAR above the best of each width; the view is LEAST high; in the loss's unit
+FAR, LEAST = 0.5, 0.01
 BAND = 41  # points of the band around the line
 OPTIMUM: svg.Look = {"markeredgecolor": svg.INK, "markersize": 7.5, "elinewidth": 3.2}
 

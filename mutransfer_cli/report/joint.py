@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 PAIR: tuple[AxisName, AxisName] = ("lr", "weight_decay")
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # above the best of a width, in the loss's unit
-LEGEND = 30.0  # height of the legend of colours
 WHITE, BLACK = "#ffffff", "#111111"  # readable on every shade, in both themes
 
 
@@ -89,7 +88,8 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
         + f"{len(diverged)} of {len(cells)} cells diverged."
     )
     title = f"Loss over lr and weight decay at width {width}"
-    return svg.figure(f"joint-{width}", title, words, draw, height=svg.HEIGHT + LEGEND)
+    height = svg.HEIGHT + 30  # for the legend of colours
+    return svg.figure(f"joint-{width}", title, words, draw, height=height)
 
 
 def _named(place: Sequence[float]) -> str:

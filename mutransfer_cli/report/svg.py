@@ -40,6 +40,7 @@ COLOURS = {
     **{f"#0003{i:02x}": f"var(--h{i})" for i in range(SHADES)},
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # names in files may have them
 Look = dict[str, Any]  # keyword arguments of a line, as matplotlib takes them
 
 
@@ -120,13 +121,13 @@ def figure(
         out = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         canvas.savefig(out, format="svg", metadata=no_metadata)
-    view_box = f"0 0 {UNITS:g} {height:g}"
-    return Figure(key, title, caption, words or caption, view_box, _elements(out.getvalue()))
+    view_box, drawing = f"0 0 {UNITS:g} {height:g}", _elements(out.getvalue())
+    return Figure(key, title, caption, words or caption, view_box, drawing)
 
 
 def _elements(svg: str) -> str:
-    """What is inside matplotlib's `<svg>`, with colours and fonts of the page."""
-    root = ElementTree.fromstring(svg)  # noqa: S314 - matplotlib has written it
+    """The elements inside matplotlib's `<svg>`, with colours and fonts of the page."""
+    root = ElementTree.fromstring(NOT_XML.sub("\ufffd", svg))  # noqa: S314 - matplotlib wrote it
     root.remove(root[0])  # its style sheet
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]  # without its XML namespace

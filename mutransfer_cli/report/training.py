@@ -104,10 +104,8 @@ def _curves(
                 axes.plot([trial.diverged_at or 0], [at], "x", markersize=8, mew=2.2, **look)
         for rate, colour in colours.items():
             axes.plot([], [], color=colour, label=power(rate))
-        axes.set_ylim(bottom, top)
         axes.locator_params(axis="x", integer=True)
-        axes.set_xlabel("step")
-        axes.set_ylabel(f"train loss ({unit})")
+        axes.set(ylim=(bottom, top), xlabel="step", ylabel=f"train loss ({unit})")
         svg.legend_below(axes, "lr", most=8)
 
     words = f"{len(lines)} trials, {len(lost)} diverged"
@@ -147,7 +145,7 @@ def coordinates(run: Run) -> list[svg.Figure]:
     """RMS of activations and of their changes against width, module by module."""
     init, end = [one for one in run.diagnostics if one.step == 0], last(run.diagnostics)
     caption = "Root mean square, module by module; a flat line does not depend on width."
-    drawn = []
+    drawn: list[svg.Figure] = []
     for (field, title, label), rows in zip(BY_MODULE, (init, end, end), strict=True):
         values = measurement_frame(rows, run.compared, field)
         count, key = values["name"].nunique(), f"coordinates-{len(drawn)}"
