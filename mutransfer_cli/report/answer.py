@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mutransfer_cli.check.measure import OF_EXPONENTS as TOLERANCE
-from mutransfer_cli.check.measure import Verdict, verdict_of
+from mutransfer_cli.check.measure import OF_EXPONENTS, Verdict, verdict_of
 from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.text import as_sentence, signed, words_of
 
+TOLERANCE = OF_EXPONENTS
 RIDGE = "learning rate and weight decay cannot be told apart"
 
 

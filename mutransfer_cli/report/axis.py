@@ -59,12 +59,9 @@ def bowls_of(run: Run, name: AxisName) -> Bowls:
 
 
 def transferred(bowls: Bowls, usable: Optima, expected: float) -> dict[int, tuple[float, float]]:
-    """Loss by width at the value carried from the narrowest width, and at the own optimum.
+    """Loss by width at the narrowest width's optimum times width^`expected`, and at its own one.
 
     Widths at which either cannot be interpolated are left out.
-
-    Args:
-        expected: exponent of width by which the value is carried.
     """
     start, found = min(usable), {}
     for width, at in usable.items():
