@@ -23,9 +23,7 @@ def report(
     which the folder has no records says so in a sentence. Needs matplotlib.
     """
     if not run.is_dir():
-        raise InputError(
-            f"{run}: is not a folder; give the folder that sweep-proxy -o FOLDER wrote"
-        )
+        raise InputError(f"{run}: is not a folder; give the one that sweep-proxy -o wrote")
 
     from mutransfer_cli.report.page import page
     from mutransfer_cli.report.run import read_run
