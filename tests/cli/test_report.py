@@ -40,8 +40,11 @@ def test_without_matplotlib_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (lambda path: None, "is not a folder; give that of a sweep"),
-        (lambda path: path.write_text("x"), "is not a folder; give that of a sweep"),
+        (lambda path: None, "is not a folder; give the one that sweep-proxy -o wrote"),
+        (
+            lambda path: path.write_text("x"),
+            "is not a folder; give the one that sweep-proxy -o wrote",
+        ),
         (lambda path: path.mkdir(), "cannot be read"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A folder as its page."""
+"""A folder of a sweep, as it is read and as its page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mutransfer_cli.cli.app import app
+from mutransfer_cli.report.run import Run, read_run
 from tests.report.pages import Page
 from tests.report.runs import write_run
 
@@ -28,3 +29,17 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
         return made[key]
 
     return page
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The run that `write_run` makes, as a page reads it; the same one for the same options."""
+    made: dict[str, Run] = {}
+
+    def read(**options: Any) -> Run:
+        key = f"{sorted(options.items())}"
+        if key not in made:
+            made[key] = read_run(write_run(tmp_path_factory.mktemp("sweep") / "run", **options))
+        return made[key]
+
+    return read

@@ -1,8 +1,9 @@
-"""A page taken apart."""
+"""A page taken apart by a parser of HTML."""
 
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ VOID = {"meta", "link", "br", "hr", "img", "input"}
 class Page(HTMLParser):
     """
     Attributes:
-        folder: that it is made from.
+        folder: the folder that it is made from.
         pictures: by title, the words of every `<svg role="img">`.
         links: values of attributes that load or lead somewhere.
         tables: by label, rows of cells.
-        data: what is embedded.
-        text: all text that a reader sees.
+        data: the embedded JSON.
+        text: all text that a reader sees, white space between elements left out.
         tags: how often each element occurs.
-        ids: all of them.
+        ids: all ids in their order.
         unnamed: how many pictures lack a title or words.
     """
 
@@ -82,4 +83,4 @@ class Page(HTMLParser):
         elif within in ("td", "th"):
             self.tables[self._label][-1][-1] += data
         if within not in ("script", "style"):
-            self.text += data
+            self.text += "" if data.isspace() else re.sub(r"[ \n]+", " ", data)

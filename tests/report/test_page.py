@@ -1,4 +1,4 @@
-"""What stands on the page of a sweep, and what is left out of it."""
+"""The page of a sweep: what it shows, and what it leaves out with a sentence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
 from tests.report.pages import Page
@@ -54,7 +54,7 @@ def test_every_picture_has_a_text_alternative(page_of: PageOf) -> None:
     measured = [
         "Alignment at the end",
         "Top singular values at the end",
-        "Relative updates half-way",
+        "Relative updates halfway",
         "Activations at init",
         "Activations at the end",
         "Change of activations from init to the end",
@@ -172,11 +172,11 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
     page = page_of(gates=GATES)
     assert page.text.index("Checks: fail") < page.text.index("Learning rate (lr)")
     shown = page.text.split("Checks: fail")[1].split("Learning rate (lr)")[0]
-    assert "said of runs/mine" in shown
+    assert "found about runs/mine" in shown
     assert "a finding with <b>marks</b>" in shown
     assert STEEP.sentence in shown
     assert "3 of 5 quantities lie within their tolerance" in shown
-    _, *rows = page.tables["All that was checked"]
+    _, *rows = page.tables["All checked quantities"]
     assert rows[0] == [
         "transfer",
         "excess loss of lr 0.01 at width 256",
@@ -220,8 +220,8 @@ def test_slopes_of_activations(page_of: PageOf) -> None:
     ("options", "missing"),
     [
         ({"measured": False}, ["no curves.jsonl lies beside", "no diagnostics.jsonl lies beside"]),
-        ({}, ["not both of learning rate and weight decay are axes"]),
-        ({"widths": [32]}, ["were run at all widths, two at least", "Too little evidence"]),
+        ({}, ["this sweep does not vary both learning rate and weight decay"]),
+        ({"widths": [32]}, ["comparing widths takes two or more", "Too little evidence"]),
         ({"widths": [32, 64]}, ["Too little evidence"]),
         ({"rates": [2**-6]}, ["Too little evidence", "No width has a usable optimum of lr"]),
         ({"rates": [2**-2, 2**-1, 1.0, 2.0]}, ["add lower values of lr"]),

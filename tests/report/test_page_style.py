@@ -1,13 +1,17 @@
-"""That colours are told from what they stand on, in both themes."""
+"""Colours of the style sheet stand out from what is behind them, in both themes."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from mutransfer_cli.report.html import DARK, LIGHT
+from mutransfer_cli.report import page
+from mutransfer_cli.report.svg import COLOURS
 
+CSS = (Path(page.__file__).parent / "templates" / "page.css").read_text()
+LIGHT, DARK = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
 TEXT, LINE = 4.5, 3.0  # least contrast of text and of lines: WCAG 2.2, 1.4.3 and 1.4.11
 
 
@@ -47,8 +51,15 @@ def test_text_and_lines_are_seen(theme: str) -> None:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("kind", ["s", "h"])
 def test_scales_are_ordered_by_lightness(theme: str, kind: str) -> None:
-    """So that they are read without hues too."""
+    """They are read without hues too."""
     found = colours(theme)
     scale = [luminance(found[name]) for name in found if re.fullmatch(rf"{kind}\d+", name)]
     assert len(scale) == (12 if kind == "s" else 7)
     assert scale in (sorted(scale), sorted(scale, reverse=True))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_colour_of_a_figure_is_defined(theme: str) -> None:
+    variables = {value[6:-1] for value in COLOURS.values() if value.startswith("var(--")}
+    assert len(variables) == len(COLOURS) - 1, "all but currentColor"
+    assert variables <= set(colours(theme))

@@ -1,0 +1,248 @@
+"""Figures of what was measured in training: loss curves, diagnostics and the coordinate check."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mutransfer_cli.check.coordinates import width_slopes
+from mutransfer_cli.check.measure import Check
+from mutransfer_cli.report import svg
+from mutransfer_cli.report.run import Run
+from mutransfer_cli.report.text import power, signed
+from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
+from mutransfer_cli.spec.records import TrialRecord
+from mutransfer_cli.spec.tables import measurement_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = npt.NDArray[np.float64]
+Curve = tuple[TrialRecord, Array, Array]  # a trial, steps and smoothed losses
+
+PLACES, LEAST_PLACES, MOST_PLACES = 40_000, 12, 60  # points of the page, and of one curve
+SMOOTHED = 0.1  # of a curve's points
+SMALL = 0.02  # below, powers of two are read more easily than digits
+LINES = ("-", "--", "-.", ":")
+
+# field of the record, title of the figure and label of its axis
+BY_ROLE = (
+    ("alignment", "Alignment at the end", "log-alignment ratio"),
+    ("top_singular_value", "Top singular values at the end", "top singular value"),
+    ("relative_update", "Relative updates halfway", "|dW| / |W| of a step"),
+    ("gradient_rms", "Gradients halfway", "RMS of the gradient"),
+)
+HALFWAY = ("relative_update", "gradient_rms")  # at the end of a run the rate is near 0
+RMS, CHANGE = "activation_rms", "activation_change_rms"
+BY_MODULE = (
+    (RMS, "Activations at init", "RMS of the output"),
+    (RMS, "Activations at the end", "RMS of the output"),
+    (CHANGE, "Change of activations from init to the end", "RMS of the change"),
+)
+
+
+def curves(run: Run) -> list[svg.Figure]:
+    """Training losses of all trials, a figure for each width; all share one axis of losses."""
+    trials = {trial.trial: trial for trial in run.records.trials}
+    rates = sorted({trial.lr for trial in trials.values()})
+    colours = {rate: svg.scale(i, len(rates)) for i, rate in enumerate(rates)}
+    places = min(MOST_PLACES, max(LEAST_PLACES, PLACES // max(1, len(run.curves))))
+    lines = [(trials[curve.trial], *points(curve, places)) for curve in run.curves]
+    whole = [y for trial, _, y in lines if trial.status == "ok" and len(y)]
+    view = _view(whole or [y for _, _, y in lines if len(y)])
+    return [
+        _curves(width, [line for line in lines if line[0].width == width], colours, view, run.unit)
+        for width in sorted({trial.width for trial, *_ in lines})
+    ]
+
+
+def points(curve: CurveRecord, places: int) -> tuple[Array, Array]:
+    """Steps and smoothed losses before the first that is not finite, thinned to `places`."""
+    y = np.array([math.nan if loss is None else loss for loss in curve.train_loss])
+    count = int(np.argmin(np.append(np.isfinite(y), False)))
+    smooth = pd.Series(y[:count]).rolling(max(1, round(SMOOTHED * len(y))), min_periods=1).mean()
+    kept = np.unique(np.linspace(0, count - 1, min(count, places)).round().astype(int))
+    return np.array(curve.step, dtype=float)[kept], smooth.to_numpy()[kept]
+
+
+def _view(lines: Sequence[Array]) -> tuple[float, float]:
+    """From the lowest loss to the highest one after a fifth of the run; the start says little."""
+    if not lines:
+        return 0.0, 1.0
+    bottom = min(float(y.min()) for y in lines)
+    top = float(max(y[len(y) // 5] for y in lines))
+    return bottom - 0.04 * (top - bottom) - 1e-9, top + 0.04 * (top - bottom) + 1e-9
+
+
+def _curves(
+    width: int,
+    lines: Sequence[Curve],
+    colours: Mapping[float, str],
+    view: tuple[float, float],
+    unit: str,
+) -> svg.Figure:
+    lost = [trial for trial, *_ in lines if trial.status == "diverged"]
+    ended = [trial for trial, *_ in lines if trial.eval_loss is not None]
+    best = min(ended, key=lambda trial: trial.eval_loss or math.inf, default=None)
+    bottom, top = view
+
+    def draw(axes: Axes) -> None:
+        for trial, x, y in lines:
+            look: svg.Look = {"color": colours[trial.lr], "linewidth": 1.0, "alpha": 0.9}
+            if trial is best:
+                look = {"color": svg.INK, "linewidth": 2.4, "zorder": 5}
+            axes.plot(x, np.minimum(y, 3 * top - 2 * bottom), **look)
+            if trial.status == "diverged":
+                at = y[-1] if len(y) and y[-1] < top else top - 0.03 * (top - bottom)
+                look = {"color": colours[trial.lr], "clip_on": False, "zorder": 6}
+                axes.plot([trial.diverged_at or 0], [at], "x", markersize=8, mew=2.2, **look)
+        for rate, colour in colours.items():
+            axes.plot([], [], color=colour, label=power(rate))
+        axes.locator_params(axis="x", integer=True)
+        axes.set(ylim=(bottom, top), xlabel="step", ylabel=f"train loss ({unit})")
+        svg.legend_below(axes, "lr", most=8)
+
+    words = f"{len(lines)} trials, {len(lost)} diverged"
+    if lost:
+        words += f" (lr {', '.join(map(power, sorted({trial.lr for trial in lost})))})"
+    if best is not None:
+        words += f". Lowest eval loss {best.eval_loss:.4g} at lr {power(best.lr)}"
+    return svg.figure(f"curves-{width}", f"Training curves at width {width}", f"{words}.", draw)
+
+
+def base_values(run: Run) -> list[str]:
+    """The hyperparameters at which widths are compared, without those at their neutral value."""
+    neutral = {"weight_decay": 0.0}
+    return [
+        f"{name} {power(value)}"
+        for name, value in (run.compared[0].axes.items() if run.compared else ())
+        if name == "lr" or value != neutral.get(name, 1.0)
+    ]
+
+
+def diagnostics(run: Run) -> list[svg.Figure]:
+    """Medians over the parameters of a role, means over seeds, against width."""
+    roles = {parameter.name: str(parameter.role) for parameter in run.records.header.base_plan}
+    drawn = []
+    for field, title, label in BY_ROLE:
+        rows = halfway(run.diagnostics) if field in HALFWAY else last(run.diagnostics)
+        values = measurement_frame(rows, run.compared, field)
+        values = values.assign(name=values["name"].map(roles))
+        medians = values.groupby(["trial", "width", "name"], sort=False)["value"].median()
+        colours = [svg.hue(i) for i in range(len(svg.MARKERS))]
+        caption, log = "Median of each role, mean over seeds.", field != "alignment"
+        drawn += _against_width(field, title, label, caption, medians.reset_index(), colours, log)
+    return drawn
+
+
+def coordinates(run: Run) -> list[svg.Figure]:
+    """RMS of activations and of their changes against width, module by module."""
+    init, end = [one for one in run.diagnostics if one.step == 0], last(run.diagnostics)
+    caption = "Root mean square, module by module; a flat line does not depend on width."
+    drawn: list[svg.Figure] = []
+    for (field, title, label), rows in zip(BY_MODULE, (init, end, end), strict=True):
+        values = measurement_frame(rows, run.compared, field)
+        count, key = values["name"].nunique(), f"coordinates-{len(drawn)}"
+        colours = [svg.scale(i, count) for i in range(count)]
+        drawn += _against_width(key, title, label, caption, values, colours)
+    return drawn
+
+
+def last(found: Sequence[DiagnosticsRecord]) -> list[DiagnosticsRecord]:
+    """The last measurement of each trial."""
+    return list({record.trial: record for record in sorted(found, key=lambda r: r.step)}.values())
+
+
+def halfway(found: Sequence[DiagnosticsRecord]) -> list[DiagnosticsRecord]:
+    """The measurement of each trial nearest to half of its steps, its init left out."""
+    middle = {record.trial: record.step / 2 for record in last(found)}
+    later = [record for record in found if record.step > 0]
+    later.sort(key=lambda record: -abs(record.step - middle[record.trial]))
+    return list({record.trial: record for record in later}.values())
+
+
+def _against_width(
+    key: str,
+    title: str,
+    label: str,
+    caption: str,
+    values: pd.DataFrame,
+    colours: Sequence[str],
+    log: bool = True,
+) -> list[svg.Figure]:
+    """Draw a line for each name, the mean over seeds at each width; nothing without values.
+
+    Args:
+        values: columns name, width and value.
+    """
+    means = values.groupby(["name", "width"], sort=False)["value"].mean()
+    lines = {
+        str(name): one.droplevel("name").sort_index()
+        for name, one in means.groupby(level="name", sort=False)
+    }
+    if not lines:
+        return []
+
+    def draw(axes: Axes) -> None:
+        for i, (name, line) in enumerate(lines.items()):
+            shown = line[line > 0] if log else line
+            style: svg.Look = {"marker": svg.marker(i), "linestyle": LINES[i % len(LINES)]}
+            axes.plot(np.log2(shown.index), shown, color=colours[i], label=name, **style)
+        svg.width_axis(axes, sorted(set(means.index.get_level_values("width"))))
+        if log:
+            axes.set_yscale("log", base=2)
+            low, high = axes.get_ylim()
+            axes.set_ylim(low / 1.15, high * 1.15)
+            small = low < SMALL
+            axes.yaxis.set_major_formatter(lambda y, _: power(y) if small else f"{y:.2g}")
+        axes.set_ylabel(label)
+        svg.legend_below(axes)
+
+    words = "; ".join(
+        f"{name}: {line.iloc[0]:.3g} at width {line.index[0]}, "
+        f"{line.iloc[-1]:.3g} at width {line.index[-1]}"
+        for name, line in lines.items()
+    )
+    return [svg.figure(key, title, caption, draw, f"{words}.")]
+
+
+def activation_slopes(run: Run) -> dict[str, tuple[str, str]]:
+    """Slopes in width of activations and of their change, by module: mean and range over seeds."""
+    found = defaultdict[str, dict[str, str]](dict)
+    for field in (RMS, CHANGE):
+        frame = measurement_frame(last(run.diagnostics), run.compared, field)
+        frame = frame[frame["value"] > 0]
+        enough = frame.groupby(["name", "seed"])["width"].transform("nunique") > 1
+        if not enough.any():
+            continue
+        for name, each in width_slopes(frame[enough]).groupby("name", sort=False):
+            text = signed(each.mean(), 2)
+            if len(each) > 1:
+                text += f" ({signed(each.min(), 2)} to {signed(each.max(), 2)})"
+            found[str(name)][field] = text
+    return {name: (at.get(RMS, ""), at.get(CHANGE, "")) for name, at in found.items()}
+
+
+def checked_slopes(check: Check | None) -> list[svg.Figure]:
+    """The slopes that gate `coordinates` measured; none without that gate."""
+    asked = [gate for gate in check.gates if gate.gate == "coordinates"] if check else []
+    said = [f"widths {gate.evidence['widths']}; " for gate in asked if "widths" in gate.evidence]
+    caption = (
+        f"Gate coordinates, {''.join(said)}dot and bar: slope and 95 % interval; shaded: tolerance."
+    )
+    drawn = [
+        svg.Estimate(name, *at, one.expected, one.tolerance, one.verdict, one.sentence)
+        for gate in asked
+        for one in gate.measures
+        if one.value is not None and one.low is not None and one.high is not None
+        for at in [(one.value, one.low, one.high)]
+        for name in [one.quantity.removesuffix(", slope in width")]
+    ]
+    title = "Slopes in width with their intervals"
+    return svg.intervals("slopes", title, caption, "slope in width", drawn)

@@ -1,0 +1,60 @@
+"""A folder as a page reads it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mutransfer_cli.report.run import Run
+from tests.report.runs import WIDTHS
+
+RunOf = Callable[..., Run]
+
+
+def test_a_folder_is_read_whole(run_of: RunOf) -> None:
+    run = run_of()
+    assert run.name == "run"
+    assert run.widths == list(WIDTHS)
+    assert len(run.curves) == len(run.trials) == 4 * 7 * 2
+    assert run.loss_label == "eval loss (nats)"
+    assert run.check is None
+
+
+def test_files_that_are_missing_are_empty(run_of: RunOf) -> None:
+    run = run_of(measured=False)
+    assert (list(run.curves), list(run.diagnostics)) == ([], [])
+
+
+def test_widths_are_compared_at_the_best_values_that_never_diverged(run_of: RunOf) -> None:
+    def loss(width: int, lr: float, decay: float, seed: int) -> float | None:
+        best = lr == 2**-6  # diverges once
+        return None if best and (width, seed) == (128, 1) else abs(math.log2(lr) + 6.1)
+
+    run = run_of(loss=loss)
+    assert {(trial.width, trial.seed) for trial in run.compared} == {
+        (width, seed) for width in WIDTHS for seed in (0, 1)
+    }
+    assert {trial.lr for trial in run.compared} == {2**-7}
+    assert {record.trial for record in run.diagnostics} == {trial.trial for trial in run.compared}
+
+
+def test_one_width_is_compared_with_nothing(run_of: RunOf) -> None:
+    assert run_of(widths=[32]).compared == []
+
+
+def test_cells_are_means_at_the_best_of_the_other_axes(run_of: RunOf) -> None:
+    def loss(width: int, lr: float, decay: float, seed: int) -> float | None:
+        if lr == 2**-4 and seed == 1:
+            return None
+        return 2 + abs(math.log2(lr) + 6) + decay + 0.1 * seed
+
+    cells = run_of(loss=loss, decays=(0.0, 0.25, 1.0), widths=[16, 32]).cells(["lr"])
+    at = cells[cells["width"] == 16].set_index("lr")["eval_loss"]
+    assert at[2**-6] == pytest.approx(2.05)
+    assert at[2**-9] == pytest.approx(5.05)
+    assert at[2**-4] == np.inf
+    both = run_of(loss=loss, decays=(0.0, 0.25, 1.0), widths=[16, 32]).cells(["lr", "weight_decay"])
+    assert sorted(set(both["weight_decay"])) == [0.25, 1.0], "0 has no logarithm"

@@ -1,0 +1,96 @@
+"""Curves, diagnostics and slopes of what was measured in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mutransfer_cli.check.measure import gate, measure, unmeasured
+from mutransfer_cli.report import training
+from mutransfer_cli.report.run import Run
+from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
+from tests.report.runs import WIDTHS
+
+RunOf = Callable[..., Run]
+
+
+def curve(losses: list[float | None]) -> CurveRecord:
+    return CurveRecord(trial="t", step=tuple(range(1, len(losses) + 1)), train_loss=tuple(losses))
+
+
+def test_a_curve_is_a_running_mean_over_a_tenth_of_its_points() -> None:
+    x, y = training.points(curve([float(i) for i in range(20)]), places=20)
+    assert x.tolist() == list(range(1, 21))
+    assert y.tolist() == [0.0, *(i - 0.5 for i in range(1, 20))], "the window is 2 points"
+
+
+def test_a_curve_ends_before_its_first_loss_that_is_not_finite() -> None:
+    x, y = training.points(curve([3.0, 2.0, None, 1.0]), places=20)
+    assert (x.tolist(), y.tolist()) == ([1, 2], [3.0, 2.0])
+    assert len(training.points(curve([None, 1.0]), places=20)[0]) == 0
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
+    x, _ = training.points(curve([1.0] * 1000), places=12)
+    assert len(x) == 12
+    assert (x[0], x[-1]) == (1, 1000)
+
+
+def test_the_last_measurement_and_the_one_halfway() -> None:
+    found = [DiagnosticsRecord(trial="a", step=step) for step in (0, 30, 60, 100)]
+    found.append(DiagnosticsRecord(trial="b", step=0))
+    assert {(one.trial, one.step) for one in training.last(found)} == {("a", 100), ("b", 0)}
+    assert [(one.trial, one.step) for one in training.halfway(found)] == [("a", 60)]
+
+
+def test_curves_of_each_width(run_of: RunOf) -> None:
+    figures = training.curves(run_of())
+    assert [one.key for one in figures] == [f"curves-{width}" for width in WIDTHS]
+    assert figures[0].words.startswith("14 trials, 0 diverged. Lowest eval loss 2.4")
+    assert training.curves(run_of(measured=False)) == []
+
+
+def test_diagnostics_are_medians_of_roles(run_of: RunOf) -> None:
+    figures = {one.key: one.words for one in training.diagnostics(run_of())}
+    assert figures == {
+        "alignment": "readout: 0.8 at width 16, 0.8 at width 128.",
+        "top_singular_value": (
+            "embedding: 2 at width 16, 2 at width 128; hidden: 3 at width 16, 3 at width 128."
+        ),
+        "relative_update": "hidden: 0.01 at width 16, 0.01 at width 128.",
+    }
+
+
+def test_activations_module_by_module(run_of: RunOf) -> None:
+    words = [one.words for one in training.coordinates(run_of())]
+    assert words == [
+        "blocks.0: 1 at width 16, 1 at width 128.",
+        "blocks.0: 4 at width 16, 11.3 at width 128.",
+        "blocks.0: 2 at width 16, 3.36 at width 128.",
+    ]
+    both = "+0.50 (+0.50 to +0.50)", "+0.25 (+0.25 to +0.25)"
+    assert training.activation_slopes(run_of()) == {"blocks.0": both}
+
+
+def test_nothing_was_measured(run_of: RunOf) -> None:
+    run = run_of(measured=False)
+    assert training.diagnostics(run) == training.coordinates(run) == []
+    assert training.activation_slopes(run) == {}
+
+
+def test_neutral_values_are_not_named(run_of: RunOf) -> None:
+    assert training.base_values(run_of()) == ["lr 2^-6"]
+    assert training.base_values(run_of(widths=[32])) == []
+
+
+@pytest.mark.parametrize("name", ["coordinates", "spectrum"])
+def test_slopes_that_were_checked(run_of: RunOf, name: str) -> None:
+    flat = measure("change of blocks.0, slope in width", 0.01, (0, 0.02), 0, 0.25)
+    unseen = unmeasured("change of blocks.1, slope in width", "it is not finite", 0, 0.25, "")
+    asked = gate(name, [flat, unseen], evidence={"widths": "64, 128"})  # type: ignore[arg-type]
+    run = run_of(gates=(asked,), measured=False)
+    figures = training.checked_slopes(run.check)
+    assert [one.words for one in figures] == ([flat.sentence] if name == "coordinates" else [])
+    assert all("widths 64, 128; " in one.caption for one in figures)
+    assert training.checked_slopes(None) == []
