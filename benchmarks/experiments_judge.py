@@ -15,9 +15,7 @@ from mutransfer_cli.fit.breakers import horizon_of
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.from_records import exponents_of_records
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.spec.measurements import read_diagnostics
 from mutransfer_cli.spec.records import Records, TrialRecord
-from mutransfer_cli.spec.sources import read_records
 from mutransfer_cli.spec.tables import trial_frame
 
 WITHIN = 0.25  # of an exponent: what is taken for equal
@@ -49,7 +47,7 @@ class Found:
 
 def judged(claim: Claim, found: Measured) -> tuple[str, str]:
     """What was measured, and whether it agrees."""
-    records = records_of(found)
+    records = found.records
     if claim.lower_loss_than is not None:
         return _of_losses(records, claim.lower_loss_than, lower)
     if claim.same_loss_as is not None:
@@ -80,12 +78,6 @@ def near(found: Found, expected: float, within: float) -> str:
     return "no" if found.high < low or high < found.low else NOT_RESOLVED
 
 
-def records_of(found: Measured) -> Records:
-    records = read_records(found.records)
-    assert records is not None, "measured records are whole"
-    return records
-
-
 def at(records: Records, values: Mapping[AxisName, float]) -> list[TrialRecord]:
     """The trials that were given these values."""
     return [t for t in records.trials if all(t.axes[axis] == x for axis, x in values.items())]
@@ -113,7 +105,7 @@ def _of_losses(records: Records, other: str, agrees: Callable[[Found], str]) -> 
     against = measured(other)
     if against is None:
         return f"`{other}` was not run", NOT_RESOLVED
-    difference = loss_difference(records, records_of(against))
+    difference = loss_difference(records, against.records)
     return f"loss {difference:.3f} nats against `{other}`", agrees(difference)
 
 
@@ -158,7 +150,7 @@ def _of_spectrum(
     if lr is None:
         return "no best rate at the widest width", NOT_RESOLVED
     kept = [t for t in trials if t.lr == lr]
-    measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
+    measurements = found.spectrum([t.trial for t in kept])
     top = hidden_at_end(records, kept, measurements)
     x = Found.of(width_slopes(top).to_numpy())
     said = f"top singular value goes as width^{x}{_horizon(records, lr, values)}"

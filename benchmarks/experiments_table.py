@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.experiments import Experiment, Experiments, Paper, measured
-from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, judged, records_of
+from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, judged
 
 HEAD = """# Recipes
 
@@ -55,5 +55,5 @@ def line(row: Experiment) -> str:
         return f"| `{row.spec}` | {reported} | {why} | | |"
     said, agreement = judged(row.claim, found)
     run = found.run
-    cost = f"{len(records_of(found).trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
+    cost = f"{len(found.records.trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
     return f"| `{row.spec}` | {reported} | {said} | {agreement} | {cost} |"

@@ -17,8 +17,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from mutransfer_cli.spec.matrix import ROWS, VARIANTS
 from mutransfer_cli.spec.records import TRIAL_SCHEMA
-from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, VARIANTS
+from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
 from mutransfer_cli.strict import Closed
 
 DRAFT_7 = {
@@ -44,7 +45,7 @@ def json_schema(schema: str, document: Any) -> dict[str, Any]:
     written = TypeAdapter(document).json_schema(schema_generator=_Described)
     found: dict[str, Any] = _draft_7(written)
     if schema == SWEEP_SCHEMA:
-        found["properties"][VARIANTS] = _variants(found)
+        found = _with_rows_and_variants(found)
     if schema == TRIAL_SCHEMA:
         # of sweeps from before weight decay was an axis: the reader takes the protocol's
         found["definitions"]["TrialRecord"]["required"].remove("weight_decay")
@@ -93,21 +94,41 @@ def _translated(schema: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _variants(spec: dict[str, Any]) -> dict[str, Any]:
-    """Of a spec's `variants`; adds the parts of its sections to its definitions."""
-    sections = {
-        key: _part(section, spec["definitions"]) for key, section in spec["properties"].items()
-    }
-    return {
+def _with_rows_and_variants(spec: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a file with one spec or, under `rows`, several that share its sections."""
+    definitions = spec.pop("definitions")
+    parts = {key: _part(section, definitions) for key, section in spec["properties"].items()}
+    variants = {
         "type": "object",
         "description": "The same experiment at other sizes (`--variant NAME`), by name: sections "
-        "whose keys replace those of the spec's own.",
+        "whose keys replace those of the spec.",
         "additionalProperties": {
             "type": "object",
             "description": "A variant: any part of any section.",
-            "properties": sections,
+            "properties": parts,
             "additionalProperties": False,
         },
+    }
+    rows = {
+        "type": "object",
+        "description": "Several specs (FILE/NAME), by name: sections whose keys replace those that "
+        "all rows share.",
+        "additionalProperties": {"$ref": "#/definitions/Row"},
+    }
+    definitions["Row"] = {
+        "type": "object",
+        "description": "A spec, or further rows with what they share: any part of any section.",
+        "properties": parts | {VARIANTS: variants, ROWS: rows},
+        "additionalProperties": False,
+    }
+    spec["properties"][VARIANTS] = variants
+    return {
+        "description": spec["description"],
+        "required": ["schema"],
+        "if": {"required": [ROWS]},
+        "then": {"$ref": "#/definitions/Row"},
+        "else": spec,
+        "definitions": definitions,
     }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.matrix import rows_of, variants_of
 from mutransfer_cli.spec.model import FactorySpec, HfSpec, is_factory
 from mutransfer_cli.spec.records import TRIAL_SCHEMA, Records, parse_records
-from mutransfer_cli.spec.sweep import SweepSpec, chosen, variants_of
+from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import nearest, validated
 
@@ -88,31 +89,85 @@ def _start_of_stdin() -> bytes:
 
 
 def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
-    """A spec by path, or by the name of a shipped one, and the file it came from.
+    """The spec of a file, or of a row of one (`FILE/ROW`), and the file it came from.
 
-    All its variants are validated, whichever is asked for.
+    All variants of the spec are validated, whichever is asked for.
+
+    Args:
+        name: a path, or the name of a shipped spec; `my/matrix/small` is the row `small` of
+            `my/matrix.yaml`.
 
     Raises:
-        InputError: no such file or variant, or one that is no spec.
+        InputError: there is no such file, row or variant, or it is not a valid spec.
     """
-    path = _find_spec(name)
-    variants = variants_of(load_yaml(read_text(path), str(path)), str(path))
-    asked = chosen(variants, variant, str(path))
+    found = find_spec(name)
+    if found is None:
+        raise _no_spec(name)
+    path, row = found
+    document, where = load_yaml(read_text(path), str(path)), str(path)
+    rows = rows_of(document, where)
+    if row is None and rows:
+        raise InputError(
+            f"{path}: holds several specs; name one, such as "
+            f"{name.removesuffix('.yaml')}/{next(iter(rows))}"
+        )
+    if row is not None:
+        if row not in rows:
+            raise InputError(f"{name}: no such spec; {path} has no row {row!r}{nearest(row, rows)}")
+        document, where = rows[row], f"{path}: row {row}"
+    variants = variants_of(document, where)
+    if variant not in variants:
+        names = [known for known in variants if known is not None]
+        hint = nearest(str(variant), names) if names else "; the spec has none"
+        raise InputError(f"variant {variant}: unknown in {where}{hint}", setting="variant")
     specs = {
-        key: validated(SweepSpec, document, f"{path}: variants.{key}" if key else str(path))
+        key: validated(SweepSpec, document, f"{where}: variants.{key}" if key else where)
         for key, document in variants.items()
-        if key is not None or document is asked
+        if key is not None or variant is None
     }
     return specs[variant], path
 
 
-def run_name(spec: str, path: Path, variant: str | None) -> str:
-    """What the folder of a spec's runs is called.
+def find_spec(name: str) -> tuple[Path, str | None] | None:
+    """The file of a spec and, where it is a row of the file, the name of the row.
 
     Args:
-        spec, path: as `load_spec` got and gave them.
+        name: as for `load_spec`.
+
+    Raises:
+        InputError: the name is not usable as a path.
     """
-    name = path.stem if Path(spec).is_file() else spec
+    path, shipped = Path(name), shipped_files()
+    try:
+        if path.is_file():
+            return path, None
+        if name in shipped:
+            return shipped[name], None
+        outer = path.parent.as_posix()
+        if outer in shipped:
+            return shipped[outer], path.name
+        own = path.parent.with_name(f"{path.parent.name}.yaml") if path.parent.name else path
+        return (own, path.name) if own.is_file() else None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _no_spec(name: str) -> InputError:
+    if Path(name).exists():
+        return InputError(f"{name}: is not a file; give a spec in YAML")
+    hint = nearest(name, shipped_recipes())
+    return InputError(f"{name}: no such spec; give a YAML file or a shipped name{hint}")
+
+
+def run_name(spec: str, path: Path, variant: str | None) -> str:
+    """The name of the folder that holds a spec's runs, such as `everett/adam-full-mup-cpu`.
+
+    Args:
+        spec: the name that `load_spec` was given.
+        path: the file that it returned.
+    """
+    is_row = not Path(spec).is_file() and Path(spec).name != path.stem
+    name = f"{path.stem}/{Path(spec).name}" if is_row else path.stem
     return name if variant is None else f"{name}-{variant}"
 
 
@@ -137,31 +192,22 @@ def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
     return validated(kind, found, name), path.parent
 
 
-def _find_spec(name: str) -> Path:
-    path, shipped = Path(name), shipped_recipes()
-    try:
-        is_file, exists = path.is_file(), path.exists()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    if is_file:
-        return path
-    if name in shipped:
-        return shipped[name]
-    if exists:
-        raise InputError(f"{name}: is not a file; give a spec in YAML")
-    raise InputError(
-        f"{name}: no such spec; give a YAML file or a shipped name{nearest(name, shipped)}"
-    )
-
-
-def shipped_recipes() -> dict[str, Path]:
+def shipped_files() -> dict[str, Path]:
+    """The shipped files of specs by name; a file that is called as its folder has the folder's."""
     # an installed wheel holds recipes/ inside the package, a checkout beside it
     folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
     folder = next((folder for folder in folders if folder.is_dir()), None)
-    return {} if folder is None else {_name(p, folder): p for p in sorted(folder.rglob("*.yaml"))}
+    found = {}
+    for path in sorted(folder.rglob("*.yaml")) if folder else ():
+        inner = path.relative_to(folder).with_suffix("")
+        found[(inner.parent if inner.name == inner.parent.name else inner).as_posix()] = path
+    return found
 
 
-def _name(path: Path, folder: Path) -> str:
-    """everett/global-mup; a file that is called as its folder goes by that."""
-    inner = path.relative_to(folder).with_suffix("")
-    return (inner.parent if inner.name == inner.parent.name else inner).as_posix()
+def shipped_recipes() -> dict[str, Path]:
+    """Every shipped spec by the name that `load_spec` takes, with its file."""
+    found: dict[str, Path] = {}
+    for name, path in shipped_files().items():
+        rows = rows_of(load_yaml(read_text(path), str(path)), str(path))
+        found |= dict.fromkeys([f"{name}/{row}" for row in rows] or [name], path)
+    return found
