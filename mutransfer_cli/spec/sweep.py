@@ -1,7 +1,4 @@
-"""The sweep spec, `schema: mutransfer.sweep/1`: what the user writes.
-
-MERGED:
-Variants of a sweep spec: the same experiment at another size."""
+"""The sweep spec, `schema: mutransfer.sweep/1`, which users write."""
 
 from __future__ import annotations
 
@@ -36,35 +33,36 @@ Value = TypeVar("Value", int, float)
 
 
 def with_decay_fraction(train: Any) -> Any:
-    """Of wsd, where it is not said."""
+    """Add the default decay_fraction of schedule wsd."""
     if isinstance(train, dict) and train.get("schedule") == "wsd":
         return {"decay_fraction": DECAY_FRACTION} | train
     return train
 
 
-def refuse_schedule(
-    steps: int, warmup: int, schedule: ScheduleName | None, decay_fraction: float | None
-) -> None:
-    """
+def check_schedule(train: Any) -> Any:
+    """Check that warm-up and decay fit into the steps of a training section.
+
     Raises:
-        ValueError: nothing would follow the warm-up, or a decay that does not fit or has no place.
+        ValueError: they do not, or schedule and decay_fraction do not belong together.
     """
+    steps, warmup, fraction = train.steps, train.warmup, train.decay_fraction
     if warmup >= steps:
         raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
-    if schedule != "wsd":
-        if decay_fraction is not None:
+    if train.schedule != "wsd":
+        if fraction is not None:
             raise ValueError("decay_fraction: belongs to schedule wsd; leave it out")
-        return
-    if decay_fraction is None:
+        return train
+    if fraction is None:
         raise ValueError("decay_fraction: schedule wsd needs one; leave it out for 0.2")
-    decay = decay_steps(steps, decay_fraction)
+    decay = decay_steps(steps, fraction)
     if not decay:
-        raise ValueError(f"decay_fraction {decay_fraction:g}: is less than a step of {steps}")
+        raise ValueError(f"decay_fraction {fraction:g}: is less than a step of {steps}")
     if warmup + decay > steps:
         raise ValueError(
-            f"decay_fraction {decay_fraction:g}: its {decay} steps and a warmup of {warmup} do not "
+            f"decay_fraction {fraction:g}: its {decay} steps and a warmup of {warmup} do not "
             f"fit into {steps} steps"
         )
+    return train
 
 
 class TrainSpec(Grown):
@@ -75,44 +73,39 @@ class TrainSpec(Grown):
     steps: Count
     """Optimizer steps."""
     batch: Count = 8
-    """Sequences per step; samples, where the data are such."""
+    """Sequences per step, or samples per step."""
     context: Count = 64
     """Tokens per sequence; 1 for samples."""
     warmup: Natural = 0
     """Steps of linear warm-up."""
     schedule: ScheduleName = "linear"
-    """What follows: linear or cosine to zero, constant, or wsd: constant, then linear to zero."""
+    """Rate after warm-up: linear or cosine to zero, constant, or wsd: constant, then linear to
+    zero."""
     decay_fraction: Share | None = None
-    """Of wsd, the share of all steps in which it decays; 0.2 unless said."""
+    """Share of all steps in which schedule wsd decays; 0.2 by default."""
     clip: Positive | None = 1.0
-    """Global gradient norm of a trial above which its gradient is scaled down; null is off."""
+    """Largest global norm of a trial's gradient, which is scaled down to it; null for no
+    clipping."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    """Fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons."""
+    """fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons."""
     eval_batches: Count = 8
-    """Batches of the eval part, the same for every trial."""
+    """Number of evaluation batches, the same for every trial."""
     z_loss: NonNegative = 0.0
-    """Factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the exponentials of a
-    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the losses that are reported
-    are the cross-entropy alone."""
+    """Factor of an extra loss, the mean of log(Z)^2, where Z is the sum of the exponentials of a
+    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); reported losses are the
+    cross-entropy alone."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def wsd_decays(cls, train: Any) -> Any:
-        return with_decay_fraction(train)
-
-    @model_validator(mode="after")
-    def schedule_fits(self) -> TrainSpec:
-        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
-        return self
+    wsd_decays = model_validator(mode="before")(with_decay_fraction)
+    schedule_fits = model_validator(mode="after")(check_schedule)
 
 
 class Range(Strict):
-    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`."""
+    """A geometric grid: from, from * 2^(1/per_octave), ..., up to `to`."""
 
     start: Positive = Field(alias="from")
     """The first value."""
     to: Positive
-    """No value is above it."""
+    """Upper bound of the values."""
     per_octave: Positive = 1.0
     """Values per doubling."""
 
@@ -125,7 +118,7 @@ class Range(Strict):
     def values(self) -> tuple[float, ...]:
         octaves = math.log2(self.to / self.start)
         count = math.floor(octaves * self.per_octave + 1e-9) + 1
-        # rounded exponents: a range that begins lower holds the same values, to the last bit
+        # exponents are rounded so that a range that begins lower has the same values exactly
         first = math.log2(self.start)
         return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
 
@@ -179,20 +172,20 @@ Axes = Annotated[
 
 
 class SweepGrid(Strict):
-    """Which trials to run: every width with every combination of axis values and every seed."""
+    """The trials to run: every width with every combination of axis values and every seed."""
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Of the model, in features."""
+    """Model widths, in features."""
     axes: Axes
-    """Values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the peak
+    """Values at the base width by hyperparameter, a list or {from, to, per_octave}: lr, the peak
     rate per step; weight_decay, in the convention of `parameterization.decay_convention`;
     lr_mult.ROLE, the factor on the rate of a role."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
-    """Of init and of the order of the data."""
+    """Seeds of init and of the order of the data."""
 
     @property
     def size(self) -> int:
-        """How many trials there are."""
+        """The number of trials."""
         return len(self.widths) * len(self.seeds) * math.prod(map(len, self.axes.values()))
 
     @field_validator("widths", "seeds")
@@ -219,23 +212,23 @@ class SweepSpec(Strict):
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
     """The format of this file, and its version."""
     model: ModelSpec = TransformerSpec()
-    """What is trained: the built-in decoder or perceptron, an own factory, or a Hugging Face
+    """Model to train: the built-in decoder or perceptron, one's own factory, or a Hugging Face
     config."""
     data: DataSpec
-    """What it is trained and evaluated on."""
+    """Data for training and evaluation."""
     parameterization: ParameterizationSpec
-    """How everything goes with width."""
+    """How init, multipliers, learning rate, weight decay and eps scale with width."""
     optimizer: OptimizerSpec = AdamWSpec()
-    """Its base values, those at the base width."""
+    """Optimizer and its values at the base width."""
     train: TrainSpec
     """One training run."""
     sweep: SweepGrid
     """The grid of trials."""
     deterministic: bool = False
-    """The same bits in every run on one kind of GPU, at some cost in speed; on a CPU they are in
-    any case. No part of the protocol."""
+    """Give the same bits in every run on one kind of GPU, at some cost in speed; on a CPU they
+    always are. Not part of the protocol."""
     diagnostics: Diagnostics = DiagnosticsSpec()
-    """When trials are measured in training; `off`: never. No part of the protocol."""
+    """When trials are measured in training; `off` for never. Not part of the protocol."""
 
     @model_validator(mode="before")
     @classmethod
@@ -263,7 +256,7 @@ class SweepSpec(Strict):
             )
         model.refuse_sizes(data.inputs, data.outputs)
         if self.train.z_loss:
-            raise ValueError("train.z_loss: is made of logits, and an mlp has none; leave it out")
+            raise ValueError("train.z_loss: needs logits, and an mlp has none; leave it out")
         if self.train.context != 1:
             raise ValueError(
                 f"train.context: found {self.train.context}, and samples are no sequences; leave "
@@ -279,9 +272,10 @@ class SweepSpec(Strict):
         return self
 
     def refuse_width(self, key: str, width: int) -> None:
-        """
+        """Refuse a width that the built-in model cannot have; other models are checked when built.
+
         Raises:
-            ValueError: a width that the built-in model cannot have; others say so when built.
+            ValueError: names `key` and the nearest widths that fit.
         """
         if isinstance(self.model, TransformerSpec):
             self.model.refuse_width(key, width)
@@ -301,7 +295,7 @@ class SweepSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def decay_is_said(self) -> SweepSpec:
+    def decay_is_given_once(self) -> SweepSpec:
         decays = self.sweep.axes.get("weight_decay", ())
         if decays and isinstance(self.optimizer, AdamSpec):
             raise ValueError("sweep.axes.weight_decay: adam has none; use name: adamw")
@@ -317,19 +311,19 @@ class SweepSpec(Strict):
             )
         if len(decays) > 1 and "decay_convention" not in self.parameterization.model_fields_set:
             raise ValueError(
-                "parameterization.decay_convention: is needed where weight_decay varies; give "
+                "parameterization.decay_convention: is needed if weight_decay varies; give "
                 "lr_coupled (torch: w -= lr * wd * w) or independent (w -= schedule * wd * w)"
             )
         return self
 
     @property
     def middle_axes(self) -> dict[AxisName, float]:
-        """Each axis at the middle of its values."""
+        """The middle value of each axis."""
         return {axis: sorted(values)[len(values) // 2] for axis, values in self.sweep.axes.items()}
 
     @property
     def attention_scale(self) -> AttentionScale | None:
-        """Of the built-in model."""
+        """The factor on q.k of the built-in model; None for other models."""
         if not isinstance(self.model, TransformerSpec):
             return None
         if self.model.attention_scale is not None:
