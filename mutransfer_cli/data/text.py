@@ -1,8 +1,5 @@
-"""Which files a path of a spec means: one, those of a folder, or those of a pattern.
-
-MERGED:
-Text as bytes.
-Text through a tokenizer of the `tokenizers` library, encoded once, in bounded memory."""
+"""Text as bytes, or through a tokenizer of the `tokenizers` library, in bounded memory; and the
+files that a path in a spec stands for."""
 
 from __future__ import annotations
 
@@ -26,16 +23,21 @@ from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+BYTE_VOCAB = 256
+COLUMN = "text"
+PIECE = 1 << 16  # bytes that are encoded as one text
+BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
+
 
 def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[Path]:
-    """Sorted by path; a folder's hidden files are left out.
+    """List the files of a path, folder or pattern, sorted, without hidden files of a folder.
 
     Args:
-        what: one of them, in words.
-        suffixes: of the files to take from a folder; without any, all.
+        what: a noun for one of them, in messages.
+        suffixes: suffixes of the files to take from a folder; all if empty.
 
     Raises:
-        InputError: nothing there, or no file.
+        InputError: there is no such file.
     """
     if path.is_dir():
         files = sorted(
@@ -66,13 +68,11 @@ def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[P
     raise InputError(f"data.path: {path} does not exist; give {what} or a folder of them")
 
 
-BYTE_VOCAB = 256
-
-
 def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:
-    """
+    """Map text as bytes.
+
     Raises:
-        InputError: nothing there, not readable, or empty.
+        InputError: there is no text.
     """
     if isinstance(spec, StdlibData):
         files, where = stdlib_files(), "the standard library"
@@ -93,7 +93,7 @@ def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:
 
 
 def stdlib_files() -> list[Path]:
-    """Top-level modules of Python's own library, sorted; not the file of build-time paths."""
+    """Top-level modules of Python's own library, sorted, without the file of build-time paths."""
     library = Path(sysconfig.get_path("stdlib"))
     return sorted(path for path in library.glob("*.py") if not path.name.startswith("_sysconfig"))
 
@@ -102,7 +102,7 @@ def refuse_parquet(files: Sequence[Path]) -> None:
     for file in files:
         if is_parquet(file):
             raise InputError(
-                f"data.path: {file} is Parquet, whose bytes are no text; give data.tokenizer, or "
+                f"data.path: {file} is Parquet, whose bytes are not text; give data.tokenizer, or "
                 "source: tokens for a column of token ids"
             )
 
@@ -119,17 +119,13 @@ def map_bytes(files: Sequence[Path]) -> Mapped:
     return map_pieces(pieces, BYTE_VOCAB) if pieces else Mapped(np.empty(0, byte), "", -1)
 
 
-COLUMN = "text"
-PIECE = 1 << 16  # bytes encoded as one
-BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
-
-
 @dataclass(frozen=True)
 class Encoder:
-    """
+    """A tokenizer.
+
     Attributes:
-        vocab: the largest id and one; ids may have gaps.
-        sha256: of the file.
+        vocab: the largest id plus one; ids may have gaps.
+        sha256: hash of the file; hex.
     """
 
     path: Path
@@ -139,9 +135,10 @@ class Encoder:
 
     @classmethod
     def load(cls, name: str, folder: Path) -> Encoder:
-        """
+        """Read a tokenizer.json; a relative path counts from `folder`.
+
         Raises:
-            InputError: not there, no tokenizer, or no library to read it.
+            InputError: the file is not a tokenizer, or the library is not installed.
         """
         path = folder / Path(name).expanduser()
         try:
@@ -161,10 +158,10 @@ class Encoder:
             tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing narrower
             raise InputError(
-                f"data.tokenizer: {path} is no tokenizer of the tokenizers library ({error}); "
+                f"data.tokenizer: {path} is not a tokenizer of the tokenizers library ({error}); "
                 "give the tokenizer.json of a model"
             ) from error
-        # the file may ask to cut texts at some length, or to fill them up
+        # the file may ask for truncation or padding
         tokenizer.no_truncation()
         tokenizer.no_padding()
         vocab = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -180,11 +177,12 @@ class Encoder:
 
 
 def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
-    """
+    """Map the tokens of text.
+
     Raises:
-        InputError: nothing there, mixed, not text, or empty.
+        InputError: there is no text, or files are not of one kind.
     """
-    assert spec.tokenizer is not None, "else it is read as bytes"
+    assert spec.tokenizer is not None, "otherwise text is read as bytes"
     encoder = Encoder.load(spec.tokenizer, folder)
     path = folder / Path(spec.path).expanduser()
     files = found_files(path, "a text file")
@@ -193,7 +191,7 @@ def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
         pieces = (p for text in texts(files, spec.column or COLUMN) for p in cut([text.encode()]))
     elif spec.column is not None:
         raise InputError(
-            f"data.column: {path} is no Parquet, which alone has columns; leave it out"
+            f"data.column: {path} is not Parquet, and only Parquet has columns; leave it out"
         )
     else:
         pieces = (piece for file in files for piece in text_of(file))
@@ -220,7 +218,7 @@ def text_kind(files: Sequence[Path]) -> str:
 
 
 def text_of(file: Path) -> Iterator[str]:
-    """A text file in pieces.
+    """Read a text file in pieces.
 
     Raises:
         InputError: bytes that are not UTF-8, with their place.
@@ -237,8 +235,9 @@ def text_of(file: Path) -> Iterator[str]:
 
 
 def cut(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Text in pieces of bounded size that end with a line, else before a space, else with
-    a character: a tokenizer has no bound on what it takes for one text.
+    """Cut text into pieces of bounded size, because a tokenizer takes texts of any size.
+
+    A piece ends after a line if possible, otherwise before a space or after a character.
 
     Raises:
         UnicodeDecodeError: `start` counts from the first block.
@@ -276,7 +275,7 @@ def _decoded(text: bytes, begin: int) -> str:
 
 
 def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Several pieces at a time, up to about BATCH characters."""
+    """Group pieces to about BATCH characters."""
     batch: list[str] = []
     size = 0
     for piece in pieces:

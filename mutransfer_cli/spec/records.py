@@ -1,5 +1,4 @@
-"""Trial records, `schema: mutransfer.trial/1`: a sweep header, then a line per trial, and a line per
-width and run with its throughput."""
+"""Trial records, `schema: mutransfer.trial/1`: a header, lines of trials, lines of throughput."""
 
 from __future__ import annotations
 

@@ -132,8 +132,8 @@ import torch
 from pathlib import Path
 from mutransfer_cli.data.corpus import gather, train_offsets
 from mutransfer_cli.data.load import load_corpus
-from mutransfer_cli.files.data import TextData
-from mutransfer_cli.files.spec import TrainSpec
+from mutransfer_cli.spec.data import TextData
+from mutransfer_cli.spec.sweep import TrainSpec
 corpus = load_corpus(TextData(source="text", path={str(big)!r}), Path())
 offsets = train_offsets(corpus, TrainSpec(steps=50, batch=8, context=64), seed=0)
 gather(torch.from_numpy(corpus.train), offsets, 64)

@@ -106,7 +106,7 @@ def test_the_loss_is_the_column_named_or_the_usual_one(
 
 
 def test_two_columns_for_the_loss_are_refused() -> None:
-    with pytest.raises(InputError, match="^columns loss=a and metric b: name one column"):
+    with pytest.raises(InputError, match=r"^columns loss=a and metric b: name one column"):
         read("width,lr,a,b\n16,0.1,1,2\n", "loss=a", metric="b")
 
 
