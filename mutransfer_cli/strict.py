@@ -35,11 +35,7 @@ NumberText = Annotated[
 
 
 def parse_number(value: Any) -> Any:
-    """Convert 3e-4, "3e-4" or "2^-9" to a float; the type check refuses anything else.
-
-    Raises:
-        ValueError: a text or boolean that is not a number.
-    """
+    """Convert 3e-4, "3e-4" or "2^-9" to a float; leave other types to the type check."""
     if isinstance(value, bool):
         raise ValueError(f"expected a number, found {value}")
     if not isinstance(value, int | str):
@@ -57,11 +53,7 @@ def parse_number(value: Any) -> Any:
 
 
 def parse_count(value: Any) -> Any:
-    """Convert 100, "1e5" or "2^16" to an integer.
-
-    Raises:
-        ValueError: a number that is not whole, or no number.
-    """
+    """Convert 100, "1e5" or "2^16" to an integer."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     number = parse_number(value)
@@ -73,14 +65,10 @@ def parse_count(value: Any) -> Any:
 
 
 class Written:
-    """Annotation of a number that people may write in several forms.
+    """Annotation of a number, within pydantic limits, that people may write in several forms.
 
     Strict validation, as in `own_line`, accepts plain numbers only: `parse` would be a call into
     Python for every value, and a sweep has millions.
-
-    Args:
-        parse: converts what people write.
-        limits: pydantic Fields, checked in this order.
     """
 
     def __init__(self, parse: Callable[[Any], Any], *limits: Any) -> None:
@@ -194,14 +182,7 @@ Model = TypeVar("Model", bound=Closed)
 
 
 def validated(model: type[Model], data: Any, where: str) -> Model:
-    """Validate `data` as `model`.
-
-    Args:
-        where: file and line, for messages.
-
-    Raises:
-        InputError: names `where` and every wrong key.
-    """
+    """Validate `data` as `model`; an InputError names `where`, file and line, and wrong keys."""
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a mapping of keys, found {type(data).__name__}")
     field = model.model_fields.get("schema_")

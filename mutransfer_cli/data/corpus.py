@@ -91,12 +91,7 @@ class DeviceText:
 
 
 def why_streamed(size: int, free: int) -> str:
-    """Why a corpus stays on the host; empty if it fits beside what training needs.
-
-    Args:
-        size: bytes of the corpus.
-        free: free bytes on the device.
-    """
+    """Why a corpus of `size` bytes stays on the host; empty if it fits beside training."""
     if size <= MOST_OF_DEVICE * free:
         return ""
     return (

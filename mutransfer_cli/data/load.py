@@ -61,12 +61,7 @@ def data_vocab(spec: DataSpec, folder: Path) -> int | None:
 
 
 def token_corpus(spec: TokenData, folder: Path) -> Corpus:
-    """Map the tokens of a file, folder or pattern.
-
-    Raises:
-        InputError: no files, files that are malformed or of several kinds, or a token outside the
-            vocabulary.
-    """
+    """Map the tokens of a file, folder or pattern."""
     path = folder / Path(spec.path).expanduser()
     files = _token_files(path)
     kind = _common_kind(files)

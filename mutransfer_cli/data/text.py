@@ -39,47 +39,46 @@ def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[P
     Raises:
         InputError: there is no such file.
     """
+    if path.is_file():
+        return [path]
     if path.is_dir():
-        files = sorted(
-            found
-            for found in path.rglob("*")
-            if found.is_file()
-            and not any(part.startswith(".") for part in found.relative_to(path).parts)
-            and (not suffixes or found.suffix in suffixes)
-        )
+        files = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and (not suffixes or file.suffix in suffixes)
+        ]
         if suffixes and not files:
             raise InputError(
                 f"data.path: {path} holds no file named {', '.join(f'*{s}' for s in suffixes)}; "
                 "give such a folder, or a pattern such as shards/*"
             )
         return files
-    if path.is_file():
-        return [path]
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if files := [file for file in matches if file.is_file()]:
+        return files
     if path.exists():
-        raise InputError(
-            f"data.path: {path} is neither a file nor a folder; give {what} or a folder of them"
-        )
-    if glob.has_magic(str(path)):
-        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        files = [file for file in files if file.is_file()]
-        if files:
-            return files
-        raise InputError(f"data.path: no file is named {path}; give {what} or a folder of them")
-    raise InputError(f"data.path: {path} does not exist; give {what} or a folder of them")
+        problem = f"{path} is neither a file nor a folder"
+    elif glob.has_magic(str(path)):
+        problem = f"no file is named {path}"
+    else:
+        problem = f"{path} does not exist"
+    raise InputError(f"data.path: {problem}; give {what} or a folder of them")
 
 
 def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:
-    """Map text as bytes.
-
-    Raises:
-        InputError: there is no text.
-    """
+    """Map text as bytes."""
     if isinstance(spec, StdlibData):
         files, where = stdlib_files(), "the standard library"
     else:
         path = folder / Path(spec.path).expanduser()
         files, where = found_files(path, "a text file"), str(path)
-        refuse_parquet(files)
+        if parquet := next(filter(is_parquet, files), None):
+            raise InputError(
+                f"data.path: {parquet} is Parquet, whose bytes are not text; give data.tokenizer, "
+                "or source: tokens for a column of token ids"
+            )
     text = map_bytes(files)
     if not text.tokens.size:
         raise InputError(f"data: {where} is empty; give a file or folder with text")
@@ -96,15 +95,6 @@ def stdlib_files() -> list[Path]:
     """Top-level modules of Python's own library, sorted, without the file of build-time paths."""
     library = Path(sysconfig.get_path("stdlib"))
     return sorted(path for path in library.glob("*.py") if not path.name.startswith("_sysconfig"))
-
-
-def refuse_parquet(files: Sequence[Path]) -> None:
-    for file in files:
-        if is_parquet(file):
-            raise InputError(
-                f"data.path: {file} is Parquet, whose bytes are not text; give data.tokenizer, or "
-                "source: tokens for a column of token ids"
-            )
 
 
 def is_parquet(path: Path) -> bool:
@@ -177,11 +167,7 @@ class Encoder:
 
 
 def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
-    """Map the tokens of text.
-
-    Raises:
-        InputError: there is no text, or files are not of one kind.
-    """
+    """Map text as tokens."""
     assert spec.tokenizer is not None, "otherwise text is read as bytes"
     encoder = Encoder.load(spec.tokenizer, folder)
     path = folder / Path(spec.path).expanduser()

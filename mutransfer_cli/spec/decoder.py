@@ -171,11 +171,7 @@ class Architecture(Grown):
         return int(width * Fraction(self.mlp_ratio))
 
     def refuse_width(self, key: str, width: int) -> None:
-        """Refuse a width at which the size of some part would not be a whole number.
-
-        Raises:
-            ValueError: names `key` and the nearest widths that fit.
-        """
+        """Raise a ValueError for a width at which some size would not be a whole number."""
         unit = math.lcm(*(step for step, _ in self._steps(width)))
         below, above = width // unit * unit, -(-width // unit) * unit
         choice = f"{below} or {above}" if below else f"{above}"

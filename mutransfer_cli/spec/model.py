@@ -51,11 +51,7 @@ class MLPSpec(Strict):
     """Size of a sample's output, by default that of the data."""
 
     def refuse_sizes(self, inputs: int, outputs: int) -> None:
-        """Check given sizes against those of the data.
-
-        Raises:
-            ValueError: they differ.
-        """
+        """Raise a ValueError for sizes that are not those of the data."""
         for key, size in (("inputs", inputs), ("outputs", outputs)):
             given = getattr(self, key)
             if given not in (None, size):

@@ -261,11 +261,7 @@ def parse_records(
 def _other_line(
     line: bytes, where: str, header: SweepHeader | None
 ) -> SweepHeader | TrialRecord | ThroughputRecord:
-    """Parse a header, a throughput, or a trial as people may write it, given the header so far.
-
-    Raises:
-        InputError: says what is wrong.
-    """
+    """Parse a header, a throughput, or a trial as people may write it, given the header so far."""
     data = parse_line(line, where)
     if data.get("kind") == "sweep":
         found = validated(SweepHeader, data, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
@@ -40,11 +40,7 @@ def with_decay_fraction(train: Any) -> Any:
 
 
 def check_schedule(train: Any) -> Any:
-    """Check that warm-up and decay fit into the steps of a training section.
-
-    Raises:
-        ValueError: they do not, or schedule and decay_fraction do not belong together.
-    """
+    """Raise a ValueError unless warm-up and decay fit into the steps of a training section."""
     steps, warmup, fraction = train.steps, train.warmup, train.decay_fraction
     if warmup >= steps:
         raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
@@ -123,7 +119,7 @@ class Range(Strict):
         return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
 
 
-def known_axes(axes: Any) -> Any:
+def _known_axes(axes: Any) -> Any:
     if isinstance(axes, dict):
         for name in axes:
             if name not in AXES:
@@ -133,7 +129,7 @@ def known_axes(axes: Any) -> Any:
     return axes
 
 
-def expand_range(values: Any) -> Any:
+def _expand_range(values: Any) -> Any:
     if isinstance(values, dict):
         return Range.model_validate(values).values()
     if not isinstance(values, list | tuple):
@@ -141,32 +137,38 @@ def expand_range(values: Any) -> Any:
     return values
 
 
-def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
+def _refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value:g} is listed twice, found {list(values)}")
     return values
 
 
-def refuse_impossible(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
+def _check_axes(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
     for name, values in axes.items():
-        for value in values:
-            if value < 0 or (value == 0 and name != "weight_decay"):
-                expected = "zero or positive" if name == "weight_decay" else "positive"
-                raise ValueError(f"{name}: expected {expected} values, found {value:g}")
+        least = min(values)
+        if least < 0 or (least == 0 and name != "weight_decay"):
+            expected = "zero or positive" if name == "weight_decay" else "positive"
+            raise ValueError(f"{name}: expected {expected} values, found {least:g}")
+    if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
+        raise ValueError(
+            "lr with all three lr_mult is unidentified: a common factor of the three is lr again; "
+            "sweep at most two of them"
+        )
     return axes
 
 
+Distinct = AfterValidator(_refuse_repeats)
 ListedValues = Annotated[tuple[Number, ...], Field(min_length=1)]
 AxisValues = Annotated[
     ListedValues,
-    BeforeValidator(expand_range, json_schema_input_type=ListedValues | Range),
-    AfterValidator(refuse_repeats),
+    BeforeValidator(_expand_range, json_schema_input_type=ListedValues | Range),
+    Distinct,
 ]
 Axes = Annotated[
     dict[AxisName, AxisValues],
-    BeforeValidator(known_axes),
-    AfterValidator(refuse_impossible),
+    BeforeValidator(_known_axes),
+    AfterValidator(_check_axes),
     Field(json_schema_extra={"required": ["lr"]}),
 ]
 
@@ -174,13 +176,13 @@ Axes = Annotated[
 class SweepGrid(Strict):
     """The trials to run: every width with every combination of axis values and every seed."""
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)]
+    widths: Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
     """Model widths, in features."""
     axes: Axes
     """Values at the base width by hyperparameter, a list or {from, to, per_octave}: lr, the peak
     rate per step; weight_decay, in the convention of `parameterization.decay_convention`;
     lr_mult.ROLE, the factor on the rate of a role."""
-    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1), Distinct] = (0,)
     """Seeds of init and of the order of the data."""
 
     @property
@@ -188,29 +190,12 @@ class SweepGrid(Strict):
         """The number of trials."""
         return len(self.widths) * len(self.seeds) * math.prod(map(len, self.axes.values()))
 
-    @field_validator("widths", "seeds")
-    @classmethod
-    def distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        return refuse_repeats(values)
-
-    @field_validator("axes")
-    @classmethod
-    def identified(
-        cls, axes: dict[AxisName, tuple[float, ...]]
-    ) -> dict[AxisName, tuple[float, ...]]:
-        if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
-            raise ValueError(
-                "lr with all three lr_mult is unidentified: a common factor of the three is lr "
-                "again; sweep at most two of them"
-            )
-        return axes
-
 
 class SweepSpec(Strict):
     """A sweep: the protocol that its trials share, and the grid of trials."""
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
-    """The format of this file, and its version."""
+    """Format and version of this file."""
     model: ModelSpec = TransformerSpec()
     """Model to train: the built-in decoder or perceptron, one's own factory, or a Hugging Face
     config."""
@@ -259,7 +244,7 @@ class SweepSpec(Strict):
             raise ValueError("train.z_loss: needs logits, and an mlp has none; leave it out")
         if self.train.context != 1:
             raise ValueError(
-                f"train.context: found {self.train.context}, and samples are no sequences; leave "
+                f"train.context: found {self.train.context}, and samples are not sequences; leave "
                 "it out"
             )
         return self
@@ -272,11 +257,7 @@ class SweepSpec(Strict):
         return self
 
     def refuse_width(self, key: str, width: int) -> None:
-        """Refuse a width that the built-in model cannot have; other models are checked when built.
-
-        Raises:
-            ValueError: names `key` and the nearest widths that fit.
-        """
+        """Raise a ValueError for a width that the built-in model cannot have."""
         if isinstance(self.model, TransformerSpec):
             self.model.refuse_width(key, width)
 
@@ -297,14 +278,16 @@ class SweepSpec(Strict):
     @model_validator(mode="after")
     def decay_is_given_once(self) -> SweepSpec:
         decays = self.sweep.axes.get("weight_decay", ())
-        if decays and isinstance(self.optimizer, AdamSpec):
+        if not decays:
+            return self
+        if isinstance(self.optimizer, AdamSpec):
             raise ValueError("sweep.axes.weight_decay: adam has none; use name: adamw")
-        if decays and self.optimizer.weight_decay:
+        if self.optimizer.weight_decay:
             raise ValueError(
                 "sweep.axes.weight_decay: is also fixed in optimizer.weight_decay; "
                 "leave one of them out"
             )
-        if decays and self.parameterization.weight_decay == "none":
+        if self.parameterization.weight_decay == "none":
             raise ValueError(
                 "sweep.axes.weight_decay: parameterization.weight_decay none decays nothing; give "
                 "linear_width, sqrt_width, constant or an exponent"
