@@ -1,7 +1,11 @@
 """The experiments of the papers: which there are, what is reported, and what was measured here.
 
-python -m benchmarks.experiments run [NAME ...]   # the `cpu` variants not yet measured
-python -m benchmarks.experiments table            # recipes/README.md from the records
+    python -m benchmarks.experiments run [NAME ...]   # the `cpu` variants not yet measured
+    python -m benchmarks.experiments table            # recipes/README.md from the records
+
+`run everett/adam-full-mup` trains that spec (again), puts its records into
+`recipes/measured/everett.zip`, notes the time in `runs.json` and writes the README. An archive is
+read with any unzip: `unzip -p recipes/measured/everett.zip adam-full-mup.jsonl`.
 """
 
 from __future__ import annotations
@@ -9,11 +13,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +27,10 @@ import yaml
 from pydantic import Field, model_validator
 
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
+from mutransfer_cli.spec.measurements import DIAGNOSTICS, DiagnosticsRecord, read_diagnostics
+from mutransfer_cli.spec.records import Records, parse_records
 from mutransfer_cli.spec.sources import read_records
-from mutransfer_cli.strict import NonNegative, Number, Strict, validated
+from mutransfer_cli.strict import NonNegative, Number, Strict, own_line, validated
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 LIST = Path(__file__).with_name("experiments.yaml")
@@ -37,25 +43,23 @@ Mark = Literal["text", "figure", "derived", "second-hand", "ours"]
 
 
 class Claim(Strict):
-    """A paper's expectation of the sweep; `at` and one of the other fields are set.
-
-    Attributes:
-        exponent: of the best base lr in the width.
-        drifts: it is not 0.
-        lower_loss_than, same_loss_as: another experiment, in the wider half of the widths of both.
-        best: the values of some axes in the trial of the lowest loss.
-        spectrum: exponent in the width of the hidden matrices' top singular values at the end, at
-            the base lr that is best at the widest width unless `at` holds one.
-        at: values of axes to which the trials are confined.
-    """
+    """A statement about the sweep, as a paper makes it; give exactly one besides `at`."""
 
     exponent: Number | None = None
+    """Exponent of the width in the best base lr."""
     drifts: bool = False
+    """That exponent is not 0."""
     lower_loss_than: str | None = None
+    """Name of an experiment with a higher loss, in the wider half of the widths of both."""
     same_loss_as: str | None = None
+    """Name of an experiment with the same loss, in the wider half of the widths of both."""
     best: dict[AxisName, Number] | None = None
+    """Values of some axes in the trial of the lowest loss."""
     spectrum: Number | None = None
+    """Exponent of the width in the hidden matrices' top singular values at the end, at the base lr
+    that is best at the widest width unless `at` gives one."""
     at: dict[AxisName, Number] = Field(default_factory=dict)
+    """Values of axes that the trials are restricted to."""
 
     @model_validator(mode="after")
     def one_of_them(self) -> Claim:
@@ -66,33 +70,36 @@ class Claim(Strict):
 
 
 class Experiment(Strict):
-    """
-    Attributes:
-        spec: name of a shipped one.
-        reported: what the source says, in a sentence.
-        mark: whether that was read in the paper's text or figure, follows from its theory, is told
-            by others, or is what we expect where no statement of the paper is known.
-        small: whether the spec has the small variant; those without are not run here.
-    """
+    """One statement of a source about one shipped spec."""
 
     spec: str
+    """Name of the spec."""
     reported: str
+    """The statement, in words."""
     mark: Mark
+    """Where it comes from: the paper's text or figure, derived from its theory, second-hand, or
+    ours: what we expect where no statement of the paper is known."""
     claim: Claim
+    """The statement, to be checked."""
     small: bool = True
+    """Whether the spec has the small variant; those without are not run here."""
 
 
 class Paper(Strict):
+    """A paper and its experiments."""
+
     title: str
     rows: tuple[Experiment, ...]
 
 
 class Experiments(Strict):
+    """All experiments: `experiments.yaml`."""
+
     papers: tuple[Paper, ...] = Field(min_length=1)
 
 
 class Run(Strict):
-    """One sweep as it was measured."""
+    """When, where and for how long (seconds) a sweep was trained."""
 
     seconds: NonNegative
     date: str
@@ -101,11 +108,24 @@ class Run(Strict):
 
 @dataclass(frozen=True)
 class Measured:
-    """Records of an experiment, its last top singular values, and how they came to be."""
+    """An experiment as measured here: its records and how they came to be."""
 
-    records: Path
-    spectrum: Path
+    spec: str
     run: Run
+
+    @property
+    def records(self) -> Records:
+        lines = packed(self.spec, "jsonl").splitlines(keepends=True)
+        records = parse_records(lines, f"{archive(self.spec)}: {self.spec}")
+        assert records is not None, "measured records are whole"
+        return records
+
+    def spectrum(self, trials: Collection[str]) -> list[DiagnosticsRecord]:
+        """The last top singular values of some trials, in the order of `trials`."""
+        lines = packed(self.spec, "spectrum.jsonl").splitlines()
+        read = (own_line(DiagnosticsRecord, line) for line in lines)
+        found = {record.trial: record for record in read if record is not None}
+        return [found[trial] for trial in trials if trial in found]
 
 
 def experiments() -> Experiments:
@@ -117,15 +137,42 @@ def rows() -> list[Experiment]:
 
 
 def runs() -> dict[str, Run]:
-    found = json.loads(RUNS.read_text()) if RUNS.exists() else {}
+    found = json.loads(RUNS.read_text())
     return {name: validated(Run, run, f"{RUNS}: {name}") for name, run in found.items()}
 
 
 def measured(spec: str) -> Measured | None:
     run = runs().get(spec)
-    if run is None:
-        return None
-    return Measured(MEASURED / f"{spec}.jsonl", MEASURED / f"{spec}.spectrum.jsonl", run)
+    return None if run is None else Measured(spec, run)
+
+
+def archive(spec: str) -> Path:
+    """The file that holds what was measured of a paper."""
+    return MEASURED / f"{spec.partition('/')[0]}.zip"
+
+
+def member(spec: str, kind: str) -> str:
+    return f"{spec.partition('/')[2]}.{kind}"
+
+
+def packed(spec: str, kind: str) -> bytes:
+    """Read a spec's records (kind `jsonl`) or top singular values (`spectrum.jsonl`)."""
+    with zipfile.ZipFile(archive(spec)) as source:
+        return source.read(member(spec, kind))
+
+
+def pack(spec: str, kind: str, content: bytes) -> None:
+    """Put what was measured into the paper's archive, in place of an earlier measurement.
+
+    Members are sorted and have no dates: the same content makes the same file.
+    """
+    target, members = archive(spec), {member(spec, kind): content}
+    if target.exists():
+        with zipfile.ZipFile(target) as source:
+            members = {name: source.read(name) for name in source.namelist()} | members
+    with zipfile.ZipFile(target, "w") as archived:
+        for name, data in sorted(members.items()):
+            archived.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def mutransfer(*args: object) -> None:
@@ -134,35 +181,35 @@ def mutransfer(*args: object) -> None:
 
 
 def train(spec: str, machine: str) -> None:
-    """Runs the cpu variant and keeps its records, with what a claim wants of its diagnostics."""
+    """Train the cpu variant and keep its records, with the diagnostics that a claim needs."""
     with_spectrum = any(row.claim.spectrum is not None for row in rows() if row.spec == spec)
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder, started = Path(name), time.perf_counter()
         mutransfer("sweep-proxy", spec, "--variant", VARIANT, "-o", folder)
         seconds = round(time.perf_counter() - started, 1)
-        target = MEASURED / f"{spec}.jsonl"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(folder) / "trials.jsonl", target)
+        pack(spec, "jsonl", (folder / "trials.jsonl").read_bytes())
         if with_spectrum:
-            keep_spectrum(Path(folder), target.with_suffix(".spectrum.jsonl"))
+            pack(spec, "spectrum.jsonl", last_singular_values(folder))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept: dict[str, Any] = {name: run.model_dump() for name, run in runs().items()}
     kept[spec] = {"seconds": seconds, "date": today, "machine": machine}
     RUNS.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
 
 
-def keep_spectrum(folder: Path, target: Path) -> None:
-    """Save the top singular values at the end of every trial."""
+def last_singular_values(folder: Path) -> bytes:
+    """The top singular values of every trial at its end, as JSON lines."""
     records = read_records(folder / "trials.jsonl")
     assert records is not None, "a sweep that ended has records"
     measurements = read_diagnostics(folder / DIAGNOSTICS, [t.trial for t in records.trials])
     last = {measurement.trial: measurement for measurement in measurements}
     kept = {"trial", "step", "top_singular_value"}
-    target.write_text("".join(f"{m.model_dump_json(include=kept)}\n" for m in last.values()))
+    return "".join(f"{m.model_dump_json(include=kept)}\n" for m in last.values()).encode()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("specs", nargs="*", metavar="NAME", help="default: all not yet measured")
     parser.add_argument("--machine", default="2 CPU cores", help="in words, for the table")

@@ -1,4 +1,4 @@
-"""Hold the records of an experiment against a paper's claim."""
+"""Compare the records of an experiment with a paper's claim."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from mutransfer_cli.fit.breakers import horizon_of
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.from_records import exponents_of_records
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.spec.measurements import read_diagnostics
 from mutransfer_cli.spec.records import Records, TrialRecord
-from mutransfer_cli.spec.sources import read_records
 from mutransfer_cli.spec.tables import trial_frame
 
-WITHIN = 0.25  # of an exponent: what is taken for equal
+WITHIN = 0.25  # exponents this close count as equal
 WITHIN_LOSS = 0.01  # nats
 WITHIN_SPECTRUM = 0.1  # the rules of weight decay are 1/4 apart
 NOT_RESOLVED = "not resolved"
@@ -36,7 +34,7 @@ class Found:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Found:
-        """Their mean, by Student's t."""
+        """The mean of values, by Student's t."""
         mean, half = t_interval(values)
         return cls(mean, mean - half, mean + half)
 
@@ -48,8 +46,8 @@ class Found:
 
 
 def judged(claim: Claim, found: Measured) -> tuple[str, str]:
-    """Return the measured value and whether it agrees with the claim."""
-    records = records_of(found)
+    """The measurement in words, and whether it agrees."""
+    records = found.records
     if claim.lower_loss_than is not None:
         return _of_losses(records, claim.lower_loss_than, lower)
     if claim.same_loss_as is not None:
@@ -73,17 +71,11 @@ NEGATED = {"yes": "no", "no": "yes", NOT_RESOLVED: NOT_RESOLVED}
 
 
 def near(found: Found, expected: float, within: float) -> str:
-    """Yes: the interval lies within; no: outside."""
+    """Yes if the whole interval is within the tolerance, no if it is outside."""
     low, high = expected - within, expected + within
     if low <= found.low and found.high <= high:
         return "yes"
     return "no" if found.high < low or high < found.low else NOT_RESOLVED
-
-
-def records_of(found: Measured) -> Records:
-    records = read_records(found.records)
-    assert records is not None, "measured records are whole"
-    return records
 
 
 def at(records: Records, values: Mapping[AxisName, float]) -> list[TrialRecord]:
@@ -97,7 +89,7 @@ def rate(records: Records, trials: list[TrialRecord]) -> Axis:
 
 
 def best_rate(axis: Axis) -> float | None:
-    """Return the best learning rate at the widest width."""
+    """The best rate at the widest width."""
     return axis.optimum[max(axis.optimum)].value
 
 
@@ -113,7 +105,7 @@ def _of_losses(records: Records, other: str, agrees: Callable[[Found], str]) -> 
     against = measured(other)
     if against is None:
         return f"`{other}` was not run", NOT_RESOLVED
-    difference = loss_difference(records, records_of(against))
+    difference = loss_difference(records, against.records)
     return f"loss {difference:.3f} nats against `{other}`", agrees(difference)
 
 
@@ -122,7 +114,7 @@ def lower(difference: Found) -> str:
 
 
 def loss_difference(one: Records, other: Records) -> Found:
-    """Best loss of the one minus that of the other, over seeds and the wider half of the widths.
+    """The difference of the best losses, over seeds and the wider half of the common widths.
 
     Trials of one seed read the same data, so that differences are paired.
     """
@@ -135,7 +127,7 @@ def loss_difference(one: Records, other: Records) -> Found:
 
 
 def best_losses(records: Records) -> pd.Series[float]:
-    """By width and seed, of all rates."""
+    """The best loss over all rates, by width and seed."""
     frame = trial_frame(records.trials)
     losses: pd.Series[float] = frame.groupby(["width", "seed"])["eval_loss"].min()
     return losses
@@ -158,15 +150,15 @@ def _of_spectrum(
     if lr is None:
         return "no best rate at the widest width", NOT_RESOLVED
     kept = [t for t in trials if t.lr == lr]
-    measurements = read_diagnostics(found.spectrum, [t.trial for t in kept])
+    measurements = found.spectrum([t.trial for t in kept])
     top = hidden_at_end(records, kept, measurements)
     x = Found.of(width_slopes(top).to_numpy())
-    said = f"top singular value goes as width^{x}{_horizon(records, lr, values)}"
+    said = f"top singular value scales as width^{x}{_horizon(records, lr, values)}"
     return said, near(x, expected, WITHIN_SPECTRUM)
 
 
 def nearest_best(records: Records, trials: list[TrialRecord]) -> float | None:
-    """The rate of the grid that is nearest to the best one at the widest width."""
+    """The rate of the grid nearest to the best one at the widest width."""
     best = best_rate(rate(records, trials))
     if best is None:
         return None

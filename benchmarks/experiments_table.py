@@ -1,15 +1,15 @@
-"""recipes/README.md: what the papers report against what the records here say."""
+"""recipes/README.md: reports of the papers beside the measurements here."""
 
 from __future__ import annotations
 
 from benchmarks.experiments import Experiment, Experiments, Paper, measured
-from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, judged, records_of
+from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, judged
 
 HEAD = """# Recipes
 
 `quickstart`, `quickstart-standard` and `hf-llama-tiny` are explained in the README of the project.
-The others are the experiments of three papers, each at a size for one GPU, with a variant for two
-CPU cores:
+The others are the experiments of three papers, one file per paper and one row per experiment, each
+at a size for one GPU with a variant for two CPU cores:
 
 ```sh
 mutransfer sweep-proxy everett/adam-full-mup                  # on a GPU
@@ -17,12 +17,12 @@ mutransfer sweep-proxy everett/adam-full-mup --variant cpu    # some minutes
 mutransfer fit-exponents runs/everett/adam-full-mup-cpu
 ```
 
-The rows below are the `cpu` variants, measured here; their records lie in `measured/`. Agreement
-is `yes` where the whole 95 % interval lies within {within} of the reported exponent (of a singular
-value {spectrum}; for a lower loss: below 0; for the same loss: within {loss} nats), `no` where it
-lies outside, else `not resolved`: at this scale the interval is too wide to say. What is reported
-was read in the paper's `text` or `figure`, is `derived` from its theory, or `second-hand`, told by
-others, and then no statement of the paper; `ours` is what we expect where none is known.
+The tables show the `cpu` variants, measured here; their records are in `measured/`, one archive per
+paper. Agreement is `yes` if the whole 95 % interval is within {within} of the reported exponent
+({spectrum} for a singular value; below 0 for a lower loss; within {loss} nats for the same loss),
+`no` if it is outside, and otherwise `not resolved`: at this scale the interval is too wide to tell.
+Reports come from the paper's `text` or `figure`, are `derived` from its theory, or `second-hand`:
+reported by others, not a statement of the paper; `ours` is our expectation where none is known.
 Times on one of two cores were taken beside other work and are upper bounds.
 `make experiments` trains what is not measured yet and writes this file.
 """
@@ -55,5 +55,5 @@ def line(row: Experiment) -> str:
         return f"| `{row.spec}` | {reported} | {why} | | |"
     said, agreement = judged(row.claim, found)
     run = found.run
-    cost = f"{len(records_of(found).trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
+    cost = f"{len(found.records.trials)}, {run.seconds:.0f} s on {run.machine}, {run.date}"
     return f"| `{row.spec}` | {reported} | {said} | {agreement} | {cost} |"

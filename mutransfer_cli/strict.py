@@ -1,6 +1,6 @@
-"""What every file model shares: unknown keys are refused, numbers may be written as people do.
+"""Base of all file models: unknown keys are refused, and numbers may be written as people do.
 
-YAML 1.1 reads `3e-4` as text and nobody's YAML knows `2^-9`; both are numbers here.
+YAML 1.1 reads `3e-4` as text and no YAML knows `2^-9`; both are numbers here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mutransfer_cli.errors import InputError
 
 POWER = re.compile(r"\s*([+-]?[\d.]+)\s*(?:\^|\*\*)\s*([+-]?[\d.]+)\s*")
 _DIGITS = r"(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
-# what `parse_number` takes of text, for JSON Schema alone
+# the texts that `parse_number` accepts, for JSON Schema only
 NumberText = Annotated[
     str,
     Field(pattern=rf"^\s*[+-]?{_DIGITS}([eE][+-]?\d+|\s*(\^|\*\*)\s*[+-]?{_DIGITS})?\s*$"),
@@ -35,7 +35,7 @@ NumberText = Annotated[
 
 
 def parse_number(value: Any) -> Any:
-    """A float from 3e-4, "3e-4" or "2^-9"; anything else is left for the type check to refuse."""
+    """Convert 3e-4, "3e-4" or "2^-9" to a float; leave other types to the type check."""
     if isinstance(value, bool):
         raise ValueError(f"expected a number, found {value}")
     if not isinstance(value, int | str):
@@ -53,25 +53,22 @@ def parse_number(value: Any) -> Any:
 
 
 def parse_count(value: Any) -> Any:
-    """An integer from 100, "1e5" or "2^16"."""
+    """Convert 100, "1e5" or "2^16" to an integer."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     number = parse_number(value)
-    if isinstance(number, float) and number.is_integer():
-        return int(number)
-    if isinstance(number, float):
+    if not isinstance(number, float):
+        return number
+    if not number.is_integer():
         raise ValueError(f"expected a whole number, found {value!r}")
-    return number
+    return int(number)
 
 
 class Written:
-    """Marks a number within limits that may be written as people do.
+    """Annotation of a number, within pydantic limits, that people may write in several forms.
 
-    Where pydantic validates strictly, as `own_line` does, it may not: `parse` is a call into Python
-    for every value, and a sweep has millions.
-
-    Args:
-        limits: pydantic Fields, the first to be checked first.
+    Strict validation, as in `own_line`, accepts plain numbers only: `parse` would be a call into
+    Python for every value, and a sweep has millions.
     """
 
     def __init__(self, parse: Callable[[Any], Any], *limits: Any) -> None:
@@ -88,7 +85,7 @@ class Written:
         )
 
 
-MAX_WIDTH = 2**53  # whole numbers beyond are not exact as floats
+MAX_WIDTH = 2**53  # larger whole numbers are not exact as floats
 FINITE = Field(allow_inf_nan=False)
 Number = Annotated[float, Written(parse_number, FINITE)]
 Positive = Annotated[float, Written(parse_number, FINITE, Field(gt=0))]
@@ -99,7 +96,7 @@ Natural = Annotated[int, Written(parse_count, Field(ge=0))]
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" or nothing, then the valid words."""
+    """Suggest a valid word for a wrong one: "; did you mean 'x'? (valid: x, y)"."""
     valid = list(valid)
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -107,10 +104,9 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 class Closed(BaseModel):
-    """A frozen mapping with known keys only; unknown ones are refused in pydantic's words.
+    """A frozen mapping that refuses unknown keys, with pydantic's message.
 
-    `Attributes:` of the docstring describe every field in JSON Schema too; `EXPLAINED_BY` are
-    classes whose docstrings do so for fields of the same name.
+    The docstring under a field describes it in the JSON Schema too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -124,7 +120,7 @@ class Closed(BaseModel):
 
 
 class Strict(Closed):
-    """One that also says, wherever it is nested, which key was meant."""
+    """A closed mapping that suggests the valid key for an unknown one, at any depth."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,8 +130,11 @@ class Strict(Closed):
 
 
 class Grown(Strict):
-    """One that had fewer fields once: the `LATER` ones are written only where they are not the
-    default, so that what was written before keeps its hash."""
+    """A mapping that had fewer fields in earlier versions.
+
+    Fields in `LATER` are written only if they differ from their default, so that older documents
+    keep their hash.
+    """
 
     LATER: ClassVar[frozenset[str]] = frozenset()
 
@@ -150,7 +149,7 @@ class Grown(Strict):
 
 
 def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> str:
-    """Where a problem lies, as keys of `data`: pydantic also names the branches of its unions."""
+    """The location of a problem as keys of `data`, without pydantic's branches of unions."""
     keys = []
     for part in location:
         if _holds(data, part):
@@ -168,7 +167,7 @@ def _holds(data: Any, key: int | str) -> bool:
 
 
 def explain(error: ValidationError, data: Any) -> str:
-    """Every problem as `key: what is wrong, found ...`, one a line when there are several."""
+    """Format problems as `key: what is wrong, found ...`, one per line if there are several."""
     lines = []
     for problem in error.errors(include_url=False):
         where = key_path(problem["loc"], data, missing=problem["type"] == "missing")
@@ -183,7 +182,7 @@ Model = TypeVar("Model", bound=Closed)
 
 
 def validated(model: type[Model], data: Any, where: str) -> Model:
-    """`data` as `model`; an InputError that names `where` (file, line) and each wrong key."""
+    """Validate `data` as `model`; an InputError names `where`, file and line, and wrong keys."""
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a mapping of keys, found {type(data).__name__}")
     field = model.model_fields.get("schema_")
@@ -202,10 +201,10 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
 
 
 def own_line(model: type[Model], line: bytes) -> Model | None:
-    """A JSON line as `model` when it is written as we write it: no number in quotes or as 1e3.
+    """Parse a JSON line as this package writes it; None for any other.
 
-    None leaves it to `validated`, which takes what people write and says what is wrong, but at
-    several times the cost.
+    `validated` accepts what people write (numbers in quotes) and explains errors, but takes several
+    times as long.
     """
     try:
         return model.model_validate_json(line, strict=True)

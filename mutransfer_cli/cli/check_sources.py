@@ -19,7 +19,7 @@ from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
 from mutransfer_cli.spec.records import Records
-from mutransfer_cli.spec.sources import holds_records, load_records, shipped_recipes
+from mutransfer_cli.spec.sources import find_spec, holds_records, load_records
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import validated
@@ -112,7 +112,9 @@ class Source:
         )
 
     def _is_shipped_spec(self) -> bool:
-        return self.where in shipped_recipes() and self.path is not None and not self.path.exists()
+        return (
+            self.path is not None and not self.path.exists() and find_spec(self.where) is not None
+        )
 
     def _refuse(self, asked: Asked, kind: str, *options: str) -> None:
         given = {

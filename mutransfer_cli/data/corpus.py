@@ -1,7 +1,7 @@
-"""A corpus, tokens in a row or samples row by row: train and eval parts are disjoint ranges.
+"""A corpus of tokens or samples, whose train and eval parts are disjoint ranges, and its batches.
 
-Tokens are mapped, never held as integers. Samples are independent: a batch takes rows of them as it
-takes sequences of tokens, by their offsets.
+Tokens are mapped and stay in the integers of their file. A batch takes sequences of tokens, or
+rows of samples, by their offsets.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mutransfer_cli.spec.sweep import TrainSpec
 
 Tokens = npt.NDArray[np.integer[Any]]
 Data = npt.NDArray[np.number[Any]]  # tokens or samples
-# the same bits: few of torch's kernels take unsigned integers of more than a byte
+# types with the same bits: few of torch's kernels take unsigned integers of more than a byte
 SIGNED = {np.uint16: np.int16, np.uint32: np.int32, np.uint64: np.int64}
-MOST_OF_DEVICE = 0.25  # of its free memory, that a corpus may take
+MOST_OF_DEVICE = 0.25  # share of the free memory that a corpus may take
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Corpus:
     """Data split into a train part and, after it, an eval part.
 
     Attributes:
-        train: [train tokens], integers of the file's own type, mapped; or [train samples, values].
-        eval: [eval tokens] or [eval samples, values], alike.
-        vocab: of the model, no token is beyond it; None for samples.
-        protocol: what identifies the data.
-        note: what the data were recognised as, for people; empty where nothing had to be.
+        train: [train tokens], mapped, in the file's integer type; or [train samples, values].
+        eval: [eval tokens] or [eval samples, values].
+        vocab: vocabulary size of the model, above every token; None for samples.
+        protocol: identifies the data.
+        note: how the data were recognised, for people; may be empty.
     """
 
     train: Data
@@ -56,15 +56,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class DeviceText:
-    """A corpus for a device that trains on it: on a CPU the arrays themselves, on CUDA one copy of
-    them there, or, where that would fill the device, the arrays on the host.
+    """A corpus for training on a device: the arrays themselves on a CPU, a copy on CUDA, or the
+    arrays on the host if a copy would take too much of the device.
 
     Attributes:
-        device: that trains, wherever the text lies.
-        train, eval: tensors of both parts, of the data's own size; unsigned ones of more than a
-            byte as signed ones of the same bits, which `gather` takes back.
-        streamed: the parts lie on the host, and every batch is copied to the device by itself.
-        note: why, a sentence for people; empty where nothing is streamed.
+        device: the device that trains.
+        train, eval: tensors of both parts; unsigned types of more than a byte are signed types with
+            the same bits, which `gather` converts back.
+        streamed: the parts are on the host, and every batch is copied to the device.
+        note: why they are, for people; empty otherwise.
     """
 
     corpus: Corpus
@@ -86,36 +86,31 @@ class DeviceText:
         return cls(corpus, device, train.to(device), held_out.to(device))
 
     def batch(self, part: Tensor, offsets: Tensor, context: int) -> Tensor:
-        """`gather` of one of the two parts, wherever they lie, on the device."""
+        """Gather a batch of one of the two parts on the device."""
         return gather(part, offsets.to(part.device), context).to(self.device)
 
 
 def why_streamed(size: int, free: int) -> str:
-    """Empty where a corpus fits beside what training needs.
-
-    Args:
-        size: of the corpus, free: on the device, bytes.
-    """
+    """Why a corpus of `size` bytes stays on the host; empty if it fits beside training."""
     if size <= MOST_OF_DEVICE * free:
         return ""
     return (
-        f"the data stay on the host, for their {size / 1e9:.1f} GB are more than "
+        f"the data stay on the host, because their {size / 1e9:.1f} GB are more than "
         f"{100 * MOST_OF_DEVICE:.0f} % of the {free / 1e9:.1f} GB free on the device: every step "
         "copies its batch there"
     )
 
 
 def tensor_of(data: Data) -> Tensor:
-    """A tensor on the data's own memory."""
+    """A tensor that shares the memory of the data."""
     return torch.from_numpy(data.view(SIGNED.get(data.dtype.type, data.dtype.type)))
 
 
 def check_size(corpus: Corpus, train: TrainSpec) -> None:
-    """Refuses a corpus too small for one batch of tokens of each part, or with too few samples for
-    every one to be seen once at most.
+    """Check that both parts hold a batch of tokens, or enough samples to be seen at most once.
 
     Raises:
-        InputError: says what is needed.
+        InputError: says how much is needed.
     """
     protocol, eval_items = corpus.protocol, train.eval_batches * train.batch
     if isinstance(protocol, DataProtocol):
@@ -137,14 +132,13 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
 
 
 def stream_generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator of its own for each (seed, purpose): the same numbers on every device."""
+    """A separate CPU generator for each seed and purpose, for the same numbers on every device."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def train_offsets(corpus: Corpus, train: TrainSpec, seed: int) -> Tensor:
-    """Where each sequence or sample starts in the train part, int64 [steps, batch]; a function of
-    the seed.
+    """Starts of sequences, or indices of samples, in the train part, int64 [steps, batch].
 
     Trials of one seed read the same data in the same order, so that the difference between two
     learning rates is not noise of the data. No sample is drawn twice.
@@ -157,7 +151,7 @@ def train_offsets(corpus: Corpus, train: TrainSpec, seed: int) -> Tensor:
 
 
 def eval_offsets(corpus: Corpus, train: TrainSpec) -> Tensor:
-    """Evenly spread starts in the eval part, int64 [eval_batches, batch]: the same for all."""
+    """Evenly spaced starts in the eval part, int64 [eval_batches, batch], the same for all."""
     count = train.eval_batches * train.batch
     span = 1 if corpus.of_samples else train.context + 1
     last = len(corpus.eval) - span
@@ -165,10 +159,10 @@ def eval_offsets(corpus: Corpus, train: TrainSpec) -> Tensor:
 
 
 def gather(data: Tensor, offsets: Tensor, context: int) -> Tensor:
-    """Sequences of context + 1 tokens, int64 [..., context + 1]; of samples their rows."""
+    """Sequences of context + 1 tokens, int64 [..., context + 1], or rows of samples."""
     if data.dim() == 2:
         return data[offsets]
     positions = offsets.unsqueeze(-1) + torch.arange(context + 1, device=offsets.device)
     tokens = data[positions].long()
-    # 32 and 64 bits need no such: no vocabulary reaches their sign
+    # no vocabulary reaches the sign bit of 32 and 64 bits
     return tokens & 0xFFFF if data.dtype == torch.int16 else tokens

@@ -1,8 +1,7 @@
-"""Columns of Parquet files, a few rows at a time.
+"""Token files of other tools: recognised by content, checked, and where their tokens are.
 
-MERGED:
-Megatron's .idx, which says where the sequences lie in the .bin beside it.
-Files of tokens: what each is, by its content, and where its tokens lie."""
+Known are Parquet, llm.c's .bin, Megatron's .bin with its .idx, NumPy's .npy, and tokens alone.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +19,79 @@ from mutransfer_cli.data.mapped import Piece, outside
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.data import DtypeName
 
+Kind = Literal["llm.c", "megatron", "numpy", "parquet", "raw"]
 PARQUET_MAGIC = b"PAR1"
-ROWS = 256
+NUMPY_MAGIC = b"\x93NUMPY"
+START = 12  # bytes that distinguish the kinds
+ROWS = 256  # of Parquet, read at once
+
+MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
+LAYOUT = struct.Struct("<9sQBQQ")  # magic, version, type, sequences, document ends
+VERSION = 1
+TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+FLOATS = {6: "float64", 7: "float32"}
+AT_ONCE = 1 << 17  # sequences
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of llm.c, 256 int32: magic, version, token count, then unused ones."""
+
+    version: int
+    dtype: np.dtype[Any]
+    size = 1024  # bytes
+
+
+HEADERS = {20240520: Header(1, np.dtype("<u2")), 20240801: Header(7, np.dtype("<u4"))}
+
+
+def kind_of(path: Path) -> Kind:
+    """Recognise a file by its first bytes.
+
+    Raises:
+        InputError: the file is empty.
+    """
+    with path.open("rb") as source:
+        start = source.read(START)
+    if not start:
+        raise InputError(f"data: {path} is empty; give a file of tokens")
+    if start.startswith(PARQUET_MAGIC):
+        return "parquet"
+    if start.startswith(NUMPY_MAGIC):
+        return "numpy"
+    if start[:4] in (struct.pack("<i", magic) for magic in HEADERS):
+        return "llm.c"
+    return "megatron" if path.suffix == ".bin" and index_of(path).is_file() else "raw"
+
+
+def piece_of(path: Path, kind: Kind, dtype: DtypeName | None) -> Piece:
+    """Find the tokens of a file.
+
+    Args:
+        dtype: the type given in the spec; None if the file states it.
+
+    Raises:
+        InputError: the file is malformed, cut short, or of another type than given.
+    """
+    if kind == "raw":
+        return _raw_piece(path, dtype)
+    readers = {"llm.c": _llmc_piece, "numpy": _numpy_piece, "megatron": _megatron_piece}
+    piece = readers[kind](path)
+    if dtype is not None and piece.dtype != np.dtype(dtype):
+        raise InputError(
+            f"data.dtype: {dtype} is given and {path} ({kind}) holds {piece.dtype.name}; "
+            "leave data.dtype out"
+        )
+    return piece
 
 
 def token_lists(
     files: Sequence[Path], column: str, vocab: int
 ) -> Iterator[npt.NDArray[np.integer[Any]]]:
-    """The token ids of a column of lists, row after row; empty rows hold none.
+    """Read the token ids of a column of lists, a batch of rows at a time.
 
     Raises:
-        InputError: no such column, or one of something else; a token beyond the vocabulary.
+        InputError: the column is missing or holds something else; a token outside the vocabulary.
     """
     for file in files:
         for first, rows in _batches(file, column, _holds_tokens, "lists of token ids"):
@@ -55,10 +116,10 @@ def token_lists(
 
 
 def texts(files: Sequence[Path], column: str) -> Iterator[str]:
-    """The texts of a column; empty rows are left out.
+    """Read the texts of a column, without empty rows.
 
     Raises:
-        InputError: no such column, or one of something else.
+        InputError: the column is missing or holds something else.
     """
     for file in files:
         for _, rows in _batches(file, column, _holds_text, "text"):
@@ -68,7 +129,7 @@ def texts(files: Sequence[Path], column: str) -> Iterator[str]:
 def _batches(
     file: Path, column: str, fits: Callable[[Any], bool], what: str
 ) -> Iterator[tuple[int, Any]]:
-    """The first row's number and an Arrow array, again and again."""
+    """Yield Arrow arrays of a column, each with the number of its first row."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -113,33 +174,20 @@ def _holds_text(found: Any) -> bool:
     return any(fits(found) for fits in kinds)
 
 
-MAGIC = b"MMIDIDX\x00\x00"
-LAYOUT = struct.Struct("<9sQBQQ")  # magic, version, type, sequences, document ends
-VERSION = 1
-TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
-FLOATS = {6: "float64", 7: "float32"}
-AT_ONCE = 1 << 17  # sequences
-
-
 def index_of(path: Path) -> Path:
     return path.with_suffix(".idx")
 
 
-def indexed_piece(path: Path) -> Piece:
-    """The tokens of a .bin: its sequences must lie in it one after another, as Megatron writes
-    them.
-
-    Raises:
-        InputError: an index of another kind, cut short, or that does not fit the .bin.
-    """
+def _megatron_piece(path: Path) -> Piece:
+    """Find the tokens of Megatron's .bin, whose sequences must follow one another."""
     index = index_of(path)
     where, size = f"data: {index} (Megatron)", index.stat().st_size
     with index.open("rb") as source:
         start = source.read(LAYOUT.size)
-    if not start.startswith(MAGIC):
+    if not start.startswith(MEGATRON_MAGIC):
         raise InputError(
             f"data: {index} beside {path.name} begins with {start[:9]!r} and not with Megatron's "
-            f"{MAGIC!r}; write both again, or take the .idx away and give data.dtype"
+            f"{MEGATRON_MAGIC!r}; write both again, or take the .idx away and give data.dtype"
         )
     if size < LAYOUT.size:
         raise InputError(
@@ -161,24 +209,37 @@ def indexed_piece(path: Path) -> Piece:
             f"and ends at byte {size}; it is cut short: write it again"
         )
     dtype = np.dtype(TYPES[code])
-    return Piece(path, dtype, 0, _tokens(path, index, sequences, dtype.itemsize))
+    return Piece(path, dtype, 0, _megatron_tokens(path, index, sequences, dtype.itemsize))
 
 
-def _tokens(path: Path, index: Path, sequences: int, itemsize: int) -> int:
-    """How many; the pointers are held against the lengths and the size of the .bin."""
+def _megatron_tokens(path: Path, index: Path, sequences: int, itemsize: int) -> int:
+    """The number of tokens, after checking every pointer and length against the .bin."""
     size, at = path.stat().st_size, 0
     with index.open("rb") as source:
         for first in range(0, sequences, AT_ONCE):
             count = min(AT_ONCE, sequences - first)
-            source.seek(LAYOUT.size + 4 * first)
+            at_lengths = LAYOUT.size + 4 * first
+            at_pointers = LAYOUT.size + 4 * sequences + 8 * first
+            source.seek(at_lengths)
             lengths = np.frombuffer(source.read(4 * count), "<i4").astype(np.int64)
-            source.seek(LAYOUT.size + 4 * sequences + 8 * first)
+            source.seek(at_pointers)
             pointers = np.frombuffer(source.read(8 * count), "<i8")
             ends = at + lengths.cumsum() * itemsize
-            starts = ends - lengths * itemsize
-            wrong = (pointers != starts) | (pointers + lengths * itemsize > size) | (lengths < 0)
+            beyond = pointers + lengths * itemsize > size
+            wrong = (pointers != ends - lengths * itemsize) | beyond | (lengths < 0)
             if wrong.any():
-                _refuse(path, index, sequences, first + int(wrong.argmax()), itemsize, at_end=size)
+                i = int(wrong.argmax())
+                what = (
+                    f"up to byte {pointers[i] + lengths[i] * itemsize} of {path.name}, which has "
+                    f"{size}"
+                    if beyond[i]
+                    else f"at byte {pointers[i]} of {path.name}, not after the one before it"
+                )
+                raise InputError(
+                    f"data: {index} (Megatron) puts sequence {first + i} (length {lengths[i]} at "
+                    f"byte {at_lengths + 4 * i}, pointer at byte {at_pointers + 8 * i}) {what}; "
+                    "write both again"
+                )
             at = int(ends[-1])
     if at != size:
         raise InputError(
@@ -188,90 +249,8 @@ def _tokens(path: Path, index: Path, sequences: int, itemsize: int) -> int:
     return size // itemsize
 
 
-def _refuse(
-    path: Path, index: Path, sequences: int, sequence: int, itemsize: int, at_end: int
-) -> None:
-    at_length = LAYOUT.size + 4 * sequence
-    at_pointer = LAYOUT.size + 4 * sequences + 8 * sequence
-    with index.open("rb") as source:
-        source.seek(at_length)
-        (length,) = struct.unpack("<i", source.read(4))
-        source.seek(at_pointer)
-        (pointer,) = struct.unpack("<q", source.read(8))
-    beyond = pointer + length * itemsize > at_end
-    what = (
-        f"up to byte {pointer + length * itemsize} of {path.name}, which has {at_end}"
-        if beyond
-        else f"at byte {pointer} of {path.name}, not after the one before it"
-    )
-    raise InputError(
-        f"data: {index} (Megatron) puts sequence {sequence} (length {length} at byte {at_length}, "
-        f"pointer at byte {at_pointer}) {what}; write both again"
-    )
-
-
-Kind = Literal["llm.c", "megatron", "numpy", "parquet", "raw"]
-NUMPY_MAGIC = b"\x93NUMPY"
-START = 12  # bytes that tell the kinds apart
-
-
-@dataclass(frozen=True)
-class Header:
-    """Of llm.c: 256 int32, of which magic, version and token count are used."""
-
-    version: int
-    dtype: np.dtype[Any]
-    size = 1024  # bytes
-
-
-HEADERS = {20240520: Header(1, np.dtype("<u2")), 20240801: Header(7, np.dtype("<u4"))}
-
-
-def kind_of(path: Path) -> Kind:
-    """
-    Raises:
-        InputError: an empty file.
-    """
-    with path.open("rb") as source:
-        start = source.read(START)
-    if not start:
-        raise InputError(f"data: {path} is empty; give a file of tokens")
-    if start.startswith(PARQUET_MAGIC):
-        return "parquet"
-    if start.startswith(NUMPY_MAGIC):
-        return "numpy"
-    if start[:4] in (struct.pack("<i", magic) for magic in HEADERS):
-        return "llm.c"
-    return "megatron" if path.suffix == ".bin" and index_of(path).is_file() else "raw"
-
-
-def piece_of(path: Path, kind: Kind, dtype: DtypeName | None) -> Piece:
-    """Where the tokens of a file lie.
-
-    Args:
-        dtype: of the spec; None where the file says it.
-
-    Raises:
-        InputError: a malformed file, one cut short, one of another type than said.
-    """
-    if kind == "raw":
-        return raw_piece(path, dtype)
-    if kind == "llm.c":
-        piece = llmc_piece(path)
-    elif kind == "numpy":
-        piece = numpy_piece(path)
-    else:
-        piece = indexed_piece(path)
-    if dtype is not None and piece.dtype != np.dtype(dtype):
-        raise InputError(
-            f"data.dtype: {dtype} is said and {path} ({kind}) holds {piece.dtype.name}; "
-            "leave data.dtype out"
-        )
-    return piece
-
-
-def raw_piece(path: Path, name: DtypeName | None) -> Piece:
-    """Tokens and nothing else: nanoGPT's .bin, OLMo's .npy."""
+def _raw_piece(path: Path, name: DtypeName | None) -> Piece:
+    """A file of tokens alone: nanoGPT's .bin, OLMo's .npy."""
     if name is None:
         *others, last = get_args(DtypeName)
         raise InputError(
@@ -288,8 +267,8 @@ def raw_piece(path: Path, name: DtypeName | None) -> Piece:
     return Piece(path, dtype, 0, size // dtype.itemsize)
 
 
-def llmc_piece(path: Path) -> Piece:
-    """llm.c's and modded-nanogpt's .bin."""
+def _llmc_piece(path: Path) -> Piece:
+    """Find the tokens of llm.c's and modded-nanogpt's .bin."""
     size = path.stat().st_size
     if size < Header.size:
         raise InputError(
@@ -314,8 +293,8 @@ def llmc_piece(path: Path) -> Piece:
     return Piece(path, header.dtype, Header.size, count)
 
 
-def numpy_piece(path: Path) -> Piece:
-    """A NumPy file of whole numbers; several axes are read row by row."""
+def _numpy_piece(path: Path) -> Piece:
+    """Find the tokens of a NumPy file of whole numbers; several axes are read row by row."""
     again = "save it with numpy.save as a little-endian array of whole numbers"
     with path.open("rb") as source:
         try:

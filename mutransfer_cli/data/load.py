@@ -1,7 +1,4 @@
-"""Tokens that somebody has made already.
-
-MERGED:
-The corpus of a spec."""
+"""The corpus of a spec: token files, text, or generated data."""
 
 from __future__ import annotations
 
@@ -9,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutransfer_cli.data.corpus import Corpus
-from mutransfer_cli.data.formats import MAGIC, Kind, index_of, kind_of, piece_of, token_lists
+from mutransfer_cli.data.formats import (
+    MEGATRON_MAGIC,
+    Kind,
+    index_of,
+    kind_of,
+    piece_of,
+    token_lists,
+)
 from mutransfer_cli.data.mapped import Mapped, map_pieces, smallest_dtype, spooled
 from mutransfer_cli.data.synthetic import linear_teacher_corpus, markov_corpus
 from mutransfer_cli.data.text import BYTE_VOCAB, Encoder, byte_corpus, found_files, tokenized_corpus
@@ -20,85 +24,12 @@ SUFFIXES = (".bin", ".npy", ".parquet")
 COLUMN = "input_ids"
 
 
-def token_corpus(spec: TokenData, folder: Path) -> Corpus:
-    """
-    Raises:
-        InputError: nothing there, mixed, malformed, empty, or beyond the vocabulary.
-    """
-    path = folder / Path(spec.path).expanduser()
-    files = token_files(path)
-    kind = common_kind(files)
-    mapped = map_files(spec, files, kind)
-    if not mapped.tokens.size:
-        raise InputError(f"data: {path} holds no tokens; give files that do")
-    protocol = mapped.protocol(spec.source, spec.eval_fraction, kind)
-    what = "file of tokens alone" if kind == "raw" else f"{kind} file"
-    note = (
-        f"data: {path}: {len(files)} {what}{'s' if len(files) > 1 else ''}, "
-        f"{mapped.tokens.size:,} tokens of {mapped.tokens.dtype.name}, the largest "
-        f"{mapped.largest}; vocabulary {spec.vocab}"
-    )
-    return Corpus.split(mapped.tokens, spec.vocab, protocol, note)
-
-
-def token_files(path: Path) -> list[Path]:
-    """Those that hold tokens: of Megatron's pairs the .bin, which the prefix names too."""
-    prefixed = path.with_name(path.name + ".bin")
-    if path.name and not path.exists() and prefixed.is_file() and index_of(prefixed).is_file():
-        return [prefixed]
-    found = found_files(path, "a file of tokens", SUFFIXES)
-    return list(dict.fromkeys(_tokens_beside(file) for file in found))
-
-
-def _tokens_beside(path: Path) -> Path:
-    if path.suffix != ".idx":
-        return path
-    tokens = path.with_suffix(".bin")
-    if tokens.is_file():
-        return tokens
-    with path.open("rb") as source:
-        if source.read(len(MAGIC)) == MAGIC:
-            raise InputError(f"data: {path} (Megatron) has no {tokens.name} beside it; give both")
-    return path
-
-
-def common_kind(files: Sequence[Path]) -> Kind:
-    first = kind_of(files[0])
-    for file in files[1:]:
-        if (kind := kind_of(file)) != first:
-            raise InputError(
-                f"data.path: {files[0]} is {first} and {file} is {kind}; give files of one kind, "
-                "for example by a pattern such as train_*.bin"
-            )
-    return first
-
-
-def map_files(spec: TokenData, files: Sequence[Path], kind: Kind) -> Mapped:
-    if kind == "parquet":
-        if spec.dtype is not None:
-            raise InputError("data.dtype: Parquet says the type itself; leave data.dtype out")
-        parts = token_lists(files, spec.column or COLUMN, spec.vocab)
-        return spooled(parts, smallest_dtype(spec.vocab))
-    if spec.column is not None:
-        raise InputError(
-            f"data.column: {files[0]} is {kind}, and only Parquet has columns; leave it out"
-        )
-    pieces = [piece_of(file, kind, spec.dtype) for file in files]
-    for piece in pieces[1:]:
-        if piece.dtype != pieces[0].dtype:
-            raise InputError(
-                f"data.path: {files[0]} holds {pieces[0].dtype.name} and {piece.path} "
-                f"{piece.dtype.name}; give files of one type"
-            )
-    return map_pieces(pieces, spec.vocab)
-
-
 def load_corpus(spec: DataSpec, folder: Path) -> Corpus:
-    """The corpus of a spec; relative paths count from `folder`, the spec's own.
+    """Load the corpus of a spec; relative paths count from `folder`, that of the spec.
 
     Raises:
-        InputError: nothing there, not readable, malformed, empty, or beyond the vocabulary.
-        StorageError: no space to join or tokenise in.
+        InputError: the data are missing, unreadable, malformed, empty or outside the vocabulary.
+        StorageError: the temporary folder is too small to join or tokenise in.
     """
     try:
         if isinstance(spec, LinearTeacherData):
@@ -115,10 +46,10 @@ def load_corpus(spec: DataSpec, folder: Path) -> Corpus:
 
 
 def data_vocab(spec: DataSpec, folder: Path) -> int | None:
-    """The vocabulary of a spec's data, without reading them; None of samples.
+    """The vocabulary size of a spec's data, without reading them; None for samples.
 
     Raises:
-        InputError: a tokenizer that cannot be read.
+        InputError: the tokenizer cannot be read.
     """
     if isinstance(spec, LinearTeacherData):
         return None
@@ -127,3 +58,73 @@ def data_vocab(spec: DataSpec, folder: Path) -> int | None:
     if isinstance(spec, TextData) and spec.tokenizer is not None:
         return Encoder.load(spec.tokenizer, folder).vocab
     return BYTE_VOCAB
+
+
+def token_corpus(spec: TokenData, folder: Path) -> Corpus:
+    """Map the tokens of a file, folder or pattern."""
+    path = folder / Path(spec.path).expanduser()
+    files = _token_files(path)
+    kind = _common_kind(files)
+    mapped = _map_files(spec, files, kind)
+    if not mapped.tokens.size:
+        raise InputError(f"data: {path} holds no tokens; give files that do")
+    protocol = mapped.protocol(spec.source, spec.eval_fraction, kind)
+    what = "file of tokens alone" if kind == "raw" else f"{kind} file"
+    note = (
+        f"data: {path}: {len(files)} {what}{'s' if len(files) > 1 else ''}, "
+        f"{mapped.tokens.size:,} tokens of {mapped.tokens.dtype.name}, the largest "
+        f"{mapped.largest}; vocabulary {spec.vocab}"
+    )
+    return Corpus.split(mapped.tokens, spec.vocab, protocol, note)
+
+
+def _token_files(path: Path) -> list[Path]:
+    """The files that hold tokens: the .bin of a Megatron pair, which its prefix names too."""
+    prefixed = path.with_name(path.name + ".bin")
+    if path.name and not path.exists() and prefixed.is_file() and index_of(prefixed).is_file():
+        return [prefixed]
+    found = found_files(path, "a file of tokens", SUFFIXES)
+    return list(dict.fromkeys(_tokens_beside(file) for file in found))
+
+
+def _tokens_beside(path: Path) -> Path:
+    if path.suffix != ".idx":
+        return path
+    tokens = path.with_suffix(".bin")
+    if tokens.is_file():
+        return tokens
+    with path.open("rb") as source:
+        if source.read(len(MEGATRON_MAGIC)) == MEGATRON_MAGIC:
+            raise InputError(f"data: {path} (Megatron) has no {tokens.name} beside it; give both")
+    return path
+
+
+def _common_kind(files: Sequence[Path]) -> Kind:
+    first = kind_of(files[0])
+    for file in files[1:]:
+        if (kind := kind_of(file)) != first:
+            raise InputError(
+                f"data.path: {files[0]} is {first} and {file} is {kind}; give files of one kind, "
+                "for example by a pattern such as train_*.bin"
+            )
+    return first
+
+
+def _map_files(spec: TokenData, files: Sequence[Path], kind: Kind) -> Mapped:
+    if kind == "parquet":
+        if spec.dtype is not None:
+            raise InputError("data.dtype: Parquet states the type itself; leave data.dtype out")
+        parts = token_lists(files, spec.column or COLUMN, spec.vocab)
+        return spooled(parts, smallest_dtype(spec.vocab))
+    if spec.column is not None:
+        raise InputError(
+            f"data.column: {files[0]} is {kind}, and only Parquet has columns; leave it out"
+        )
+    pieces = [piece_of(file, kind, spec.dtype) for file in files]
+    for piece in pieces[1:]:
+        if piece.dtype != pieces[0].dtype:
+            raise InputError(
+                f"data.path: {files[0]} holds {pieces[0].dtype.name} and {piece.path} "
+                f"{piece.dtype.name}; give files of one type"
+            )
+    return map_pieces(pieces, spec.vocab)

@@ -1,11 +1,8 @@
-"""Tokens in files: read once for their digest, then mapped. Several files are joined first.
+"""Tokens in files: read once for their digest, then mapped, never held as a whole.
 
-Whatever is not one range of one file is written into an unnamed temporary file and mapped there.
-
-MERGED:
-A corpus for another process of this machine: a file that both map, whatever its size.
-
-The file is passed on open, not by name, so that a temporary one needs no name and no clean-up.
+Whatever is not one range of one file (several shards, tokenised text) is written into an unnamed
+temporary file and mapped there. Another process on the machine receives a corpus as an open file
+that both processes map.
 """
 
 from __future__ import annotations
@@ -14,10 +11,9 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -27,12 +23,12 @@ from mutransfer_cli.data.corpus import Corpus, Data, Tokens
 from mutransfer_cli.errors import InputError, StorageError
 from mutransfer_cli.spec.data import DataProtocol
 
-CHUNK = 1 << 20  # bytes; whole tokens of every type
+CHUNK = 1 << 20  # bytes; a multiple of the size of every token type
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A range of a file that is nothing but tokens."""
+    """A range of a file that holds only tokens; `offset` in bytes, `count` in tokens."""
 
     path: Path
     dtype: np.dtype[Any]
@@ -46,11 +42,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Mapped:
-    """
+    """Mapped tokens.
+
     Attributes:
-        tokens: copy-on-write, as torch refuses to share memory that it may not write.
-        sha256: of their bytes.
-        largest: token; -1 where there is none.
+        tokens: copy-on-write, because torch refuses to share memory that it may not write.
+        sha256: hash of their bytes; hex.
+        largest: the largest token; -1 if there is none.
     """
 
     tokens: Tokens
@@ -64,7 +61,7 @@ class Mapped:
         kind: str | None = None,
         tokenizer_sha256: str | None = None,
     ) -> DataProtocol:
-        """What identifies these tokens as data."""
+        """The record that identifies these tokens as data."""
         return DataProtocol(
             source=source,
             sha256=self.sha256,
@@ -77,81 +74,70 @@ class Mapped:
         )
 
 
-class Spool:
-    """Tokens written one after another into an unnamed temporary file, then mapped there."""
-
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        self.dtype = np.dtype(dtype)
-        self.largest = -1
-        self._digest = hashlib.sha256()
-        try:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        except OSError as error:
-            raise temporary_folder_full(error) from error
-
-    def write(self, tokens: npt.NDArray[Any]) -> None:
-        """Adds tokens that are known to fit the type."""
-        if not tokens.size:
-            return
-        self.largest = max(self.largest, int(tokens.max()))
-        data = tokens.astype(self.dtype, copy=False).tobytes()
-        self._digest.update(data)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise temporary_folder_full(error) from error
-
-    def mapped(self) -> Mapped:
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise temporary_folder_full(error) from error
-        count = self._file.tell() // self.dtype.itemsize
-        tokens = map_range(self._file, self.dtype, 0, count)
-        return Mapped(tokens, self._digest.hexdigest(), self.largest)
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        try:
-            self._file.close()
-        except OSError:  # a full disk refuses the rest at closing too, and has been told of
-            if error is None:
-                raise
-
-
 def spooled(parts: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Mapped:
-    with Spool(dtype) as spool:
+    """Write parts of tokens, which fit into `dtype`, to an unnamed temporary file and map it.
+
+    Raises:
+        StorageError: the temporary folder is full.
+    """
+    dtype, digest, largest = np.dtype(dtype), hashlib.sha256(), -1
+    with _temporary_file() as file:
         for part in parts:
-            spool.write(part)
-        return spool.mapped()
+            if part.size:
+                largest = max(largest, int(part.max()))
+                data = part.astype(dtype, copy=False).tobytes()
+                digest.update(data)
+                with _refusing_a_full_folder():
+                    file.write(data)
+        with _refusing_a_full_folder():
+            file.flush()
+        tokens = _map_range(file, dtype, 0, file.tell() // dtype.itemsize)
+    return Mapped(tokens, digest.hexdigest(), largest)
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    with _refusing_a_full_folder():
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    try:
+        yield file
+    finally:
+        # a full folder, which was reported, refuses what is still buffered once more
+        with suppress(OSError):
+            file.close()
+
+
+@contextmanager
+def _refusing_a_full_folder() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"data: {tempfile.gettempdir()}: cannot hold the joined tokens ({error.strerror}); "
+            "set TMPDIR to a folder with more space, or give one file of them"
+        ) from error
 
 
 def map_pieces(pieces: Sequence[Piece], vocab: int) -> Mapped:
-    """All pieces in order, which are of one type; one is mapped where it lies.
+    """Map pieces of one type in their order; a single one is mapped in its own file.
 
     Raises:
-        InputError: a token beyond the vocabulary, with its place; a file that shrinks meanwhile.
+        InputError: a token outside the vocabulary, with its place, or a file that shrinks.
+        StorageError: the temporary folder is full.
     """
     if len(pieces) > 1:
         return spooled((part for piece in pieces for part in read(piece, vocab)), pieces[0].dtype)
-    digest, largest = hashlib.sha256(), -1
-    for part in read(pieces[0], vocab):
+    (piece,), digest, largest = pieces, hashlib.sha256(), -1
+    for part in read(piece, vocab):
         digest.update(part.data)
         largest = max(largest, int(part.max()))
-    with pieces[0].path.open("rb") as source:
-        tokens = map_range(source, pieces[0].dtype, pieces[0].offset, pieces[0].count)
+    with piece.path.open("rb") as source:
+        tokens = _map_range(source, piece.dtype, piece.offset, piece.count)
     return Mapped(tokens, digest.hexdigest(), largest)
 
 
 def read(piece: Piece, vocab: int) -> Iterator[npt.NDArray[Any]]:
-    """The tokens of a piece a chunk at a time, each found to be below `vocab`."""
+    """Read the tokens of a piece in chunks, checking that each is below `vocab`."""
     with piece.path.open("rb") as source:
         source.seek(piece.offset)
         while (at := source.tell()) < piece.end:
@@ -175,7 +161,7 @@ def read(piece: Piece, vocab: int) -> Iterator[npt.NDArray[Any]]:
 
 
 def outside(tokens: npt.NDArray[Any], vocab: int) -> int | None:
-    """Where the first token outside a vocabulary stands."""
+    """The index of the first token outside a vocabulary, if there is one."""
     if not tokens.size or (tokens.max() < vocab and tokens.min() >= 0):
         return None
     return int(((tokens >= vocab) | (tokens < 0)).argmax())
@@ -185,55 +171,44 @@ def smallest_dtype(vocab: int) -> np.dtype[Any]:
     return np.dtype(np.uint16 if vocab <= 1 << 16 else np.uint32)
 
 
-def map_range(source: IO[bytes], dtype: np.dtype[Any], offset: int, count: int) -> Tokens:
+def _map_range(source: IO[bytes], dtype: np.dtype[Any], offset: int, count: int) -> Tokens:
     if not count:
         return np.empty(0, dtype)
     return np.memmap(source, dtype, mode="c", offset=offset, shape=(count,))
 
 
-def temporary_folder_full(error: OSError) -> StorageError:
-    return StorageError(
-        f"data: {tempfile.gettempdir()}: cannot hold the joined tokens ({error.strerror}); "
-        "set TMPDIR to a folder with more space, or give one file of them"
-    )
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where an array lies in a file; `offset` in bytes."""
+    """Where an array is in a file; `offset` in bytes."""
 
     dtype: str
     offset: int
     shape: tuple[int, ...]
 
+    def map(self, file: IO[bytes]) -> Data:
+        return np.memmap(file, self.dtype, "c", self.offset, self.shape)
+
 
 @dataclass(frozen=True)
 class Handover:
-    """All of a corpus but its file.
-
-    Attributes:
-        corpus: without its arrays.
-    """
+    """A corpus without its arrays, and their places in the file that goes with it."""
 
     corpus: Corpus
     train: Place
     eval: Place
 
     def taken(self, descriptor: int) -> Corpus:
-        """The corpus, mapped from the file of this descriptor, which is closed."""
+        """Map the corpus from the file of this descriptor, which is closed."""
         with os.fdopen(descriptor, "rb") as file:
-            train, eval_ = (
-                np.memmap(file, place.dtype, "c", place.offset, place.shape)
-                for place in (self.train, self.eval)
-            )
-        return replace(self.corpus, train=train, eval=eval_)
+            return replace(self.corpus, train=self.train.map(file), eval=self.eval.map(file))
 
 
 @contextmanager
 def handed_over(corpus: Corpus) -> Iterator[tuple[Handover, IO[bytes]]]:
-    """Yields all that another process needs, and the open file that goes with it.
+    """Yield what another process needs, and the open file that goes with it.
 
-    Tokens that are mapped from a file stay there; all else is written into a temporary one.
+    Tokens that are mapped from a named file stay there; other data are written to a temporary one,
+    the train part before the eval part.
 
     Raises:
         StorageError: the temporary folder is full.
@@ -241,38 +216,32 @@ def handed_over(corpus: Corpus) -> Iterator[tuple[Handover, IO[bytes]]]:
     nothing = corpus.train[:0].copy()
     bare = replace(corpus, train=nothing, eval=nothing)
     path = file_of(corpus.train)
-    with path.open("rb") if path else temporary(corpus) as file:
-        train = place_of(corpus.train, offset_of(corpus.train) if path else 0)
-        behind = offset_of(corpus.eval) if path else corpus.train.nbytes
-        yield Handover(bare, train, place_of(corpus.eval, behind)), file
-
-
-def place_of(data: Data, offset: int) -> Place:
-    return Place(data.dtype.str, offset, data.shape)
+    starts = (
+        (_offset_of(corpus.train), _offset_of(corpus.eval)) if path else (0, corpus.train.nbytes)
+    )
+    train, held_out = (
+        Place(data.dtype.str, start, data.shape)
+        for data, start in zip((corpus.train, corpus.eval), starts, strict=True)
+    )
+    with path.open("rb") if path else _temporary_file() as file:
+        if not path:
+            with _refusing_a_full_folder():
+                for data in (corpus.train, corpus.eval):
+                    file.write(np.ascontiguousarray(data).data)
+                file.flush()
+        yield Handover(bare, train, held_out), file
 
 
 def file_of(data: Data) -> Path | None:
-    """The file that an array is mapped from; None for one in memory or in a file without a name."""
+    """The named file that an array is mapped from; None for other arrays."""
     name = data.filename if isinstance(data, np.memmap) else None
     return Path(name) if name else None
 
 
-def offset_of(data: Data) -> int:
+def _offset_of(data: Data) -> int:
     """The byte of its file at which a mapped array, or a slice of one, begins."""
     whole = data
     while isinstance(whole.base, np.memmap):
         whole = whole.base
-    assert isinstance(whole, np.memmap), "called with mapped arrays"
+    assert isinstance(whole, np.memmap), "only mapped arrays have one"
     return int(whole.offset + data.ctypes.data - whole.ctypes.data)
-
-
-def temporary(corpus: Corpus) -> IO[bytes]:
-    """Both arrays, one behind the other, in a file without a name."""
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
-        for data in (corpus.train, corpus.eval):
-            file.write(np.ascontiguousarray(data).data)
-        file.flush()
-    except OSError as error:
-        raise temporary_folder_full(error) from error
-    return file

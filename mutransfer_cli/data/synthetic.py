@@ -1,13 +1,9 @@
-"""Synthetic samples of a linear teacher: a task whose best loss is known, for an mlp.
+"""Synthetic data with a known lowest loss: samples of a linear teacher, tokens of a Markov chain.
 
-Drawn on the CPU: the same numbers whatever device trains on them.
-
-MERGED:
-Synthetic text for trials without data: a first-order Markov chain of known entropy.
-
-Every token is followed by one of the others with the same set of probabilities, 1/rank^2, in an
-order of its own. So the entropy rate is that of the set, exactly, whatever the orders are.
-All is drawn in whole numbers: the same tokens on every machine.
+Samples are drawn on the CPU, the same for every training device. Every token of the first-order
+chain has successors with the same probabilities, proportional to 1/rank^2, in an order of its own,
+so that the entropy rate is exactly that of these probabilities. Tokens are drawn in whole numbers,
+the same on every machine.
 """
 
 from __future__ import annotations
@@ -25,7 +21,9 @@ from mutransfer_cli.data.corpus import Corpus, stream_generator
 from mutransfer_cli.data.mapped import smallest_dtype, spooled
 from mutransfer_cli.spec.data import LinearTeacherData, MarkovData
 
-SAMPLES_AT_ONCE = 1 << 12  # a larger `samples` begins with the same ones
+SAMPLES_AT_ONCE = 1 << 12  # fixed, so that more samples begin with the same ones
+TOKENS_AT_ONCE = 1 << 16
+FINENESS = 1 << 32
 
 
 def linear_teacher_corpus(spec: LinearTeacherData) -> Corpus:
@@ -39,7 +37,7 @@ def linear_teacher_corpus(spec: LinearTeacherData) -> Corpus:
 
 
 def teacher(spec: LinearTeacherData) -> Tensor:
-    """W [outputs, inputs], float64."""
+    """The fixed matrix W, float64 [outputs, inputs]."""
     weights_OI = torch.randn(
         spec.outputs,
         spec.inputs,
@@ -55,15 +53,11 @@ def linear_teacher_samples(spec: LinearTeacherData) -> Tensor:
     rows = torch.empty(spec.samples, inputs + spec.outputs)
     for start in range(0, spec.samples, SAMPLES_AT_ONCE):
         block = rows[start : start + SAMPLES_AT_ONCE]
-        # drawn whole, so that a shorter last block does not change what is in it
+        # always draw a whole block, so that a shorter last one begins with the same samples
         block.copy_(torch.randn(SAMPLES_AT_ONCE, rows.shape[1], generator=generator)[: len(block)])
         x_BI, noise_BO = block[:, :inputs].double(), block[:, inputs:].double()
         block[:, inputs:] = x_BI @ weights_OI.mT + spec.noise * noise_BO
     return rows
-
-
-TOKENS_AT_ONCE = 1 << 16
-FINENESS = 1 << 32
 
 
 def markov_corpus(spec: MarkovData) -> Corpus:
@@ -77,19 +71,19 @@ def markov_corpus(spec: MarkovData) -> Corpus:
 
 
 def weights(vocab: int) -> npt.NDArray[np.uint64]:
-    """Of the most likely next token, the second, ..., uint64 [vocab]."""
+    """Unnormalised probabilities of the next token by rank, uint64 [vocab]."""
     ranks = np.arange(1, vocab + 1, dtype=np.uint64)
     return np.uint64(FINENESS) // (ranks * ranks)
 
 
 def entropy_rate(vocab: int) -> float:
-    """Nats a token."""
+    """The entropy rate in nats per token."""
     shares = weights(vocab) / weights(vocab).sum()
     return float(-(shares * np.log(shares)).sum())
 
 
 def markov_tokens(spec: MarkovData) -> Iterator[npt.NDArray[Any]]:
-    """`length` tokens, a block at a time."""
+    """Draw `length` tokens, a block at a time."""
     digest = hashlib.sha256(f"markov:{spec.seed}".encode()).digest()
     bits = np.random.PCG64(int.from_bytes(digest[:16], "little"))
     raw = bits.random_raw(spec.vocab * spec.vocab).reshape(spec.vocab, spec.vocab)

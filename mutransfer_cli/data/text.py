@@ -1,8 +1,5 @@
-"""Which files a path of a spec means: one, those of a folder, or those of a pattern.
-
-MERGED:
-Text as bytes.
-Text through a tokenizer of the `tokenizers` library, encoded once, in bounded memory."""
+"""Text as bytes, or through a tokenizer of the `tokenizers` library, in bounded memory; and the
+files that a path in a spec stands for."""
 
 from __future__ import annotations
 
@@ -26,60 +23,62 @@ from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+BYTE_VOCAB = 256
+COLUMN = "text"
+PIECE = 1 << 16  # bytes that are encoded as one text
+BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
+
 
 def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[Path]:
-    """Sorted by path; a folder's hidden files are left out.
+    """List the files of a path, folder or pattern, sorted, without hidden files of a folder.
 
     Args:
-        what: one of them, in words.
-        suffixes: of the files to take from a folder; without any, all.
+        what: a noun for one of them, in messages.
+        suffixes: suffixes of the files to take from a folder; all if empty.
 
     Raises:
-        InputError: nothing there, or no file.
+        InputError: there is no such file.
     """
+    if path.is_file():
+        return [path]
     if path.is_dir():
-        files = sorted(
-            found
-            for found in path.rglob("*")
-            if found.is_file()
-            and not any(part.startswith(".") for part in found.relative_to(path).parts)
-            and (not suffixes or found.suffix in suffixes)
-        )
+        files = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and (not suffixes or file.suffix in suffixes)
+        ]
         if suffixes and not files:
             raise InputError(
                 f"data.path: {path} holds no file named {', '.join(f'*{s}' for s in suffixes)}; "
                 "give such a folder, or a pattern such as shards/*"
             )
         return files
-    if path.is_file():
-        return [path]
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if files := [file for file in matches if file.is_file()]:
+        return files
     if path.exists():
-        raise InputError(
-            f"data.path: {path} is neither a file nor a folder; give {what} or a folder of them"
-        )
-    if glob.has_magic(str(path)):
-        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        files = [file for file in files if file.is_file()]
-        if files:
-            return files
-        raise InputError(f"data.path: no file is named {path}; give {what} or a folder of them")
-    raise InputError(f"data.path: {path} does not exist; give {what} or a folder of them")
-
-
-BYTE_VOCAB = 256
+        problem = f"{path} is neither a file nor a folder"
+    elif glob.has_magic(str(path)):
+        problem = f"no file is named {path}"
+    else:
+        problem = f"{path} does not exist"
+    raise InputError(f"data.path: {problem}; give {what} or a folder of them")
 
 
 def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:
-    """
-    Raises:
-        InputError: nothing there, not readable, or empty.
-    """
+    """Map text as bytes."""
     if isinstance(spec, StdlibData):
         files, where = stdlib_files(), "the standard library"
     else:
         path = folder / Path(spec.path).expanduser()
         files, where = found_files(path, "a text file"), str(path)
-        refuse_parquet(files)
+        if parquet := next(filter(is_parquet, files), None):
+            raise InputError(
+                f"data.path: {parquet} is Parquet, whose bytes are not text; give data.tokenizer, "
+                "or source: tokens for a column of token ids"
+            )
     text = map_bytes(files)
     if not text.tokens.size:
         raise InputError(f"data: {where} is empty; give a file or folder with text")
@@ -93,18 +92,9 @@ def byte_corpus(spec: StdlibData | TextData, folder: Path) -> Corpus:
 
 
 def stdlib_files() -> list[Path]:
-    """Top-level modules of Python's own library, sorted; not the file of build-time paths."""
+    """Top-level modules of Python's own library, sorted, without the file of build-time paths."""
     library = Path(sysconfig.get_path("stdlib"))
     return sorted(path for path in library.glob("*.py") if not path.name.startswith("_sysconfig"))
-
-
-def refuse_parquet(files: Sequence[Path]) -> None:
-    for file in files:
-        if is_parquet(file):
-            raise InputError(
-                f"data.path: {file} is Parquet, whose bytes are no text; give data.tokenizer, or "
-                "source: tokens for a column of token ids"
-            )
 
 
 def is_parquet(path: Path) -> bool:
@@ -119,17 +109,13 @@ def map_bytes(files: Sequence[Path]) -> Mapped:
     return map_pieces(pieces, BYTE_VOCAB) if pieces else Mapped(np.empty(0, byte), "", -1)
 
 
-COLUMN = "text"
-PIECE = 1 << 16  # bytes encoded as one
-BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
-
-
 @dataclass(frozen=True)
 class Encoder:
-    """
+    """A tokenizer.
+
     Attributes:
-        vocab: the largest id and one; ids may have gaps.
-        sha256: of the file.
+        vocab: the largest id plus one; ids may have gaps.
+        sha256: hash of the file; hex.
     """
 
     path: Path
@@ -139,9 +125,10 @@ class Encoder:
 
     @classmethod
     def load(cls, name: str, folder: Path) -> Encoder:
-        """
+        """Read a tokenizer.json; a relative path counts from `folder`.
+
         Raises:
-            InputError: not there, no tokenizer, or no library to read it.
+            InputError: the file is not a tokenizer, or the library is not installed.
         """
         path = folder / Path(name).expanduser()
         try:
@@ -161,10 +148,10 @@ class Encoder:
             tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing narrower
             raise InputError(
-                f"data.tokenizer: {path} is no tokenizer of the tokenizers library ({error}); "
+                f"data.tokenizer: {path} is not a tokenizer of the tokenizers library ({error}); "
                 "give the tokenizer.json of a model"
             ) from error
-        # the file may ask to cut texts at some length, or to fill them up
+        # the file may ask for truncation or padding
         tokenizer.no_truncation()
         tokenizer.no_padding()
         vocab = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -180,11 +167,8 @@ class Encoder:
 
 
 def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
-    """
-    Raises:
-        InputError: nothing there, mixed, not text, or empty.
-    """
-    assert spec.tokenizer is not None, "else it is read as bytes"
+    """Map text as tokens."""
+    assert spec.tokenizer is not None, "otherwise text is read as bytes"
     encoder = Encoder.load(spec.tokenizer, folder)
     path = folder / Path(spec.path).expanduser()
     files = found_files(path, "a text file")
@@ -193,7 +177,7 @@ def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
         pieces = (p for text in texts(files, spec.column or COLUMN) for p in cut([text.encode()]))
     elif spec.column is not None:
         raise InputError(
-            f"data.column: {path} is no Parquet, which alone has columns; leave it out"
+            f"data.column: {path} is not Parquet, and only Parquet has columns; leave it out"
         )
     else:
         pieces = (piece for file in files for piece in text_of(file))
@@ -220,7 +204,7 @@ def text_kind(files: Sequence[Path]) -> str:
 
 
 def text_of(file: Path) -> Iterator[str]:
-    """A text file in pieces.
+    """Read a text file in pieces.
 
     Raises:
         InputError: bytes that are not UTF-8, with their place.
@@ -237,8 +221,9 @@ def text_of(file: Path) -> Iterator[str]:
 
 
 def cut(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Text in pieces of bounded size that end with a line, else before a space, else with
-    a character: a tokenizer has no bound on what it takes for one text.
+    """Cut text into pieces of bounded size, because a tokenizer takes texts of any size.
+
+    A piece ends after a line if possible, otherwise before a space or after a character.
 
     Raises:
         UnicodeDecodeError: `start` counts from the first block.
@@ -276,7 +261,7 @@ def _decoded(text: bytes, begin: int) -> str:
 
 
 def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Several pieces at a time, up to about BATCH characters."""
+    """Group pieces to about BATCH characters."""
     batch: list[str] = []
     size = 0
     for piece in pieces:

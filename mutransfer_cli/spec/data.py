@@ -1,4 +1,4 @@
-"""The `data` of a spec, and what a protocol says of it."""
+"""The `data` section of a spec, and the record of the data in a protocol."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ from pydantic import (
 
 from mutransfer_cli.strict import Count, Natural, NonNegative, Number, Strict
 
-MOST_VALUES = 1 << 31  # of generated samples
+MOST_VALUES = 1 << 31  # generated numbers that are held in memory
 EvalFraction = Annotated[Number, Field(gt=0, lt=1)]
 DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"]
 
 
-class StdlibData(Strict):
+class _Evaluated(Strict):
+    """Data with an eval part."""
+
+    eval_fraction: EvalFraction = 0.1
+    """Share of the data that is held out for evaluation."""
+
+
+class StdlibData(_Evaluated):
     """The text of Python's own standard library."""
 
     source: Literal["stdlib"]
-    """Which data: stdlib."""
-    eval_fraction: EvalFraction = 0.1
-    """Share of the data that is the eval part, not trained on."""
+    """The kind of data: stdlib."""
 
 
-class TextData(Strict):
-    """A file, all visible files of a folder, or those of a pattern, sorted by path."""
+class TextData(_Evaluated):
+    """Text of a file, of all visible files in a folder, or of a pattern's files, sorted by path."""
 
     source: Literal["text"]
-    """Which data: text."""
+    """The kind of data: text."""
     path: str
-    """What is read; a relative one counts from the spec."""
+    """File, folder or pattern; a relative path counts from the spec."""
     tokenizer: str | None = None
     """A tokenizer.json; without it the text is read as bytes."""
     column: str | None = None
-    """Of Parquet files; `text` where it is not said."""
-    eval_fraction: EvalFraction = 0.1
-    """Share of the data that is the eval part, not trained on."""
+    """Column of Parquet files; `text` by default."""
 
     @model_validator(mode="after")
     def bytes_have_no_column(self) -> TextData:
@@ -50,48 +53,44 @@ class TextData(Strict):
         return self
 
 
-class TokenData(Strict):
+class TokenData(_Evaluated):
     """Files of tokens, recognised by their content."""
 
     source: Literal["tokens"]
-    """Which data: tokens."""
+    """The kind of data: tokens."""
     path: str
-    """A file, a folder of shards, or a pattern such as train_*.bin; a relative one counts from the
+    """A file, a folder of shards, or a pattern such as train_*.bin; a relative path counts from the
     spec."""
     vocab: Count
-    """Of the model. No token file says it; the largest token does not either, and would change with
-    every shard."""
+    """Vocabulary size of the model. No token file states it, and the largest token would change
+    with every shard."""
     dtype: DtypeName | None = None
-    """Of files that do not say it."""
+    """Integer type of files that do not state it."""
     column: str | None = None
-    """Of Parquet files; `input_ids` where it is not said."""
-    eval_fraction: EvalFraction = 0.1
-    """Share of the data that is the eval part, not trained on."""
+    """Column of Parquet files; `input_ids` by default."""
 
     @model_validator(mode="before")
     @classmethod
-    def vocab_is_said(cls, data: Any) -> Any:
+    def vocab_is_given(cls, data: Any) -> Any:
         if isinstance(data, dict) and "vocab" not in data:
             raise ValueError(
-                "vocab is missing: no token file says it; give that of the tokenizer, or of the "
+                "vocab is missing: no token file states it; give that of the tokenizer, or of the "
                 "model to be tuned, such as 50304"
             )
         return data
 
 
-class MarkovData(Strict):
-    """Synthetic tokens, each drawn given the one before it; their entropy rate is known."""
+class MarkovData(_Evaluated):
+    """Synthetic tokens, each drawn given the one before it, with a known entropy rate."""
 
     source: Literal["markov"]
-    """Which data: markov."""
+    """The kind of data: markov."""
     vocab: Annotated[Count, Field(ge=2, le=1024)] = 64
-    """How many different tokens there are."""
+    """Number of different tokens."""
     length: Count = 1 << 20
-    """How many tokens are drawn, train and eval part together."""
+    """Number of tokens, train and eval part together."""
     seed: Natural = 0
-    """Of the transition probabilities and of the tokens."""
-    eval_fraction: EvalFraction = 0.1
-    """Share of the data that is the eval part, not trained on."""
+    """Seed of the transition probabilities and of the tokens."""
 
 
 class LinearTeacherData(Strict):
@@ -101,23 +100,23 @@ class LinearTeacherData(Strict):
     the squared error, mean over samples and outputs; no predictor stays below noise^2. A run sees
     no sample twice.
 
-    They are generated, so that their keys identify them: this is their part of a protocol too.
+    The keys identify the generated data, so a protocol records them as they are.
     """
 
     source: Literal["linear_teacher"]
-    """Which data: linear_teacher."""
+    """The kind of data: linear_teacher."""
     inputs: Count = 64
-    """Sizes of x and of y."""
+    """Size of x."""
     outputs: Count = 16
-    """Sizes of x and of y."""
+    """Size of y."""
     samples: Count = 1 << 17
-    """How many are drawn, train and eval part together."""
+    """Number of samples, train and eval part together."""
     noise: NonNegative = 0.1
-    """Std of the label noise."""
+    """Standard deviation of the label noise."""
     seed: Natural = 0
-    """Of W and of the samples. That of a trial decides only their order."""
+    """Seed of W and of the samples. The seed of a trial decides only their order."""
     eval_fraction: EvalFraction = 0.1
-    """Share of the samples that is the eval part, not trained on."""
+    """Share of the samples that is held out for evaluation."""
 
     @model_validator(mode="after")
     def fit_into_memory(self) -> LinearTeacherData:
@@ -131,7 +130,7 @@ class LinearTeacherData(Strict):
 
     @property
     def sha256(self) -> None:
-        """None: nothing was read."""
+        """None, because nothing was read."""
 
 
 DataSpec = Annotated[
@@ -141,36 +140,36 @@ DataSpec = Annotated[
 
 
 class DataProtocol(Strict):
-    """What was read, not where it lay; what does not apply is left out."""
+    """Identifies data by their content, not their place; keys that do not apply are left out."""
 
     source: str
-    """As in the spec."""
+    """The kind of data, as in the spec."""
     sha256: str
-    """Of the text, or of the tokens that are trained on; hex."""
+    """Hash of the text, or of the tokens that are trained on; hex."""
     bytes: Count
-    """Their size."""
+    """Size of what was hashed, in bytes."""
     eval_fraction: Number
-    """Share of the data that is the eval part, not trained on."""
+    """Share of the data that is held out for evaluation."""
     kind: str | None = None
-    """What the files were recognised as."""
+    """File format that was recognised."""
     tokens: Count | None = None
-    """How many there are; absent for bytes."""
+    """Number of tokens; absent for bytes."""
     dtype: str | None = None
-    """The integers that `sha256` was taken of; absent for bytes."""
+    """Integer type of the hashed tokens; absent for bytes."""
     tokenizer_sha256: str | None = None
-    """Of the tokenizer's file; hex."""
+    """Hash of the tokenizer's file; hex."""
 
     @model_serializer(mode="wrap")
     def without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in serialize(self).items() if value is not None}
 
 
-def is_generated(data: Any) -> str:
+def _origin(data: Any) -> str:
     source = data.get("source") if isinstance(data, dict) else data.source
     return "generated" if source == "linear_teacher" else "read"
 
 
 AnyData = Annotated[
     Annotated[DataProtocol, Tag("read")] | Annotated[LinearTeacherData, Tag("generated")],
-    Discriminator(is_generated),
+    Discriminator(_origin),
 ]

@@ -1,5 +1,4 @@
-"""The built-in decoder transformer: its options as a spec writes them, and as a protocol holds them
-with every default resolved."""
+"""The built-in decoder transformer: options as written in a spec, and as resolved in a protocol."""
 
 from __future__ import annotations
 
@@ -33,12 +32,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def attention_factor(formula: AttentionScale, head_size: int) -> float:
-    """The factor on q.k."""
+    """The factor on q.k under either formula."""
     return 1 / head_size if formula == "1/d_head" else head_size**-0.5
 
 
 def parse_ratio(value: Any) -> str:
-    """A positive ratio from 4, 3.5 or "8/3", exactly, in lowest terms."""
+    """Convert 4, 3.5 or "8/3" to an exact positive ratio in lowest terms."""
     try:
         ratio = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
@@ -59,50 +58,50 @@ class Architecture(Grown):
     depth: Count = 2
     """Number of blocks."""
     positions: Literal["rotary", "learned"] = "rotary"  # first: the check of head_size reads it
-    """Rotary, or learned: a row a position, added to the embedding and of its role (Everett et al.
-    2024, arXiv 2407.05872)."""
+    """rotary, or learned: one row per position, added to the embedding and of the same role
+    (Everett et al. 2024, arXiv 2407.05872)."""
     head_size: Count | None = 16
-    """d_head; fixed, so that width grows by heads."""
+    """d_head, the same at all widths, so that width grows by heads."""
     heads: Count | None = None
-    """A fixed number of heads in place of `head_size`, so that d_head = width / heads grows and the
-    two attention scales are two functions of width."""
+    """Fixed number of heads in place of `head_size`, so that d_head = width / heads grows and the
+    two attention scales differ as functions of width."""
     kv_heads: Count | None = None
-    """A fixed number of heads of keys and values, 1 for multi-query attention; their matrix is
-    hidden, with only its fan-in growing. Null: as many as heads. Multi-query attention is said to
-    keep transfer."""
+    """Fixed number of key-value heads, 1 for multi-query attention; null for as many as heads.
+    Their matrix is hidden, and only its fan-in grows. Multi-query attention is said to keep
+    transfer."""
     kv_group: Count | None = None
-    """Query heads that share one kv head, the same at all widths: grouped-query attention."""
+    """Query heads per key-value head, the same at all widths: grouped-query attention."""
     qk_norm: bool = False
-    """A norm over queries and keys of each head, before rotary positions: q.k is bounded whatever
-    the size of their weights (used by Wortsman et al. 2023, arXiv 2309.14322)."""
+    """Normalise the queries and keys of each head, before rotary positions, which bounds q.k for
+    weights of any size (used by Wortsman et al. 2023, arXiv 2309.14322)."""
     query_init: Literal["normal", "zero"] = "normal"
-    """Normal or zero, which gives queries a matrix of their own; zero is said to keep transfer and
-    to lower the loss."""
+    """normal, or zero, which makes queries a separate matrix; zero is said to keep transfer and to
+    lower the loss."""
     norm: NormName = "rms"
-    """Rms (Lingle), or layer: LayerNorm without shift (Everett et al.). No exponent follows from
+    """rms (Lingle), or layer: LayerNorm without shift (Everett et al.). No exponent depends on
     it."""
     gains: Gains = "none"
-    """Trainable factors of every norm, 1 at init: none; vector, one a feature, of role vector
-    (scalar where no width is in them: qk_norm of fixed d_head); or scalar, one a norm. Both are
+    """Trainable factors of every norm, 1 at init: none; vector, one per feature, of role vector
+    (scalar if no width is in them: qk_norm with fixed d_head); or scalar, one per norm. Both are
     said to break transfer; Everett et al. train those of LayerNorm."""
     embedding_norm: bool = False
-    """A norm after the embedding; said to keep transfer without a gain."""
+    """Normalise after the embedding; said to keep transfer without a gain."""
     mlp: MlpName = "gelu"
-    """Relu (Lingle's baseline), gelu, squared_relu or swiglu; the last two are said to keep
+    """relu (Lingle's baseline), gelu, squared_relu or swiglu; the last two are said to keep
     transfer and to lower the loss."""
     mlp_ratio: Ratio = "4"
-    """Inner size over width, exactly: 4, 3.5 or a fraction such as 8/3, which gives whole sizes at
+    """Inner size over width: 4, 3.5 or an exact fraction such as 8/3, which gives whole sizes at
     multiples of 3."""
     biases: bool = False
-    """Of all projections in blocks, 0 at init, of role vector; said to keep transfer."""
+    """Biases on all projections in blocks, 0 at init, of role vector; said to keep transfer."""
     readout_init: Literal["rule", "standard", "zero"] = "rule"
-    """Rule; standard, whose std times multiplier goes as width^-1/2 under every parameterization,
-    so that only mup and mean_field change; or zero. Rates and epsilon stay the rule's. The last two
-    are said to keep transfer under mup."""
+    """rule; standard, whose std times multiplier scales as width^-1/2 under every parameterization,
+    so that only mup and mean_field change; or zero. Rates and epsilon still follow the rule. The
+    last two are said to keep transfer under mup."""
     tied_embeddings: bool = False
-    """Embedding and readout are one weight, planned as a readout (init std width^-1/2). Refused
-    where the rule gives the two other multipliers or rates; standard with one global rate does not.
-    """
+    """Use one weight for embedding and readout, planned as a readout (init std width^-1/2). Refused
+    if the rule gives the two different multipliers or rates; standard with one global rate is
+    accepted."""
 
     @field_validator("head_size")
     @classmethod
@@ -117,7 +116,7 @@ class Architecture(Grown):
         return None if kv_group == 1 else kv_group
 
     @model_validator(mode="after")
-    def heads_are_said_once(self) -> Architecture:
+    def heads_are_given_once(self) -> Architecture:
         if self.heads is not None and self.head_size is not None:
             raise ValueError(
                 f"heads {self.heads} and head_size {self.head_size}: width grows by heads of a "
@@ -151,7 +150,7 @@ class Architecture(Grown):
 
     @property
     def has_fused_qkv(self) -> bool:
-        """Whether queries, keys and values are one matrix: as many of each, and of one init."""
+        """Whether queries, keys and values are one matrix: equally many, with the same init."""
         grouped = self.kv_heads is not None or self.kv_group is not None
         return not grouped and self.query_init == "normal"
 
@@ -168,14 +167,11 @@ class Architecture(Grown):
         return self.kv_heads or self.heads_at(width) // (self.kv_group or 1)
 
     def inner_size_at(self, width: int) -> int:
-        """Of the MLP."""
+        """The inner size of the MLP."""
         return int(width * Fraction(self.mlp_ratio))
 
     def refuse_width(self, key: str, width: int) -> None:
-        """
-        Raises:
-            ValueError: a width of which some size would be no whole number.
-        """
+        """Raise a ValueError for a width at which some size would not be a whole number."""
         unit = math.lcm(*(step for step, _ in self._steps(width)))
         below, above = width // unit * unit, -(-width // unit) * unit
         choice = f"{below} or {above}" if below else f"{above}"
@@ -184,7 +180,7 @@ class Architecture(Grown):
                 raise ValueError(f"{key}: found {width}, {reason}; use {choice}")
 
     def _steps(self, width: int) -> Iterator[tuple[int, str]]:
-        """What a width must be a multiple of, and why."""
+        """The numbers that must divide a width, each with the reason."""
         size = self.head_size
         if size:
             yield size, f"which model.head_size {size} does not divide"
@@ -201,26 +197,26 @@ class Architecture(Grown):
         inner = f"{width * float(ratio):.6g}"
         yield (
             ratio.denominator,
-            f"of which model.mlp_ratio {self.mlp_ratio} is no whole size ({inner})",
+            f"of which model.mlp_ratio {self.mlp_ratio} is not a whole size ({inner})",
         )
 
 
 class TransformerSpec(Architecture):
-    """The built-in proxy, a decoder transformer; its width is swept, everything here stays fixed.
+    """The built-in proxy, a decoder transformer, whose width is swept while all options stay fixed.
 
-    Ablations of transfer are those of Lingle 2024 (arXiv 2404.05728), made under mup; "said to"
-    marks an outcome that was reported second-hand.
-    """
+    Ablations are from Lingle 2024 (arXiv 2404.05728), under mup; "said to" marks an outcome that
+    was reported second-hand."""
 
     family: Literal["transformer"] = "transformer"
-    """The built-in decoder transformer."""
+    """The kind of model: transformer."""
     preset: Literal["llama"] | None = None
     """`llama`: RMSNorm with vector gains, rotary positions, SwiGLU of mlp_ratio 3.5, four query
-    heads a kv head (Grattafiori et al. 2024, arXiv 2407.21783); keys beside it replace its own."""
+    heads per kv head (Grattafiori et al. 2024, arXiv 2407.21783); keys beside it take
+    precedence."""
     attention_scale: AttentionScale | None = None
-    """Factor on q.k. Default 1/d_head under mup (Yang et al. 2022, arXiv 2203.03466, where d_head
-    grows; Lingle) and mean_field, which trains the same, 1/sqrt(d_head) under standard and ntk.
-    Lingle's 1/sqrt(d_head) is said to break transfer even at fixed d_head."""
+    """Factor on q.k. By default 1/d_head under mup (Yang et al. 2022, arXiv 2203.03466, where
+    d_head grows; Lingle) and mean_field, which trains the same, and 1/sqrt(d_head) under standard
+    and ntk. Lingle's 1/sqrt(d_head) is said to break transfer even at fixed d_head."""
 
     @model_validator(mode="before")
     @classmethod
@@ -242,9 +238,9 @@ class ModelProtocol(Architecture):
     LATER: ClassVar[frozenset[str]] = frozenset(Architecture.model_fields) - {"depth", "head_size"}
 
     family: str
-    """The built-in decoder transformer."""
+    """The kind of model: transformer."""
     vocab: Count
-    """Tokens in the vocabulary, those of the data."""
+    """Vocabulary size, that of the data."""
     attention_scale: AttentionScale
     """Factor on q.k."""
 
@@ -253,6 +249,6 @@ class ModelProtocol(Architecture):
 
     @property
     def options(self) -> dict[str, str | int | bool]:
-        """Those that are not the default, but for sizes of heads."""
+        """The options that differ from their default, without sizes of heads."""
         named = self.LATER - {"heads"}
         return {key: value for key, value in self.model_dump().items() if key in named}

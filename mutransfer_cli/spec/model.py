@@ -1,7 +1,5 @@
-"""The built-in multilayer perceptron of a spec, and what a protocol says of it.
-
-MERGED:
-Which model is swept: a built-in one, one's own, or a Hugging Face config."""
+"""The `model` section of a spec and of a protocol: a built-in model, one's own, or a Hugging Face
+config."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag
 
@@ -20,16 +18,18 @@ from mutransfer_cli.spec.yaml_io import Unquoted, read_text
 from mutransfer_cli.strict import Count, Natural, Strict, nearest, parse_number
 
 Activation = Literal["relu", "gelu", "tanh"]
-Norm = Literal["none", "rms"]
+FAMILIES = ("transformer", "mlp")
+# model types whose attention divides q.k by sqrt(d_head), whatever the width
+KNOWN_TYPES = ("gemma", "gpt2", "llama", "mistral", "qwen3")
 
 
 class MLPSpec(Strict):
-    """The built-in multilayer perceptron: no biases; its hidden width is swept.
+    """The built-in multilayer perceptron without biases, whose hidden width is swept.
 
-    The number of outputs is chosen because it matters: the per_layer rates of `standard` assume
-    that the readout is not aligned with what changes below it, and with fewer outputs than the
-    width it is, the more the fewer. With two of them the best rate falls as width grows; under mup
-    it stays (measured at widths 32 to 128).
+    Choose the number of outputs with care: the per_layer rates of `standard` assume that the
+    readout is not aligned with the changes below it. With fewer outputs than the width it is, and
+    the more so the fewer they are: with two, the best rate falls as width grows; under mup it does
+    not (measured at widths 32 to 128).
 
     With `norm: rms`, AdamW and weight decay it is a minimal setting for the steady state of Fan et
     al. 2025 (arXiv 2510.15262): the top singular value of a width x width matrix, whose scale the
@@ -38,71 +38,52 @@ class MLPSpec(Strict):
     """
 
     family: Literal["mlp"]
-    """The multilayer perceptron, fed with samples."""
+    """The kind of model: mlp, a multilayer perceptron that is trained on samples."""
     depth: Natural = 1
     """Number of hidden matrices, width x width; 0 leaves the input matrix and the readout."""
     activation: Activation = "relu"
-    """After the input matrix and after each hidden one."""
-    norm: Norm = "none"
-    """Rms: RMSNorm without gain before each hidden matrix and before the readout."""
+    """Function after the input matrix and after each hidden one."""
+    norm: Literal["none", "rms"] = "none"
+    """rms: RMSNorm without gain before each hidden matrix and before the readout."""
     inputs: Count | None = None
-    """Those of the data, unless said; then they must agree."""
+    """Size of a sample's input, by default that of the data."""
     outputs: Count | None = None
-    """Those of the data, unless said; then they must agree."""
+    """Size of a sample's output, by default that of the data."""
 
     def refuse_sizes(self, inputs: int, outputs: int) -> None:
-        """
-        Raises:
-            ValueError: said sizes are not those of the data.
-        """
-        for key, said, found in (
-            ("inputs", self.inputs, inputs),
-            ("outputs", self.outputs, outputs),
-        ):
-            if said is not None and said != found:
+        """Raise a ValueError for sizes that are not those of the data."""
+        for key, size in (("inputs", inputs), ("outputs", outputs)):
+            given = getattr(self, key)
+            if given not in (None, size):
                 raise ValueError(
-                    f"model.{key}: found {said}, and the data have {found}; say it once, in "
+                    f"model.{key}: found {given}, and the data have {size}; give it once, in "
                     f"data.{key}"
                 )
 
 
-class MLPProtocol(Strict):
+class MLPProtocol(MLPSpec):
     """The multilayer perceptron as trained."""
 
-    family: Literal["mlp"]
-    """The multilayer perceptron, fed with samples."""
-    depth: Natural
-    """Number of hidden matrices, width x width; 0 leaves the input matrix and the readout."""
-    activation: Activation
-    """After the input matrix and after each hidden one."""
-    norm: Norm
-    """Rms: RMSNorm without gain before each hidden matrix and before the readout."""
-    inputs: Count
-    """Those of the data, unless said; then they must agree."""
-    outputs: Count
-    """Those of the data, unless said; then they must agree."""
+    vocab: ClassVar[None] = None
+    head_size: ClassVar[None] = None
+    attention_scale: ClassVar[None] = None
 
-    @property
-    def vocab(self) -> None:
-        """None, as all that a model of tokens has."""
+    inputs: Count
+    """Size of a sample's input."""
+    outputs: Count
+    """Size of a sample's output."""
 
     @property
     def options(self) -> dict[str, str | int | bool]:
         return self.model_dump(exclude={"depth"})
 
-    @property
-    def head_size(self) -> None: ...
 
-    @property
-    def attention_scale(self) -> None: ...
-
-
-def refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
+def _refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
     for pattern in roles:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
+            raise ValueError(f"{pattern!r} is not a regular expression ({error})") from error
     return roles
 
 
@@ -110,18 +91,18 @@ def is_factory(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
 
 
-def refuse_other_names(factory: str) -> str:
+def _refuse_other_names(factory: str) -> str:
     if not is_factory(factory):
         raise ValueError(f"expected package.module:function, found {factory!r}")
     return factory
 
 
-def with_numbers(value: Any) -> Any:
-    """Numbers as people write them become numbers, at any depth; 2^16 a whole one."""
+def _with_numbers(value: Any) -> Any:
+    """Convert unquoted texts such as 3e-4 to numbers, at any depth; 2^16 to a whole one."""
     if isinstance(value, dict):
-        return {key: with_numbers(item) for key, item in value.items()}
+        return {key: _with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [with_numbers(item) for item in value]
+        return [_with_numbers(item) for item in value]
     number = parse_number(value) if isinstance(value, Unquoted) else value
     if isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f"expected a finite number, found {value!r}")
@@ -129,8 +110,8 @@ def with_numbers(value: Any) -> Any:
     return int(number) if whole else number
 
 
-Roles = Annotated[dict[str, Role], AfterValidator(refuse_bad_patterns)]
-FactoryName = Annotated[str, AfterValidator(refuse_other_names)]
+Roles = Annotated[dict[str, Role], AfterValidator(_refuse_bad_patterns)]
+FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 
 
 class FactorySpec(Strict):
@@ -138,33 +119,42 @@ class FactorySpec(Strict):
 
     factory: FactoryName
     """`package.module:function`; its import runs the user's code."""
-    args: Annotated[dict[str, JsonValue], BeforeValidator(with_numbers)] = Field(
+    args: Annotated[dict[str, JsonValue], BeforeValidator(_with_numbers)] = Field(
         default_factory=dict
     )
-    """Further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted."""
+    """Further arguments of the function; 3e-4 and 2^16 are numbers unless they are quoted."""
     roles: Roles = Field(default_factory=dict)
-    """Roles of parameters by a regular expression of the whole name, where they are not those that
-    the tool would find."""
+    """Roles of parameters, by a regular expression of the whole name, that replace those found by
+    the tool."""
+
+
+class FactoryProtocol(FactorySpec):
+    """One's own model as trained; only the function knows its sizes."""
+
+    depth: ClassVar[int | None] = None
+    head_size: ClassVar[int | None] = None
+    attention_scale: ClassVar[AttentionScale | None] = None
+
+    vocab: Count
+    """Vocabulary size of the data; the model's may be larger."""
 
 
 class HfSpec(Strict):
     """A Hugging Face config whose width is scaled."""
 
     hf: str
-    """Its config.json; a relative path counts from the spec."""
+    """Path of the config.json; a relative path counts from the spec."""
     untie: bool = False
-    """Whether embedding and readout of a tied config are made two."""
+    """Whether to give a tied config separate weights for embedding and readout."""
     roles: Roles = Field(default_factory=dict)
-    """Roles of parameters by a regular expression of the whole name, where they are not those that
-    the tool would find."""
+    """Roles of parameters, by a regular expression of the whole name, that replace those found by
+    the tool."""
 
     def config(self, folder: Path) -> dict[str, Any]:
-        """
-        Args:
-            folder: the spec's.
+        """Read the config; a relative path counts from `folder`.
 
         Raises:
-            InputError: not a config of a model type.
+            InputError: the file is not JSON or names no model type.
         """
         path = folder / Path(self.hf).expanduser()
         try:
@@ -176,76 +166,18 @@ class HfSpec(Strict):
         return found
 
 
-def kind_of(model: Any) -> str:
-    """Which of the four; the tags are no keys, so that messages show keys only."""
-    keys = model if isinstance(model, dict) else getattr(model, "__dict__", {})
-    if keys.get("family") == "mlp":
-        return "perceptron"
-    return "own" if "factory" in keys else "config" if "hf" in keys else "built-in"
-
-
-FAMILIES = ("transformer", "mlp")
-
-
-def known_family(model: Any) -> Any:
-    if isinstance(model, dict) and model.get("family", "transformer") not in FAMILIES:
-        family = str(model["family"])
-        raise ValueError(f"family: unknown {family!r}{nearest(family, FAMILIES)}")
-    return model
-
-
-ModelSpec = Annotated[
-    Annotated[TransformerSpec, Tag("built-in")]
-    | Annotated[MLPSpec, Tag("perceptron")]
-    | Annotated[FactorySpec, Tag("own")]
-    | Annotated[HfSpec, Tag("config")],
-    Discriminator(kind_of),
-    BeforeValidator(known_family),
-]
-
-
-class FactoryProtocol(Strict):
-    """One's own model; what the function does is known to it alone."""
-
-    factory: FactoryName
-    """`package.module:function`; its import runs the user's code."""
-    args: dict[str, JsonValue]
-    """Further arguments of the function; 3e-4 and 2^16 are numbers, unless quoted."""
-    roles: Roles
-    """Roles of parameters by a regular expression of the whole name, where they are not those that
-    the tool would find."""
-    vocab: Count
-    """Of the data; the model's may be larger."""
-
-    @property
-    def depth(self) -> int | None:
-        return None
-
-    @property
-    def head_size(self) -> int | None:
-        return None
-
-    @property
-    def attention_scale(self) -> AttentionScale | None:
-        return None
-
-
-# their attention divides q.k by sqrt(d_head), whatever the width
-KNOWN_TYPES = ("gemma", "gpt2", "llama", "mistral", "qwen3")
-
-
 class HfProtocol(Strict):
     """A Hugging Face config as trained."""
 
     hf: dict[str, JsonValue]
     """The config, as in its file."""
     untie: bool
-    """Whether embedding and readout of a tied config are made two."""
+    """Whether a tied config was given separate weights for embedding and readout."""
     roles: Roles
-    """Roles of parameters by a regular expression of the whole name, where they are not those that
-    the tool would find."""
+    """Roles of parameters, by a regular expression of the whole name, that replace those found by
+    the tool."""
     vocab: Count
-    """Of the data, and of the model."""
+    """Vocabulary size of the data and of the model."""
 
     @property
     def model_type(self) -> str:
@@ -273,10 +205,33 @@ class HfProtocol(Strict):
         return found if isinstance(found, int) and found > 0 else None
 
 
+def _kind_of(model: Any) -> str:
+    """The tag of a model in the unions below, never a key, so that messages show keys only."""
+    keys = model if isinstance(model, dict) else getattr(model, "__dict__", {})
+    if keys.get("family") == "mlp":
+        return "perceptron"
+    return "own" if "factory" in keys else "config" if "hf" in keys else "built-in"
+
+
+def _known_family(model: Any) -> Any:
+    if isinstance(model, dict) and model.get("family", "transformer") not in FAMILIES:
+        family = str(model["family"])
+        raise ValueError(f"family: unknown {family!r}{nearest(family, FAMILIES)}")
+    return model
+
+
+ModelSpec = Annotated[
+    Annotated[TransformerSpec, Tag("built-in")]
+    | Annotated[MLPSpec, Tag("perceptron")]
+    | Annotated[FactorySpec, Tag("own")]
+    | Annotated[HfSpec, Tag("config")],
+    Discriminator(_kind_of),
+    BeforeValidator(_known_family),
+]
 AnyModel = Annotated[
     Annotated[ModelProtocol, Tag("built-in")]
     | Annotated[MLPProtocol, Tag("perceptron")]
     | Annotated[FactoryProtocol, Tag("own")]
     | Annotated[HfProtocol, Tag("config")],
-    Discriminator(kind_of),
+    Discriminator(_kind_of),
 ]

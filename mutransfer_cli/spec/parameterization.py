@@ -1,4 +1,4 @@
-"""The parameterization section of a spec: the rule, as the user writes it."""
+"""The `parameterization` section of a spec: the rule as the user writes it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Strict
 
 
 class LayerAlignment(Strict):
-    """Alignment exponents of a role, as measured."""
+    """Measured alignment exponents of a role."""
 
     alpha: Number
-    """|dW z| ~ n^alpha |dW| |z|, the change of the weights on the features of init."""
+    """|dW z| ~ n^alpha |dW| |z|: change of the weights, features at init."""
     omega: Number
-    """|W dz| ~ n^omega |W| |dz|, the weights of init on the change of the features."""
+    """|W dz| ~ n^omega |W| |dz|: weights at init, change of the features."""
     u: Number
-    """|dW dz| ~ n^u |dW| |dz|, change on change."""
+    """|dW dz| ~ n^u |dW| |dz|: both changes."""
 
     def exact(self) -> RuleLayerAlignment:
         alpha, omega, u = (Fraction(str(x)) for x in (self.alpha, self.omega, self.u))
@@ -60,9 +60,9 @@ class CustomAlignment(Strict):
     """Alignment by role; a role that is left out is fully aligned."""
 
     hidden: LayerAlignment | None = None
-    """Exponents of the role's matrices."""
+    """Exponents of the hidden matrices."""
     readout: LayerAlignment | None = None
-    """Exponents of the role's matrices."""
+    """Exponents of the readout."""
 
     def exact(self) -> Alignment:
         return Alignment(
@@ -101,33 +101,35 @@ AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by
 
 
 class ParameterizationSpec(Strict):
-    """How everything goes with width."""
+    """How init, multipliers, learning rate, weight decay and eps scale with width."""
 
     name: ParameterizationName
-    """The exponents of width of a role's init std and multiplier: standard, ntk, mup (Yang et al.
-    2022, arXiv 2203.03466) or mean_field."""
+    """Exponents of width in the init std and multiplier of each role: standard, ntk, mup (Yang et
+    al. 2022, arXiv 2203.03466) or mean_field."""
     base_width: Annotated[Count, Field(le=MAX_WIDTH)]
-    """Where every parameterization is the plain model; all powers are of width / base_width."""
+    """Width at which every parameterization is the plain model; powers are of width /
+    base_width."""
     alignment: AlignmentChoice = "full"
-    """From which the exponents c of rates follow, lr_role = lr * (width / base_width)^-c: full,
-    none, or measured exponents by role (Everett et al. 2024, arXiv 2407.05872)."""
+    """Determines the exponents c of the rates, lr_role = lr * (width / base_width)^-c: full, none,
+    or measured exponents by role (Everett et al. 2024, arXiv 2407.05872)."""
     lr_rule: LrRule = "per_layer"
-    """per_layer, or global: one rate for all roles."""
+    """per_layer: a rate for each role; global: one rate for all."""
     weight_decay: DecayRuleText = "linear_width"
-    """How weight decay goes with width: none; constant; linear_width, lr * weight decay the same at
-    all widths (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et al. 2025, arXiv
-    2510.15262); or x of weight decay ~ width^x."""
+    """How weight decay scales with width: none; constant; linear_width, which keeps lr * weight
+    decay (Kosson et al. 2025, arXiv 2510.19093); sqrt_width (Fan et al. 2025, arXiv 2510.15262); or
+    an exponent x, weight decay ~ width^x."""
     decay_convention: DecayConvention = "lr_coupled"
-    """Of every weight decay, and of an exponent given here: lr_coupled, w -= lr * weight_decay * w
-    as in torch, or independent, w -= schedule * weight_decay * w."""
+    """Meaning of every weight decay, and of an exponent given here: lr_coupled, w -= lr *
+    weight_decay * w as in torch, or independent, w -= schedule * weight_decay * w."""
     readout_decay: ReadoutDecay = "as_hidden"
-    """as_hidden or none."""
+    """Weight decay of the readout: as_hidden or none."""
     epsilon: EpsilonRule | None = None
-    """Eps of Adam and its kin: constant; per_layer, which shrinks as the role's gradient does with
-    width; or none. By default what the optimizer has."""
+    """How eps of Adam-like optimizers scales with width: constant; per_layer, which shrinks as the
+    role's gradient does; or none. By default as the optimizer requires."""
 
     def rule(self, optimizer: OptimizerSpec) -> Rule:
-        """
+        """The rule in exact exponents.
+
         Raises:
             InputError: settings that contradict each other.
         """
@@ -153,7 +155,11 @@ class ParameterizationSpec(Strict):
         folded: bool = False,
         shapes: Shapes | None = None,
     ) -> tuple[PlannedParameter, ...]:
-        """Every parameter's hyperparameters at a width, for base values that `axes` completes."""
+        """Plan every parameter's values at a width.
+
+        Args:
+            axes: base values that complete those of the optimizer.
+        """
         rule = replace(self.rule(optimizer), folded=folded)
         swept = {role: axes.get(MULT_AXES[role]) for role in MATRIX_ROLES}
         base = BaseValues(

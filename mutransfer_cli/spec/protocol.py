@@ -1,6 +1,6 @@
 """Protocols: everything that the trials of a sweep share, as trained or as declared by a user.
 
-Declared ones are files, `schema: mutransfer.protocol/1`.
+A declared protocol is a file, `schema: mutransfer.protocol/1`.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ from mutransfer_cli.spec.model import (
 )
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
-from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec, refuse_schedule, with_decay_fraction
+from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec, check_schedule, with_decay_fraction
 from mutransfer_cli.spec.yaml_io import content_hash, load_yaml, read_text
 from mutransfer_cli.strict import Count, Grown, Natural, Positive, Share, Strict, validated
 
 PROTOCOL_SCHEMA = "mutransfer.protocol/1"
+HERE = Path()
 
 
 class DeclaredModel(Strict):
-    """The model of own results, as far as it is said; it stays the same at all widths."""
+    """What is known of the model behind one's own results; it is the same at all widths."""
 
     depth: Count | None = None
     """Number of blocks."""
     head_size: Count | None = None
     """d_head, the width of a head."""
     vocab: Count | None = None
-    """Tokens in the vocabulary."""
+    """Vocabulary size."""
     attention_scale: AttentionScale | None = None
     """Factor on q.k."""
 
 
 class DeclaredTrain(Grown):
-    """The training of own results; keys as in a sweep spec."""
+    """The training behind one's own results; keys as in a sweep spec."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
 
@@ -64,35 +65,30 @@ class DeclaredTrain(Grown):
     warmup: Natural = 0
     """Steps of linear warm-up."""
     schedule: ScheduleName | None = None
-    """What follows: linear or cosine to zero, constant, or wsd: constant, then linear to zero."""
+    """Rate after warm-up: linear or cosine to zero, constant, or wsd: constant, then linear to
+    zero."""
     decay_fraction: Share | None = None
-    """Of wsd, the share of all steps in which it decays; 0.2 unless said."""
+    """Share of all steps in which schedule wsd decays; 0.2 by default."""
     clip: Positive | None = None
-    """Global gradient norm of a trial above which its gradient is scaled down; null is off."""
+    """Largest global norm of a gradient, which is scaled down to it; null for no clipping."""
     precision: str | None = None
-    """Of the forward and backward pass, in one's own words."""
+    """Precision of the forward and backward pass, in one's own words."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def wsd_decays(cls, train: Any) -> Any:
-        return with_decay_fraction(train)
-
-    @model_validator(mode="after")
-    def schedule_fits(self) -> DeclaredTrain:
-        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
-        return self
+    wsd_decays = model_validator(mode="before")(with_decay_fraction)
+    schedule_fits = model_validator(mode="after")(check_schedule)
 
 
 class DeclaredProtocol(Strict):
-    """What a fit of own results cannot know: how the runs were scaled with width, and trained."""
+    """How runs were scaled with width and trained, which their table of results does not tell."""
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")
-    """The format of this file, and its version."""
+    """Format and version of this file."""
     parameterization: ParameterizationSpec
-    """The rule that the runs followed; lr and weight decay of the table are the base values, those
-    of `base_width`."""
+    """The rule that the runs followed; lr and weight decay of the table are values at
+    `base_width`."""
     optimizer: OptimizerSpec
-    """Its base values; weight_decay counts where the table has no such column."""
+    """Optimizer and its values at the base width; weight_decay applies if the table has no such
+    column."""
     train: DeclaredTrain
     """How the runs were trained."""
     model: DeclaredModel = DeclaredModel()
@@ -100,9 +96,9 @@ class DeclaredProtocol(Strict):
 
     @property
     def said_convention(self) -> DecayConvention | None:
-        """The decay convention, where the file says it."""
-        said = "decay_convention" in self.parameterization.model_fields_set
-        return self.parameterization.decay_convention if said else None
+        """The decay convention, if the file gives it."""
+        given = "decay_convention" in self.parameterization.model_fields_set
+        return self.parameterization.decay_convention if given else None
 
     @property
     def rule(self) -> Rule:
@@ -117,86 +113,58 @@ def load_protocol(
     path: Path,
     weight_decay: float | None,
     decay_varies: bool,
-    convention: DecayConvention | None,
+    decay_convention: DecayConvention | None,
 ) -> DeclaredProtocol:
-    """The protocol, with what the table and the command line say of weight decay written into it.
+    """Read a protocol and complete it with what the table and the user say about weight decay.
 
     Args:
-        weight_decay: of all rows of the table; None where it varies or has no column.
-        convention: as an option says.
+        weight_decay: the value in all rows of the table; None if it varies or has no column.
+        decay_varies: whether it varies in the table.
+        decay_convention: the user's, beside the file.
 
     Raises:
-        InputError: the file, or one that contradicts the table or the option.
+        InputError: an invalid file, or one that contradicts the table or the convention.
     """
     protocol = validated(DeclaredProtocol, load_yaml(read_text(path), str(path)), str(path))
-    section, optimizer, said = (
-        protocol.parameterization,
-        protocol.optimizer,
-        protocol.said_convention,
-    )
-    if said and convention and said != convention:
+    rule, optimizer, given = protocol.parameterization, protocol.optimizer, protocol.said_convention
+    fixed = optimizer.weight_decay
+    if given and decay_convention and given != decay_convention:
         raise InputError(
-            f"--decay-convention {convention}: {path} says {said}; leave the option out"
+            f"decay_convention {decay_convention}: {path} says {given}; leave the option out",
+            setting="decay_convention",
         )
-    if weight_decay is not None and optimizer.weight_decay not in (0, weight_decay):
+    if weight_decay is not None and fixed not in (0, weight_decay):
         raise InputError(
-            f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and every row of the "
-            f"table has {weight_decay:g}; correct one of them"
+            f"{path}: optimizer.weight_decay is {fixed:g} and every row of the table has "
+            f"{weight_decay:g}; correct one of them"
         )
-    if decay_varies and optimizer.weight_decay:
+    if decay_varies and fixed:
         raise InputError(
-            f"{path}: optimizer.weight_decay is {optimizer.weight_decay:g} and the rows of "
-            "the table differ in it; leave it out"
+            f"{path}: optimizer.weight_decay is {fixed:g} and the rows of the table differ in it; "
+            "leave it out"
         )
-    if decay_varies and (section.weight_decay == "none" or isinstance(optimizer, AdamSpec)):
-        what = "parameterization.weight_decay none" if section.weight_decay == "none" else "adam"
+    if decay_varies and (rule.weight_decay == "none" or isinstance(optimizer, AdamSpec)):
+        what = "parameterization.weight_decay none" if rule.weight_decay == "none" else "adam"
         raise InputError(f"{path}: {what} has no decay, and weight_decay varies in the table")
     content = protocol.model_dump(by_alias=True, exclude_unset=True)
-    if convention:
-        content["parameterization"]["decay_convention"] = convention
+    if decay_convention:
+        content["parameterization"]["decay_convention"] = decay_convention
     if weight_decay:
         content["optimizer"]["weight_decay"] = weight_decay
     return validated(DeclaredProtocol, content, str(path))
 
 
-HERE = Path()
-
-
-def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel:
-    """The model of a spec with every default resolved.
-
-    Args:
-        vocab: of the data; None where they are samples.
-        folder: the spec's, from which its paths count.
-    """
-    model, data = spec.model, spec.data
-    if isinstance(model, MLPSpec):
-        assert isinstance(data, LinearTeacherData), "a spec with others is refused"
-        sizes = {"inputs": data.inputs, "outputs": data.outputs}
-        return MLPProtocol(**dict(model) | sizes)
-    assert vocab is not None, "models of tokens have data of tokens"
-    if isinstance(model, FactorySpec):
-        return FactoryProtocol(**dict(model), vocab=vocab)
-    if isinstance(model, HfSpec):
-        config = model.config(folder)
-        return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
-    scale = spec.attention_scale
-    assert scale is not None, "the built-in model has one"
-    options = {key: getattr(model, key) for key in Architecture.model_fields}
-    return ModelProtocol(**options, family=model.family, vocab=vocab, attention_scale=scale)
-
-
 class Protocol(Strict):
-    """All that a trial shares with its sweep."""
+    """Everything that a trial shares with its sweep."""
 
     model: AnyModel
-    """With every default resolved."""
+    """Model with every default resolved."""
     data: AnyData
-    """What was read, or how samples are generated."""
+    """Data that were read, or how samples are generated."""
     parameterization: ParameterizationSpec
-    """How everything goes with width."""
+    """How init, multipliers, learning rate, weight decay and eps scale with width."""
     optimizer: OptimizerSpec
-    """Its base values, those at the base width."""
+    """Optimizer and its values at the base width."""
     train: TrainSpec
     """One training run."""
 
@@ -220,8 +188,12 @@ class Protocol(Strict):
 
     @property
     def loss_unit(self) -> str:
-        """Of train_loss and eval_loss."""
+        """Unit of train_loss and eval_loss."""
         return "nats" if isinstance(self.data, DataProtocol) else "mse"
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.train.batch * self.train.context
 
     def plan(
         self,
@@ -230,23 +202,41 @@ class Protocol(Strict):
         axes: Mapping[AxisName, float],
         shapes: Shapes | None = None,
     ) -> tuple[PlannedParameter, ...]:
-        """The rule applied to the model: the only way from a protocol to hyperparameters."""
+        """Apply the rule to the model: the only way from a protocol to hyperparameters."""
         return self.parameterization.plan(self.optimizer, base_plan, width, axes, shapes=shapes)
 
-    @property
-    def batch_tokens(self) -> int:
-        return self.train.batch * self.train.context
+
+def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel:
+    """The model of a spec with every default resolved.
+
+    Args:
+        vocab: vocabulary size of the data; None if they are samples.
+        folder: the folder of the spec, from which its paths count.
+    """
+    model, data = spec.model, spec.data
+    if isinstance(model, MLPSpec):
+        assert isinstance(data, LinearTeacherData), "a spec with other data is refused"
+        return MLPProtocol(**dict(model) | {"inputs": data.inputs, "outputs": data.outputs})
+    assert vocab is not None, "a model of tokens has data of tokens"
+    if isinstance(model, FactorySpec):
+        return FactoryProtocol(**dict(model), vocab=vocab)
+    if isinstance(model, HfSpec):
+        config = model.config(folder)
+        return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
+    scale = spec.attention_scale
+    assert scale is not None, "the built-in model has one"
+    options = {key: getattr(model, key) for key in Architecture.model_fields}
+    return ModelProtocol(**options, family=model.family, vocab=vocab, attention_scale=scale)
 
 
 def difference(there: Strict, here: Strict) -> str:
-    """What differs between two protocols: `train.steps: 100 there, 200 here; ...`."""
+    """List the differences of two protocols: `train.steps: 100 there, 200 here; ...`."""
     old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    changed = [
+    return "; ".join(
         f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
-    ]
-    return "; ".join(changed)
+    )
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

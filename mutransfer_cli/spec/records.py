@@ -1,12 +1,9 @@
-"""Trial records, `schema: mutransfer.trial/1`: one sweep header, then one line per trial, and one
-per width and run with its throughput.
-"""
+"""Trial records, `schema: mutransfer.trial/1`: a header, lines of trials, lines of throughput."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -30,30 +27,29 @@ from mutransfer_cli.strict import (
 )
 
 TRIAL_SCHEMA = "mutransfer.trial/1"
-HERE = Path()
 
 
 class BaseParameterRecord(Grown):
-    """One line of the base plan."""
+    """A parameter of the base plan."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
 
     name: str
     """Dotted name in the module."""
     role: Role
-    """What width does to it."""
+    """Role, which determines how it scales with width."""
     shape: tuple[Count, ...]
     """Shape at the base width."""
     growing_axes: tuple[Natural, ...]
-    """Axes whose size is proportional to width."""
+    """Axes whose sizes are proportional to width."""
     init_std: NonNegative
-    """Std of its normal init at the base width (the base model's own)."""
+    """Std of its normal init at the base width, that of the base model."""
     init_mean: Number = 0.0
-    """Mean of that init, the same at all widths: 1 of a gain."""
+    """Mean of that init, the same at all widths: 1 for a gain."""
     fan_in_axis: Natural | None = None
-    """The input axis, where one is known."""
+    """The input axis, if it is known."""
     own_multiplier: Number = 0.0
-    """Exponent of the width in a factor that the model's own code puts on it."""
+    """Exponent of the width in a factor that the model's own code applies."""
     init_exponent: Number | None = None
     """Exponent of the width in the init std of weight times multiplier, in place of the rule's."""
 
@@ -66,20 +62,20 @@ class BaseParameterRecord(Grown):
 
 
 class SweepHeader(Strict):
-    """First record of a sweep."""
+    """The first record of a sweep."""
 
     schema_: Literal["mutransfer.trial/1"] = Field(alias="schema")
-    """The format of these records, and its version."""
+    """Format and version of these records."""
     kind: Literal["sweep"]
-    """Which record: sweep."""
+    """Kind of record: sweep."""
     protocol: Protocol
-    """All that the trials share."""
+    """Everything that the trials share."""
     protocol_hash: str
     """First 16 hex digits of the SHA-256 of its canonical JSON."""
     base_plan: tuple[BaseParameterRecord, ...]
     """Every parameter of the model at the base width."""
     environment: dict[str, str]
-    """Versions and device of the first run; no part of the protocol."""
+    """Versions and device of the first run; not part of the protocol."""
 
     @model_validator(mode="after")
     def hash_fits(self) -> SweepHeader:
@@ -98,48 +94,48 @@ class TrialRecord(Closed):
     """One finished trial."""
 
     kind: Literal["trial"] = "trial"
-    """Which record: trial."""
+    """Kind of record: trial."""
     trial: str
-    """Hash of what determines the result (protocol, width, seed, axes)."""
+    """Hash of what determines the result: protocol, width, seed and axes."""
     width: Count
-    """Of the model, in features."""
+    """Model width, in features."""
     seed: Natural
-    """Of init and of the order of the data."""
+    """Seed of init and of the order of the data."""
     lr: Positive
     """Peak base learning rate, per step at the base width."""
     weight_decay: NonNegative
     """Base weight decay, in the protocol's convention."""
     lr_mult_embedding: Positive = Field(1.0, alias="lr_mult.embedding")
-    """Factor on the rate of the role."""
+    """Factor on the rate of the embedding."""
     lr_mult_hidden: Positive = Field(1.0, alias="lr_mult.hidden")
-    """Factor on the rate of the role."""
+    """Factor on the rate of hidden matrices."""
     lr_mult_readout: Positive = Field(1.0, alias="lr_mult.readout")
-    """Factor on the rate of the role."""
+    """Factor on the rate of the readout."""
     status: Status
-    """Ok; diverged, a loss that was not finite; or failed, an error."""
+    """ok; diverged: a loss was not finite; or failed: an error occurred."""
     train_loss: Number | None
-    """Nats per token (of samples their mean squared error, and for tokens read samples), mean over
-    the last tenth of the steps; null when diverged."""
+    """Nats per token, or the mean squared error of samples; mean over the last tenth of the steps;
+    null if diverged."""
     eval_loss: Number | None
-    """Alike, on the fixed eval batches; null when diverged."""
+    """The same loss on the fixed eval batches; null if diverged."""
     diverged_at: Count | None = None
-    """First step (from 1) whose loss was not finite; the last if only eval was not."""
+    """First step (from 1) whose loss was not finite; the last one if only eval_loss was not."""
     steps: Natural
     """Steps run, up to divergence."""
     tokens: Natural
-    """Tokens trained on."""
+    """Tokens trained on, or samples."""
     flops: NonNegative
-    """Model FLOPs, forward and backward."""
+    """Model FLOPs of forward and backward passes."""
     seconds: NonNegative
-    """Wall time of the group divided by its trials."""
+    """Wall time of the group divided by its number of trials."""
     group: str
     """Hash of the trials trained together."""
     group_size: Count
     """How many trials were trained together."""
     device: str
-    """Where the trial was run; no part of its identity."""
+    """Device of the trial; not part of its identity."""
     compiled: bool
-    """Whether by torch.compile; no part of its identity."""
+    """Whether torch.compile was used; not part of its identity."""
     error: str | None = None
     """Why a failed trial failed."""
 
@@ -152,7 +148,7 @@ class TrialRecord(Closed):
 
     @model_validator(mode="after")
     def share_the_set_of_fields(self) -> TrialRecord:
-        # pydantic notes which fields were given, in a set larger than the record, that nobody reads
+        # pydantic keeps a set of the given fields, larger than the record, which nobody reads
         object.__setattr__(self, "__pydantic_fields_set__", FIELDS_SET)
         return self
 
@@ -165,36 +161,36 @@ class TrialRecord(Closed):
 
 
 class ThroughputRecord(Strict):
-    """How fast the trials of a width were trained, by one device in one run."""
+    """The speed at which one device trained the trials of a width in one run."""
 
     kind: Literal["throughput"] = "throughput"
-    """Which record: throughput."""
+    """Kind of record: throughput."""
     width: Count
-    """Of the model, in features."""
+    """Model width, in features."""
     group: str
     """Hash of the trials trained together."""
     group_size: Count
     """How many trials were trained together."""
     device: str
-    """Where they were trained."""
+    """Device of the trials."""
     compiled: bool
-    """Whether by torch.compile."""
+    """Whether torch.compile was used."""
     captured: bool = False
     """Whether the steps were replayed from a CUDA graph."""
     tokens: Natural
-    """Tokens trained on."""
+    """Tokens trained on, or samples."""
     seconds: NonNegative
-    """Wall time taken, without `start_seconds`."""
+    """Wall time, without `start_seconds`."""
     start_seconds: NonNegative
     """Wall time to build and compile."""
     tokens_per_second: NonNegative
     """Tokens / seconds."""
     trials_per_hour: NonNegative
-    """Whole trials that so many tokens a second are."""
+    """Whole trials per hour at this speed."""
     flops_per_second: NonNegative
-    """Model FLOPs, forward and backward."""
+    """Model FLOP/s of forward and backward passes."""
     matrix_peak: Positive
-    """FLOP/s of a large matrix product on the device in the run's precision."""
+    """FLOP/s of a large matrix product on the device, in the run's precision."""
     of_peak: NonNegative
     """flops_per_second / matrix_peak."""
 
@@ -207,10 +203,10 @@ FIELDS_SET = set(FIELDS.values())
 
 
 def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName, float]) -> str:
-    """Identity of a trial; axis values count to nine digits, so that rounding makes no new ones.
+    """Identify a trial; axis values count to nine digits, so that rounding makes no new trials.
 
-    A factor of 1 and a weight decay of 0 are as good as none: a sweep that adds an axis keeps the
-    trials it has.
+    A factor of 1 and a weight decay of 0 count as absent, so that a sweep that adds an axis keeps
+    its trials.
     """
     nothing = {"weight_decay": 0.0} | dict.fromkeys(MULT_AXES.values(), 1.0)
     written = {axis: f"{value:.9g}" for axis, value in axes.items() if value != nothing.get(axis)}
@@ -221,7 +217,7 @@ def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName
 
 @dataclass(frozen=True)
 class Records:
-    """A parsed record stream. `torn` holds the bytes of a last line that has no newline."""
+    """Parsed records; `torn` holds the bytes of a last line without a newline."""
 
     header: SweepHeader
     trials: tuple[TrialRecord, ...]
@@ -231,9 +227,9 @@ class Records:
 def parse_records(
     lines: Iterable[bytes], where: str, earlier: Records | None = None
 ) -> Records | None:
-    """Records of one protocol, added to `earlier` ones; None when there is no complete line.
+    """Parse the records of one protocol, added to `earlier` ones; None without a complete line.
 
-    Only a last line without newline is skipped (a write that was cut short). A trial that failed
+    Only a last line without a newline is skipped: a write that was cut short. A trial that failed
     and was run again counts with its last record.
 
     Raises:
@@ -265,8 +261,7 @@ def parse_records(
 def _other_line(
     line: bytes, where: str, header: SweepHeader | None
 ) -> SweepHeader | TrialRecord | ThroughputRecord:
-    """A header, a throughput, or a trial as people may write it, after the header so far; an
-    InputError says what is wrong."""
+    """Parse a header, a throughput, or a trial as people may write it, given the header so far."""
     data = parse_line(line, where)
     if data.get("kind") == "sweep":
         found = validated(SweepHeader, data, where)
@@ -284,6 +279,6 @@ def _other_line(
         )
     if data.get("kind") == "throughput":
         return validated(ThroughputRecord, data, where)
-    # records of sweeps before weight decay was an axis hold it in the protocol alone
+    # records from before weight decay was an axis have it in the protocol only
     data.setdefault("weight_decay", header.protocol.optimizer.weight_decay)
     return validated(TrialRecord, data, where)

@@ -1,4 +1,4 @@
-"""Users' own results: CSV, JSON lines or Parquet as one table under this package's names."""
+"""Users' own results: tables in CSV, JSON lines or Parquet as one table of canonical columns."""
 
 from __future__ import annotations
 
@@ -21,32 +21,46 @@ REQUIRED_OF_OPTIMA = ("width",)
 LR_MULTS = tuple(MULT_AXES.values())
 SIZES = ("depth", "head_size", "vocab", "context", "batch", "steps", "tokens")
 CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
-LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # the first that a table has
+LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # in order of preference
 NOT_FINISHED = ("failed", "crashed", "killed", "preempted", "pending", "running")
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
 
+Check: TypeAlias = tuple[str, Callable[["pd.Series[float]"], "pd.Series[bool]"]]
+POSITIVE: Check = ("a positive, finite number", lambda x: (x > 0) & (x < np.inf))
+CHECKS: dict[str, Check] = {
+    "width": ("a positive whole number", lambda x: (x > 0) & (x < MAX_WIDTH) & (x % 1 == 0)),
+    "lr": POSITIVE,
+    "weight_decay": ("zero or a positive, finite number", lambda x: (x >= 0) & (x < np.inf)),
+    **dict.fromkeys(LR_MULTS, POSITIVE),
+}
+
+
 def parse_columns(text: str) -> dict[str, str]:
-    """Canonical name -> the user's column, from "width=dim,lr=base_lr".
+    """Parse "width=dim,lr=base_lr" to the user's column by canonical name.
 
     Raises:
         InputError: an unknown name, an empty part, or a name or column given twice.
     """
+
+    def wrong(problem: str) -> InputError:
+        return InputError(f"columns: {problem}", setting="columns")
+
     columns: dict[str, str] = {}
     for part in text.split(","):
         name, column = (word.strip() for word in part.partition("=")[::2])
         if not name or not column:
-            raise InputError(
-                f"--columns: expected NAME=COLUMN between commas, found {part!r}; "
+            raise wrong(
+                f"expected NAME=COLUMN between commas, found {part!r}; "
                 "write for example width=dim,lr=base_lr"
             )
         if name not in CANONICAL:
-            raise InputError(f"--columns: unknown name {name!r}{nearest(name, CANONICAL)}")
+            raise wrong(f"unknown name {name!r}{nearest(name, CANONICAL)}")
         if name in columns:
-            raise InputError(f"--columns: {name} is given twice; name one column for it")
+            raise wrong(f"{name} is given twice; name one column for it")
         if column in columns.values():
-            raise InputError(f"--columns: {column!r} is given twice; a column has one meaning")
+            raise wrong(f"{column!r} is given twice; a column has one meaning")
         columns[name] = column
     return columns
 
@@ -59,36 +73,38 @@ def read_results(
     keep_last: bool = False,
     optima: bool = False,
 ) -> pd.DataFrame:
-    """One row a run, of all sources together, in their order.
+    """Read one row per run from all sources, in their order.
 
     The format is recognised by content: Parquet, JSON lines, or CSV with a header line and comma,
     tab or semicolon between fields. Rows whose status says that they did not finish (`failed`,
     `crashed`, `running`, ...) are dropped. A diverged run stays, with loss NaN: its status is
     `diverged`, or its loss is empty, NaN or infinite.
 
-    With seeds, a row repeated exactly counts once; without, repeated rows are replicates.
+    With seeds, a row repeated exactly counts once; without seeds, repeated rows are replicates.
 
     Args:
         sources: files; None is stdin.
-        columns: canonical name -> the user's column; names not given are found by themselves.
+        columns: the user's column by canonical name; other columns are found by their names.
         metric: the user's column to take as loss.
         by: a further column of the user's to keep, as text.
-        keep_last: of rows with equal width, axes, seed and `by`, keep the last.
+        keep_last: keep the last of the rows with equal width, axes, seed and `by`.
         optima: a row holds the best values at a width, and no loss.
 
     Returns:
-        width (int64), lr (peak rate per step), loss (nats, or the user's unit), and where the
-        tables have them seed (int64 when all are whole numbers, else text), weight_decay,
+        width (int64), lr (peak rate per step), loss (nats, or the user's unit), and if the tables
+        have them seed (int64 when all are whole numbers, otherwise text), weight_decay,
         lr_mult.embedding, lr_mult.hidden, lr_mult.readout (floats), train_loss beside another loss,
         sizes such as depth and steps (text), and `by` under its own name.
 
     Raises:
-        InputError: an unreadable or malformed source, a missing column, a value that is not what
-            its column holds, rows that contradict each other, sizes that differ within a width, a
-            `by` group without finite loss.
+        InputError: an unreadable or malformed source, a missing column, a value that its column
+            cannot hold, rows that contradict each other, sizes that differ within a width, a `by`
+            group without a finite loss.
     """
     if by in CANONICAL and by not in SIZES:
-        raise InputError(f"--by {by}: the fit uses this column itself; name another one")
+        raise InputError(
+            f"by {by}: the fit uses this column itself; name another one", setting="by"
+        )
     tables = [load_table(source) for source in sources]
     names = [_resolve(table, columns, metric, by, optima) for table in tables]
     if not all("train_loss" in found for found in names):
@@ -97,12 +113,11 @@ def read_results(
         _refuse_other_columns(tables[0].where, names[0], table.where, found)
     parts = [_typed(table, found, by) for table, found in zip(tables, names, strict=True)]
     frame = pd.concat(parts, keys=range(len(parts)))
-    places = [f"{table.where} {table.unit}" for table in tables]
     if not optima:
-        frame = _once_each(frame, places, by, keep_last)
+        frame = _once_each(frame, [f"{table.where} {table.unit}" for table in tables], keep_last)
         _refuse_mixed_sizes(frame, by)
-    if by is not None and not optima:
-        _refuse_lossless_groups(frame, by)
+        if by is not None:
+            _refuse_lossless_groups(frame, by)
     if "seed" in frame and frame["seed"].map(WHOLE.fullmatch).notna().all():
         frame = frame.assign(seed=frame["seed"].astype("int64"))
     return frame.reset_index(drop=True)
@@ -111,19 +126,22 @@ def read_results(
 def _resolve(
     table: Table, columns: Mapping[str, str], metric: str | None, by: str | None, optima: bool
 ) -> dict[str, str]:
-    """Canonical name -> the column of this table that holds it."""
+    """The column of this table by canonical name."""
     where, found = table.where, [str(column) for column in table.cells.columns]
     wanted = dict(columns)
     if metric is not None and wanted.setdefault("loss", metric) != metric:
         raise InputError(
-            f"--columns loss={wanted['loss']} and --metric {metric}: name one column for the loss"
+            f"columns loss={wanted['loss']} and metric {metric}: name one column for the loss",
+            setting="columns",
         )
     if "loss" not in wanted:
         wanted["loss"] = next((name for name in LOSSES if name in found), "loss")
     required = REQUIRED_OF_OPTIMA if optima else REQUIRED
-    for name in CANONICAL:
-        if name not in wanted and (name in found or name in required):
-            wanted[name] = name
+    wanted |= {
+        name: name
+        for name in CANONICAL
+        if name not in wanted and (name in found or name in required)
+    }
     if optima or wanted.get("train_loss") == wanted["loss"]:
         wanted.pop("train_loss", None)
     if optima:
@@ -132,15 +150,17 @@ def _resolve(
     for name, column in names.items():
         if column not in found:
             meant = "" if column == name else f" for {name}"
-            option = "--metric " if name == "loss" and metric else f"--columns {name}="
+            is_metric = name == "loss" and metric
+            how = "name yours" if is_metric else f"name yours by {name}=COLUMN"
             raise InputError(
-                f"{where}: has no column {column!r}{meant}; name yours with "
-                f"`{option}COLUMN`{nearest(column, found)}"
+                f"{where}: has no column {column!r}{meant}; {how}{nearest(column, found)}",
+                remedy="metric" if is_metric else "columns",
             )
     if by is not None and by not in found:
-        raise InputError(f"{where}: has no column {by!r} for --by{nearest(by, found)}")
-    used = [*names.values(), "status", *([] if by is None else [by])]
-    for column in used:
+        raise InputError(
+            f"{where}: has no column {by!r} to group by{nearest(by, found)}", setting="by"
+        )
+    for column in (*names.values(), "status", *([] if by is None else [by])):
         if found.count(column) > 1:
             raise InputError(f"{where}: has the column {column!r} twice; rename one of them")
     return names
@@ -156,17 +176,18 @@ def _refuse_other_columns(
         if new is None and old is not None:
             raise InputError(
                 f"{where}: has no column {old!r}, which {first} has; give all sources the same "
-                "columns, or read them apart"
+                "columns, or read them separately"
             )
         if old != new:
             raise InputError(
-                f"{where}: {name} would be {new!r}, but {old!r} in {first}; give the column to "
-                f"take with `--columns {name}=COLUMN`"
+                f"{where}: {name} would be {new!r}, but {old!r} in {first}; name the column to "
+                f"take by {name}=COLUMN",
+                remedy="columns",
             )
 
 
 def _typed(table: Table, names: Mapping[str, str], by: str | None) -> pd.DataFrame:
-    """The needed columns under their canonical names, checked; failed runs are gone."""
+    """The needed columns under their canonical names, checked, without failed runs."""
     cells = table.cells
     diverged = pd.Series(False, index=cells.index)
     if "status" in cells:
@@ -200,25 +221,22 @@ def _texts(table: Table, column: str) -> pd.Series[Any]:
     texts = cells.astype(str).str.strip()
     missing = (cells.isna() | (texts == "")).to_numpy()
     if missing.any():
-        raise InputError(
-            f"{table.place(int(missing.argmax()))}: {column} is empty; every row needs one"
-        )
+        place = table.place(int(missing.argmax()))
+        raise InputError(f"{place}: {column} is empty; every row needs one")
     return texts
 
 
 def _numbers(table: Table, column: str, cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Floats; NaN for an empty cell."""
-    try:
-        return cells.astype(object).map(_number).astype(float)
-    except (ValueError, OverflowError):
-        for position, value in enumerate(cells.tolist()):
-            try:
-                _number(value)
-            except (ValueError, OverflowError) as error:
-                raise InputError(
-                    f"{table.place(position)}: {column}: {error}; correct that value"
-                ) from error
-        raise
+    """A column as floats; NaN for an empty cell."""
+    numbers = []
+    for position, value in enumerate(cells.astype(object).tolist()):
+        try:
+            numbers.append(_number(value))
+        except (ValueError, OverflowError) as error:
+            raise InputError(
+                f"{table.place(position)}: {column}: {error}; correct that value"
+            ) from error
+    return pd.Series(numbers, index=cells.index, dtype=float)
 
 
 def _number(value: object) -> float:
@@ -234,16 +252,6 @@ def _number(value: object) -> float:
     return float(parse_number(value))
 
 
-Check: TypeAlias = tuple[str, Callable[["pd.Series[float]"], "pd.Series[bool]"]]
-POSITIVE: Check = ("a positive, finite number", lambda x: (x > 0) & (x < np.inf))
-CHECKS: dict[str, Check] = {
-    "width": ("a positive whole number", lambda x: (x > 0) & (x < MAX_WIDTH) & (x % 1 == 0)),
-    "lr": POSITIVE,
-    "weight_decay": ("zero or a positive, finite number", lambda x: (x >= 0) & (x < np.inf)),
-    **dict.fromkeys(LR_MULTS, POSITIVE),
-}
-
-
 def _refuse_outside(table: Table, name: str, column: str, number: pd.Series[Any]) -> None:
     expected, allowed = CHECKS[name]
     wrong = ~allowed(number).to_numpy()
@@ -256,14 +264,12 @@ def _refuse_outside(table: Table, name: str, column: str, number: pd.Series[Any]
         )
 
 
-def _once_each(
-    frame: pd.DataFrame, places: Sequence[str], by: str | None, keep_last: bool
-) -> pd.DataFrame:
-    """Each run once; rows that differ only in loss are refused unless the last is to be kept.
+def _once_each(frame: pd.DataFrame, places: Sequence[str], keep_last: bool) -> pd.DataFrame:
+    """Keep each run once; rows that differ only in loss are refused unless the last is to be kept.
 
     Args:
         frame: indexed by (source, line).
-        places: per source, what goes before the line in a message.
+        places: what comes before the line in a message, per source.
     """
     key = [name for name in frame.columns if name not in ("loss", "train_loss")]
     if keep_last:
@@ -276,29 +282,18 @@ def _once_each(
         second = int(again.argmax())
         same = (frame[key] == frame[key].iloc[second]).all(axis=1).to_numpy()
         rows = [int(same.argmax()), second]
-        first_place, second_place = (
-            f"{places[source]} {line}" for source, line in frame.index[rows].tolist()
-        )
+        both = " and ".join(f"{places[source]} {line}" for source, line in frame.index[rows])
         values = ", ".join(f"{name} {frame[name].tolist()[second]}" for name in key)
         losses = " and ".join(str(frame["loss"].tolist()[row]) for row in rows)
         raise InputError(
-            f"{first_place} and {second_place}: the same run ({values}) with losses {losses}; "
-            "remove one, or take the later with `--keep last`"
+            f"{both}: the same run ({values}) with losses {losses}; remove one, or keep the last",
+            remedy="keep",
         )
     return frame
 
 
-def _refuse_lossless_groups(frame: pd.DataFrame, by: str) -> None:
-    finite = frame["loss"].notna().groupby(frame[by], sort=False).any()
-    if not finite.all():
-        group = finite.index[~finite.to_numpy()].tolist()[0]
-        raise InputError(
-            f"--by {by}: no run of {group!r} has a finite loss; remove that group or add runs to it"
-        )
-
-
 def _refuse_mixed_sizes(frame: pd.DataFrame, by: str | None) -> None:
-    """Runs of one width that differ in depth, steps, ... are no one sweep."""
+    """Refuse runs of one width that differ in depth, steps or another size."""
     ran = frame[frame["loss"].notna()]
     for size in SIZES:
         if size not in ran or size == by:
@@ -310,6 +305,17 @@ def _refuse_mixed_sizes(frame: pd.DataFrame, by: str | None) -> None:
             width = mixed.index[0] if by is None else mixed.index[0][0]
             found = " and ".join(sorted(mixed.iloc[0])[:3])
             raise InputError(
-                f"{size} differs at width {width} ({found}): runs of different {size} are no one "
-                f"sweep; fit each on its own with `--by {size}`, or give the runs of one"
+                f"{size} differs at width {width} ({found}): runs of different {size} do not "
+                f"belong to one sweep; fit them grouped by {size}, or give the runs of one",
+                remedy="by",
             )
+
+
+def _refuse_lossless_groups(frame: pd.DataFrame, by: str) -> None:
+    finite = frame["loss"].notna().groupby(frame[by], sort=False).any()
+    if not finite.all():
+        group = finite.index[~finite.to_numpy()].tolist()[0]
+        raise InputError(
+            f"by {by}: no run of {group!r} has a finite loss; remove that group or add runs to it",
+            setting="by",
+        )

@@ -1,8 +1,8 @@
-"""JSON Schema of the files, generated from their models: what editors and other validators read.
+"""JSON Schema of the files, generated from their models, for editors and other validators.
 
-Draft 7, which editors know best (yaml-language-server); pydantic writes draft 2020-12. A schema
-accepts what the tool accepts, in the form that people write it. What the keys of a file may not say
-together (two seeds alike, a width that heads do not divide) only the tool knows.
+It is draft 7, which editors support best; pydantic writes draft 2020-12. A schema accepts what the
+tool accepts, in the form that people write it. Only the tool refuses keys that contradict each
+other: a repeated seed, a width that heads do not divide.
 """
 
 from __future__ import annotations
@@ -17,43 +17,44 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from mutransfer_cli.spec.matrix import ROWS, VARIANTS
 from mutransfer_cli.spec.records import TRIAL_SCHEMA
-from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, VARIANTS
+from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
 from mutransfer_cli.strict import Closed
 
 DRAFT_7 = {
     "$defs": "definitions",
     "prefixItems": "items",
-    # pydantic's own words for limits of what may be written in several forms
+    # pydantic's keywords for limits of numbers that may be written in several forms
     "ge": "minimum",
     "gt": "exclusiveMinimum",
     "le": "maximum",
     "lt": "exclusiveMaximum",
 }
-NAMED = ("properties", "definitions")  # hold schemas by names that are no keywords
-LITERAL = ("const", "default", "enum", "required")
+NAMED = ("properties", "definitions")  # their keys are names, not keywords
+LITERAL = ("const", "default", "enum", "required")  # their values are not schemas
 
 
 def json_schema(schema: str, document: Any) -> dict[str, Any]:
-    """The JSON Schema, draft 7, of a file.
+    """Generate the JSON Schema of a file.
 
     Args:
-        schema: what the file's key `schema` holds, such as mutransfer.sweep/1.
-        document: its model, or for records the union of the models of a line.
+        schema: value of the file's key `schema`, such as mutransfer.sweep/1.
+        document: the model of the file or, for records, the union of the models of a line.
     """
     written = TypeAdapter(document).json_schema(schema_generator=_Described)
     found: dict[str, Any] = _draft_7(written)
     if schema == SWEEP_SCHEMA:
-        found["properties"][VARIANTS] = _variants(found)
+        found = _with_rows_and_variants(found)
     if schema == TRIAL_SCHEMA:
-        # of sweeps from before weight decay was an axis: the reader takes the protocol's
+        # records from before weight decay was an axis: the reader takes the protocol's value
         found["definitions"]["TrialRecord"]["required"].remove("weight_decay")
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": schema}
     return head | {key: found[key] for key in sorted(found, key="definitions".__eq__)}
 
 
 class _Described(GenerateJsonSchema):
-    """With the descriptions of the docstrings, and booleans as YAML 1.1 has them."""
+    """Adds descriptions from docstrings, and the booleans of YAML 1.1."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         found = super().model_schema(schema)
@@ -64,13 +65,12 @@ class _Described(GenerateJsonSchema):
         return found
 
     def bool_schema(self, schema: core_schema.BoolSchema) -> JsonSchemaValue:
-        # words to the YAML 1.2 of editors, booleans to the tool
+        # these are texts in the YAML 1.2 of editors and booleans for the tool
         return {"anyOf": [{"type": "boolean"}, {"enum": ["yes", "no", "on", "off"]}]}
 
 
 def _draft_7(schema: Any) -> Any:
-    """The keywords of draft 7 for those of 2020-12, and nothing that is of no use in an editor:
-    titles made from names, and whole sections as defaults."""
+    """Translate to draft 7, without titles made from names and defaults that are whole sections."""
     if isinstance(schema, list):
         return [_draft_7(part) for part in schema]
     return _translated(schema) if isinstance(schema, dict) else schema
@@ -88,31 +88,51 @@ def _translated(schema: dict[str, Any]) -> dict[str, Any]:
             found[word] = value.replace("#/$defs/", "#/definitions/")
         else:
             found[word] = value if word in LITERAL else _draft_7(value)
-    if "$ref" in found and len(found) > 1:  # draft 7 ignores what stands beside a reference
+    if "$ref" in found and len(found) > 1:  # draft 7 ignores keywords beside a reference
         found = {"allOf": [{"$ref": found.pop("$ref")}], **found}
     return found
 
 
-def _variants(spec: dict[str, Any]) -> dict[str, Any]:
-    """Of a spec's `variants`; adds the parts of its sections to its definitions."""
-    sections = {
-        key: _part(section, spec["definitions"]) for key, section in spec["properties"].items()
-    }
-    return {
+def _with_rows_and_variants(spec: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a file with one spec or, under `rows`, several that share its sections."""
+    definitions = spec.pop("definitions")
+    parts = {key: _part(section, definitions) for key, section in spec["properties"].items()}
+    variants = {
         "type": "object",
         "description": "The same experiment at other sizes (`--variant NAME`), by name: sections "
-        "whose keys replace those of the spec's own.",
+        "whose keys replace those of the spec.",
         "additionalProperties": {
             "type": "object",
             "description": "A variant: any part of any section.",
-            "properties": sections,
+            "properties": parts,
             "additionalProperties": False,
         },
+    }
+    rows = {
+        "type": "object",
+        "description": "Several specs (FILE/NAME), by name: sections whose keys replace those that "
+        "all rows share.",
+        "additionalProperties": {"$ref": "#/definitions/Row"},
+    }
+    definitions["Row"] = {
+        "type": "object",
+        "description": "A spec, or further rows with what they share: any part of any section.",
+        "properties": parts | {VARIANTS: variants, ROWS: rows},
+        "additionalProperties": False,
+    }
+    spec["properties"][VARIANTS] = variants
+    return {
+        "description": spec["description"],
+        "required": ["schema"],
+        "if": {"required": [ROWS]},
+        "then": {"$ref": "#/definitions/Row"},
+        "else": spec,
+        "definitions": definitions,
     }
 
 
 def _part(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A section of which any key may be left out, since the spec has it."""
+    """The schema of a section in which every key is optional, since the spec has it."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         whole = definitions[name].items()
@@ -121,7 +141,7 @@ def _part(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]
     found = {}
     for key, value in schema.items():
         if key in ("allOf", "anyOf", "oneOf"):
-            # without the key that tells them apart, several may fit
+            # several members may match without the key that distinguishes them
             kind = "anyOf" if key == "oneOf" else key
             found[kind] = [_part(member, definitions) for member in value]
         else:
@@ -130,19 +150,19 @@ def _part(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]
 
 
 def description(model: type[Closed]) -> str:
-    """The class's own docstring, a line a paragraph."""
+    """The class's own docstring, one line per paragraph."""
     paragraphs = inspect.cleandoc(model.__dict__.get("__doc__") or "").split("\n\n")
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def field_descriptions(model: type[Closed]) -> dict[str, str]:
-    """The docstring under each field, by the field's name in the file; a base's where it has none.
+    """The docstring under each field, its own or a base's, by the field's name in the file.
 
-    Read from the source here, since pydantic's `use_attribute_docstrings` does so at each import of
-    a model: a third of a second in every command.
+    They are read from the source here, because pydantic's `use_attribute_docstrings` would do so
+    whenever a model is imported: a third of a second in every command.
 
     Raises:
-        LookupError: a field without one.
+        LookupError: a field has none.
     """
     found: dict[str, str] = {}
     for owner in reversed(model.__mro__[: model.__mro__.index(Closed)]):

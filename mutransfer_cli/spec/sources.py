@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.matrix import rows_of, variants_of
 from mutransfer_cli.spec.model import FactorySpec, HfSpec, is_factory
 from mutransfer_cli.spec.records import TRIAL_SCHEMA, Records, parse_records
-from mutransfer_cli.spec.sweep import SweepSpec, chosen, variants_of
-from mutransfer_cli.spec.yaml_io import load_yaml, read_text
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.spec.yaml_io import cannot_read, load_yaml, read_text
 from mutransfer_cli.strict import nearest, validated
 
 PACKAGE = Path(__file__).parent.parent
@@ -24,10 +25,10 @@ START = 64  # bytes
 def load_records(
     sources: Sequence[Path | None], warn: Callable[[str], None], earlier: Records | None = None
 ) -> Records:
-    """All records of several sources (None is stdin) of one protocol, added to earlier ones.
+    """Read the records of several files or folders (None is stdin), added to `earlier` ones.
 
     Raises:
-        InputError: nothing there, a malformed line, or protocols that differ.
+        InputError: a source without records, a malformed line, or protocols that differ.
     """
     found = earlier
     for source in sources:
@@ -44,41 +45,37 @@ def load_records(
 
 
 def read_records(path: Path | None, earlier: Records | None = None) -> Records | None:
-    """The records of a file (None is stdin), added to earlier ones; None without a whole line."""
+    """Read the records of a file (None is stdin), added to `earlier` ones; None without a line."""
     if path is None:
         return parse_records(sys.stdin.buffer, "stdin", earlier)
     try:
         with path.open("rb") as lines:
             return parse_records(lines, str(path), earlier)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise cannot_read(path, error) from error
 
 
 def holds_records(source: Path | None) -> bool:
-    """Whether a source (None is stdin) is a sweep's folder, or begins as its records do.
-
-    Nothing at all is taken for records.
+    """Whether a source (None is stdin) is a sweep's folder, begins like its records, or is empty.
 
     Raises:
         InputError: it cannot be read.
     """
-    if source is None:
-        start = _start_of_stdin()
-    elif source.is_dir():
+    if source is not None and source.is_dir():
         return True
-    else:
-        try:
+    try:
+        if source is None:
+            start = _start_of_stdin()
+        else:
             with source.open("rb") as lines:
                 start = lines.read(START)
-        except OSError as error:
-            raise InputError(
-                f"{source}: cannot be read ({error.strerror}); check the path"
-            ) from error
+    except OSError as error:
+        raise cannot_read(source or "stdin", error) from error
     return not start.strip() or TRIAL_SCHEMA.encode() in start or b'"kind": "trial"' in start
 
 
 def _start_of_stdin() -> bytes:
-    """Its first bytes, which stay there to be read."""
+    """The first bytes of stdin, which can be read again."""
     stream = sys.stdin.buffer
     if not stream.seekable():
         return cast(io.BufferedReader, stream).peek(START)[:START]
@@ -88,40 +85,115 @@ def _start_of_stdin() -> bytes:
 
 
 def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
-    """A spec by path, or by the name of a shipped one, and the file it came from.
+    """Load a spec, with the file it came from.
 
-    All its variants are validated, whichever is asked for.
+    All variants of the spec are validated, whichever is asked for.
+
+    Args:
+        name: a path or the name of a shipped spec; `my/matrix/small` is the row `small` of
+            `my/matrix.yaml`.
 
     Raises:
-        InputError: no such file or variant, or one that is no spec.
+        InputError: there is no such file, row or variant, or it is not a valid spec.
     """
-    path = _find_spec(name)
-    variants = variants_of(load_yaml(read_text(path), str(path)), str(path))
-    asked = chosen(variants, variant, str(path))
+    path, row = _existing_spec(name)
+    document, where = load_yaml(read_text(path), str(path)), str(path)
+    rows = rows_of(document, where)
+    if row is None and rows:
+        first = f"{name.removesuffix('.yaml')}/{next(iter(rows))}"
+        raise InputError(f"{path}: holds several specs; name one, such as {first}")
+    if row is not None:
+        if row not in rows:
+            raise InputError(f"{name}: no such spec; {path} has no row {row!r}{nearest(row, rows)}")
+        document, where = rows[row], f"{path}: row {row}"
+    variants = variants_of(document, where)
+    if variant not in variants:
+        names = [known for known in variants if known is not None]
+        hint = nearest(str(variant), names) if names else "; the spec has none"
+        raise InputError(f"variant {variant}: unknown in {where}{hint}", setting="variant")
     specs = {
-        key: validated(SweepSpec, document, f"{path}: variants.{key}" if key else str(path))
+        key: validated(SweepSpec, document, f"{where}: variants.{key}" if key else where)
         for key, document in variants.items()
-        if key is not None or document is asked
+        if key is not None or variant is None
     }
     return specs[variant], path
 
 
-def run_name(spec: str, path: Path, variant: str | None) -> str:
-    """What the folder of a spec's runs is called.
+def find_spec(name: str) -> tuple[Path, str | None] | None:
+    """Find the file of a spec and, for one of its rows, the name of the row.
 
     Args:
-        spec, path: as `load_spec` got and gave them.
+        name: as for `load_spec`.
+
+    Raises:
+        InputError: the name cannot be a path.
     """
-    name = path.stem if Path(spec).is_file() else spec
+    path, shipped = Path(name), shipped_files()
+    outer = path.parent.as_posix()
+    try:
+        if path.is_file():
+            return path, None
+        if name in shipped:
+            return shipped[name], None
+        if outer in shipped:
+            return shipped[outer], path.name
+        own = Path(f"{outer}.yaml")
+        return (own, path.name) if own.is_file() else None
+    except OSError as error:
+        raise cannot_read(name, error) from error
+
+
+def _existing_spec(name: str) -> tuple[Path, str | None]:
+    found = find_spec(name)
+    if found is not None:
+        return found
+    if Path(name).exists():
+        raise InputError(f"{name}: is not a file; give a spec in YAML")
+    hint = nearest(name, shipped_recipes())
+    raise InputError(f"{name}: no such spec; give a YAML file or a shipped name{hint}")
+
+
+def run_name(spec: str, path: Path, variant: str | None) -> str:
+    """The name of the folder for a spec's runs, such as `everett/adam-full-mup-cpu`.
+
+    Args:
+        spec: the name that `load_spec` was given.
+        path: the file that it returned.
+    """
+    is_row = not Path(spec).is_file() and Path(spec).name != path.stem
+    name = f"{path.stem}/{Path(spec).name}" if is_row else path.stem
     return name if variant is None else f"{name}-{variant}"
 
 
+def shipped_files() -> dict[str, Path]:
+    """The shipped files of specs by name; a file named like its folder has the folder's name."""
+    # an installed wheel holds recipes/ inside the package, a checkout beside it
+    folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
+    found = {}
+    for folder in [folder for folder in folders if folder.is_dir()][:1]:
+        for path in sorted(folder.rglob("*.yaml")):
+            inner = path.relative_to(folder).with_suffix("")
+            found[(inner.parent if inner.name == inner.parent.name else inner).as_posix()] = path
+    return found
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Every shipped spec by the name that `load_spec` takes, with its file."""
+    found: dict[str, Path] = {}
+    for name, path in shipped_files().items():
+        rows = rows_of(load_yaml(read_text(path), str(path)), str(path))
+        found |= dict.fromkeys([f"{name}/{row}" for row in rows] or [name], path)
+    return found
+
+
 def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
-    """A model by its config.json, its `package.module:function`, or a YAML file that holds the
-    `model` of a spec; with the folder that its paths count from.
+    """Load a model, with the folder that its paths count from.
+
+    Args:
+        name: a config.json, `package.module:function`, or a YAML file with the `model` of a spec.
 
     Raises:
-        InputError: none of these.
+        InputError: it is none of these.
     """
     path = Path(name)
     if not path.exists() and is_factory(name):
@@ -135,33 +207,3 @@ def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
         )
     kind: type[FactorySpec | HfSpec] = FactorySpec if "factory" in found else HfSpec
     return validated(kind, found, name), path.parent
-
-
-def _find_spec(name: str) -> Path:
-    path, shipped = Path(name), shipped_recipes()
-    try:
-        is_file, exists = path.is_file(), path.exists()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    if is_file:
-        return path
-    if name in shipped:
-        return shipped[name]
-    if exists:
-        raise InputError(f"{name}: is not a file; give a spec in YAML")
-    raise InputError(
-        f"{name}: no such spec; give a YAML file or a shipped name{nearest(name, shipped)}"
-    )
-
-
-def shipped_recipes() -> dict[str, Path]:
-    # an installed wheel holds recipes/ inside the package, a checkout beside it
-    folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    return {} if folder is None else {_name(p, folder): p for p in sorted(folder.rglob("*.yaml"))}
-
-
-def _name(path: Path, folder: Path) -> str:
-    """everett/global-mup; a file that is called as its folder goes by that."""
-    inner = path.relative_to(folder).with_suffix("")
-    return (inner.parent if inner.name == inner.parent.name else inner).as_posix()

@@ -1,16 +1,12 @@
-"""The sweep spec, `schema: mutransfer.sweep/1`: what the user writes.
-
-MERGED:
-Variants of a sweep spec: the same experiment at another size."""
+"""The sweep spec, `schema: mutransfer.sweep/1`, which users write."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
@@ -38,35 +34,32 @@ Value = TypeVar("Value", int, float)
 
 
 def with_decay_fraction(train: Any) -> Any:
-    """Of wsd, where it is not said."""
+    """Add the default decay_fraction of schedule wsd."""
     if isinstance(train, dict) and train.get("schedule") == "wsd":
         return {"decay_fraction": DECAY_FRACTION} | train
     return train
 
 
-def refuse_schedule(
-    steps: int, warmup: int, schedule: ScheduleName | None, decay_fraction: float | None
-) -> None:
-    """
-    Raises:
-        ValueError: nothing would follow the warm-up, or a decay that does not fit or has no place.
-    """
+def check_schedule(train: Any) -> Any:
+    """Raise a ValueError unless warm-up and decay fit into the steps of a training section."""
+    steps, warmup, fraction = train.steps, train.warmup, train.decay_fraction
     if warmup >= steps:
         raise ValueError(f"warmup must be below steps, found {warmup} of {steps}")
-    if schedule != "wsd":
-        if decay_fraction is not None:
+    if train.schedule != "wsd":
+        if fraction is not None:
             raise ValueError("decay_fraction: belongs to schedule wsd; leave it out")
-        return
-    if decay_fraction is None:
+        return train
+    if fraction is None:
         raise ValueError("decay_fraction: schedule wsd needs one; leave it out for 0.2")
-    decay = decay_steps(steps, decay_fraction)
+    decay = decay_steps(steps, fraction)
     if not decay:
-        raise ValueError(f"decay_fraction {decay_fraction:g}: is less than a step of {steps}")
+        raise ValueError(f"decay_fraction {fraction:g}: is less than a step of {steps}")
     if warmup + decay > steps:
         raise ValueError(
-            f"decay_fraction {decay_fraction:g}: its {decay} steps and a warmup of {warmup} do not "
+            f"decay_fraction {fraction:g}: its {decay} steps and a warmup of {warmup} do not "
             f"fit into {steps} steps"
         )
+    return train
 
 
 class TrainSpec(Grown):
@@ -77,44 +70,39 @@ class TrainSpec(Grown):
     steps: Count
     """Optimizer steps."""
     batch: Count = 8
-    """Sequences per step; samples, where the data are such."""
+    """Sequences per step, or samples per step."""
     context: Count = 64
     """Tokens per sequence; 1 for samples."""
     warmup: Natural = 0
     """Steps of linear warm-up."""
     schedule: ScheduleName = "linear"
-    """What follows: linear or cosine to zero, constant, or wsd: constant, then linear to zero."""
+    """Rate after warm-up: linear or cosine to zero, constant, or wsd: constant, then linear to
+    zero."""
     decay_fraction: Share | None = None
-    """Of wsd, the share of all steps in which it decays; 0.2 unless said."""
+    """Share of all steps in which schedule wsd decays; 0.2 by default."""
     clip: Positive | None = 1.0
-    """Global gradient norm of a trial above which its gradient is scaled down; null is off."""
+    """Largest global norm of a trial's gradient, which is scaled down to it; null for no
+    clipping."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    """Fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons."""
+    """fp32, tf32 (CUDA), bf16 autocast with fp32 weights, or fp64 for comparisons."""
     eval_batches: Count = 8
-    """Batches of the eval part, the same for every trial."""
+    """Number of evaluation batches, the same for every trial."""
     z_loss: NonNegative = 0.0
-    """Factor on the mean of log(Z)^2 in what is minimised, Z being the sum of the exponentials of a
-    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); the losses that are reported
-    are the cross-entropy alone."""
+    """Factor of an extra loss, the mean of log(Z)^2, where Z is the sum of the exponentials of a
+    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); reported losses are the
+    cross-entropy alone."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def wsd_decays(cls, train: Any) -> Any:
-        return with_decay_fraction(train)
-
-    @model_validator(mode="after")
-    def schedule_fits(self) -> TrainSpec:
-        refuse_schedule(self.steps, self.warmup, self.schedule, self.decay_fraction)
-        return self
+    wsd_decays = model_validator(mode="before")(with_decay_fraction)
+    schedule_fits = model_validator(mode="after")(check_schedule)
 
 
 class Range(Strict):
-    """A geometric grid: from, from * 2^(1/per_octave), ... up to `to`."""
+    """A geometric grid: from, from * 2^(1/per_octave), ..., up to `to`."""
 
     start: Positive = Field(alias="from")
     """The first value."""
     to: Positive
-    """No value is above it."""
+    """Upper bound of the values."""
     per_octave: Positive = 1.0
     """Values per doubling."""
 
@@ -127,12 +115,12 @@ class Range(Strict):
     def values(self) -> tuple[float, ...]:
         octaves = math.log2(self.to / self.start)
         count = math.floor(octaves * self.per_octave + 1e-9) + 1
-        # rounded exponents: a range that begins lower holds the same values, to the last bit
+        # exponents are rounded so that a range that begins lower has the same values exactly
         first = math.log2(self.start)
         return tuple(2.0 ** round(first + k / self.per_octave, 9) for k in range(count))
 
 
-def known_axes(axes: Any) -> Any:
+def _known_axes(axes: Any) -> Any:
     if isinstance(axes, dict):
         for name in axes:
             if name not in AXES:
@@ -142,7 +130,7 @@ def known_axes(axes: Any) -> Any:
     return axes
 
 
-def expand_range(values: Any) -> Any:
+def _expand_range(values: Any) -> Any:
     if isinstance(values, dict):
         return Range.model_validate(values).values()
     if not isinstance(values, list | tuple):
@@ -150,94 +138,83 @@ def expand_range(values: Any) -> Any:
     return values
 
 
-def refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
+def _refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value:g} is listed twice, found {list(values)}")
     return values
 
 
-def refuse_impossible(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
+def _check_axes(axes: dict[AxisName, tuple[float, ...]]) -> dict[AxisName, tuple[float, ...]]:
     for name, values in axes.items():
-        for value in values:
-            if value < 0 or (value == 0 and name != "weight_decay"):
-                expected = "zero or positive" if name == "weight_decay" else "positive"
-                raise ValueError(f"{name}: expected {expected} values, found {value:g}")
+        least = min(values)
+        if least < 0 or (least == 0 and name != "weight_decay"):
+            expected = "zero or positive" if name == "weight_decay" else "positive"
+            raise ValueError(f"{name}: expected {expected} values, found {least:g}")
+    if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
+        raise ValueError(
+            "lr with all three lr_mult is unidentified: a common factor of the three is lr again; "
+            "sweep at most two of them"
+        )
     return axes
 
 
+Distinct = AfterValidator(_refuse_repeats)
 ListedValues = Annotated[tuple[Number, ...], Field(min_length=1)]
 AxisValues = Annotated[
     ListedValues,
-    BeforeValidator(expand_range, json_schema_input_type=ListedValues | Range),
-    AfterValidator(refuse_repeats),
+    BeforeValidator(_expand_range, json_schema_input_type=ListedValues | Range),
+    Distinct,
 ]
 Axes = Annotated[
     dict[AxisName, AxisValues],
-    BeforeValidator(known_axes),
-    AfterValidator(refuse_impossible),
+    BeforeValidator(_known_axes),
+    AfterValidator(_check_axes),
     Field(json_schema_extra={"required": ["lr"]}),
 ]
 
 
 class SweepGrid(Strict):
-    """Which trials to run: every width with every combination of axis values and every seed."""
+    """The trials to run: every width with every combination of axis values and every seed."""
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Of the model, in features."""
+    widths: Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
+    """Model widths, in features."""
     axes: Axes
-    """Values by hyperparameter, a list or {from, to, per_octave}, at the base width: lr, the peak
+    """Values at the base width by hyperparameter, a list or {from, to, per_octave}: lr, the peak
     rate per step; weight_decay, in the convention of `parameterization.decay_convention`;
     lr_mult.ROLE, the factor on the rate of a role."""
-    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
-    """Of init and of the order of the data."""
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1), Distinct] = (0,)
+    """Seeds of init and of the order of the data."""
 
     @property
     def size(self) -> int:
-        """How many trials there are."""
+        """The number of trials."""
         return len(self.widths) * len(self.seeds) * math.prod(map(len, self.axes.values()))
-
-    @field_validator("widths", "seeds")
-    @classmethod
-    def distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        return refuse_repeats(values)
-
-    @field_validator("axes")
-    @classmethod
-    def identified(
-        cls, axes: dict[AxisName, tuple[float, ...]]
-    ) -> dict[AxisName, tuple[float, ...]]:
-        if all(len(axes.get(name, ())) > 1 for name in ("lr", *MULT_AXES.values())):
-            raise ValueError(
-                "lr with all three lr_mult is unidentified: a common factor of the three is lr "
-                "again; sweep at most two of them"
-            )
-        return axes
 
 
 class SweepSpec(Strict):
     """A sweep: the protocol that its trials share, and the grid of trials."""
 
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
-    """The format of this file, and its version."""
+    """Format and version of this file."""
     model: ModelSpec = TransformerSpec()
-    """What is trained: the built-in decoder or perceptron, an own factory, or a Hugging Face
+    """Model to train: the built-in decoder or perceptron, one's own factory, or a Hugging Face
     config."""
     data: DataSpec
-    """What it is trained and evaluated on."""
+    """Data for training and evaluation."""
     parameterization: ParameterizationSpec
-    """How everything goes with width."""
+    """How init, multipliers, learning rate, weight decay and eps scale with width."""
     optimizer: OptimizerSpec = AdamWSpec()
-    """Its base values, those at the base width."""
+    """Optimizer and its values at the base width."""
     train: TrainSpec
     """One training run."""
     sweep: SweepGrid
     """The grid of trials."""
     deterministic: bool = False
-    """The same bits in every run on one kind of GPU, at some cost in speed; on a CPU they are in
-    any case. No part of the protocol."""
+    """Give the same bits in every run on one kind of GPU, at some cost in speed; on a CPU they
+    always are. Not part of the protocol."""
     diagnostics: Diagnostics = DiagnosticsSpec()
-    """When trials are measured in training; `off`: never. No part of the protocol."""
+    """When trials are measured in training; `off` for never. Not part of the protocol."""
 
     @model_validator(mode="before")
     @classmethod
@@ -265,10 +242,10 @@ class SweepSpec(Strict):
             )
         model.refuse_sizes(data.inputs, data.outputs)
         if self.train.z_loss:
-            raise ValueError("train.z_loss: is made of logits, and an mlp has none; leave it out")
+            raise ValueError("train.z_loss: needs logits, and an mlp has none; leave it out")
         if self.train.context != 1:
             raise ValueError(
-                f"train.context: found {self.train.context}, and samples are no sequences; leave "
+                f"train.context: found {self.train.context}, and samples are not sequences; leave "
                 "it out"
             )
         return self
@@ -281,10 +258,7 @@ class SweepSpec(Strict):
         return self
 
     def refuse_width(self, key: str, width: int) -> None:
-        """
-        Raises:
-            ValueError: a width that the built-in model cannot have; others say so when built.
-        """
+        """Raise a ValueError for a width that the built-in model cannot have."""
         if isinstance(self.model, TransformerSpec):
             self.model.refuse_width(key, width)
 
@@ -303,85 +277,40 @@ class SweepSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def decay_is_said(self) -> SweepSpec:
+    def decay_is_given_once(self) -> SweepSpec:
         decays = self.sweep.axes.get("weight_decay", ())
-        if decays and isinstance(self.optimizer, AdamSpec):
+        if not decays:
+            return self
+        if isinstance(self.optimizer, AdamSpec):
             raise ValueError("sweep.axes.weight_decay: adam has none; use name: adamw")
-        if decays and self.optimizer.weight_decay:
+        if self.optimizer.weight_decay:
             raise ValueError(
                 "sweep.axes.weight_decay: is also fixed in optimizer.weight_decay; "
                 "leave one of them out"
             )
-        if decays and self.parameterization.weight_decay == "none":
+        if self.parameterization.weight_decay == "none":
             raise ValueError(
                 "sweep.axes.weight_decay: parameterization.weight_decay none decays nothing; give "
                 "linear_width, sqrt_width, constant or an exponent"
             )
         if len(decays) > 1 and "decay_convention" not in self.parameterization.model_fields_set:
             raise ValueError(
-                "parameterization.decay_convention: is needed where weight_decay varies; give "
+                "parameterization.decay_convention: is needed if weight_decay varies; give "
                 "lr_coupled (torch: w -= lr * wd * w) or independent (w -= schedule * wd * w)"
             )
         return self
 
     @property
     def middle_axes(self) -> dict[AxisName, float]:
-        """Each axis at the middle of its values."""
+        """The middle value of each axis."""
         return {axis: sorted(values)[len(values) // 2] for axis, values in self.sweep.axes.items()}
 
     @property
     def attention_scale(self) -> AttentionScale | None:
-        """Of the built-in model."""
+        """The factor on q.k of the built-in model; None for other models."""
         if not isinstance(self.model, TransformerSpec):
             return None
         if self.model.attention_scale is not None:
             return self.model.attention_scale
         by_width = self.parameterization.name in ("mup", "mean_field")
         return "1/d_head" if by_width else "1/sqrt(d_head)"
-
-
-VARIANTS = "variants"
-
-
-def variants_of(document: Any, where: str) -> dict[str | None, Any]:
-    """Every variant as a whole spec, and under None the spec without one.
-
-    Args:
-        document: as parsed; `variants` holds by name what replaces keys of its sections.
-
-    Raises:
-        InputError: variants that are no mapping of sections.
-    """
-    if not isinstance(document, dict) or VARIANTS not in document:
-        return {None: document}
-    plain = {key: value for key, value in document.items() if key != VARIANTS}
-    variants = document[VARIANTS]
-    if not isinstance(variants, dict):
-        raise InputError(f"{where}: variants: expected names with sections, found {variants!r}")
-    found: dict[str | None, Any] = {None: plain}
-    for name, sections in variants.items():
-        if not isinstance(sections, dict):
-            raise InputError(
-                f"{where}: variants.{name}: expected sections of a spec, found {sections!r}"
-            )
-        found[str(name)] = plain | {
-            key: _merged(plain.get(key), section) for key, section in sections.items()
-        }
-    return found
-
-
-def _merged(section: Any, change: Any) -> Any:
-    both = isinstance(section, dict) and isinstance(change, dict)
-    return section | change if both else change
-
-
-def chosen(variants: dict[str | None, Any], name: str | None, where: str) -> Any:
-    """
-    Raises:
-        InputError: no variant of that name.
-    """
-    if name not in variants:
-        names = [known for known in variants if known is not None]
-        hint = nearest(str(name), names) if names else "; the spec has none"
-        raise InputError(f"--variant {name}: unknown in {where}{hint}")
-    return variants[name]

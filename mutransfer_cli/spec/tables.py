@@ -1,7 +1,4 @@
-"""Tables as users write them: CSV, JSON lines or Parquet, under their own column names.
-
-MERGED:
-Records as a table."""
+"""Tables: users' CSV, JSON lines or Parquet under their own column names, and records as frames."""
 
 from __future__ import annotations
 
@@ -19,19 +16,21 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.spec.measurements import DiagnosticsRecord
 from mutransfer_cli.spec.records import TrialRecord
+from mutransfer_cli.spec.yaml_io import cannot_read
 
 DELIMITERS = ",\t;"
 PARQUET_MAGIC = b"PAR1"
+NUMBERS = [*AXES, "train_loss", "eval_loss"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A source as written.
+    """A table as written.
 
     Attributes:
-        where: path or "stdin".
-        unit: what the user counts, "line" or "row".
-        cells: every column under the user's name; the index holds lines or rows, from 1.
+        where: path, or "stdin".
+        unit: "line" or "row", for messages.
+        cells: all columns under the user's names; the index holds lines or rows, from 1.
     """
 
     where: str
@@ -43,7 +42,7 @@ class Table:
 
 
 def load_table(source: Path | None) -> Table:
-    """The rows of a file (None is stdin): Parquet, JSON lines or CSV, recognised by content.
+    """Read Parquet, JSON lines or CSV, recognised by content; None is stdin.
 
     Raises:
         InputError: it cannot be read, is malformed or has no rows.
@@ -52,7 +51,7 @@ def load_table(source: Path | None) -> Table:
     try:
         data = sys.stdin.buffer.read() if source is None else source.read_bytes()
     except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror}); check the path") from error
+        raise cannot_read(where, error) from error
     if data.startswith(PARQUET_MAGIC):
         table = Table(where, "row", _parquet(data, where))
     else:
@@ -67,7 +66,7 @@ def load_table(source: Path | None) -> Table:
         parse = _json_lines if text.lstrip().startswith(("{", "[")) else _csv
         table = Table(where, "line", parse(text, where))
     if table.cells.empty:
-        raise InputError(f"{where}: has no rows; give one row a run")
+        raise InputError(f"{where}: has no rows; give one row per run")
     return table
 
 
@@ -95,12 +94,12 @@ def _json_lines(text: str, where: str) -> pd.DataFrame:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{where} line {number}: not JSON ({error}); write one object a line"
+                f"{where} line {number}: not JSON ({error}); write one object per line"
             ) from error
         if not isinstance(row, dict):
             raise InputError(
                 f"{where} line {number}: expected a JSON object, found {type(row).__name__}; "
-                "write one object a line"
+                "write one object per line"
             )
         rows.append(row)
         lines.append(number)
@@ -130,7 +129,7 @@ def _csv(text: str, where: str) -> pd.DataFrame:
 
 
 def _delimiter(text: str) -> str:
-    """The one that splits the header into most fields."""
+    """The delimiter that splits the header into the most fields."""
 
     def fields(delimiter: str) -> int:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -139,11 +138,8 @@ def _delimiter(text: str) -> str:
     return max(DELIMITERS, key=fields)
 
 
-NUMBERS = [*AXES, "train_loss", "eval_loss"]
-
-
 def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
-    """One row a trial that ran: width, seed, axes, and losses that are NaN for a diverged trial."""
+    """One row per trial that ran: width, seed, axes, and losses, which are NaN if it diverged."""
     rows = [
         {
             "width": trial.width,
@@ -162,10 +158,10 @@ def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
 def measurement_frame(
     measurements: Iterable[DiagnosticsRecord], trials: Iterable[TrialRecord], quantity: str
 ) -> pd.DataFrame:
-    """One row a trial, step and name of a parameter or module, where the quantity is a number.
+    """One row per trial, step and parameter or module, without values that were not finite.
 
     Args:
-        quantity: as the record calls it, such as top_singular_value.
+        quantity: a field of the record, such as top_singular_value.
     """
     by_trial = {trial.trial: trial for trial in trials}
     rows = [

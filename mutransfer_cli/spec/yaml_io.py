@@ -1,8 +1,4 @@
-"""Reading and writing YAML and hashing content.
-
-MERGED:
-One JSON object a line.
-File models as text."""
+"""Text in and out: YAML, JSON lines, files written in one step, and hashes of content."""
 
 from __future__ import annotations
 
@@ -23,18 +19,30 @@ from mutransfer_cli.strict import Model, Strict, own_line
 
 
 def read_text(source: Path | None) -> str:
-    """The text of a file, or of stdin for None."""
+    """Read a UTF-8 file, or stdin for None.
+
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8.
+    """
     where = str(source) if source else "stdin"
     try:
         return source.read_text(encoding="utf-8") if source else sys.stdin.read()
     except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror}); check the path") from error
+        raise cannot_read(where, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: is not UTF-8 text (byte {error.start})") from error
 
 
+def cannot_read(where: Path | str, error: OSError) -> InputError:
+    return InputError(f"{where}: cannot be read ({error.strerror}); check the path")
+
+
 def load_yaml(text: str, where: str) -> Any:
-    """Parsed YAML (safe_load: nothing in a file ever executes)."""
+    """Parse YAML; nothing in a file is ever executed.
+
+    Raises:
+        InputError: empty text, wrong syntax, or a key that is written twice.
+    """
     if not text.strip():
         raise InputError(f"{where}: is empty; nothing reached it")
     try:
@@ -47,14 +55,14 @@ def load_yaml(text: str, where: str) -> Any:
 
 
 class Unquoted(str):
-    """3e-4 or 2^-9 without quotes: numbers to people, text to YAML 1.1.
+    """A text such as 3e-4 or 2^-9 without quotes: a number to people, text to YAML 1.1.
 
-    Text still, because only its place says which is meant: a hash may look like a number.
+    It stays text because only its place decides which is meant: a hash may look like a number.
     """
 
 
 class _Loader(yaml.SafeLoader):
-    """safe_load that refuses a key written twice."""
+    """A SafeLoader that refuses a key written twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -75,9 +83,9 @@ _Loader.add_implicit_resolver(
 _Loader.add_constructor(_UNQUOTED, lambda _, node: Unquoted(node.value))
 
 
-# libyaml writes large files many times faster; not every PyYAML has it
+# libyaml writes large files many times faster, but some installations of PyYAML lack it
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Lists of plain values on one line, mappings in the order given."""
+    """Lists of plain values on one line, mappings in the given order."""
 
 
 def _sequence(dumper: _Dumper, values: Sequence[Any]) -> yaml.Node:
@@ -94,8 +102,30 @@ def dump_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def dump(document: Strict, as_json: bool = False) -> str:
+    """Write a document that has a `schema` key as YAML, whose keys may be numbers, or as JSON.
+
+    The first line of the YAML tells editors where its JSON Schema is.
+    """
+    if as_json:
+        return json.dumps(document.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+    content = document.model_dump(by_alias=True)
+    head = f"# yaml-language-server: $schema={schema_file(content['schema'])}\n"
+    return head + dump_yaml(content)
+
+
+def schema_file(schema: str) -> str:
+    """The path of a document's JSON Schema, relative to the document, so that both can be moved."""
+    return schema.replace("/", "-") + ".schema.json"
+
+
 def write_result(text: str, target: Path | None) -> None:
-    """To stdout for None, else to a file in one step: readers see the old text or the new."""
+    """Write to stdout for None, otherwise replace a file in one step, never leaving half of it.
+
+    Raises:
+        StorageError: the disk is full.
+        InputError: the path cannot be written.
+    """
     if target is None:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -112,7 +142,7 @@ def write_result(text: str, target: Path | None) -> None:
 
 
 def append_text(text: str, target: Path) -> None:
-    """At the end of a file that others write to as well."""
+    """Append to a file that others write to as well; errors as in `write_result`."""
     try:
         with target.open("a", encoding="utf-8") as lines:
             lines.write(text)
@@ -124,11 +154,12 @@ def cannot_write(target: Path, error: OSError) -> MutransferError:
     """A full disk is the machine's fault (exit 1), a wrong path the user's (exit 2)."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return StorageError(f"{target}: could not be written ({error.strerror}); free space")
-    return InputError(f"{target}: cannot be written ({error.strerror}); give -o a place you own")
+    reason = f"cannot be written ({error.strerror}); choose a place you own"
+    return InputError(f"{target}: {reason}", remedy="output")
 
 
 def content_hash(data: Any, length: int = 16) -> str:
-    """First hex digits of the SHA-256 of the canonical JSON of `data`."""
+    """The first hex digits of the SHA-256 of the canonical JSON of `data`."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
 
@@ -138,9 +169,10 @@ def json_line(data: dict[str, Any]) -> bytes:
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
-    """
+    """Parse a JSON object.
+
     Raises:
-        InputError: not a JSON object; NaN and Infinity are not JSON.
+        InputError: anything else; NaN and Infinity are not JSON.
     """
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
@@ -161,53 +193,29 @@ def own_lines(
     path: Path,
     model: type[Model],
     what: str,
-    concerns: Callable[[bytes], bool] = lambda line: True,
+    wanted: Callable[[bytes], bool] = lambda line: True,
 ) -> Iterator[Model]:
-    """The lines of a file that we wrote; none where there is no file.
+    """Read the lines that this package wrote to a file; a missing file has none.
 
-    A last line without its newline, which was cut short, is left out.
+    A last line without a newline was cut short and is skipped.
 
     Args:
-        what: a line is, in a sentence.
-        concerns: whether a line is wanted; the others are not read.
+        what: the noun for a line, in messages.
+        wanted: selects the lines to parse.
 
     Raises:
-        InputError: the file cannot be read, or a line is none of ours.
+        InputError: the file cannot be read, or a line has another form.
     """
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n") or not concerns(line):
+                if not line.endswith(b"\n") or not wanted(line):
                     continue
                 record = own_line(model, line)
                 if record is None:
-                    raise InputError(f"{path} line {number}: is no {what}; remove the line")
+                    raise InputError(f"{path} line {number}: is not a {what}; remove the line")
                 yield record
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-
-
-def dump(document: Strict, as_json: bool = False) -> str:
-    """YAML, whose keys may be numbers, or JSON.
-
-    The YAML begins with a line from which editors know its JSON Schema.
-
-    Args:
-        document: with a `schema` key.
-    """
-    if as_json:
-        return json.dumps(document.model_dump(mode="json", by_alias=True), indent=2) + "\n"
-    content = document.model_dump(by_alias=True)
-    return f"# yaml-language-server: $schema={schema_file(content['schema'])}\n" + dump_yaml(
-        content
-    )
-
-
-def schema_file(schema: str) -> str:
-    """Where the JSON Schema of a document lies: beside it, under a name with its version.
-
-    A relative path counts from the document, so that both can be kept and moved together.
-    """
-    return schema.replace("/", "-") + ".schema.json"
+        raise cannot_read(path, error) from error

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-import yaml
 from pydantic import ValidationError
 
-from benchmarks.experiments import README, VARIANT, Claim, experiments, measured, rows
-from benchmarks.experiments_judge import Found, judged, loss_difference, near, records_of
+import benchmarks.experiments
+from benchmarks.experiments import (
+    README,
+    VARIANT,
+    Claim,
+    archive,
+    experiments,
+    measured,
+    pack,
+    packed,
+    rows,
+)
+from benchmarks.experiments_judge import Found, judged, loss_difference, near
 from benchmarks.experiments_table import table
-from mutransfer_cli.spec.sources import shipped_recipes
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.sources import load_spec, shipped_recipes
 
 
 def test_every_recipe_of_a_paper_is_an_experiment() -> None:
@@ -20,10 +33,25 @@ def test_every_recipe_of_a_paper_is_an_experiment() -> None:
 
 def test_experiments_that_are_run_here_have_a_small_variant() -> None:
     for row in rows():
-        assert (
-            VARIANT
-            in (yaml.safe_load(shipped_recipes()[row.spec].read_text()).get("variants") or {})
-        ) == row.small, row.spec
+        if row.small:
+            load_spec(row.spec, VARIANT)
+        else:
+            with pytest.raises(InputError, match=f"variant {VARIANT}: unknown"):
+                load_spec(row.spec, VARIANT)
+
+
+def test_a_new_measurement_replaces_the_old_one_in_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarks.experiments, "MEASURED", tmp_path)
+    pack("paper/b", "jsonl", b"old")
+    pack("paper/a", "spectrum.jsonl", b"other")
+    pack("paper/b", "jsonl", b"new")
+    assert packed("paper/b", "jsonl") == b"new"
+    assert packed("paper/a", "spectrum.jsonl") == b"other"
+    once = archive("paper/b").read_bytes()
+    pack("paper/b", "jsonl", b"new")
+    assert archive("paper/b").read_bytes() == once
 
 
 def test_the_table_is_that_of_the_records() -> None:
@@ -55,5 +83,5 @@ def test_agreement_is_three_valued() -> None:
 def test_losses_are_compared_by_width_and_seed() -> None:
     found = measured("everett/adam-full-standard")
     assert found is not None
-    same = loss_difference(records_of(found), records_of(found))
+    same = loss_difference(found.records, found.records)
     assert (same.value, same.low, same.high) == (0, 0, 0)

@@ -120,7 +120,7 @@ def test_a_malformed_line_is_named(folder: Path, run: Run) -> None:
     [
         (["fit-exponents"], "", "stdin: holds no records; run `mutransfer sweep-proxy` first"),
         (["fit-exponents", "gone"], "", "gone: cannot be read (No such file or directory)"),
-        (["fit-exponents"], "width,lr\n", "stdin: has no rows; give one row a run"),
+        (["fit-exponents"], "width,lr\n", "stdin: has no rows; give one row per run"),
         (["transfer", "--width", "64"], "", "stdin: is empty"),
         (["transfer", "--width", "64"], "a: [", "not YAML"),
         (["transfer", "--width", "64"], "schema: x", "expected `schema: mutransfer.exponents/1`"),

@@ -108,7 +108,7 @@ def test_rows_that_repeat_a_run_need_a_decision(run: Run, csv: Path) -> None:
     pd.concat([again, runs]).to_csv(csv, index=False)
     result = run("fit-exponents", csv, "--columns", COLUMNS)
     assert result.exit_code == 2
-    assert "--keep last" in result.stderr
+    assert "keep the last (--keep)" in result.stderr
     assert fitted(run, csv, "--columns", COLUMNS, "--keep", "last")["axes"]["lr"]["status"] == "ok"
 
 

@@ -62,7 +62,7 @@ def test_a_broken_line_beside_the_records_is_named(run: Run, tmp_path: Path) -> 
     (folder / "curves.jsonl").write_text("{}\n")
     result = run("report", folder)
     assert result.exit_code == 2
-    assert "curves.jsonl line 1: is no curve" in result.stderr
+    assert "curves.jsonl line 1: is not a curve" in result.stderr
 
 
 def test_a_check_that_is_none_is_named(run: Run, tmp_path: Path) -> None:

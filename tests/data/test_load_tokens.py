@@ -199,7 +199,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
         {},
         "data.dtype is missing: .*; give uint8, uint16, uint32, uint64, int16, int32 or int64",
     ),
-    "other dtype": ("t.bin", llmc(), {"dtype": "uint32"}, "uint32 is said and .* holds uint16"),
+    "other dtype": ("t.bin", llmc(), {"dtype": "uint32"}, "uint32 is given and .* holds uint16"),
     "beyond vocab": (
         "t.bin",
         llmc(),
@@ -315,7 +315,7 @@ def test_a_vocabulary_is_asked_for(write_spec: Callable[[Any], Path], run: Run) 
     spec = TINY | {"data": {"source": "tokens", "path": "t.bin"}}
     found = run("sweep-proxy", write_spec(spec))
     assert found.exit_code == 2
-    assert "data: vocab is missing: no token file says it; give that of the" in found.stderr
+    assert "data: vocab is missing: no token file states it; give that of the" in found.stderr
 
 
 def test_too_few_tokens_are_counted_as_tokens(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_columns_and_lists_of_parquet_are_checked(tmp_path: Path) -> None:
         ({"column": "text"}, "text of .* holds string; give a column of lists of token ids"),
         ({"column": "ids"}, r"token 400 at position 1 of row 2 \(from 0\) of ids is not in a voc"),
         ({"column": "holes"}, r"token none at position 1 of row 1 \(from 0\) of holes"),
-        ({"column": "ids", "dtype": "int32"}, "Parquet says the type itself"),
+        ({"column": "ids", "dtype": "int32"}, "Parquet states the type itself"),
     ):
         with pytest.raises(InputError, match=sentence):
             load(path, **keys)

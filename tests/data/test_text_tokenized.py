@@ -97,7 +97,7 @@ def test_parquet_is_read_row_by_row(tokenizer: Any, tmp_path: Path) -> None:
     (tmp_path / "t" / "notes.txt").write_text("no")
     with pytest.raises(InputError, match=r"a.parquet is Parquet and .*notes.txt is not; give file"):
         load(tmp_path / "t", column="body")
-    with pytest.raises(InputError, match=r"a.parquet is Parquet, whose bytes are no text; give d"):
+    with pytest.raises(InputError, match=r"a.parquet is Parquet, whose bytes are not text; give d"):
         load(tmp_path / "t", tokenizer=None)
 
 
@@ -142,13 +142,15 @@ def test_what_is_wrong_is_said(
     path.write_text("")
     with pytest.raises(InputError, match=r"t.txt is empty"):
         load(path)
-    with pytest.raises(InputError, match=r"data.column: .*t.txt is no Parquet"):
+    with pytest.raises(InputError, match=r"data.column: .*t.txt is not Parquet"):
         load(path, column="text")
     with pytest.raises(InputError, match=r"none.json: cannot be read"):
         load(path, tokenizer="none.json")
     for content in ("{}", "no", ""):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(InputError, match=r"bad.json is no tokenizer of the tokenizers library"):
+        with pytest.raises(
+            InputError, match=r"bad.json is not a tokenizer of the tokenizers library"
+        ):
             load(path, tokenizer="bad.json")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(InputError, match=r"needs tokenizers; run `pip install 'mutransfer-cli\[da"):

@@ -45,7 +45,7 @@ WIDTH = "sweep.widths: found 24, "
         ({"heads": 4, "kv_group": 3}, "model: kv_group: found 3, which does not divide heads 4"),
         (
             {"mlp_ratio": "8/3"},
-            r"found 16, of which model.mlp_ratio 8/3 is no whole size \(42.6667\); use 24",
+            r"found 16, of which model.mlp_ratio 8/3 is not a whole size \(42.6667\); use 24",
         ),
         ({"mlp_ratio": 0}, "model.mlp_ratio: expected a ratio such as 4, 3.5 or 8/3, found 0"),
         ({"mlp_ratio": "1e400"}, "model.mlp_ratio: expected a ratio such as .* found '1e400'"),

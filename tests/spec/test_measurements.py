@@ -93,7 +93,7 @@ def test_without_a_file_there_are_none(tmp_path: Path) -> None:
 def test_a_line_that_is_no_measurement_is_named(tmp_path: Path, wrong: str) -> None:
     path = tmp_path / "diagnostics.jsonl"
     path.write_text(line("a", 0) + wrong)
-    with pytest.raises(InputError, match=r"diagnostics.jsonl line 2: is no measurement; remove"):
+    with pytest.raises(InputError, match=r"diagnostics.jsonl line 2: is not a measurement; remove"):
         read_diagnostics(path, ["a"])
 
 

@@ -37,5 +37,5 @@ def test_no_file_is_no_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{}", '{"trial": "a", "step": [1], "train_loss": [1.0, 2.0]}'])
 def test_what_is_no_curve_is_named(tmp_path: Path, line: str) -> None:
     path = written(tmp_path / "curves.jsonl", end=line + "\n")
-    with pytest.raises(InputError, match=r"curves\.jsonl line 4: is no curve; remove the line"):
+    with pytest.raises(InputError, match=r"curves\.jsonl line 4: is not a curve; remove the line"):
         read_curves(path, ["a"])

@@ -60,8 +60,8 @@ def test_a_protocol_is_read_back_and_its_hash_stays(tiny_mlp: dict[str, Any]) ->
         ("model", {}, r"linear_teacher has samples, and the model reads tokens; give model"),
         ("model", {"factory": "a:b"}, r"linear_teacher has samples, and the model reads tokens"),
         ("data", {"source": "stdlib"}, r"data.source: stdlib has tokens, and family mlp reads sam"),
-        ("train.context", 64, r"train.context: found 64, and samples are no sequences; leave"),
-        ("train.z_loss", 1e-4, r"train.z_loss: is made of logits, and an mlp has none; leave it"),
+        ("train.context", 64, r"train.context: found 64, and samples are not sequences; leave"),
+        ("train.z_loss", 1e-4, r"train.z_loss: needs logits, and an mlp has none; leave it"),
         ("data.vocab", 64, r"data: unknown key 'vocab'"),
     ],
 )

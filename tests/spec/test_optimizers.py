@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.optim.lion import LionSpec
+from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.optim.section import OptimizerSection
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.strict import explain
@@ -24,6 +25,11 @@ def test_the_name_chooses_the_section_and_adamw_is_the_default() -> None:
     lion = SECTIONS.validate_python({"name": "lion", "weight_decay": "1e-1"})
     assert lion == LionSpec(name="lion", weight_decay=0.1)
     assert SECTIONS.validate_python(lion) is lion
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_every_optimizer_is_known_by_its_name(name: str) -> None:
+    assert SECTIONS.validate_python({"name": name}).name == name
 
 
 def test_a_section_is_written_in_the_order_of_its_fields() -> None:

@@ -106,7 +106,7 @@ def test_the_loss_is_the_column_named_or_the_usual_one(
 
 
 def test_two_columns_for_the_loss_are_refused() -> None:
-    with pytest.raises(InputError, match="--columns loss=a and --metric b: name one column"):
+    with pytest.raises(InputError, match=r"^columns loss=a and metric b: name one column"):
         read("width,lr,a,b\n16,0.1,1,2\n", "loss=a", metric="b")
 
 
@@ -148,7 +148,7 @@ def test_sources_are_joined_in_their_order() -> None:
         (
             "width,lr,eval_loss\n1,1,1\n",
             "width,lr,train_loss\n1,1,1\n",
-            "b: loss would be 'train_loss', but 'eval_loss' in a; .*--columns loss=COLUMN",
+            "b: loss would be 'train_loss', but 'eval_loss' in a; .*loss=COLUMN",
         ),
     ],
 )
@@ -185,9 +185,9 @@ def test_the_column_to_group_by_is_kept_as_text() -> None:
     [
         ("width,lr,loss,opt\n1,1,1,a\n1,1,1, \n", "opt", r"t.csv line 3: opt is empty; every row"),
         ('{"width": 1, "lr": 1, "loss": 1, "opt": null}', "opt", "t.csv line 1: opt is empty"),
-        ("width,lr,loss,optim\n1,1,1,a\n", "optm", "no column 'optm' for --by; .* 'optim'"),
-        ("width,lr,loss,opt\n1,1,1,a\n1,1,inf,b\n1,2,,b\n", "opt", "--by opt: no run of 'b' has a"),
-        (HEADER + "1,1,1\n", "lr", "--by lr: the fit uses this column itself"),
+        ("width,lr,loss,optim\n1,1,1,a\n", "optm", "no column 'optm' to group by; .* 'optim'"),
+        ("width,lr,loss,opt\n1,1,1,a\n1,1,inf,b\n1,2,,b\n", "opt", "^by opt: no run of 'b' has a"),
+        (HEADER + "1,1,1\n", "lr", "^by lr: the fit uses this column itself"),
     ],
 )
 def test_groups_that_cannot_be_used_are_named(text: str, by: str, sentence: str) -> None:
@@ -212,7 +212,7 @@ REPEATED = "width,lr,loss,seed,opt\n16,1,3,0,a\n16,1,2,0,b\n\n16,1,2,0,a\n16,1,3
 def test_with_seeds_a_run_with_two_losses_is_refused() -> None:
     sentence = (
         r"t.csv line 2 and t.csv line 5: the same run \(width 16, lr 1.0, seed 0, opt a\) with "
-        r"losses 3.0 and 2.0; .*--keep last"
+        r"losses 3.0 and 2.0; .*or keep the last"
     )
     with pytest.raises(InputError, match=sentence):
         read(REPEATED, by="opt")
@@ -270,7 +270,7 @@ def test_lines_are_counted_as_in_an_editor() -> None:
 @pytest.mark.parametrize(
     ("text", "columns", "sentence"),
     [
-        ("dim,lr,loss\n1,1,1\n", "", r"no column 'width'; .*--columns width=COLUMN.*dim, lr, loss"),
+        ("dim,lr,loss\n1,1,1\n", "", r"no column 'width'; .*width=COLUMN.*dim, lr, loss"),
         ("dim,lr,loss\n1,1,1\n", "width=dm", r"no column 'dm' for width; .*did you mean 'dim'"),
         ("width,lr,val/loss\n1,1,1\n", "", r"no column 'loss'; .*did you mean 'val/loss'"),
         (HEADER + "1,1,1\n", "seed=run", r"no column 'run' for seed; .*\(valid: width, lr, loss\)"),
@@ -286,8 +286,14 @@ def test_a_missing_column_is_named_with_what_is_there(
 
 
 def test_a_missing_metric_is_named_as_such() -> None:
-    with pytest.raises(InputError, match=r"no column 'lss' for loss; .*--metric COLUMN.* 'loss'"):
+    with pytest.raises(
+        InputError, match=r"no column 'lss' for loss; name yours; .* 'loss'"
+    ) as found:
         read(HEADER + "1,1,1\n", metric="lss")
+    assert found.value.remedy == "metric"
+    with pytest.raises(InputError, match="no column 'lss' for loss") as found:
+        read(HEADER + "1,1,1\n", "loss=lss")
+    assert found.value.remedy == "columns"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +308,7 @@ def test_a_missing_metric_is_named_as_such() -> None:
         (HEADER + "16,1,3,4\n", "t.csv line 2: has 4 fields where the header has 3"),
         (HEADER + '16,1,3\n16,1,"3\n', "t.csv line 3: not CSV"),
         (HEADER + f"16,1,{'3' * 200_000}\n", "t.csv line 2: not CSV .*limit"),
-        ('{"width": 16}\n\n{"width": 16,\n', "t.csv line 3: not JSON .*write one object a line"),
+        ('{"width": 16}\n\n{"width": 16,\n', "t.csv line 3: not JSON .*write one object per line"),
         ("{\n", "t.csv line 1: not JSON"),
         ('[{"width": 16}]', "t.csv line 1: expected a JSON object, found list; write one object"),
         ('{"width": 16}\n[1]\n', "t.csv line 2: expected a JSON object, found list"),
@@ -340,7 +346,7 @@ def test_columns_are_written_as_pairs() -> None:
     ],
 )
 def test_wrong_columns_are_refused(text: str, sentence: str) -> None:
-    with pytest.raises(InputError, match=f"--columns: .*{sentence}"):
+    with pytest.raises(InputError, match=f"^columns: .*{sentence}"):
         parse_columns(text)
 
 
@@ -355,7 +361,7 @@ def test_a_long_table_is_read_at_once() -> None:
 
 def test_runs_of_one_width_that_differ_in_a_size_are_refused() -> None:
     text = "width,lr,loss,depth\n16,1,3,2\n16,2,3,4\n32,1,3,4\n"
-    with pytest.raises(InputError, match=r"depth differs at width 16 \(2 and 4\): .*`--by depth`"):
+    with pytest.raises(InputError, match=r"depth differs at width 16 \(2 and 4\): .*by depth"):
         read(text)
     assert list(read(text, by="depth")["depth"]) == ["2", "4", "4"]
 

@@ -11,23 +11,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from benchmarks.experiments import packed, runs
 from mutransfer_cli.cli.schema import documents
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 from mutransfer_cli.spec.records import parse_records
 from mutransfer_cli.spec.schema import json_schema
-from mutransfer_cli.spec.sources import load_spec, shipped_recipes
+from mutransfer_cli.spec.sources import load_spec, shipped_files
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.spec.yaml_io import load_yaml
 from mutransfer_cli.strict import validated
 from tests.conftest import TINY, TINY_MLP
 
-ROOT = Path(__file__).parent.parent.parent
-MEASURED = [
-    path
-    for path in sorted((ROOT / "recipes" / "measured").glob("*/*.jsonl"))
-    if not path.stem.endswith(".spectrum")
-]
 KEYWORDS = set(Draft7Validator.META_SCHEMA["properties"])
 BY_NAME = ("properties", "definitions")
 LITERAL = ("const", "default", "enum", "required")
@@ -80,24 +75,27 @@ def sweep() -> Draft7Validator:
     return validator("sweep")
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.fixture(scope="module")
+def trial() -> Draft7Validator:
+    return validator("trial")
+
+
+@pytest.mark.parametrize("name", shipped_files())
 def test_every_shipped_recipe_is_accepted(name: str, sweep: Draft7Validator) -> None:
-    path = load_spec(name)[1]
-    assert problems(sweep, load_yaml(path.read_text(), name)) == []
+    assert problems(sweep, load_yaml(shipped_files()[name].read_text(), name)) == []
 
 
-@pytest.mark.parametrize("path", MEASURED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_records_of_real_runs_are_accepted(path: Path) -> None:
-    found = validator("trial")
-    header, *trials = path.read_text().splitlines()
+@pytest.mark.parametrize("name", runs())
+def test_records_of_real_runs_are_accepted(name: str, trial: Draft7Validator) -> None:
+    header, *trials = packed(name, "jsonl").splitlines()
     for line in (header, *trials[:20]):
-        assert problems(found, json.loads(line)) == []
+        assert problems(trial, json.loads(line)) == []
 
 
 def test_records_from_before_weight_decay_was_an_axis_are_accepted() -> None:
-    header, first, *_ = MEASURED[0].read_text().splitlines()
+    header, first, *_ = packed(next(iter(runs())), "jsonl").splitlines()
     old = {key: value for key, value in json.loads(first).items() if key != "weight_decay"}
-    lines = [header.encode() + b"\n", json.dumps(old).encode() + b"\n"]
+    lines = [header + b"\n", json.dumps(old).encode() + b"\n"]
     assert parse_records(lines, "old") is not None
     assert problems(validator("trial"), old) == []
 
@@ -107,9 +105,9 @@ def test_records_from_before_weight_decay_was_an_axis_are_accepted() -> None:
     [{"kind": "trail"}, {"status": "fine"}, {"eval_loss": "NaN"}, {"width": 0}, {"speed": 1}],
 )
 def test_a_wrong_record_is_refused(wrong: dict[str, Any]) -> None:
-    header, first, *_ = MEASURED[0].read_text().splitlines()
+    header, first, *_ = packed(next(iter(runs())), "jsonl").splitlines()
     line = json.loads(first) | wrong
-    lines = [header.encode() + b"\n", json.dumps(line).encode() + b"\n"]
+    lines = [header + b"\n", json.dumps(line).encode() + b"\n"]
     with pytest.raises(InputError):
         parse_records(lines, "records")
     assert problems(validator("trial"), line)

@@ -1,0 +1,76 @@
+"""Several specs in one file: `rows` share most of their keys, `variants` are other sizes of a spec.
+
+Both replace keys of sections. A document is handled here as parsed, before it is validated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mutransfer_cli.errors import InputError
+
+ROWS = "rows"
+VARIANTS = "variants"
+
+
+def rows_of(document: Any, where: str) -> dict[str, Any]:
+    """Return every row as a whole spec, by name; a file that is one spec has none.
+
+    A row may hold rows itself: it is then no spec, only what they share.
+
+    Raises:
+        InputError: rows that are not mappings of sections, or two of the same name.
+    """
+    if not isinstance(document, dict) or ROWS not in document:
+        return {}
+    found: dict[str, Any] = {}
+    for name, row in _named_sections(document, ROWS, where).items():
+        spec = _changed(_without(document, ROWS), row)
+        specs = rows_of(spec, f"{where}: rows.{name}") if ROWS in row else {name: spec}
+        if repeated := found.keys() & specs.keys():
+            raise InputError(f"{where}: row {min(repeated)!r} is written twice")
+        found |= specs
+    return found
+
+
+def variants_of(document: Any, where: str) -> dict[str | None, Any]:
+    """Return every variant as a whole spec, by name, and under None the spec without one.
+
+    Raises:
+        InputError: variants that are not mappings of sections.
+    """
+    if not isinstance(document, dict) or VARIANTS not in document:
+        return {None: document}
+    plain = _without(document, VARIANTS)
+    variants = _named_sections(document, VARIANTS, where)
+    return {None: plain} | {name: _changed(plain, part) for name, part in variants.items()}
+
+
+def _named_sections(document: dict[Any, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
+    named = document[key]
+    if not isinstance(named, dict):
+        raise InputError(f"{where}: {key}: expected names with sections, found {named!r}")
+    for name, sections in named.items():
+        if not isinstance(sections, dict):
+            raise InputError(
+                f"{where}: {key}.{name}: expected sections of a spec, found {sections!r}"
+            )
+    return {str(name): sections for name, sections in named.items()}
+
+
+def _without(document: dict[Any, Any], key: str) -> dict[Any, Any]:
+    return {other: value for other, value in document.items() if other != key}
+
+
+def _changed(spec: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+    """A spec with the keys of its sections, and of those of its variants, that `changes` gives."""
+    return spec | {
+        key: _merged(spec.get(key), change, depth=3 if key == VARIANTS else 1)
+        for key, change in changes.items()
+    }
+
+
+def _merged(old: Any, new: Any, depth: int) -> Any:
+    if not depth or not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return old | {key: _merged(old.get(key), value, depth - 1) for key, value in new.items()}

@@ -1,0 +1,112 @@
+"""Declared protocols, and the differences of two protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.data import DataProtocol
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol, difference, load_protocol
+from mutransfer_cli.spec.sweep import SweepSpec
+from mutransfer_cli.strict import validated
+
+DECLARED: dict[str, Any] = {
+    "schema": "mutransfer.protocol/1",
+    "parameterization": {"name": "mup", "base_width": 64},
+    "optimizer": {"name": "adamw"},
+    "train": {"batch": 32, "steps": 100},
+}
+WriteSpec = Callable[[Any], Path]
+
+
+def test_the_table_completes_a_declared_protocol(write_spec: WriteSpec) -> None:
+    path = write_spec(DECLARED)
+    plain = load_protocol(path, None, False, None)
+    assert (plain.optimizer.weight_decay, plain.said_convention) == (0, None)
+    found = load_protocol(path, 0.1, False, "independent")
+    assert (found.optimizer.weight_decay, found.said_convention) == (0.1, "independent")
+    assert (found.rule.decay_convention, plain.rule.decay_convention) == (
+        "independent",
+        "lr_coupled",
+    )
+    assert found.hash != plain.hash
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule", "decay", "varies", "sentence"),
+    [
+        ({"weight_decay": 0.1}, {}, 0.2, False, "is 0.1 and every row of the table has 0.2"),
+        ({"weight_decay": 0.1}, {}, None, True, "is 0.1 and the rows of the table differ in it"),
+        (
+            {},
+            {"weight_decay": "none"},
+            None,
+            True,
+            "parameterization.weight_decay none has no decay",
+        ),
+        ({"name": "adam"}, {}, None, True, "adam has no decay, and weight_decay varies"),
+    ],
+)
+def test_a_protocol_that_contradicts_the_table_is_refused(
+    write_spec: WriteSpec,
+    optimizer: dict[str, Any],
+    rule: dict[str, Any],
+    decay: float | None,
+    varies: bool,
+    sentence: str,
+) -> None:
+    changed = {
+        "optimizer": DECLARED["optimizer"] | optimizer,
+        "parameterization": DECLARED["parameterization"] | rule,
+    }
+    with pytest.raises(InputError, match=sentence):
+        load_protocol(write_spec(DECLARED | changed), decay, varies, None)
+
+
+def test_two_conventions_contradict_each_other(write_spec: WriteSpec) -> None:
+    rule = DECLARED["parameterization"] | {"decay_convention": "independent"}
+    path = write_spec(DECLARED | {"parameterization": rule})
+    assert load_protocol(path, None, False, "independent").said_convention == "independent"
+    with pytest.raises(
+        InputError, match=r"^decay_convention lr_coupled: .* says independ"
+    ) as found:
+        load_protocol(path, None, False, "lr_coupled")
+    assert found.value.setting == "decay_convention"
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ({"warmup": 100}, "train: warmup must be below steps, found 100 of 100"),
+        ({"schedule": "linear", "decay_fraction": 0.1}, "decay_fraction: belongs to schedule wsd"),
+        ({"schedule": "wsd", "warmup": 90}, "its 20 steps and a warmup of 90 do not fit into 100"),
+    ],
+)
+def test_a_declared_schedule_fits_its_steps(train: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        validated(DeclaredProtocol, DECLARED | {"train": DECLARED["train"] | train}, "x")
+    wsd = {"train": DECLARED["train"] | {"schedule": "wsd"}}
+    assert validated(DeclaredProtocol, DECLARED | wsd, "x").train.decay_fraction == 0.2
+
+
+def test_a_difference_names_every_key(tiny: dict[str, Any]) -> None:
+    data = DataProtocol(source="text", sha256="0" * 64, bytes=1000, eval_fraction=0.1)
+    there = Protocol.of(validated(SweepSpec, tiny, "x"), data, 256)
+    tiny["train"]["steps"] += 1
+    tiny["model"]["attention_scale"] = "1/sqrt(d_head)"
+    here = Protocol.of(validated(SweepSpec, tiny, "x"), data, 256)
+    steps = there.train.steps
+    assert difference(there, here) == (
+        "model.attention_scale: 1/d_head there, 1/sqrt(d_head) here; "
+        f"train.steps: {steps} there, {steps + 1} here"
+    )
+    assert difference(there, there) == ""
+    assert there.hash != here.hash
+    assert (there.loss_unit, there.batch_tokens) == (
+        "nats",
+        there.train.batch * there.train.context,
+    )
