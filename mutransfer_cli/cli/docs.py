@@ -1,0 +1,99 @@
+"""`mutransfer docs`: the documentation, shipped with the tool."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from typing import Annotated
+
+import typer
+
+from mutransfer_cli.errors import InputError
+
+COMMANDS = "commands"
+TOPICS = (
+    "spec",
+    "rules",
+    "data",
+    "models",
+    "results",
+    "fit",
+    "transfer",
+    "check",
+    "clusters",
+    "report",
+    "method",
+    "python",
+    COMMANDS,
+)
+WIDEST = 100  # columns; longer lines of prose are hard to read
+
+
+def docs(
+    ctx: typer.Context,
+    topic: Annotated[
+        str | None, typer.Argument(help="What to read about. Default: list the topics.")
+    ] = None,
+) -> None:
+    """Read the documentation, offline.
+
+    On a terminal the page is laid out; when piped it is plain Markdown.
+    """
+    from mutransfer_cli.strict import nearest
+
+    if topic is None:
+        width = max(map(len, TOPICS))
+        for name in TOPICS:
+            typer.echo(f"{name:{width}}  {subject(page(name, ctx))}")
+        return
+    if topic not in TOPICS:
+        raise InputError(f"{topic}: no such topic{nearest(topic, TOPICS)}")
+    show(page(topic, ctx))
+
+
+def page(topic: str, ctx: typer.Context) -> str:
+    """The Markdown of a topic."""
+    if topic == COMMANDS:
+        return command_tables(ctx.find_root())
+    return files("mutransfer_cli").joinpath("docs", f"{topic}.md").read_text(encoding="utf-8")
+
+
+def subject(markdown: str) -> str:
+    """The title of a page without its topic: «# Fit: from losses» is «from losses»."""
+    return markdown.partition("\n")[0].partition(": ")[2]
+
+
+def show(markdown: str) -> None:
+    """Print a page: laid out on a terminal, otherwise as it is."""
+    if not sys.stdout.isatty():
+        typer.echo(markdown, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    console.print(Markdown(markdown), width=min(console.width, WIDEST))
+
+
+def command_tables(root: typer.Context) -> str:
+    """The page `commands`: every argument and option, read from the commands themselves."""
+    lines = ["# Commands: every command with its arguments and options", ""]
+    lines += [f"{root.command.epilog}", ""]
+    commands = root.command.commands  # type: ignore[attr-defined]  # a group; typer hides its class
+    for name, command in commands.items():
+        own = type(root)(command, info_name=name, parent=root)
+        records = [parameter.get_help_record(own) for parameter in command.params]
+        lines += [f"## mutransfer {name}", "", unwrapped(command.help), ""]
+        lines += ["| argument or option | meaning |", "|---|---|"]
+        lines += [f"| `{cell(left)}` | {cell(right)} |" for left, right in filter(None, records)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def unwrapped(text: str) -> str:
+    """A docstring with one line per paragraph."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def cell(text: str) -> str:
+    return text.replace("|", r"\|")
