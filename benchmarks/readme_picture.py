@@ -29,6 +29,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mutransfer",
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,7 +49,7 @@ def main(folders: list[Path]) -> None:
         figure.legend(handles, labels, title="width", loc="outside right center", frameon=False)
         figure.savefig(PICTURE, metadata={"Date": None})
     # readers without matplotlib's font shall not see a serif one
-    lines = PICTURE.read_text().replace("'DejaVu Sans'\"", "sans-serif\"").splitlines()
+    lines = PICTURE.read_text().replace("'DejaVu Sans'\"", 'sans-serif"').splitlines()
     PICTURE.write_text("\n".join(line.rstrip() for line in lines) + "\n")
 
 
@@ -65,7 +66,9 @@ def draw_bowls(panel: Axes, losses: pd.DataFrame, exponents: dict[str, Any]) -> 
         panel.plot(losses.index, losses[width], "-", color=colour, linewidth=1, label=f"{width}")
         found = optima[width]
         if found["status"] == "ok":
-            panel.plot([found["low"], found["high"]], [found["loss"]] * 2, color=colour, linewidth=3)
+            panel.plot(
+                [found["low"], found["high"]], [found["loss"]] * 2, color=colour, linewidth=3
+            )
             panel.plot(found["value"], found["loss"], "o", color=colour, markersize=5)
     panel.set_xscale("log", base=2)
     panel.set(xlabel="learning rate", ylabel="eval loss (nats)")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from importlib.resources import files
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mutransfer_cli.errors import InputError
 
-COMMANDS = "commands"
+FOLDER = Path(__file__).parents[1] / "docs"
+COMMANDS = "commands"  # has no file: it is made when it is read
 TOPICS = (
     "spec",
     "rules",
@@ -54,8 +55,8 @@ def docs(
 def page(topic: str, ctx: typer.Context) -> str:
     """The Markdown of a topic."""
     if topic == COMMANDS:
-        return command_tables(ctx.find_root())
-    return files("mutransfer_cli").joinpath("docs", f"{topic}.md").read_text(encoding="utf-8")
+        return command_options(ctx.find_root())
+    return (FOLDER / f"{topic}.md").read_text(encoding="utf-8")
 
 
 def subject(markdown: str) -> str:
@@ -75,25 +76,19 @@ def show(markdown: str) -> None:
     console.print(Markdown(markdown), width=min(console.width, WIDEST))
 
 
-def command_tables(root: typer.Context) -> str:
+def command_options(root: typer.Context) -> str:
     """The page `commands`: every argument and option, read from the commands themselves."""
-    lines = ["# Commands: every command with its arguments and options", ""]
-    lines += [f"{root.command.epilog}", ""]
-    commands = root.command.commands  # type: ignore[attr-defined]  # a group; typer hides its class
+    lines = ["# Commands: every command with its arguments and options", "", root.command.epilog]
+    commands = root.command.commands  # type: ignore[attr-defined]  # of a group; typer hides its class
     for name, command in commands.items():
         own = type(root)(command, info_name=name, parent=root)
-        records = [parameter.get_help_record(own) for parameter in command.params]
-        lines += [f"## mutransfer {name}", "", unwrapped(command.help), ""]
-        lines += ["| argument or option | meaning |", "|---|---|"]
-        lines += [f"| `{cell(left)}` | {cell(right)} |" for left, right in filter(None, records)]
-        lines.append("")
-    return "\n".join(lines)
+        lines += ["", f"## mutransfer {name}", "", unwrapped(command.help), ""]
+        records = (parameter.get_help_record(own) for parameter in command.params)
+        # no table: on a narrow terminal its columns would cut long words
+        lines += [f"- `{names}`: {meaning}" for names, meaning in filter(None, records)]
+    return "\n".join(lines) + "\n"
 
 
 def unwrapped(text: str) -> str:
     """A docstring with one line per paragraph."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-
-
-def cell(text: str) -> str:
-    return text.replace("|", r"\|")
