@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 PICTURE = Path(__file__).parents[1] / ".github" / "bowls.svg"
 NAMES = {"standard": "One global learning rate", "mup": "muP"}
 # text stays text, ids do not change from run to run, nothing says when it was drawn
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mutransfer",
     "font.family": "sans-serif",

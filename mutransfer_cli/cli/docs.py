@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,11 +76,14 @@ def show(markdown: str) -> None:
     console.print(Markdown(markdown), width=min(console.width, WIDEST))
 
 
-def command_options(root: typer.Context) -> str:
-    """The page `commands`: every argument and option, read from the commands themselves."""
+def command_options(root: Any) -> str:
+    """The page `commands`: every argument and option, read from the commands themselves.
+
+    Args:
+        root: context of the whole command line; the classes of typer behind it are private.
+    """
     lines = ["# Commands: every command with its arguments and options", "", root.command.epilog]
-    commands = root.command.commands  # type: ignore[attr-defined]  # of a group; typer hides its class
-    for name, command in commands.items():
+    for name, command in root.command.commands.items():
         own = type(root)(command, info_name=name, parent=root)
         lines += ["", f"## mutransfer {name}", "", unwrapped(command.help), ""]
         records = (parameter.get_help_record(own) for parameter in command.params)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from mutransfer_cli.cli.app import app
-from mutransfer_cli.cli.docs import COMMANDS, FOLDER, TOPICS, show, subject
+from mutransfer_cli.cli.docs import COMMANDS, FOLDER, TOPICS, WIDEST, show, subject
 
 Run = Callable[..., Any]
 
@@ -73,6 +73,14 @@ def test_nothing_is_cut_on_a_narrow_terminal(topic: str, run: Run) -> None:
     assert "…" not in out.getvalue()
     words = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).split()
     assert subject(markdown).split()[-1] in words
+
+
+@pytest.mark.parametrize("topic", sorted({*TOPICS} - {COMMANDS}))
+def test_no_line_of_code_is_wrapped_where_there_is_room(topic: str) -> None:
+    text = (FOLDER / f"{topic}.md").read_text()
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if language != "text":  # output of commands is shown as it is
+            assert max(map(len, code.splitlines())) <= WIDEST - 2, code
 
 
 def test_on_a_terminal_the_page_is_laid_out(
