@@ -260,6 +260,13 @@ def test_the_spec_shown_is_the_quickstart() -> None:
     assert shown == load_spec("quickstart")[0]
 
 
+def test_the_spec_of_an_own_model_shown_is_read() -> None:
+    written = load_yaml(block(README, "Your own model", "yaml"), "README")
+    shown = validated(SweepSpec, written, "README")
+    assert isinstance(shown.model, FactorySpec)
+    assert shown.sweep.size == 4 * 8 * 2
+
+
 def test_the_data_shown_are_read() -> None:
     shown = re.findall(r"`(\{source: .*?\})`", PAGES["data"].read_text())
     assert len(shown) == 5
