@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from mutransfer_cli import __version__
 from mutransfer_cli.cli import (
     check,
+    docs,
     doctor,
     fit_exponents,
     report,
@@ -106,6 +107,7 @@ app.command("check")(check.check)
 app.command("rules")(rules.rules)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
+app.command("docs")(docs.docs)
 app.command("doctor")(doctor.doctor)
 
 

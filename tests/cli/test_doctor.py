@@ -15,7 +15,7 @@ from mutransfer_cli.sweep import doctor
 from mutransfer_cli.sweep.doctor import RungReport
 from tests.conftest import CPU
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(doctor.__file__).parents[1] / "docs" / "clusters.md").read_text()
 Run = Callable[..., Any]
 
 
@@ -62,7 +62,7 @@ def test_a_rung_that_should_work_and_does_not_is_exit_code_1(
 
 
 def test_the_output_shown_is_of_every_rung() -> None:
-    shown = README.split("<!-- doctor -->\n```text\n")[1].split("```")[0]
+    shown = PAGE.split("\n## Doctor")[1].split("```text\n")[1].split("```")[0]
     rows = [line.split()[:2] for line in shown.splitlines() if re.match(r" (fp|bf)\d+ ", line)]
     assert [tuple(pair) for pair in rows] == RUNGS
 
