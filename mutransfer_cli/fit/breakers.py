@@ -9,17 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from mutransfer_cli.fit.exponents import Exponents, Horizon
+from mutransfer_cli.fit.exponents import AnyProtocol, Exponents, Horizon
 from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
 from mutransfer_cli.rules.schedule import schedule_factors
-from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
 
 LEAST_HORIZON = 1.0
 
 
-def horizon_of(
-    protocol: Protocol | DeclaredProtocol, width: int, lr: float, weight_decay: float
-) -> Horizon:
+def horizon_of(protocol: AnyProtocol, width: int, lr: float, weight_decay: float) -> Horizon:
     """At base values lr and weight decay; without a schedule the rate counts as constant."""
     train = protocol.train
     planned = protocol.parameterization.plan(
@@ -55,7 +52,6 @@ KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
 FAN = "Fan et al. 2025 (arXiv 2510.15262)"
 HAAS = "Haas et al. 2025 (arXiv 2505.22491)"
 
-AnyProtocol = Protocol | DeclaredProtocol
 Axes = Mapping[AxisName, Sequence[float]]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.report.html import left_out, power, section
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import INK, Look, legend_below, picture, scale
@@ -23,7 +23,6 @@ KEY, TITLE = "curves", "Training curves"
 PLACES, LEAST_PLACES = 40_000, 12  # points of the whole page, and of one curve
 MOST_PLACES = 60
 SMOOTHED = 0.1  # of a curve's points
-Array = npt.NDArray[np.float64]
 
 
 def curves(run: Run) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Axis, Optimum
 from mutransfer_cli.report.html import number, power, signed
 from mutransfer_cli.report.run import Run, words_of
@@ -145,7 +145,6 @@ def key(name: AxisName) -> str:
     return name.replace(".", "-")
 
 
-Array = npt.NDArray[np.float64]
 BAND = 41  # places of the band
 
 
@@ -204,10 +203,8 @@ def _lines(axis: Axis, x: Array) -> list[Array]:
     if axis.line is None or axis.exponent is None:
         return []
     centre, value = math.log2(axis.line.width), math.log2(axis.line.value)
-    middle = value + axis.exponent.value * (x - centre)
-    # the errors of value and slope are independent at the centre: the docstring of Line
-    own, slope = math.log2(axis.line.high) - value, axis.exponent.high - axis.exponent.value
-    half = np.hypot(own, slope * (x - centre))
+    along = np.array([axis.at(width) for width in 2**x])
+    middle, half = along[:, 0], along[:, 1]
     expected = axis.expected_exponent
     by_rule = np.array([]) if expected is None else value + expected * (x - centre)
     return [middle - half, middle, middle + half, by_rule]

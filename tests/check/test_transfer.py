@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from mutransfer_cli.fit.result import Bowl
 
 from mutransfer_cli.check.transfer import excess_of
-from mutransfer_cli.fit.result import Bowl
 
 BOWL = Bowl("ok", None, -6.0, -6.1, -5.8, loss=2.5, curvature=0.01, tilt=0.0, form=0.0)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mutransfer_cli.fit.result import Fit
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.result import Fit
 from tests.fit.worlds import Sweeps, World, simulate
 
 SWEEPS = 400

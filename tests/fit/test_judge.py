@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from mutransfer_cli.fit.result import Bowl
 
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.result import Bowl
 
 Array = npt.NDArray[np.float64]
 Losses = Callable[[Array], Array]
