@@ -37,12 +37,12 @@ LEAST_WIDTHS = 4  # three to fit and one that is held out
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asks of a source."""
+    """The questions that the user asks about a source."""
 
     gates: frozenset[GateName] | None = None
     """None: all that the source allows."""
     tolerances: Mapping[GateName, float] = field(default_factory=dict)
-    """Those that differ from the default; for `transfer` a share of the loss."""
+    """Tolerances other than the default; for `transfer` a share of the loss."""
     held_out: int | None = None
     """The width that is forecast; None: the largest of the records."""
     answered: frozenset[GateName] = frozenset()

@@ -74,7 +74,7 @@ class Measure(Strict):
     """One quantity against its tolerance, by equivalence test."""
 
     quantity: str
-    """What was measured, such as `exponent of lr`."""
+    """Name of the quantity, such as `exponent of lr`."""
     unit: str
     """Unit of all numbers here; empty where they have none."""
     value: Number | None
@@ -98,20 +98,20 @@ class Gate(Strict):
     """A question and its answer."""
 
     gate: GateName
-    """Its name."""
+    """Name of the gate."""
     verdict: Verdict
     """Fail where a measure fails or there is a finding, pass where all measures pass, otherwise
     inconclusive."""
     measures: tuple[Measure, ...] = ()
-    """What was measured."""
+    """The measured quantities."""
     findings: tuple[str, ...] = ()
     """Further faults, each a sentence; any of them is a failure."""
     evidence: dict[str, str] = Field(default_factory=dict)
-    """What the verdict rests on, such as hashes and widths."""
+    """Facts behind the verdict, such as hashes and widths."""
 
 
 class Check(Strict):
-    """What `check` writes."""
+    """The file that `check` writes."""
 
     schema_: Literal["mutransfer.check/1"] = Field(alias="schema")
     """Always mutransfer.check/1."""

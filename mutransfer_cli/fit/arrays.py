@@ -1,4 +1,4 @@
-"""What all of the fit's numerics share: array types, the level of intervals, a median.
+"""Array types, the level of intervals and a median, shared by the numerics of the fit.
 
 Shape suffixes in this room: G independent sweeps, K widths, C cells (values of the
 hyperparameters), S seeds, P columns of a design or coefficients, T grid points of the scatter.
@@ -6,6 +6,8 @@ hyperparameters), S seeds, P columns of a design or coefficients, T grid points 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,3 +34,17 @@ def nanmedian(values: Array, axis: int) -> Array:
     pair = [np.take_along_axis(ordered, index, axis=axis) for index in (low, high)]
     middle: Array = np.squeeze((pair[0] + pair[1]) / 2, axis=axis)
     return middle
+
+
+def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, ...] = ()) -> Array:
+    """Stack G * K arrays of unequal shape to [G, K, ...], filled up at the end of each axis.
+
+    Args:
+        least: smallest size of the leading axes of a part.
+    """
+    sizes = [max(size) for size in zip(*(part.shape for part in parts), strict=True)]
+    sizes = [max(size, *least[axis : axis + 1], 1) for axis, size in enumerate(sizes)]
+    found = np.full((len(parts), *sizes), fill)
+    for index, part in enumerate(parts):
+        found[(index, *map(slice, part.shape))] = part
+    return found.reshape(sweeps, -1, *sizes)

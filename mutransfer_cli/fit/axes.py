@@ -7,10 +7,10 @@ from typing import cast
 
 import pandas as pd
 
-from mutransfer_cli.fit.breakers import AnyProtocol, horizon_of, short_horizon
+from mutransfer_cli.fit.breakers import horizon_of, short_horizon
 from mutransfer_cli.fit.decay import DecayFit, decay_alone, fit_decay, has_decay_axis
 from mutransfer_cli.fit.exponent import fit_groups
-from mutransfer_cli.fit.exponents import Axis, Group
+from mutransfer_cli.fit.exponents import AnyProtocol, Axis, Group
 from mutransfer_cli.fit.sentences import decay_warnings, size_warnings, train_warnings
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention

@@ -206,8 +206,7 @@ def _solve(state: _State) -> Array:
     """(b, slope, a, change of tilt) of every width, [G, K, P]."""
     g, k = state.mu.shape
     solution = np.linalg.solve(state.precision, state.right.reshape(g, 4 * k, 1))
-    found_GKP: Array = solution.reshape(g, k, 4)
-    return found_GKP
+    return np.asarray(solution.reshape(g, k, 4), dtype=np.float64)
 
 
 def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK: Array) -> Bowls:

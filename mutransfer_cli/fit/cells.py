@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, Mask, nanmedian
+from mutransfer_cli.fit.arrays import Array, Mask, nanmedian, padded
 
 Index = npt.NDArray[np.intp]
 
@@ -236,44 +236,23 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
             diverged trial), and `seed` where there are several; rows that repeat all of these are
             replicates.
     """
-    parts = [
-        _width(table, float(np.log2(float(width))), axis, loss)  # type: ignore[arg-type]
-        for sweep in sweeps
-        for width, table in sweep.groupby("width", sort=True)
-    ]
-    deep = max(LEAST_CELLS, *(part.losses.shape[0] for part in parts))
-    wide = max(part.losses.shape[1] for part in parts)
-    shape = (len(sweeps), len(parts) // len(sweeps))
-    losses = np.full((len(parts), deep, wide), np.nan)
-    x, n = np.full((len(parts), deep), FAR), np.zeros((len(parts), deep))
-    mean = np.zeros((len(parts), deep))
-    for index, part in enumerate(parts):
-        count, seeds = part.losses.shape
-        losses[index, :count, :seeds] = part.losses
-        x[index, :count] = part.x
-        n[index, :count] = np.isfinite(part.losses).sum(1)
-        mean[index, :count] = _cell_means(part.losses)
+    parts = [_width(table, axis, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
+    x, losses, upper = zip(*parts, strict=True)
+    counts, means = zip(*(_cell_means(part) for part in losses), strict=True)
+    widths = [np.unique(sweep["width"]).astype(np.float64) for sweep in sweeps]
+    g, least = len(sweeps), (LEAST_CELLS,)
     return Cells(
-        x=x.reshape(*shape, deep),
-        losses=losses.reshape(*shape, deep, wide),
-        mean=mean.reshape(*shape, deep),
-        n=n.reshape(*shape, deep),
-        upper=np.array([part.upper for part in parts]).reshape(shape),
-        log2_width=np.array([part.log2_width for part in parts]).reshape(shape),
+        x=padded(x, g, FAR, least),
+        losses=padded(losses, g, np.nan, least),
+        mean=padded(means, g, 0.0, least),
+        n=padded(counts, g, 0.0, least),
+        upper=np.array(upper).reshape(g, -1),
+        log2_width=np.log2(np.array(widths)),
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One width: x [C] and losses [C, S] of its finite cells, ascending."""
-
-    log2_width: float
-    x: Array
-    losses: Array
-    upper: float
-
-
-def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Part:
+def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, float]:
+    """The finite cells of one width, ascending: x [C], losses [C, S], and the upper bound."""
     x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
     value = table[loss].to_numpy(dtype=np.float64)
     seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
@@ -289,7 +268,7 @@ def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Par
         beyond = diverged - upper
         near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
         upper = float(near.min()) if near.size else upper
-    return _Part(log2_width, cells, losses, upper)
+    return cells, losses, upper
 
 
 def _columns(cell: Index, seed: npt.NDArray[np.generic]) -> Index:
@@ -304,17 +283,18 @@ def _columns(cell: Index, seed: npt.NDArray[np.generic]) -> Index:
     return np.asarray(np.unique(column, return_inverse=True)[1], dtype=np.intp)
 
 
-def _cell_means(losses_CS: Array) -> Array:
-    """Means [C] of the cells, as if every seed had every cell.
+def _cell_means(losses_CS: Array) -> tuple[Array, Array]:
+    """Number of losses and mean of each cell, [C], as if every seed had every cell.
 
     Least squares of loss = cell + level of the seed + slope of the seed: a seed that is missing
     from some cells would otherwise bend the bowl by its offset, and look like noise where it is.
     """
     missing_CS = np.isnan(losses_CS)
-    n_C = np.maximum((~missing_CS).sum(1), 1)
+    count_C = (~missing_CS).sum(1).astype(np.float64)
+    n_C = np.maximum(count_C, 1)
     means_C: Array = np.where(missing_CS, 0.0, losses_CS).sum(1) / n_C
     if not missing_CS.any():
-        return means_C
+        return count_C, means_C
     cell, seed = np.nonzero(~missing_CS)
     cells, seeds = losses_CS.shape
     x_C = np.arange(cells) - (cells - 1) / 2
@@ -325,4 +305,4 @@ def _cell_means(losses_CS: Array) -> Array:
     level_S, slope_S = effects[cells : cells + seeds], effects[cells + seeds :]
     shift_CS = level_S - level_S.mean() + (slope_S - slope_S.mean()) * x_C[:, None]
     means_C -= np.where(missing_CS, 0.0, shift_CS).sum(1) / n_C
-    return means_C
+    return count_C, means_C

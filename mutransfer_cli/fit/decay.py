@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from mutransfer_cli.fit.arrays import Array, t_quantile
+from mutransfer_cli.fit.arrays import Array, padded, t_quantile
 from mutransfer_cli.fit.cells import SAME, broken, cell_means, cells_of, first_noise, profile
 from mutransfer_cli.fit.exponent import (
     Details,
@@ -130,51 +130,37 @@ def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
 
     Broken runs above the optimum are found along the learning rate, at each weight decay.
     """
-    parts = [
-        _plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width", sort=True)
-    ]
-    deep = max(1, *(len(part.x) for part in parts))
-    seeds = max(part.losses.shape[1] for part in parts)
-    shape = (len(sweeps), len(parts) // len(sweeps), deep)
-    x, y, mean, weight = (np.zeros((len(parts), deep)) for _ in range(4))
-    away = np.full((len(parts), deep, seeds), np.nan)
-    for index, part in enumerate(parts):
-        count = len(part.x)
-        x[index, :count], y[index, :count] = part.x, part.y
-        mean[index, :count], weight[index, :count] = part.mean, part.n
-        away[index, :count, : part.losses.shape[1]] = part.losses - part.mean[:, None]
-    widths = [np.sort(sweep["width"].unique()) for sweep in sweeps]
+    parts = [_plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
+    x, y, mean, n, losses = zip(*parts, strict=True)
+    away = [one - level[:, None] for one, level in zip(losses, mean, strict=True)]
+    widths = [np.unique(sweep["width"]) for sweep in sweeps]
+    g = len(sweeps)
     return Planes(
-        x=x.reshape(shape),
-        y=y.reshape(shape),
-        loss=mean.reshape(shape),
-        weight=weight.reshape(shape),
+        x=padded(x, g, 0.0),
+        y=padded(y, g, 0.0),
+        loss=padded(mean, g, 0.0),
+        weight=padded(n, g, 0.0),
         log2_width=np.log2(np.array(widths, dtype=np.float64)),
-        away=away.reshape(*shape, seeds),
+        away=padded(away, g, np.nan),
     )
 
 
-@dataclass(frozen=True)
-class _Plane:
+def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, Array]:
     """Cells of one width: x, y, mean loss and number of trials [C], and losses by seed [C, S]."""
-
-    x: Array
-    y: Array
-    mean: Array
-    n: Array
-    losses: Array
-
-
-def _plane(table: pd.DataFrame, loss: str) -> _Plane:
     y = np.log2(table["weight_decay"].to_numpy(dtype=np.float64)).round(SAME)
     decays, row = np.unique(y, return_inverse=True)
-    # cells_of takes a sweep's widths for the rows of one width here
+    # cells_of takes the widths of a sweep for the weight decays of one width here
     cells = cells_of([table.assign(width=row + 1)], "lr", loss)
     kept = cells.without(broken(cells, first_noise(cells)))
     there = kept.present[0]
     decay = np.broadcast_to(decays[:, None], there.shape)
-    of_cells = (kept.x[0][there], decay[there], kept.mean[0][there], kept.n[0][there])
-    return _Plane(*of_cells, kept.losses[0][there])
+    return (
+        kept.x[0][there],
+        decay[there],
+        kept.mean[0][there],
+        kept.n[0][there],
+        kept.losses[0][there],
+    )
 
 
 def without_decay(

@@ -231,7 +231,7 @@ def in_units(bowls: Bowls, level_G: Array, unit_G: Array) -> Bowls:
 
 @dataclass(frozen=True)
 class Details:
-    """What the sentences of a fit need beside its result."""
+    """Numbers behind the sentences of a fit that its result does not hold."""
 
     counts: dict[int, int]
     """Usable cells by width."""

@@ -240,7 +240,7 @@ class Axis(Strict):
 
 
 class RidgeShape(Strict):
-    """Where learning rate and weight decay cannot be told apart."""
+    """The ridge along which learning rate and weight decay cannot be told apart."""
 
     angle: Number
     """Direction across the ridge, degrees from the lr axis of (log2 lr, log2 weight decay). At 45
@@ -321,7 +321,7 @@ AnyProtocol = Annotated[
 
 
 class Exponents(Strict):
-    """What `fit-exponents` writes and `transfer` reads."""
+    """The file that `fit-exponents` writes and `transfer` reads."""
 
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     """The format of this file, and its version."""

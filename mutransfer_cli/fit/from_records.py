@@ -1,4 +1,4 @@
-"""From a sweep's records, or the fits of a table's groups, to the exponents file."""
+"""The exponents file of a sweep's records, or of the fits of a table's groups."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pandas as pd
 
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.axes import fit_axes
-from mutransfer_cli.fit.breakers import AnyProtocol
-from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents, Group
+from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, AnyProtocol, Exponents, Group
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.records import BaseParameterRecord, Records, Status

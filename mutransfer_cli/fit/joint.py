@@ -56,7 +56,7 @@ class Joint:
     across_optimum: Array
     """Position across the ridge, scaled as `across`, [G, K]; of `ridge` sweeps."""
     across_variance: Array
-    """Its variance, [G, K]."""
+    """Variance of that position, [G, K]."""
     lr: Laws
     """Law of x in log2 width; of `ok` sweeps."""
     wd: Laws

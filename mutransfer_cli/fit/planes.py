@@ -75,7 +75,7 @@ class Surfaces:
     variance: Array
     """Variance of the noise, pooled over widths, [G]."""
     freedom: Array
-    """Its degrees of freedom, [G]."""
+    """Degrees of freedom behind the variance, [G]."""
     curvature: Array
     """Coefficients of p^2, pq and q^2 pooled over widths, [G, 3]."""
     curvature_error: Array
@@ -89,6 +89,7 @@ class Surfaces:
 
 
 def prepare(planes: Planes) -> Grids:
+    """The grids of the cells present, with weights relative to the sweep's mean number of seeds."""
     present_GKC = planes.weight > 0
     here = present_GKC[..., None]
     xy_GKCXY = np.where(here, np.stack([planes.x, planes.y], axis=-1), 0.0)

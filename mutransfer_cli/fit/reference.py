@@ -112,10 +112,9 @@ def system(
     left[:, 3, :, 3] += prior
     right[:, 3] -= prior @ tilt
     flat = left.reshape(4 * k, 4 * k)
-    posterior = np.linalg.inv(flat).reshape(left.shape)
-    return System(
-        soft, weight, design, posterior, np.linalg.solve(flat, right.ravel()).reshape(k, 4)
-    )
+    posterior = np.asarray(np.linalg.inv(flat).reshape(left.shape), dtype=np.float64)
+    solution = np.asarray(np.linalg.solve(flat, right.ravel()).reshape(k, 4), dtype=np.float64)
+    return System(soft, weight, design, posterior, solution)
 
 
 def covariance(at: System, loss: Sequence[Array], a: Array, noise: float) -> Array:

@@ -63,7 +63,7 @@ def advice(name: str, at: Optimum, cells: int) -> str:
 
 
 def ridge_sentence(ridge: RidgeShape, product: str) -> str:
-    """What a ridge leaves of the fits of its axes; `product` names the decay per step."""
+    """Why the axes of a ridge have no exponent; `product` names the decay per step."""
     direction = f"{ridge.angle:.1f} +- {ridge.angle_error:.1f} degrees from the lr axis"
     if ridge.product_only:
         return (

@@ -103,7 +103,7 @@ def test_broken_runs_above_the_optimum_are_left_out() -> None:
 
 
 def test_nothing_is_broken_where_the_lowest_cell_is_the_first() -> None:
-    rising = {x: [float(2 ** (x + 6))] for x in range(-6, 0)}
+    rising = {float(x): [float(2 ** (x + 6))] for x in range(-6, 0)}
     assert not broken(cells_of([table(rising)], "lr", "loss"), np.array([0.01])).any()
 
 

@@ -40,7 +40,8 @@ def bowl(
     """2 + strong p^2 + weak q^2 with p at an angle to x."""
     x, y = np.broadcast_arrays(TICKS[:, None] - at[0], TICKS - at[1])
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    return (2 + strong * (cos * x + sin * y) ** 2 + weak * (cos * y - sin * x) ** 2).ravel()
+    loss = 2 + strong * (cos * x + sin * y) ** 2 + weak * (cos * y - sin * x) ** 2
+    return np.asarray(loss.ravel(), dtype=np.float64)
 
 
 def test_a_quadratic_gives_back_its_coefficients() -> None:
