@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 FULL_BAR = 0.25  # nats above the best of the width
-MOST_NUMBERS = 13  # columns of a table of bowls
 
 
 def print_fit(document: Exponents, trials: pd.DataFrame) -> None:

@@ -153,14 +153,9 @@ def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, 
     cells = cells_of([table.assign(width=row + 1)], "lr", loss)
     kept = cells.without(broken(cells, first_noise(cells)))
     there = kept.present[0]
-    decay = np.broadcast_to(decays[:, None], there.shape)
-    return (
-        kept.x[0][there],
-        decay[there],
-        kept.mean[0][there],
-        kept.n[0][there],
-        kept.losses[0][there],
-    )
+    decay = np.broadcast_to(decays[:, None], there.shape)[there]
+    x, mean, n, losses = (cell[0][there] for cell in (kept.x, kept.mean, kept.n, kept.losses))
+    return x, decay, mean, n, losses
 
 
 def without_decay(
