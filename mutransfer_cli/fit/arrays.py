@@ -46,5 +46,6 @@ def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, .
     sizes = [max(size, *least[axis : axis + 1], 1) for axis, size in enumerate(sizes)]
     found = np.full((len(parts), *sizes), fill)
     for index, part in enumerate(parts):
-        found[(index, *map(slice, part.shape))] = part
+        corner: tuple[int | slice, ...] = (index, *map(slice, part.shape))
+        found[corner] = part
     return found.reshape(sweeps, -1, *sizes)

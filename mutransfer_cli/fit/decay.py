@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import cast
 
 import numpy as np
@@ -228,7 +227,9 @@ class _Sweep:
             )
         sentence = ridge_sentence(ridge, name) if ridge else None
         if ridge is not None and ridge.product_only:
-            product = axis_of(name, self._across(), self._law(joint.across), Details(self.counts))
+            at = (joint.across_optimum[g], joint.across_variance[g])
+            optima = self._optima(joint.across, *at)
+            product = axis_of(name, optima, self._law(joint.across), Details(self.counts))
         else:
             product = self._axis(name, joint.product, direction, sentence)
         return DecayFit(
@@ -242,66 +243,56 @@ class _Sweep:
         return law_parts(laws, self.g, self.scatter_below)
 
     def _axis(self, name: str, laws: Laws, along: tuple[float, float], ridge: str | None) -> Axis:
-        """The fit in one direction of (log2 lr, log2 weight decay), of which a ridge leaves
-        nothing.
+        """The fit in one direction of (log2 lr, log2 weight decay).
 
         Args:
-            ridge: the sentence where there is one.
+            ridge: the sentence of a ridge, which leaves nothing of the fit; None where there is
+                none.
         """
-        optima = self._sorted(lambda k, width: self._vertex(k, width, laws, np.array(along)))
+        joint, g, direction = self.joint, self.g, np.array(along)
+        of_axis = direction.astype(bool)
+
+        def details_at(k: int) -> dict[str, float | None]:
+            curvature = joint.own_curvature[g, k][of_axis]
+            own = float(curvature[0]) if curvature.size == 1 else None
+            return {"loss": float(joint.loss[g, k]), "curvature": own}
+
+        # position and variance along the direction: v' d and d' C d
+        position_K = np.array([vertex @ direction for vertex in joint.vertices[g]])
+        variance_K = np.array([direction @ errors @ direction for errors in joint.covariance[g]])
+        optima = self._optima(laws, position_K, variance_K, details_at)
         if ridge is not None:
             return without_law("ridge", ridge, {}, optima)
-        joint, g, of_axis = self.joint, self.g, np.array(along, dtype=bool)
         near = zip(self.counts, joint.near_edge[g][:, of_axis].any(1), strict=False)
         details = Details(
             counts=self.counts,
             noise=dict.fromkeys(self.counts, float(joint.noise[g])),
             near_edge=tuple(sorted(width for width, is_near in near if is_near)),
         )
-        law = self._law(laws) if joint.status[g] == "ok" else None
-        return axis_of(name, optima, law, details)
+        return axis_of(name, optima, self._law(laws) if joint.status[g] == "ok" else None, details)
 
-    def _sorted(self, at: Callable[[int, int], Optimum]) -> dict[int, Optimum]:
-        return {width: at(k, width) for width, k in sorted(zip(self.counts, count()))}
-
-    def _vertex(self, k: int, width: int, laws: Laws, along: Array) -> Optimum:
-        """The optimum of one width in one direction."""
-        joint, g = self.joint, self.g
-        if self.counts[width] == 0 or np.isnan(joint.vertices[g, k]).any():
-            return self._lost(k, width)
-        at = float(joint.vertices[g, k] @ along)
-        error = float(np.sqrt(along @ joint.covariance[g, k] @ along))
-        reach = error * float(t_quantile(joint.freedom[g]))
-        curvature = joint.own_curvature[g, k][along.astype(bool)]
-        return optimum_of(
-            at,
-            at - reach,
-            at + reach,
-            loss=float(joint.loss[g, k]),
-            curvature=float(curvature[0]) if curvature.size == 1 else None,
-            residual=laws.residual(g, width, at),
-        )
-
-    def _lost(self, k: int, width: int) -> Optimum:
-        """A width without an optimum, and why."""
-        status, side = "too_few_points", ""
-        if self.counts[width]:
-            status, side = str(self.joint.width_status[self.g, k]), str(self.joint.side[self.g, k])
-            status = "unresolved" if status == "ok" else status
-        nothing = dict.fromkeys(("value", "low", "high"))
-        return Optimum(status=cast(OptimumStatus, status), side=side or None, **nothing)
-
-    def _across(self) -> dict[int, Optimum]:
-        """The optima by width across a ridge."""
-        joint, g = self.joint, self.g
+    def _optima(
+        self,
+        laws: Laws,
+        position_K: Array,
+        variance_K: Array,
+        details_at: Callable[[int], dict[str, float | None]] = lambda _: {},
+    ) -> dict[int, Optimum]:
+        """Optima by width, in order; a width without a position has none."""
+        joint, g, found = self.joint, self.g, dict[int, Optimum]()
         t = float(t_quantile(joint.freedom[g]))
-
-        def one(k: int, width: int) -> Optimum:
-            if self.counts[width] == 0 or not joint.used[g, k]:
-                return self._lost(k, width)
-            at = float(joint.across_optimum[g, k])
-            reach = t * float(np.sqrt(joint.across_variance[g, k]))
-            residual = joint.across.residual(g, width, at)
-            return optimum_of(at, at - reach, at + reach, residual=residual)
-
-        return self._sorted(one)
+        for k, (width, cells) in enumerate(self.counts.items()):
+            if cells and not np.isnan(position_K[k]):
+                at, reach = float(position_K[k]), t * float(np.sqrt(variance_K[k]))
+                residual = laws.residual(g, width, at)
+                found[width] = optimum_of(
+                    at, at - reach, at + reach, residual=residual, **details_at(k)
+                )
+                continue
+            status, side = "too_few_points", ""
+            if cells:
+                status, side = str(joint.width_status[g, k]), str(joint.side[g, k])
+            status = cast(OptimumStatus, "unresolved" if status == "ok" else status)
+            nothing = dict.fromkeys(("value", "low", "high"))
+            found[width] = Optimum(status=status, side=side or None, **nothing)
+        return dict(sorted(found.items()))

@@ -100,8 +100,9 @@ def test_the_exponent_comes_with_what_is_behind_it(shown: Callable[..., list[str
 
 def test_groups_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     both: Any = pd.concat([table().assign(kind="a"), table().query("width < 64").assign(kind="b")])
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
     print_groups(fitted(both, "kind"), "kind")
-    first, *second = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    first, *second = stream.getvalue().splitlines()
     assert first.startswith("kind a: exponent of lr: -0.")
     assert second[0].startswith("kind b: exponent of lr: insufficient. 2 of 2 widths")
