@@ -38,8 +38,10 @@ def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Coun
     found: Counter[Verdict] = Counter()
     for fit, truth in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.exponent, strict=True):
         expected = truth - drift
-        interval = fit.interval
-        found[verdict_of(*interval, expected, TOLERANCE) if interval else "inconclusive"] += 1
+        if fit.exponent is None:
+            found["inconclusive"] += 1
+        else:
+            found[verdict_of(fit.exponent.low, fit.exponent.high, expected, TOLERANCE)] += 1
     return found
 
 
@@ -56,13 +58,12 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
     smaller = fit_sweeps(first_widths(cells, world.widths), "lr")
     found: Counter[Verdict] = Counter()
     for fit, whole in zip(smaller, fit_sweeps(cells, "lr"), strict=True):
-        width = max(whole.bowls)
-        if fit.law is None:
+        width = max(whole.optimum)
+        if fit.line is None:
             found["inconclusive"] += 1
             continue
-        value = 2 ** fit.law.at(math.log2(width))
-        forecast = Prediction("lr", width, value, tuple(fit.bowls), None)
-        found[transfer_gate(forecast, whole.bowls[width], "nats").verdict] += 1
+        forecast = Prediction.of(fit, width, None)
+        found[transfer_gate(forecast, whole.optimum[width], "nats").verdict] += 1
     return found
 
 

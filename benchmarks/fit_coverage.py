@@ -50,15 +50,20 @@ ASSUMED = {
 def row(name: str, world: World, sweeps: int, seed: int, scatter_below: float | None = None) -> str:
     truth = simulate(world, sweeps, seed)
     fits = fit_sweeps(truth.cells, "lr", scatter_below)
-    found = [(fit.law, x) for fit, x in zip(fits, truth.exponent, strict=True) if fit.law]
-    error = np.array([law.exponent - x for law, x in found])
-    reported = np.array([law.half_width for law, _ in found])
-    measured = np.array([law.measurement_half_width for law, _ in found])
+    found = [
+        (fit.exponent, fit.measurement_interval, x)
+        for fit, x in zip(fits, truth.exponent, strict=True)
+        if fit.exponent and fit.measurement_interval
+    ]
+    error = np.array([exponent.value - x for exponent, _, x in found])
+    reported = np.array([exponent.high - exponent.value for exponent, _, _ in found])
+    measured = np.array([interval.high - interval.value for _, interval, _ in found])
     optima = [
-        (bowl.optimum - x, bowl.low <= x <= bowl.high)
+        (at - x, low <= x <= high)
         for fit, row in zip(fits, truth.optimum, strict=True)
-        for bowl, x in zip(fit.bowls.values(), row, strict=True)
-        if bowl.status == "ok"
+        for optimum, x in zip(fit.optimum.values(), row, strict=True)
+        if optimum.status == "ok"
+        for low, at, high in [optimum.octaves]
     ]
     off, held = np.array(optima).T
     alarms = np.mean(["shape_drifts" in fit.warnings for fit in fits])

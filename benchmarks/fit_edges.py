@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.judge import Side
+from mutransfer_cli.fit.exponents import Side
 from tests.fit.worlds import World, simulate
 
 MEASURED = {
@@ -59,7 +59,7 @@ def share(those: Iterable[bool]) -> str:
 def row(name: str, world: World, sweeps: int, seed: int) -> str:
     truth = simulate(world, sweeps, seed)
     fits = fit_sweeps(truth.cells, "lr")
-    bowls = [list(fit.bowls.values()) for fit in fits]
+    bowls = [list(fit.optimum.values()) for fit in fits]
     pairs = [
         (bowl, optimum)
         for of_sweep, optima in zip(bowls, truth.optimum, strict=True)
@@ -70,17 +70,17 @@ def row(name: str, world: World, sweeps: int, seed: int) -> str:
         for bowl, _ in pairs
         if bowl.status != "ok"
     )
-    right_advice = share(asks_for(fit.sentence, world.end) for fit in fits if fit.law is None)
+    right_advice = share(asks_for(fit.sentence, world.end) for fit in fits if fit.line is None)
     held = share(
-        bowl.low <= optimum <= bowl.high
+        bowl.octaves[0] <= optimum <= bowl.octaves[2]
         for bowl, optimum in pairs
-        if bowl.low is not None and bowl.high is not None
+        if bowl.status == "ok"
     )
     columns = [
         name,
         share(bowl.status == "ok" for bowl, _ in pairs),
         share(all(bowl.status == "ok" for bowl in of_sweep) for of_sweep in bowls),
-        share(fit.law is not None for fit in fits),
+        share(fit.line is not None for fit in fits),
         right_side if world.beyond is not None else "",
         right_advice if world.beyond is not None else "",
         held if world.beyond is not None and world.beyond < 0 else "",

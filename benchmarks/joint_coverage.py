@@ -19,7 +19,6 @@ from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 
-LEVEL = 0.95
 CURVATURE = (0.008, 0.02)  # nats per octave^2, strong direction; drawn for each width
 
 
@@ -167,7 +166,7 @@ def main() -> None:
     for number, (name, world) in enumerate(worlds()):
         random = np.random.default_rng([arguments.seed, number])
         planes = simulate(world, arguments.worlds, random)
-        print(row(name, world, fit_planes(planes, LEVEL)), flush=True)
+        print(row(name, world, fit_planes(planes)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-"""How what was measured in training goes with width.
+"""Gate `coordinates`: whether a few steps of training move every layer equally at all widths.
 
-MERGED:
-Gate `coordinates`: does a few steps' training move every layer alike at all widths?
-
-What has to be flat in width follows from stable features that move (Everett et al. 2024, arXiv
-2407.05872): outputs of the embedding and of hidden layers are of size 1 and so are their changes,
-those of the logits, and both ways of a hidden matrix to change its output (Haas et al. 2025, arXiv
-2505.22491). Logits at init go as the rule says; attention scores so that trained ones, whose
-queries line up with keys, do not grow with the size of heads. What the first readout makes of
-changed features is told and not judged: it goes as n^(omega - 1/2) under standard and as
-n^(omega - 1) under mup with an omega from 1/2 to 1, and so do trained logits.
+Stable features that move require slopes of 0 in width (Everett et al. 2024, arXiv 2407.05872):
+outputs of the embedding and of hidden layers have size 1, and so have their changes, the changes of
+the logits, and both ways in which a hidden matrix changes its output (Haas et al. 2025, arXiv
+2505.22491). Logits at init scale as the rule says; attention scores scale such that trained ones,
+whose queries align with keys, do not grow with the head size. What the first readout makes of
+changed features is reported and not judged: it scales as n^(omega - 1/2) under standard and as
+n^(omega - 1) under mup, with an omega from 1/2 to 1, and so do trained logits.
 """
 
 from __future__ import annotations
@@ -24,17 +21,17 @@ import pandas as pd
 from scipy import stats
 
 from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_decide, unmeasured
-from mutransfer_cli.fit.result import LEVEL
+from mutransfer_cli.fit.arrays import t_quantile
 
 
 def width_slopes(values: pd.DataFrame) -> pd.Series[float]:
     """Slope of log(value) over log(width), for each name and seed.
 
-    Of top singular values after training it is to be 0 where weight decay is scaled so that the
-    steady state is alike at all widths (Fan et al. 2025, arXiv 2510.15262).
+    That of top singular values after training should be 0 where weight decay is scaled such that
+    the steady state is the same at all widths (Fan et al. 2025, arXiv 2510.15262).
 
     Args:
-        values: one row a name, seed and width, with a value above 0.
+        values: one row per name, seed and width, with a value above 0.
 
     Raises:
         ValueError: a name with one width only.
@@ -50,9 +47,9 @@ def width_slopes(values: pd.DataFrame) -> pd.Series[float]:
 
 
 def t_interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """Mean and half-width of its interval at LEVEL, of two values or more."""
+    """Mean of two values or more, and the half-width of its interval at LEVEL."""
     drawn = np.asarray(values, dtype=float)
-    half = stats.t.ppf((1 + LEVEL) / 2, len(drawn) - 1) * stats.sem(drawn)
+    half = t_quantile(len(drawn) - 1) * stats.sem(drawn)
     return float(drawn.mean()), float(half)
 
 
@@ -67,7 +64,7 @@ JUDGED = {
     "effective": ("embedding", "hidden", "readout"),
     "propagated": ("hidden",),
 }
-SAID = {
+IN_WORDS = {
     "init": "activation at init of",
     "activation": "activation of",
     "change": "change of",
@@ -79,29 +76,26 @@ HARNESS = "negative control"
 
 @dataclass(frozen=True)
 class Slopes:
-    """Of one quantity of one place, which several blocks may have.
-
-    Attributes:
-        place: name, with `*` for the number of a block.
-        expected: slope.
-        by_seed: the mean over blocks, one value a seed; empty where there is no slope.
-        why_not: a clause, where there is none.
-        dead: whether everything is exactly 0.
-        allowed: tolerance, of all but logits.
-    """
+    """Slopes in width of one quantity at one place, which several blocks may have."""
 
     quantity: str
     place: str
+    """Name, with `*` for the number of a block."""
     kind: str
     expected: float
+    """The slope that the rule gives."""
     by_seed: tuple[float, ...] = ()
+    """Mean over blocks, one per seed; empty where there is no slope."""
     why_not: str = ""
+    """A clause where there is no slope."""
     dead: bool = False
+    """Whether everything is exactly 0."""
     allowed: float = TOLERANCE
+    """Tolerance for all but logits."""
 
     @property
     def name(self) -> str:
-        return f"{SAID[self.quantity]} {self.place}, slope in width"
+        return f"{IN_WORDS[self.quantity]} {self.place}, slope in width"
 
     @property
     def tolerance(self) -> float:
@@ -142,17 +136,18 @@ def coordinates_gate(
     flat_embedding: bool = True,
     tolerance: float = TOLERANCE,
 ) -> Gate:
-    """
+    """Judge the slopes in width of a model, provided that those of the control are as known.
+
     Args:
         values: columns quantity (`init`, `activation`, `change`, `effective`, `propagated`), name,
             kind (`embedding`, `hidden`, `readout`, `scores`), expected (slope), width, seed,
             value: an RMS at init or after a few steps, inf where it was not finite, NaN where there
             is none.
-        control: the same of the model with hidden matrices that move with width.
+        control: the same for a model whose hidden matrices move with width.
         setting: what the verdict rests on beside widths and seeds, such as lr and steps.
-        flat_embedding: whether the control's embedding has to be flat; not so for sgd, whose
-            updates shrink with their gradients.
-        tolerance: of slopes of the model, logits apart; the control has its own.
+        flat_embedding: whether the control's embedding has to be flat; not for sgd, whose updates
+            shrink with their gradients.
+        tolerance: for slopes of the model, except logits; the control has its own.
     """
     if few := too_few(values):
         return gate("coordinates", [unmeasured("slopes in width", few, 0.0, tolerance, "")])
@@ -164,7 +159,7 @@ def coordinates_gate(
         if one.dead and one.quantity in ("change", "effective")
     ]
     broken, controls = of_control(control, flat_embedding)
-    told = {one.name: one.sentence for one in found if not one.judged and not one.dead}
+    reported = {one.name: one.sentence for one in found if not one.judged and not one.dead}
     # a matrix that starts at 0, or whose input is the data
     zeros = {
         one.name: "left out: it is exactly 0 at every width"
@@ -176,13 +171,14 @@ def coordinates_gate(
         "seeds": ", ".join(map(str, sorted(values["seed"].unique()))),
         **(setting or {}),
         **controls,
-        **told,
+        **reported,
         **zeros,
     }
     return gate("coordinates", [*measures, *broken], findings, evidence)
 
 
 def too_few(values: pd.DataFrame) -> str:
+    """A clause where there are too few widths or seeds, otherwise empty."""
     widths, seeds = values["width"].nunique(), values["seed"].nunique()
     if widths >= FEWEST_WIDTHS and seeds >= FEWEST_SEEDS:
         return ""
@@ -192,7 +188,7 @@ def too_few(values: pd.DataFrame) -> str:
 
 
 def slopes_of(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Iterator[Slopes]:
-    """Of every quantity and place, in the order of the rows; then of blocks that fail alone."""
+    """Slopes of every quantity and place, in the order of the rows; then blocks that fail alone."""
     places = values["name"].map(in_any_block)
     alone = []
     for (quantity, place), rows in values.groupby(["quantity", places], sort=False):
@@ -224,23 +220,23 @@ def in_any_block(name: str) -> str:
 
 
 def of_control(control: pd.DataFrame, flat_embedding: bool) -> tuple[list[Measure], dict[str, str]]:
-    """That a wrong rule is seen, and that what no rule moves stays: without it nothing is passed.
+    """Check that a wrong rule is seen and that what no rule moves stays: otherwise nothing passes.
 
     Returns:
-        An open measure where the harness is broken, and what to tell of controls.
+        An open measure where the harness is broken, and sentences about the controls.
     """
     found = list(slopes_of(control))
     hidden = [one for one in found if one.quantity == "effective" and one.kind == "hidden"]
     caught = [one for one in hidden if one.by_seed and one.fails]
     embedding = [one for one in found if one.quantity == "change" and one.kind == "embedding"]
     tilted = [one for one in embedding if flat_embedding and one.measure.verdict != "pass"]
-    told = {f"control: {one.name}": one.sentence for one in (*hidden, *embedding)}
+    reported = {f"control: {one.name}": one.sentence for one in (*hidden, *embedding)}
     why = []
     if not caught:
-        why.append("the control, whose rates go with width in a wrong way, does not fail")
+        why.append("the control, whose rates scale with width in a wrong way, does not fail")
     if tilted:
         why.append(f"there the {tilted[0].name} is {tilted[0].sentence}, and has to be flat")
     if not why:
-        return [], told
-    said = f"the harness itself is broken: {'; '.join(why)}"
-    return [unmeasured(HARNESS, said, 0.0, TOLERANCE, "")], told
+        return [], reported
+    broken = f"the harness itself is broken: {'; '.join(why)}"
+    return [unmeasured(HARNESS, broken, 0.0, TOLERANCE, "")], reported

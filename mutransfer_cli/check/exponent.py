@@ -1,4 +1,4 @@
-"""Gate `exponent`: does the best base value stay where the rule says?"""
+"""Gate `exponent`: whether the best base value moves with width as the rule says."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mutransfer_cli.fit.exponents import Axis, Group
 
 TOLERANCE = OF_EXPONENTS
 NO_SCATTER = 0.01  # octaves
-MOST_RUNS = 100  # times those there are
+MOST_RUNS = 100  # times the present ones
 
 
 def exponent_gate(group: Group, tolerance: float = TOLERANCE) -> Gate:
-    """Of every axis whose exponent the rule knows.
+    """Judge every axis whose exponent the rule knows.
 
     Raises:
         InputError: there is none.
@@ -29,8 +29,8 @@ def exponent_gate(group: Group, tolerance: float = TOLERANCE) -> Gate:
     known = {name: axis for name, axis in group.axes.items() if axis.expected_exponent is not None}
     if not known:
         raise InputError(
-            "exponent: no rule says what the exponents should be; declare how the runs were made "
-            "with `fit-exponents --protocol FILE`"
+            "exponent: no rule says what the exponents should be; declare a protocol for "
+            "`fit-exponents`: how the runs were made"
         )
     return gate("exponent", (_of_axis(name, axis, tolerance) for name, axis in known.items()))
 
@@ -55,14 +55,13 @@ def _deciding(axis: Axis, room: float) -> str:
     assert axis.exponent is not None
     assert axis.line is not None
     half_width = axis.exponent.high - axis.exponent.value
-    usable = sum(optimum.status == "ok" for optimum in axis.optimum.values())
-    widths = widths_to_decide(half_width, room, usable, axis.exponent.level)
-    said = (
+    widths = widths_to_decide(half_width, room, len(axis.usable), axis.exponent.level)
+    clause = (
         f"{widths} widths in this range would decide it, were the value exact"
         if widths
         else "the value is too near the edge of the tolerance for more widths to decide it soon"
     )
     runs = runs_to_decide(half_width, room)
     if axis.line.scatter < NO_SCATTER and runs and runs <= MOST_RUNS:
-        said += f", or {runs} times the runs, for no scatter between widths is seen"
-    return said
+        clause += f", or {runs} times the runs, for no scatter between widths is seen"
+    return clause

@@ -1,4 +1,4 @@
-"""Which gates a source allows, and their verdicts."""
+"""Which gates records, exponents and recipes allow, and their verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mutransfer_cli.check.spectrum import hidden_at_end, spectrum_gate
 from mutransfer_cli.check.transfer import (
     SHARE,
     Prediction,
-    held_out_bowl,
+    held_out_optimum,
     held_out_width,
     predicted,
     refuse_inside,
@@ -25,7 +25,7 @@ from mutransfer_cli.check.transfer import (
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of_records
-from mutransfer_cli.recipe.build import chosen_group, fitted_at
+from mutransfer_cli.recipe.build import chosen_group
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.spec.measurements import DiagnosticsRecord
@@ -37,18 +37,16 @@ LEAST_WIDTHS = 4  # three to fit and one that is held out
 
 @dataclass(frozen=True)
 class Asked:
-    """
-    Attributes:
-        gates: None: all that the source allows.
-        tolerances: where they are not the default ones; of `transfer` a share of the loss.
-        held_out: the width that is forecast; None: the largest of the records.
-        answered: already.
-    """
+    """The questions that the user asks about a source."""
 
     gates: frozenset[GateName] | None = None
+    """None: all that the source allows."""
     tolerances: Mapping[GateName, float] = field(default_factory=dict)
+    """Tolerances other than the default; for `transfer` a share of the loss."""
     held_out: int | None = None
+    """The width that is forecast; None: the largest of the records."""
     answered: frozenset[GateName] = frozenset()
+    """Gates that are answered already."""
 
     def wants(self, gate: GateName, by_default: bool) -> bool:
         if gate in self.answered:
@@ -62,14 +60,16 @@ class Asked:
         return self.tolerances.get(gate, default)
 
     def refuse_beyond(self, allowed: Sequence[GateName], source: str) -> None:
-        """
+        """Refuse gates that the source cannot answer.
+
         Raises:
-            InputError: a gate that the source says nothing of.
+            InputError: such a gate is asked for.
         """
         for gate in sorted((self.gates or frozenset()) - self.answered):
             if gate not in allowed:
                 raise InputError(
-                    f"--gates {gate}: {source} says nothing of it; it allows {', '.join(allowed)}"
+                    f"gates {gate}: not a question for {source}, which allows {', '.join(allowed)}",
+                    setting="gates",
                 )
 
 
@@ -79,7 +79,7 @@ def gates_of_records(
     """Exponent, transfer to the held-out width, and the spectrum where weight decay was used.
 
     Raises:
-        InputError: a gate that records do not allow, or a held-out width that is none.
+        InputError: a gate that records do not allow, or a width that cannot be held out.
     """
     asked.refuse_beyond(("exponent", "transfer", "spectrum"), "a sweep's records")
     widths = {trial.width for trial in records.trials}
@@ -109,8 +109,8 @@ def _transfer_of(records: Records, asked: Asked) -> Gate:
     share = asked.tolerance("transfer", SHARE)
     if not isinstance(forecast, Prediction):
         return unpredicted(forecast.sentence, width, protocol.loss_unit)
-    bowl = held_out_bowl(trials, others, width)
-    return transfer_gate(forecast, bowl, protocol.loss_unit, share)
+    optimum = held_out_optimum(trials, others, width)
+    return transfer_gate(forecast, optimum, protocol.loss_unit, share)
 
 
 def _others(trials: pd.DataFrame) -> list[str]:
@@ -118,13 +118,13 @@ def _others(trials: pd.DataFrame) -> list[str]:
 
 
 def _spectrum_of(records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked) -> Gate:
-    """At the end, of the trials whose base values are nearest to the best of the widest width."""
+    """Judge the end of the trials with the best base values of the widest width."""
     top = hidden_at_end(records, trials_alike(records.trials), measurements)
     return spectrum_gate(top, asked.tolerance("spectrum", SPECTRUM))
 
 
 def trials_alike(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Those with the base values of the trial of the lowest loss at the widest width."""
+    """Finished trials with the base values of the best one at the widest width."""
     widest = max(trial.width for trial in trials)
     there = [t for t in trials if t.width == widest and t.eval_loss is not None]
     if not there:
@@ -142,7 +142,7 @@ def gates_of_exponents(
         InputError: a gate that they do not allow, or records of another protocol or a fitted width.
     """
     allowed: tuple[GateName, ...] = ("exponent", "transfer") if held_out else ("exponent",)
-    asked.refuse_beyond(allowed, "an exponents file" + ("" if held_out else " without --records"))
+    asked.refuse_beyond(allowed, "an exponents file" + ("" if held_out else " without records"))
     found = chosen_group(document, group)
     gates = []
     if asked.wants("exponent", by_default=True):
@@ -155,9 +155,7 @@ def gates_of_exponents(
         if axis.line is None:
             gates.append(unpredicted(axis.sentence, width, document.loss_unit))
         else:
-            usable = tuple(w for w, optimum in axis.optimum.items() if optimum.status == "ok")
-            value = fitted_at("lr", axis, width).value
-            forecast = Prediction("lr", width, value, usable, document.protocol_hash)
+            forecast = Prediction.of(axis, width, document.protocol_hash)
             gates.append(_held_out(forecast, held_out, asked))
     return gates
 
@@ -165,23 +163,25 @@ def gates_of_exponents(
 def gates_of_recipe(
     recipe: Recipe, held_out: Records | None, static: Gate | None, asked: Asked
 ) -> list[Gate]:
-    """
+    """The static gate, and where there are records of the recipe's width, transfer to it.
+
     Args:
-        static: the verdict of that gate.
+        static: the answer of that gate.
 
     Raises:
         InputError: a gate that it does not allow, or records of another protocol or width.
     """
     allowed: tuple[GateName, ...] = ("static", "transfer") if held_out else ("static",)
-    asked.refuse_beyond(allowed, "a recipe" + ("" if held_out else " without --records"))
+    asked.refuse_beyond(allowed, "a recipe" + ("" if held_out else " without records"))
     gates = [static] if static is not None else []
     if held_out is not None and asked.wants("transfer", by_default=True):
         provenance = recipe.provenance
         width = _width_of(held_out, asked)
         if width != recipe.width:
             raise InputError(
-                f"--records: their width is {width}, and the recipe is for {recipe.width}; train "
-                "the held-out sweep at the recipe's width"
+                f"records: their width is {width}, and the recipe is for {recipe.width}; train the "
+                "held-out sweep at the recipe's width",
+                setting="records",
             )
         forecast = Prediction(
             "lr", width, recipe.base_lr.value, provenance.widths, provenance.protocol_hash
@@ -194,10 +194,14 @@ def _width_of(records: Records, asked: Asked) -> int:
     """The width of held-out records."""
     there = {trial.width for trial in records.trials}
     if not there:
-        raise InputError("--records: hold no trials; train the held-out width first")
+        raise InputError(
+            "records: hold no trials; train the held-out width first", setting="records"
+        )
     width = max(there) if asked.held_out is None else asked.held_out
     if width not in there:
-        raise InputError(f"--held-out {width}: the records have widths {sorted(there)}")
+        raise InputError(
+            f"held_out {width}: the records have widths {sorted(there)}", setting="held_out"
+        )
     return width
 
 
@@ -205,10 +209,11 @@ def _held_out(forecast: Prediction, records: Records, asked: Asked) -> Gate:
     protocol = records.header.protocol
     if forecast.protocol_hash != protocol.hash:
         raise InputError(
-            f"--records: are of protocol {protocol.hash}, and what is checked of "
-            f"{forecast.protocol_hash or 'none that is known'}; give records of the same protocol"
+            f"records: their protocol is {protocol.hash}, and that of the source is "
+            f"{forecast.protocol_hash or 'not known'}; give records of the same protocol",
+            setting="records",
         )
     refuse_inside(forecast.width, forecast.widths)
     trials = trial_frame([t for t in records.trials if t.width == forecast.width])
-    bowl = held_out_bowl(trials, _others(trials), forecast.width)
-    return transfer_gate(forecast, bowl, protocol.loss_unit, asked.tolerance("transfer", SHARE))
+    optimum = held_out_optimum(trials, _others(trials), forecast.width)
+    return transfer_gate(forecast, optimum, protocol.loss_unit, asked.tolerance("transfer", SHARE))

@@ -1,8 +1,4 @@
-"""Verdicts by equivalence test, and what would decide an open one.
-
-MERGED:
-The verdict of gates, `schema: mutransfer.check/1`.
-A measured quantity held against its tolerance."""
+"""Verdicts by equivalence test, what would decide an open one, and the file mutransfer.check/1."""
 
 from __future__ import annotations
 
@@ -23,7 +19,8 @@ MOST_WIDTHS = 64
 
 
 def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Verdict:
-    """Pass: the interval lies within the tolerance about what is expected; fail: outside it."""
+    """Pass if the interval lies within expected +- tolerance, fail if outside, otherwise
+    inconclusive."""
     if expected - tolerance <= low and high <= expected + tolerance:
         return "pass"
     if high < expected - tolerance or expected + tolerance < low:
@@ -32,7 +29,7 @@ def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Ve
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of several that all count; of none inconclusive."""
+    """Combined verdict: fail if any fails, pass if all pass, otherwise inconclusive."""
     found = set(verdicts)
     return "fail" if "fail" in found else "pass" if found == {"pass"} else "inconclusive"
 
@@ -40,11 +37,11 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 def widths_to_decide(half_width: float, room: float, widths: int, level: float) -> int | None:
     """How many widths within the same range narrow the interval of an exponent to `room`.
 
-    The half-width goes as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
+    The half-width scales as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
     widths, (k + 1) k / (k - 1) for a range of one. None where more than 64 would be needed.
 
     Args:
-        half_width: with so many `widths`, scatter between them included.
+        half_width: half-width with `widths` widths, scatter between them included.
         room: half-width at which the verdict is decided.
     """
 
@@ -61,7 +58,7 @@ def widths_to_decide(half_width: float, room: float, widths: int, level: float) 
 
 
 def runs_to_decide(half_width: float, room: float) -> int | None:
-    """By how many times more runs the same interval narrows to `room`: it goes as runs^-1/2."""
+    """How many times the runs narrow the interval to `room`: it scales as runs^-1/2."""
     if room <= 0:
         return None
     return max(1, math.ceil((half_width / room) ** 2))
@@ -77,61 +74,62 @@ class Measure(Strict):
     """One quantity against its tolerance, by equivalence test."""
 
     quantity: str
-    """What was measured, such as `exponent of lr`."""
+    """Name of the quantity, such as `exponent of lr`."""
     unit: str
-    """Of all numbers here; empty where they have none."""
+    """Unit of all numbers here; empty where they have none."""
     value: Number | None
-    """What it is; null where nothing could be measured."""
+    """The estimate; null where nothing could be measured."""
     low: Number | None
-    """Its two-sided 95 % interval."""
+    """Lower end of its two-sided 95 % interval."""
     high: Number | None
-    """Its two-sided 95 % interval."""
+    """Upper end of its two-sided 95 % interval."""
     expected: Number
-    """What it is to be."""
+    """The value it should have."""
     tolerance: NonNegative
-    """Pass where low and high lie within expected +- tolerance, fail where both lie on one side
-    outside it."""
+    """Half the width of the range about `expected` that passes."""
     verdict: Verdict
-    """Else inconclusive."""
+    """Pass where low and high lie within expected +- tolerance, fail where both lie on one side
+    outside it, otherwise inconclusive."""
     sentence: str
-    """The same for a person, and of an open verdict what would decide it."""
+    """The same in words, with what would decide an open verdict."""
 
 
 class Gate(Strict):
     """A question and its answer."""
 
     gate: GateName
-    """Its name."""
+    """Name of the gate."""
     verdict: Verdict
-    """Fail where a measure fails, else inconclusive where one is or there is none."""
+    """Fail where a measure fails or there is a finding, pass where all measures pass, otherwise
+    inconclusive."""
     measures: tuple[Measure, ...] = ()
-    """What was measured."""
+    """The measured quantities."""
     findings: tuple[str, ...] = ()
-    """Faults that no measure holds, each a sentence; any of them is a failure."""
+    """Further faults, each a sentence; any of them is a failure."""
     evidence: dict[str, str] = Field(default_factory=dict)
-    """Hashes and widths that say what the verdict rests on."""
+    """Facts behind the verdict, such as hashes and widths."""
 
 
 class Check(Strict):
-    """What `check` writes."""
+    """The file that `check` writes."""
 
     schema_: Literal["mutransfer.check/1"] = Field(alias="schema")
     """Always mutransfer.check/1."""
     tool_version: str
-    """Of mutransfer."""
+    """Version of mutransfer that wrote it."""
     source: str
-    """What was checked: a file or folder."""
+    """The file or folder that was checked."""
     verdict: Verdict
-    """Of all gates together."""
+    """Verdict of all gates together."""
     gates: tuple[Gate, ...] = Field(min_length=1)
-    """One for each question asked."""
+    """One gate for each question asked."""
 
 
 def read_check(path: Path) -> Check | None:
-    """What a file holds; None where there is none.
+    """Read the file; None where there is none.
 
     Raises:
-        InputError: it cannot be read, or holds something else.
+        InputError: it cannot be read, or is no check.
     """
     if not path.exists():
         return None
@@ -154,9 +152,10 @@ def measure(
     unit: str = "",
     deciding: str = "",
 ) -> Measure:
-    """
+    """Judge a value with its 95 % interval.
+
     Args:
-        deciding: what would decide it, a clause that is said where the verdict is open.
+        deciding: a clause for an open verdict: what would decide it.
     """
     low, high = interval
     verdict = verdict_of(low, high, expected, tolerance)
@@ -182,7 +181,7 @@ def measure(
 
 
 def unmeasured(quantity: str, why: str, expected: float, tolerance: float, unit: str) -> Measure:
-    """Inconclusive, for there is no number."""
+    """An inconclusive measure without a number."""
     return Measure(
         quantity=quantity,
         unit=unit,

@@ -11,13 +11,13 @@ SHOWN = 8  # quantities that pass
 
 
 def sentences(gate: Gate, verdict: Verdict | None = None) -> list[str]:
-    """What a gate says, of one verdict or of all; findings are failures."""
+    """The sentences of a gate with one verdict, or all; findings are failures."""
     measured = [m.sentence for m in gate.measures if verdict in (None, m.verdict)]
     return [*(gate.findings if verdict in (None, "fail") else ()), *measured]
 
 
 def summed_up(gate: Gate) -> list[str]:
-    """What is no pass, and what is; the latter counted where there is much of it."""
+    """All sentences, failures first; passes are only counted where there are many."""
     passed = sentences(gate, "pass")
     if len(passed) > SHOWN:
         passed = [f"{len(passed)} quantities lie within their tolerance"]
@@ -25,7 +25,7 @@ def summed_up(gate: Gate) -> list[str]:
 
 
 def github_annotations(check: Check) -> list[str]:
-    """Workflow commands of GitHub Actions, one for each sentence that is no pass."""
+    """Workflow commands of GitHub Actions, one for each sentence that does not pass."""
     found = []
     for gate in check.gates:
         for verdict in ("fail", "inconclusive"):
@@ -54,8 +54,8 @@ def summary(check: Check) -> str:
         "|---|---|---|",
     ]
     for gate in check.gates:
-        said = "<br>".join(_cell(sentence) for sentence in summed_up(gate)) or "nothing to object"
-        lines.append(f"| {gate.gate} | {gate.verdict} | {said} |")
+        text = "<br>".join(_cell(sentence) for sentence in summed_up(gate)) or "nothing to object"
+        lines.append(f"| {gate.gate} | {gate.verdict} | {text} |")
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +64,7 @@ def _cell(text: str) -> str:
 
 
 def junit(check: Check) -> str:
-    """One case a gate: a failure fails, what is inconclusive is an error, for it is no pass."""
+    """JUnit XML with one case per gate; inconclusive is an error, since it does not pass."""
     counts = dict.fromkeys(COMMAND, 0)
     suite = ElementTree.Element("testsuite", name="mutransfer check")
     for gate in check.gates:
@@ -74,8 +74,8 @@ def junit(check: Check) -> str:
         )
         if gate.verdict != "pass":
             tag = "failure" if gate.verdict == "fail" else "error"
-            said = ElementTree.SubElement(case, tag, message=gate.verdict)
-            said.text = "\n".join(sentences(gate, gate.verdict))
+            element = ElementTree.SubElement(case, tag, message=gate.verdict)
+            element.text = "\n".join(sentences(gate, gate.verdict))
     suite.set("tests", str(len(check.gates)))
     suite.set("failures", str(counts["fail"]))
     suite.set("errors", str(counts["inconclusive"]))

@@ -1,4 +1,4 @@
-"""Gate `spectrum`: are the top singular values of the hidden matrices alike at all widths?"""
+"""Gate `spectrum`: whether the hidden matrices have the same top singular values at all widths."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ QUANTITY = "exponent of the top singular values of hidden matrices"
 
 
 def spectrum_gate(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Gate:
-    """Of trials of one base rate at their end (Fan et al. 2025, arXiv 2510.15262).
+    """Judge the exponent of top singular values at the end of training (Fan et al. 2025, arXiv
+    2510.15262).
 
     The interval is that of the mean over matrices and seeds.
 
     Args:
-        values: columns name, seed, width, value; hidden matrices only.
+        values: columns name, seed, width, value; hidden matrices of trials with one base rate.
     """
     widths = sorted(values["width"].unique())
     if len(widths) < 2:
@@ -47,10 +48,10 @@ def spectrum_gate(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Gate:
 def hidden_at_end(
     records: Records, trials: Sequence[TrialRecord], measurements: Iterable[DiagnosticsRecord]
 ) -> pd.DataFrame:
-    """Top singular values of hidden matrices after the last step that was measured.
+    """Top singular values of hidden matrices after the last measured step.
 
     Args:
-        measurements: of each trial in the order of its steps; those of other trials do not matter.
+        measurements: in the order of the steps of each trial; other trials' are ignored.
     """
     last = {one.trial: one for one in measurements}
     ends = [last[trial.trial] for trial in trials if trial.trial in last]

@@ -1,7 +1,4 @@
-"""What a value that is not the optimum costs.
-
-MERGED:
-Gate `transfer`: what does the value that is forecast for a larger width cost there?"""
+"""Gate `transfer`: the excess loss of the value that is forecast for a larger width."""
 
 from __future__ import annotations
 
@@ -18,89 +15,83 @@ from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_d
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.bowls import shape
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.result import Bowl, Fit
-
-
-@dataclass(frozen=True)
-class Excess:
-    """Loss of a value above that of the optimum, in the loss's unit, with the optimum's interval.
-
-    Attributes:
-        loss: at the optimum.
-        octaves: of the value above the optimum.
-        half_width: of the optimum, octaves, on the side of the value.
-    """
-
-    value: float
-    low: float
-    high: float
-    loss: float
-    octaves: float
-    half_width: float
-
-
-def excess_of(bowl: Bowl, log2_value: float) -> Excess | None:
-    """None where the bowl has no usable optimum.
-
-    The interval is that of the optimum's place, its error of form included; the loss there cancels.
-    """
-    if bowl.status != "ok" or bowl.optimum is None or bowl.low is None or bowl.high is None:
-        return None
-    assert bowl.curvature is not None, "bowls of losses are meant, not given optima"
-    assert bowl.tilt is not None
-    assert bowl.loss is not None
-    form = 2 * abs(bowl.form or 0.0)
-    below = math.hypot(bowl.optimum - bowl.low, form)
-    above = math.hypot(bowl.high - bowl.optimum, form)
-    octaves = log2_value - bowl.optimum
-    ends = [_cost(bowl, octaves + below), _cost(bowl, octaves - above)]
-    inside = octaves - above <= 0 <= octaves + below
-    return Excess(
-        value=_cost(bowl, octaves),
-        low=0.0 if inside else min(ends),
-        high=max(ends),
-        loss=bowl.loss,
-        octaves=octaves,
-        half_width=above if octaves > 0 else below,
-    )
-
-
-def _cost(bowl: Bowl, octaves: float) -> float:
-    phi = shape(np.array([octaves]), np.array([bowl.tilt]))[0]
-    return float((bowl.curvature or 0.0) * phi[0])
-
+from mutransfer_cli.fit.exponents import Axis, Optimum
 
 LOSS = "eval_loss"
-SHARE = 0.0025  # of the loss: more than this is lost
-MOST_RUNS = 100  # times those there are
+SHARE = 0.0025  # of the loss at the optimum, which may be lost
+MOST_RUNS = 100  # times the present ones
 QUANTITY = "excess loss of the forecast"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A base value for a width, and what it rests on.
-
-    Attributes:
-        axis: the hyperparameter.
-        widths: those that it was fitted to.
-        protocol_hash: of the runs; None where none is known.
-    """
+    """A base value for a width, and what it rests on."""
 
     axis: str
     width: int
     value: float
     widths: tuple[int, ...]
+    """The widths that it was fitted to."""
     protocol_hash: str | None
+    """Protocol of the runs; None where it is not known."""
+
+    @classmethod
+    def of(cls, axis: Axis, width: int, protocol_hash: str | None) -> Prediction:
+        """The fitted line of lr at a width."""
+        value = 2 ** axis.at(width).value
+        return cls("lr", width, value, tuple(axis.usable), protocol_hash)
 
     @property
     def sha256(self) -> str:
-        """Of its canonical JSON: what is forecast before the width is looked at."""
+        """Hash of its canonical JSON: proves what was forecast before the width was looked at."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Excess:
+    """Loss of a value above that at the optimum, in the loss's unit, with its interval."""
+
+    value: float
+    low: float
+    high: float
+    loss: float
+    """Loss at the optimum."""
+    octaves: float
+    """Distance of the value above the optimum."""
+    half_width: float
+    """Half-width of the optimum's interval on the side of the value, octaves."""
+
+
+def excess_of(optimum: Optimum, log2_value: float) -> Excess | None:
+    """The excess loss a * phi(octaves; tilt) of a value; None where the optimum is not usable.
+
+    Its interval is that of the optimum's place, error of form included; the loss there cancels.
+    """
+    if optimum.status != "ok":
+        return None
+    assert optimum.loss is not None, "optima of losses are meant, not given ones"
+    assert optimum.tilt is not None
+    low, at, high = optimum.octaves
+    form = 2 * (optimum.form or 0.0)
+    below, above = math.hypot(at - low, form), math.hypot(high - at, form)
+    octaves = log2_value - at
+    places = np.array([octaves, octaves + below, octaves - above])
+    phi, _, _ = shape(places, np.full(3, optimum.tilt))
+    value, *ends = ((optimum.curvature or 0.0) * phi).tolist()
+    inside = octaves - above <= 0 <= octaves + below
+    return Excess(
+        value=value,
+        low=0.0 if inside else min(ends),
+        high=max(ends),
+        loss=optimum.loss,
+        octaves=octaves,
+        half_width=above if octaves > 0 else below,
+    )
+
+
 def held_out_width(widths: Sequence[int], asked: int | None) -> int:
-    """The largest, or the one asked for, which has to be.
+    """The largest width, or the one asked for, which has to be the largest.
 
     Raises:
         InputError: it is not there, not above all others, or the only one.
@@ -108,7 +99,10 @@ def held_out_width(widths: Sequence[int], asked: int | None) -> int:
     there = sorted(set(widths))
     width = there[-1] if asked is None else asked
     if width not in there:
-        raise InputError(f"--held-out {width}: the records have widths {there}; give the largest")
+        raise InputError(
+            f"held_out {width}: the records have widths {there}; give the largest",
+            setting="held_out",
+        )
     if width != there[-1]:
         refuse_inside(width, there)
     if len(there) == 1:
@@ -117,47 +111,48 @@ def held_out_width(widths: Sequence[int], asked: int | None) -> int:
 
 
 def refuse_inside(width: int, fitted: Collection[int]) -> None:
-    """
+    """Refuse a held-out width that is not above all that are fitted.
+
     Raises:
-        InputError: the width is not above all that are fitted.
+        InputError: it is not.
     """
     if width <= max(fitted, default=0):
         raise InputError(
-            f"--held-out {width}: lies inside the fitted widths, up to {max(fitted)}; only a "
-            "larger width than all that are fitted says whether the value transfers"
+            f"held_out {width}: lies inside the fitted widths, up to {max(fitted)}; only a larger "
+            "width than all fitted ones shows whether the value transfers",
+            setting="held_out",
         )
 
 
 def predicted(
     trials: pd.DataFrame, others: Sequence[str], width: int, protocol_hash: str | None
-) -> Prediction | Fit:
-    """From the smaller widths alone; their fit where it is not usable."""
-    smaller = trials[trials["width"] < width]
-    fit = fit_exponents(smaller, "lr", others, LOSS)
-    if fit.law is None:
-        return fit
-    value = 2 ** fit.law.at(math.log2(width))
-    usable = tuple(w for w, bowl in fit.bowls.items() if bowl.status == "ok")
-    return Prediction("lr", width, value, usable, protocol_hash)
+) -> Prediction | Axis:
+    """Forecast a width from the smaller ones alone; their fit where it is not usable."""
+    fit = fit_exponents(trials[trials["width"] < width], "lr", others, LOSS)
+    return fit if fit.line is None else Prediction.of(fit, width, protocol_hash)
 
 
-def held_out_bowl(trials: pd.DataFrame, others: Sequence[str], width: int) -> Bowl:
-    """The bowl at the width; that of smaller ones tells its tilt better than it alone."""
-    return fit_exponents(trials, "lr", others, LOSS).bowls[width]
+def held_out_optimum(trials: pd.DataFrame, others: Sequence[str], width: int) -> Optimum:
+    """The optimum at the width; smaller widths, where there are any, help to tell its tilt."""
+    return fit_exponents(trials, "lr", others, LOSS).optimum[width]
 
 
-def transfer_gate(prediction: Prediction, bowl: Bowl, unit: str, share: float = SHARE) -> Gate:
-    """
+def transfer_gate(
+    prediction: Prediction, optimum: Optimum, unit: str, share: float = SHARE
+) -> Gate:
+    """Compare the excess loss of the forecast with what may be lost.
+
     Args:
-        share: of the loss at the optimum, which may be lost.
+        optimum: the optimum found at the forecast width.
+        share: tolerated share of the loss at the optimum.
     """
-    excess = excess_of(bowl, math.log2(prediction.value))
+    excess = excess_of(optimum, math.log2(prediction.value))
     if excess is None:
-        where = f"width {prediction.width} is {bowl.status}"
-        side = f", its optimum lies beyond the {bowl.side} end of its grid" if bowl.side else ""
-        found = unmeasured(QUANTITY, where + side, 0.0, share * (bowl.loss or 0.0), unit)
+        where = f"width {prediction.width} is {optimum.status}"
+        side = f", its optimum lies beyond the {optimum.side} end of its grid"
+        found = unmeasured(QUANTITY, where + (side if optimum.side else ""), 0.0, 0.0, unit)
     else:
-        found = of_excess(prediction, excess, unit, share)
+        found = _measured(prediction, excess, unit, share)
     evidence = {
         "forecast": f"lr {prediction.value:.6g} at width {prediction.width}",
         "forecast_sha256": prediction.sha256,
@@ -167,12 +162,12 @@ def transfer_gate(prediction: Prediction, bowl: Bowl, unit: str, share: float = 
 
 
 def unpredicted(why: str, width: int, unit: str) -> Gate:
-    """The smaller widths forecast nothing."""
+    """The inconclusive gate where the smaller widths forecast nothing."""
     quantity = f"{QUANTITY} lr at width {width}"
     return gate("transfer", [unmeasured(quantity, why, 0.0, 0.0, unit)])
 
 
-def of_excess(prediction: Prediction, excess: Excess, unit: str, share: float) -> Measure:
+def _measured(prediction: Prediction, excess: Excess, unit: str, share: float) -> Measure:
     tolerance = share * abs(excess.loss)
     quantity = f"{QUANTITY} lr {prediction.value:.3g} at width {prediction.width}"
     interval = (excess.low, excess.high)
@@ -181,7 +176,7 @@ def of_excess(prediction: Prediction, excess: Excess, unit: str, share: float) -
 
 
 def _deciding(excess: Excess, tolerance: float) -> str:
-    """The excess goes as the square of the distance, about the optimum."""
+    """Near the optimum the excess is quadratic in the distance."""
     reach = abs(excess.octaves) * math.sqrt(tolerance / excess.value) if excess.value else math.inf
     runs = runs_to_decide(excess.half_width, abs(reach - abs(excess.octaves)))
     if runs is None or runs > MOST_RUNS:

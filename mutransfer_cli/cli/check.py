@@ -33,7 +33,7 @@ def check(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Which of static, coordinates, exponent, transfer, spectrum, with commas. "
+            help="Some of static, coordinates, exponent, transfer, spectrum, separated by commas. "
             "Default: all that the source allows.",
         ),
     ] = None,
@@ -41,8 +41,8 @@ def check(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Sweep at a larger width, by which the source is judged; with --spec, the folder "
-            "that it is trained into. Default then: runs/SPEC-WIDTH.",
+            help="Sweep at a larger width to judge the source by; with --spec, the folder to train "
+            "it into. Default then: runs/SPEC-WIDTH.",
         ),
     ] = None,
     model: Annotated[
@@ -66,8 +66,8 @@ def check(
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Sweep spec of a recipe, exponents or records, by which gates train: coordinates, "
-            "and transfer where --held-out or --gates asks for it.",
+            help="Sweep spec behind a recipe, exponents or records; gates that train use it: "
+            "coordinates, and transfer if --held-out or --gates asks for it.",
             show_default=False,
         ),
     ] = None,
@@ -76,21 +76,23 @@ def check(
         str | None,
         typer.Option(
             metavar="WIDTHS",
-            help="Of gate coordinates, with commas. Default: 64,128,256,512.",
+            help="Widths for gate coordinates, separated by commas. Default: 64,128,256,512.",
             show_default=False,
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of gate coordinates, at every width. Default: 5.", show_default=False
+            min=1,
+            help="Seeds for gate coordinates, at every width. Default: 5.",
+            show_default=False,
         ),
     ] = None,
     budget: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="Most that gates may train together; what does not end in it is inconclusive.",
+            help="Time limit for all training; a gate that does not end within it is inconclusive.",
             show_default=False,
         ),
     ] = None,
@@ -99,7 +101,7 @@ def check(
         typer.Option(
             metavar="WIDTH",
             min=1,
-            help="Width that is forecast, and trained with --spec. Default: the records' largest.",
+            help="Width to forecast, and to train with --spec. Default: the records' largest.",
         ),
     ] = None,
     tolerance: Annotated[
@@ -111,26 +113,27 @@ def check(
         ),
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Which group, of exponents fitted with --by.")
+        str | None, typer.Option(help="Group of exponents that were fitted with --by.")
     ] = None,
     github: Annotated[
         bool, typer.Option("--github", help="Annotations on stderr, a table in the step summary.")
     ] = False,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JUnit XML too.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Write JUnit XML as well.", show_default=False),
     ] = None,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether hyperparameters transfer.
+    """Check whether hyperparameters transfer.
 
-    Writes mutransfer.check/1: of each gate the measured quantity, its 95 % interval, the tolerance
-    and a verdict: pass when the interval lies inside the tolerance, fail when outside, else
-    inconclusive. Exit code 0 when all pass, 3 when one fails, else 4.
+    Writes mutransfer.check/1: for each gate the measured quantity, its 95 % interval, the tolerance
+    and a verdict: pass when the interval lies inside the tolerance, fail when outside, otherwise
+    inconclusive. Exit code 0 when all pass, 3 when one fails, otherwise 4.
     """
     path = stdin_or([source] if source else None, "a recipe, exponents or records")[0]
     if optimizer is not None and model is None:
-        raise InputError("--optimizer: is made for a model; give it with --model")
+        raise InputError("--optimizer: belongs to a model; give that with --model")
     if budget is not None and not 0 < budget < math.inf:
         raise InputError(f"--budget {budget:g}: expected minutes, more than 0")
 
@@ -220,6 +223,6 @@ def _for_ci(document: Check, github: bool, junit: Path | None) -> None:
         if step:
             append_text(summary(document), Path(step))
         else:
-            note(f"--github: {SUMMARY} is not set, so that there is no summary to add to")
+            note(f"--github: {SUMMARY} is not set, so there is no step summary to add to")
     if junit is not None:
         write_result(as_junit(document), junit)

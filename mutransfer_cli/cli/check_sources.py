@@ -14,7 +14,7 @@ from mutransfer_cli.check.transfer import refuse_inside
 from mutransfer_cli.cli.console import note
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
-from mutransfer_cli.recipe.build import chosen_group, fitted_at
+from mutransfer_cli.recipe.build import chosen_group
 from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
@@ -154,8 +154,8 @@ class Source:
         axis = chosen_group(exponents, self.group).axes.get("lr")
         widths, base = set[int](), dict[AxisName, float]()
         if axis is not None and axis.line is not None:
-            widths = {w for w, optimum in axis.optimum.items() if optimum.status == "ok"}
-            base = {"lr": fitted_at("lr", axis, max(widths)).value}
+            widths = set(axis.usable)
+            base = {"lr": 2 ** axis.at(max(widths)).value}
         trained = self._train(asked, exponents.protocol_hash, widths, base)
         found = gates_of_exponents(exponents, self.group, trained.larger, trained.asked)
         return [*found, *trained.gates]

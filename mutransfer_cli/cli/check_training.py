@@ -1,4 +1,4 @@
-"""What gates of `mutransfer check` train themselves."""
+"""Training for the gates of `mutransfer check` that need it."""
 
 from __future__ import annotations
 
@@ -32,25 +32,24 @@ from mutransfer_cli.train.device import choose_device
 
 WIDTHS, SEEDS = (64, 128, 256, 512), 5
 CHECKPOINT_EVERY = 60.0  # seconds
-SILENCE = 600.0  # seconds after which a worker is given up
+SILENCE = 600.0  # seconds without a message after which to give up on a worker
 
 
 @dataclass(frozen=True)
 class Training:
-    """
-    Attributes:
-        name: of the spec.
-        folder: from which its paths go.
-        widths, seeds: of gate `coordinates`.
-        budget: of all training together.
-    """
+    """Trains the sweep spec behind a source, within a budget."""
 
     name: str
+    """Name of the spec."""
     spec: SweepSpec
     folder: Path
+    """Folder that the paths of the spec are relative to."""
     widths: tuple[int, ...]
+    """Widths for gate `coordinates`."""
     seeds: int
+    """Seeds for gate `coordinates`, at every width."""
     budget: Budget
+    """Time for all training together."""
 
     @classmethod
     def of(
@@ -69,21 +68,23 @@ class Training:
         return choose_device("auto", self.spec.train.precision, self.spec.deterministic)
 
     def refuse_other(self, protocol_hash: str | None, where: str) -> None:
-        """
+        """Refuse a source that was made under another protocol than the spec's.
+
         Raises:
-            InputError: what is checked was made under another protocol than the spec's.
+            InputError: the protocols differ.
         """
         own = Sweep.prepare(self.spec, self.folder).protocol.hash
         if own != protocol_hash:
             raise InputError(
-                f"--spec {self.name}: is protocol {own}, and {where} of "
-                f"{protocol_hash or 'none that is known'}; give the spec that it was made with"
+                f"--spec {self.name}: its protocol is {own}, and that of {where} is "
+                f"{protocol_hash or 'not known'}; give the spec that it was made with"
             )
 
     def coordinates(self, base: Mapping[AxisName, float], asked: Asked) -> Gate:
-        """
+        """Train a few steps at all widths, and a control; judge how every layer moves.
+
         Args:
-            base: values that are known better than the middle of the spec's grid.
+            base: base values to use instead of the middle of the spec's grid.
         """
         axes = self.spec.middle_axes | dict(base)
         stop, widths = self.budget.check, ", ".join(map(str, self.widths))
@@ -111,7 +112,8 @@ class Training:
         return coordinates_gate(values, control, setting, flat, tolerance)
 
     def held_out(self, width: int, folder: Path) -> Gate | None:
-        """Trains the spec's grid at a width; what gate `transfer` says where that did not end."""
+        """Train the spec's grid at a width; returns an inconclusive gate `transfer` if the budget
+        is spent before it ends."""
         try:
             self.spec.refuse_width("--held-out", width)
         except ValueError as error:

@@ -1,51 +1,38 @@
-"""The two kinds of results: a sweep's own records, and tables of a user's runs.
-
-MERGED:
-`mutransfer fit-exponents`: records or a table of results in, exponents out."""
+"""`mutransfer fit-exponents`: a sweep's records or a table of own results in, exponents out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.rules.weight_decay import DecayConvention
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.fit.axes import SweepFit
-    from mutransfer_cli.fit.exponents import Exponents
-    from mutransfer_cli.fit.result import Fit
-    from mutransfer_cli.rules.weight_decay import DecayConvention
+    from mutransfer_cli.fit.exponents import Axis, Exponents, Group
     from mutransfer_cli.spec.protocol import DeclaredProtocol
 
-
-class Keep(StrEnum):
-    last = "last"
-
-
-class Convention(StrEnum):
-    lr_coupled = "lr_coupled"
-    independent = "independent"
+MOST_OCTAVES = 50
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What the command line says of a table; None and False where it says nothing."""
+    """The options for tables; None and False where they are not given."""
 
     columns: str | None
     metric: str | None
     by: str | None
-    keep: Keep | None
+    keep: Literal["last"] | None
     protocol: Path | None
-    decay_convention: Convention | None
+    decay_convention: DecayConvention | None
     optima: bool
     grid_spacing: float | None
 
@@ -53,104 +40,88 @@ class TableOptions:
     def given(self) -> list[str]:
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
 
-    @property
-    def of_tables(self) -> list[str]:
-        """The options given that records have no use for."""
-        return [option for option in self.given if option != "--metric"]
+    def refuse_for_records(self) -> None:
+        """Records know their columns and protocol; only the metric may be chosen."""
+        given = [option for option in self.given if option != "--metric"]
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: is for tables of own results; the records of a sweep know "
+                "their columns and protocol"
+            )
+        if self.metric not in (None, "eval_loss", "train_loss"):
+            raise InputError(f"--metric {self.metric}: records have eval_loss and train_loss")
 
-    def refuse_contradictions(self, options: FitOptions) -> None:
+    def refuse_contradictions(self, resamples: int) -> None:
         of_losses = [option for option in self.given if option in ("--metric", "--keep")]
+        of_losses += ["--resamples"] if resamples else []
         if self.optima and of_losses:
             raise InputError(f"{of_losses[0]}: is for losses; --optima has none, leave it out")
-        if self.optima and options.resamples:
-            raise InputError("--resamples: is for losses; --optima has none, leave it out")
         if self.grid_spacing is not None and not self.optima:
             raise InputError("--grid-spacing: is for --optima; leave it out")
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    scatter_below: float | None
-    resamples: int
-
-
 def fit_records(
-    sources: Sequence[Path | None], metric: str | None, options: FitOptions
+    sources: Sequence[Path | None],
+    table: TableOptions,
+    scatter_below: float | None,
+    resamples: int,
 ) -> tuple[Exponents, pd.DataFrame]:
     """The exponents, and the trials with the loss they are fitted to as eval_loss."""
     from mutransfer_cli.fit.from_records import exponents_of_records
     from mutransfer_cli.spec.sources import load_records
 
-    if metric not in (None, "eval_loss", "train_loss"):
-        raise InputError(f"--metric {metric}: records have eval_loss and train_loss")
+    table.refuse_for_records()
     records = load_records(sources, warn=note)
-    return exponents_of_records(
-        records, metric or "eval_loss", options.scatter_below, options.resamples
-    )
+    return exponents_of_records(records, table.metric or "eval_loss", scatter_below, resamples)
 
 
 def fit_table(
-    sources: Sequence[Path | None], table: TableOptions, options: FitOptions
+    sources: Sequence[Path | None],
+    table: TableOptions,
+    scatter_below: float | None,
+    resamples: int,
 ) -> tuple[Exponents, pd.DataFrame]:
     """The exponents, and the rows with their loss as eval_loss."""
-    from mutransfer_cli.fit.axes import fit_axes
-    from mutransfer_cli.fit.from_records import exponents_of, held_decay, statuses
+    from mutransfer_cli.fit.axes import fit_axes, held_decay
+    from mutransfer_cli.fit.from_records import exponents_of, statuses
     from mutransfer_cli.spec.protocol import load_protocol
     from mutransfer_cli.spec.results import SIZES, parse_columns, read_results
 
-    table.refuse_contradictions(options)
+    table.refuse_contradictions(resamples)
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
     groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
     varies = "weight_decay" in rows and any(held_decay(part) is None for part in groups.values())
-    option: DecayConvention | None = None
-    if table.decay_convention is not None:
-        option = table.decay_convention.value
-    protocol = None
+    option, protocol = table.decay_convention, None
     if table.protocol is not None:
         protocol = load_protocol(table.protocol, held_decay(rows), varies, option)
     convention = _convention(protocol, option, varies)
     if table.optima:
         metric, losses = "optima", [0.0] * len(rows)
-        fits = _fit_optima(groups, table.grid_spacing, options)
+        fits = _fit_optima(groups, table.grid_spacing, scatter_below, protocol)
     else:
         metric, losses = table.metric or named.get("loss", "loss"), rows["loss"].tolist()
-        below, resamples = options.scatter_below, options.resamples
-        fits = fit_axes(groups, AXES, convention, "loss", below, resamples, SIZES)
+        options = (convention, "loss", scatter_below, resamples, SIZES, protocol)
+        fits = fit_axes(groups, AXES, *options)
         if resamples and any(fit.decay for fit in fits.values()):
             note("--resamples: is for axes fitted on their own; lr and weight_decay are not")
     document = exponents_of(
-        metric,
-        statuses(losses),
-        fits,
-        protocol,
-        table.by,
-        convention=convention,
-        weight_decay={name: _decay_of(part, protocol) for name, part in groups.items()},
+        metric, statuses(losses), fits, protocol, table.by, convention=convention
     )
     return document, rows.rename(columns={"loss": "eval_loss"})
-
-
-def _decay_of(trials: pd.DataFrame, protocol: DeclaredProtocol | None) -> float | None:
-    """That of the table, or of the protocol where the table has no column."""
-    from mutransfer_cli.fit.from_records import held_decay
-
-    if "weight_decay" in trials or protocol is None:
-        return held_decay(trials)
-    return protocol.optimizer.weight_decay
 
 
 def _convention(
     protocol: DeclaredProtocol | None, option: DecayConvention | None, varies: bool
 ) -> DecayConvention | None:
-    """Of the table's weight decays.
+    """The convention of the table's weight decays.
 
     Raises:
-        InputError: they vary and nothing says it.
+        InputError: they vary and nothing declares it.
     """
-    said = protocol.said_convention if protocol else option
-    if varies and not said:
+    declared = protocol.said_convention if protocol else option
+    if varies and not declared:
         raise InputError(
             "weight_decay varies: give --decay-convention lr_coupled (torch: w -= lr * wd * w) or "
             "independent (w -= schedule * wd * w), or decay_convention in the protocol"
@@ -159,34 +130,35 @@ def _convention(
 
 
 def _fit_optima(
-    groups: Mapping[str, pd.DataFrame], spacing: float | None, options: FitOptions
-) -> dict[str, SweepFit]:
-    from mutransfer_cli.fit.axes import SweepFit
-    from mutransfer_cli.fit.exponent import fit_optima, grid_spacing
-    from mutransfer_cli.fit.result import warned
+    groups: Mapping[str, pd.DataFrame],
+    spacing: float | None,
+    scatter_below: float | None,
+    protocol: DeclaredProtocol | None,
+) -> dict[str, Group]:
+    from mutransfer_cli.fit.axes import group_of
+    from mutransfer_cli.fit.optima import fit_optima, grid_spacing
     from mutransfer_cli.fit.sentences import size_warnings
     from mutransfer_cli.spec.results import SIZES
 
     found = {}
     for name, rows in groups.items():
-        axes = [a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)]
+        axes: list[AxisName] = [
+            a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)
+        ]
         where = f" of {name}" if name else ""
         if not axes:
             raise InputError(
                 f"--optima: the table holds no optimum{where}; give a column {', '.join(AXES)}"
             )
-        fits: dict[str, Fit] = {}
+        fits: dict[AxisName, Axis] = {}
         for axis in axes:
             step = spacing or grid_spacing(rows[axis], where)
             if spacing is None:
                 note(f"--grid-spacing{where}: taken as {step:.3g} octaves, the least gap of {axis}")
-            fit = fit_optima(rows, axis, step, options.scatter_below)
-            fits[axis] = warned(fit, size_warnings(rows, SIZES))
-        found[name] = SweepFit(fits, None)
+            fit = fit_optima(rows, axis, step, scatter_below)
+            fits[axis] = fit.warned(size_warnings(rows, SIZES))
+        found[name] = group_of(fits, None, rows, protocol)
     return found
-
-
-MOST_OCTAVES = 50
 
 
 def fit_exponents(
@@ -204,13 +176,14 @@ def fit_exponents(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="Loss column of a table; of records eval_loss (default) or train_loss."),
+        typer.Option(help="Loss column; for records eval_loss (default) or train_loss."),
     ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Fit each value of a column on its own.")
     ] = None,
     keep: Annotated[
-        Keep | None, typer.Option(help="Which of rows that repeat a run with another loss counts.")
+        Literal["last"] | None,
+        typer.Option(help="Row to keep when a run appears more than once with different losses."),
     ] = None,
     protocol: Annotated[
         Path | None,
@@ -219,7 +192,8 @@ def fit_exponents(
         ),
     ] = None,
     decay_convention: Annotated[
-        Convention | None, typer.Option(help="Of a table's weight decays, which vary.")
+        DecayConvention | None,
+        typer.Option(help="Convention of a table's weight decays, if they vary."),
     ] = None,
     optima: Annotated[
         bool, typer.Option("--optima", help="The table holds the best values by width, no losses.")
@@ -228,18 +202,18 @@ def fit_exponents(
         float | None,
         typer.Option(
             metavar="OCTAVES",
-            help="Of the grids behind --optima. Default: the smallest gap between optima.",
+            help="Spacing of the grids behind --optima. Default: the smallest gap between optima.",
         ),
     ] = None,
     scatter_below: Annotated[
         float | None,
         typer.Option(
             metavar="OCTAVES",
-            help="Assume that optima scatter about the line by less; for few widths.",
+            help="Assume that optima scatter about the line by less than this; for few widths.",
         ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Draws of the losses behind the interval of form_spread.")
+        int, typer.Option(min=0, help="Draws of the losses for the interval of form_spread.")
     ] = 0,
     output: OutputFile = None,
     as_json: AsJson = False,
@@ -251,13 +225,15 @@ def fit_exponents(
     than three widths have a usable optimum (with --by: in every group).
     """
     sources = stdin_or(results, "a sweep's folder, record files, a table, or - for stdin")
-    _refuse_outside(grid_spacing, "--grid-spacing")
-    _refuse_outside(scatter_below, "--scatter-below")
+    for option, octaves in (("grid-spacing", grid_spacing), ("scatter-below", scatter_below)):
+        if octaves is not None and not 0 < octaves <= MOST_OCTAVES:
+            raise InputError(
+                f"--{option} {octaves:g}: expected a positive number of octaves, {MOST_OCTAVES} at "
+                "most"
+            )
     table = TableOptions(
         columns, metric, by, keep, protocol, decay_convention, optima, grid_spacing
     )
-    options = FitOptions(scatter_below, resamples)
-
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.fit.breakers import warnings_of
     from mutransfer_cli.spec.sources import holds_records
@@ -266,15 +242,8 @@ def fit_exponents(
     records = [holds_records(source) for source in sources]
     if any(records) and not all(records):
         raise InputError("records of a sweep and tables of own results: give one or the other")
-    if not all(records):
-        document, trials = fit_table(sources, table, options)
-    elif table.of_tables:
-        raise InputError(
-            f"{', '.join(table.of_tables)}: is for tables of own results; the records of a sweep "
-            "know their columns and protocol"
-        )
-    else:
-        document, trials = fit_records(sources, metric, options)
+    fit = fit_records if any(records) else fit_table
+    document, trials = fit(sources, table, scatter_below, resamples)
     if by:
         print_groups(document, by)
     else:
@@ -285,10 +254,3 @@ def fit_exponents(
     groups = [group.axes for group in document.groups.values()] or [document.axes]
     if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
         raise typer.Exit(4)
-
-
-def _refuse_outside(octaves: float | None, option: str) -> None:
-    if octaves is not None and not 0 < octaves <= MOST_OCTAVES:
-        raise InputError(
-            f"{option} {octaves:g}: expected a positive number of octaves, {MOST_OCTAVES} at most"
-        )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from mutransfer_cli.cli.console import console, power_of_two
 from mutransfer_cli.rules.plan import AXES
@@ -22,22 +21,19 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 FULL_BAR = 0.25  # nats above the best of the width
-MOST_NUMBERS = 13  # columns of a table of bowls
 
 
 def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
-    """The bowls, the optima and the exponent of each axis: pictures where stderr is a terminal.
+    """Print the bowls, the optima and the exponent of each axis on stderr.
 
     Args:
-        trials: one row a trial: width, the axes, and eval_loss (NaN for a diverged one) where the
+        trials: one row per trial: width, the axes, and eval_loss (NaN if it diverged) where the
             optima were fitted.
     """
     out = console(to_stderr=True)
     for name, axis in document.axes.items():
         if "eval_loss" in trials:
-            _print_bowls(out, name, axis, best_of_others(name, trials), document)
-        if out.is_terminal and axis.status != "ridge":
-            _print_optima(out, name, axis)
+            out.print(_bowls(name, best_of_others(name, trials), document))
         out.print(_optima(name, axis.optimum, document.loss_unit))
         if axis.status != "ridge":
             _print_exponent(out, name, axis, document)
@@ -46,7 +42,7 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
 
 
 def print_groups(document: Exponents, by: str) -> None:
-    """One line a group and axis."""
+    """Print one line per group and axis."""
     out = console(to_stderr=True)
     for group, fits in document.groups.items():
         for name, axis in fits.axes.items():
@@ -54,31 +50,11 @@ def print_groups(document: Exponents, by: str) -> None:
 
 
 def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the best combination of the other axes at each width and value of this one."""
+    """Keep the rows of the best combination of the other axes at each width and value of this."""
     from mutransfer_cli.fit.cells import profile
 
     others = [name for name in AXES if name in trials and name != axis]
     return profile(trials, [axis], others, "eval_loss")
-
-
-def _print_bowls(
-    out: Console, name: AxisName, axis: Axis, trials: pd.DataFrame, document: Exponents
-) -> None:
-    if not out.is_terminal:
-        out.print(_bowls(name, trials, document))
-        return
-    from mutransfer_cli.cli.picture import draw_bowls
-
-    drawn = draw_bowls(name, trials[trials[name] > 0], axis.optimum, out.width, colour=True)
-    out.print(Text.from_ansi(drawn))
-
-
-def _print_optima(out: Console, name: AxisName, axis: Axis) -> None:
-    from mutransfer_cli.cli.picture import draw_optima
-
-    exponent = axis.exponent.value if axis.exponent else None
-    drawn = draw_optima(name, axis.optimum, axis.line, exponent, out.width, colour=True)
-    out.print(Text.from_ansi(drawn))
 
 
 def _print_exponent(out: Console, name: str, axis: Axis, document: Exponents) -> None:
@@ -103,7 +79,7 @@ def _exponent(name: str, axis: Axis, document: Exponents) -> str:
 
 
 def _apart(axis: Axis) -> str:
-    """What stands behind the interval, number by number."""
+    """The numbers behind the interval."""
     law, measured, line = axis.law_interval, axis.measurement_interval, axis.line
     assert law is not None
     assert measured is not None
@@ -134,7 +110,7 @@ def _print_decay(out: Console, decay: Decay) -> None:
         if ridge is not None:
             out.print(
                 f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} +- "
-                f"{ridge.angle_error:.1f} degrees): only the decay a step is identified"
+                f"{ridge.angle_error:.1f} degrees): only the decay per step is identified"
             )
         if product is not None and product.status == "ok":
             out.print(product.sentence)
@@ -152,7 +128,7 @@ def _print_decay(out: Console, decay: Decay) -> None:
 
 
 def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents) -> Table:
-    """The loss above the best of its width, at the best of the other axes; x is diverged."""
+    """Table of the loss above the best of its width, at the best of the other axes; x: diverged."""
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())

@@ -1,1 +1,1 @@
-"""From losses to optima, and from optima to the exponent of width. No torch."""
+"""Fits losses to optima, and optima to the exponent of width. No torch."""

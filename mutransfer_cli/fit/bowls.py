@@ -1,22 +1,13 @@
-"""The shape of a bowl: a parabola that may be steeper on one side.
-
-phi(d; L) = 2 (exp(L d) - 1 - L d) / L^2 = d^2 + L d^3 / 3 + L^2 d^4 / 12 + ..., with d octaves from
-the optimum and L the tilt per octave: linear far below the optimum, exponential above it.
-
-MERGED:
-Seeds that share their data order move whole bowls: how much more than independent noise would.
-
-A fit is linear in the losses near its solution: applied to one seed's deviations from the cell
-means it gives that seed's own displacement of the optimum.
-Shapes: G sweeps, K widths, C cells, S seeds, P columns of a design.
-
-The optimum at every width of a sweep, from tilted bowls whose tilts are partially pooled.
+"""The optimum at every width of a sweep, from tilted bowls whose tilts are partially pooled.
 
     loss = b + a phi(x - mu; tilt),  tilts ~ N(0, 0.2^2 I + 1.0^2 11')
+    phi(d; L) = 2 (exp(L d) - 1 - L d) / L^2 = d^2 + L d^3 / 3 + L^2 d^4 / 12 + ...
 
-in a soft window that follows mu: a common tilt is almost free, widths may differ a little from it.
-Shapes: G sweeps at once, K widths, C cells. x and mu in octaves, losses in units of the excess
-of a low cell (Cells.normalised).
+phi is a parabola steeper on one side: linear far below the optimum, exponential above it. A soft
+window follows mu; a tilt common to all widths is almost free, and widths may differ a little from
+it. `reference.py` is the same for one sweep in plain steps.
+Shapes: G sweeps at once, K widths, C cells, S seeds, P = 4 columns. x and mu in octaves, losses in
+units of the excess of a low cell (Cells.normalised).
 """
 
 from __future__ import annotations
@@ -24,15 +15,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from mutransfer_cli.fit.cells import Cells, nanmedian
+from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, nanmedian
+from mutransfer_cli.fit.cells import Cells
 
-Array = npt.NDArray[np.float64]
-
-TERMS = 18  # of the series, which unlike the closed form is exact at L = 0
+TERMS = 18  # of the series of phi, which unlike the closed form is exact at L = 0
 REACH = 4.0  # octaves; beyond it the series is not needed
+STEPS, UNDAMPED, DAMPING = 14, 8, 0.6  # of Gauss-Newton
+PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
+COARSE = 0.75  # octaves; on a coarser grid windows are so many cells instead:
+PARABOLA_CELLS, TILTED_CELLS = 2, 3
+OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
+TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
+LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
+OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
+MOST_MISSING = 0.5  # of the window, for a seed to tell how it moves the optimum
+JITTER = 1e-9  # on the diagonal of normal equations
 
 
 def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
@@ -51,285 +50,321 @@ def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
     return value, by_distance, by_tilt
 
 
-Mask = npt.NDArray[np.bool_]
-
-MOST_MISSING = 0.5  # of the window, for a seed to tell how it moves the optimum
-LEVEL = 0.95  # at which seeds are told from independent noise
-TINY = 1e-9
-
-
-def seed_lines(away: Array, weight: Array, columns: Array) -> Array:
-    """Level and slope of each seed's deviations over the cells that it has, [G, K, C, S].
-
-    Args:
-        away: of each loss from its cell's mean, [G, K, C, S]; NaN where a seed has no trial.
-        weight: of the cells, [G, K, C].
-        columns: [G, K, C, P].
-    """
-    has = ~np.isnan(away)
-    by_seed = weight[..., None] * has
-    size = columns.shape[-1]
-    normal = np.einsum("gkcs,gkci,gkcj->gksij", by_seed, columns, columns) + TINY * np.eye(size)
-    right = np.einsum("gkcs,gkci,gkcs->gksi", by_seed, columns, np.where(has, away, 0.0))
-    shift = np.linalg.solve(normal, right[..., None])[..., 0]
-    lines: Array = np.einsum("gkci,gksi->gkcs", columns, shift)
-    return lines
-
-
-def whole_deviations(away: Array, weight: Array, columns: Array) -> tuple[Array, Mask]:
-    """Deviations with the seed's own line where it has no trial, and which seeds have cells enough
-    to tell, [G, K, S]; arguments as of `seed_lines`."""
-    has = ~np.isnan(away)
-    filled = np.where(has, away, seed_lines(away, weight, columns))
-    return filled, (weight[..., None] * has).sum(2) > MOST_MISSING * weight.sum(2)[..., None]
-
-
-def inflation(
-    displaced: Array, there: Mask, expected: Array, freedom: Array
-) -> tuple[Array, Array]:
-    """Factor on the variance of the optima, [G], at least 1, and its degrees of freedom.
-
-    1 unless the seeds' displacements exceed by F at LEVEL what independent noise explains.
-
-    Args:
-        displaced: by each seed, [G, K, S]; there: which of them count.
-        expected: variance of the optima by independent noise, [G, K].
-        freedom: degrees of freedom behind it, [G].
-    """
-    seeds = there.sum(-1)
-    mean = (displaced * there).sum(-1) / np.maximum(seeds, 1)
-    squares = (there * (displaced - mean[..., None]) ** 2).sum(-1)
-    observed = squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)
-    counted = (seeds >= 2) & np.isfinite(expected)
-    ratio = np.where(counted, observed / np.where(counted, np.maximum(expected, TINY**2), 1.0), 0.0)
-    by_width = np.where(counted, seeds - 1, 0)
-    of_seeds = by_width.sum(1).astype(np.float64)
-    mean_ratio = (ratio * by_width).sum(1) / np.maximum(of_seeds, 1)
-    limit = stats.f.ppf(LEVEL, np.maximum(of_seeds, 1), np.maximum(freedom, 0.5))
-    alarm = (of_seeds > 0) & (mean_ratio > limit)
-    return np.where(alarm, mean_ratio, 1.0), np.where(alarm, of_seeds, freedom)
-
-
-STEPS = 14
-PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
-OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
-TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
-LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
-OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
-
-
-@dataclass(frozen=True)
-class Parabolas:
-    """Soft-window parabolas: where the tilted bowls start, and the check on their form; [G, K]."""
-
-    optimum: Array
-    curvature: Array
-
-
 @dataclass(frozen=True)
 class Bowls:
-    """Tilted bowls of every width.
-
-    Attributes:
-        optimum, loss, curvature, tilt: mu, b, a and L, [G, K].
-        tilt_covariance: of the tilts' errors, [G, K, K].
-        slope: what is left of the derivative at mu, [G, K], nats per octave.
-        covariance: of the optima's errors, [G, K, K].
-        slope_curvature: covariance of slope and curvature, [G, K, 2, 2].
-        noise: sd of a cell mean, [G, K], at the sweep's mean number of seeds.
-        freedom: degrees of freedom behind the noise, [G].
-        in_window: weight of the cells used, [G, K].
-        parabola: optimum by the parabola, [G, K].
-    """
+    """Tilted bowls of every width."""
 
     optimum: Array
+    """mu, [G, K]."""
     loss: Array
+    """b, [G, K]."""
     curvature: Array
+    """a, [G, K]."""
     tilt: Array
+    """L, [G, K]."""
     tilt_covariance: Array
+    """Covariance of the errors of the tilts, [G, K, K]."""
     slope: Array
+    """Remaining derivative of the loss at mu over that of d^2 / 2, [G, K]."""
     covariance: Array
+    """Covariance of the errors of the optima, [G, K, K]."""
     slope_curvature: Array
+    """Covariance of slope and curvature, [G, K, 2, 2]."""
     noise: Array
+    """Sd of a cell mean, [G, K], at the sweep's mean number of seeds."""
     freedom: Array
+    """Degrees of freedom behind the noise, [G]."""
     in_window: Array
+    """Number of cells used, [G, K]."""
     parabola: Array
+    """Optimum by the parabola, [G, K]."""
 
 
-def window(cells: Cells, centre: Array, half_width: float, in_cells: float) -> Array:
+def window(cells: Cells, centre_GK: Array, half_width: float, in_cells: float) -> Array:
     """Weights [G, K, C]: 1 within the half-width, falling to 0 over one cell at its edge.
 
-    On grids coarser than 0.75 octave the half-width is `in_cells` cells. Cells weigh by their
-    seeds, over the sweep's mean number of them.
+    On grids coarser than COARSE the half-width is `in_cells` cells. Cells weigh by their seeds,
+    relative to the sweep's mean number of them.
     """
-    spacing = cells.spacing
-    reach = np.where(spacing > 0.75, in_cells * spacing, half_width)
-    distance = np.abs(cells.x - centre[..., None])
-    soft = np.clip(((reach + spacing / 2)[..., None] - distance) / spacing[..., None], 0, 1)
-    weight: Array = soft * cells.n / cells.mean_n[:, None, None]
-    return weight
+    spacing_GK = cells.spacing
+    reach_GK = np.where(spacing_GK > COARSE, in_cells * spacing_GK, half_width)
+    distance_GKC = np.abs(cells.x - centre_GK[..., None])
+    edge_GKC = (reach_GK + spacing_GK / 2)[..., None] - distance_GKC
+    soft_GKC = np.clip(edge_GKC / spacing_GK[..., None], 0, 1)
+    weight_GKC: Array = soft_GKC * cells.n / cells.mean_n[:, None, None]
+    return weight_GKC
 
 
-def fit_parabolas(cells: Cells) -> Parabolas:
-    """Each window is recentred on its own vertex, at most a cell a step."""
-    centre, spacing = cells.at(cells.x, cells.best), cells.spacing
-    low, high = cells.first - spacing, cells.last + spacing
-    curvature = np.zeros_like(centre)
+def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
+    """Optimum and curvature [G, K] of soft-window parabolas: where the tilted bowls start, and the
+    check on their form.
+
+    Each window is recentred on its own vertex, at most a cell a step.
+    """
+    centre_GK, spacing_GK = cells.at(cells.x, cells.best), cells.spacing
+    low_GK, high_GK = cells.first - spacing_GK, cells.last + spacing_GK
+    curvature_GK = np.zeros_like(centre_GK)
     for _ in range(STEPS):
-        weight = window(cells, centre, PARABOLA_WINDOW, 2)
-        d = np.where(cells.present, cells.x - centre[..., None], 0.0)
-        design = np.stack([np.ones_like(d), d, d**2], axis=-1)
-        normal = np.einsum("gkc,gkci,gkcj->gkij", weight, design, design) + TINY * np.eye(3)
-        right = np.einsum("gkc,gkci,gkc->gki", weight, design, cells.mean)
-        _, slope, curvature = np.moveaxis(np.linalg.solve(normal, right[..., None])[..., 0], -1, 0)
-        vertex = np.where(curvature > 0, -slope / (2 * np.where(curvature > 0, curvature, 1)), 0)
-        step = np.where(curvature > 0, vertex, -np.sign(slope) * spacing)
-        centre = np.clip(centre + np.clip(step, -spacing, spacing), low, high)
-    return Parabolas(centre, curvature)
+        weight_GKC = window(cells, centre_GK, PARABOLA_WINDOW, PARABOLA_CELLS)
+        d_GKC = np.where(cells.present, cells.x - centre_GK[..., None], 0.0)
+        # weighted least squares of b + s d + a d^2: (X' W X) beta = X' W loss
+        design_GKCP = np.stack([np.ones_like(d_GKC), d_GKC, d_GKC**2], axis=-1)
+        normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
+        solution_GKP = np.linalg.solve(normal_GKPP, right_GKP[..., None])[..., 0]
+        _, slope_GK, curvature_GK = np.moveaxis(solution_GKP, -1, 0)
+        # to the vertex -s / 2a where the parabola opens upwards, otherwise one cell downhill
+        upwards = curvature_GK > 0
+        vertex_GK = np.where(upwards, -slope_GK / (2 * np.where(upwards, curvature_GK, 1)), 0)
+        step_GK = np.where(upwards, vertex_GK, -np.sign(slope_GK) * spacing_GK)
+        moved_GK = centre_GK + np.clip(step_GK, -spacing_GK, spacing_GK)
+        centre_GK = np.clip(moved_GK, low_GK, high_GK)
+    return centre_GK, curvature_GK
+
+
+def _normal_equations(
+    weight_GKC: Array, design_GKCP: Array, loss_GKC: Array
+) -> tuple[Array, Array]:
+    """X' W X, [G, K, P, P], with JITTER on its diagonal, and X' W loss, [G, K, P]."""
+    normal_GKPP = np.einsum("gkc,gkci,gkcj->gkij", weight_GKC, design_GKCP, design_GKCP)
+    right_GKP = np.einsum("gkc,gkci,gkc->gki", weight_GKC, design_GKCP, loss_GKC)
+    return normal_GKPP + JITTER * np.eye(design_GKCP.shape[-1]), right_GKP
 
 
 @dataclass(frozen=True)
 class _State:
-    """One Gauss-Newton state: parameters [G, K], and the linear system behind the next."""
+    """One Gauss-Newton state: mu, a and tilt [G, K], and the linear system behind the next."""
 
     mu: Array
     a: Array
     tilt: Array
     weight: Array
+    """Window, [G, K, C]."""
     design: Array
+    """Columns 1, dphi/dd, phi, a dphi/dtilt, [G, K, C, P]."""
     precision: Array
+    """Left side of the normal equations, [G, K P, K P]: the prior couples the widths."""
+    right: Array
+    """Right side, [G, K, P]."""
 
 
-def fit_bowls(cells: Cells, first_noise: Array) -> Bowls:
-    """All widths of a sweep together.
+def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
+    """Fit all widths of each sweep together, by Gauss-Newton.
+
+    The model is linear about the current (mu, a, tilt): loss = b - a dmu dphi/dd + a' phi +
+    dtilt a dphi/dtilt. So mu moves by minus the coefficient of dphi/dd over the curvature.
 
     Args:
-        first_noise: sd of a cell mean, [G]; weighs the losses against the prior of the tilts.
+        first_noise_G: sd of a cell mean; weighs the losses against the prior of the tilts.
     """
-    start = fit_parabolas(cells)
-    mu, tilt = start.optimum, np.zeros_like(start.optimum)
-    a = np.maximum(start.curvature, LEAST_CURVATURE)
-    spacing = cells.spacing
-    low, high = cells.first - spacing, cells.last + spacing
+    start_GK, curvature_GK = fit_parabolas(cells)
+    mu_GK, tilt_GK = start_GK, np.zeros_like(start_GK)
+    a_GK = np.maximum(curvature_GK, LEAST_CURVATURE)
+    spacing_GK = cells.spacing
+    low_GK, high_GK = cells.first - spacing_GK, cells.last + spacing_GK
     for step in range(STEPS):
-        state = _system(cells, mu, a, tilt, first_noise)
-        solution = _solve(state, cells.mean, first_noise)
-        damping = 1.0 if step < 8 else 0.6
-        slope, new_a, tilt_step = solution[..., 1], solution[..., 2], solution[..., 3]
-        a = np.maximum(new_a, LEAST_CURVATURE)
-        move = np.clip(-slope / a, -spacing, spacing)
-        mu = np.clip(mu + damping * move, low, high)
-        tilt = np.clip(tilt + damping * np.clip(tilt_step, -TILT_STEP, TILT_STEP), *TILT_RANGE)
-    state = _system(cells, mu, a, tilt, first_noise)
-    return _with_errors(cells, state, first_noise, start.optimum)
+        state = _system(cells, mu_GK, a_GK, tilt_GK, first_noise_G)
+        _, slope_GK, new_a_GK, tilt_step_GK = np.moveaxis(_solve(state), -1, 0)
+        damping = 1.0 if step < UNDAMPED else DAMPING
+        a_GK = np.maximum(new_a_GK, LEAST_CURVATURE)
+        move_GK = np.clip(-slope_GK / a_GK, -spacing_GK, spacing_GK)
+        mu_GK = np.clip(mu_GK + damping * move_GK, low_GK, high_GK)
+        tilt_GK = tilt_GK + damping * np.clip(tilt_step_GK, -TILT_STEP, TILT_STEP)
+        tilt_GK = np.clip(tilt_GK, *TILT_RANGE)
+    state = _system(cells, mu_GK, a_GK, tilt_GK, first_noise_G)
+    return _with_errors(cells, state, first_noise_G, start_GK)
 
 
-def _system(cells: Cells, mu: Array, a: Array, tilt: Array, noise: Array) -> _State:
-    """Columns 1, dphi/dd, phi, a dphi/dtilt of every width, and the precision [G, 4K, 4K]."""
-    weight = window(cells, mu, TILTED_WINDOW, 3)
-    d = np.where(cells.present, cells.x - mu[..., None], 0.0)
-    phi, by_distance, by_tilt = shape(d, tilt[..., None])
-    columns = [np.ones_like(d), by_distance, phi, a[..., None] * by_tilt]
-    design = np.stack(columns, axis=-1)
-    g, k = mu.shape
-    squares = np.einsum("gkc,gkci,gkcj->gkij", weight, design, design) + TINY * np.eye(4)
-    normal = squares / noise[:, None, None, None] ** 2
-    precision = np.zeros((g, k, 4, k, 4))
-    each = np.arange(k)
-    precision[:, each, :, each, :] = np.moveaxis(normal, 1, 0)
-    precision[:, :, 3, :, 3] += prior_precision(k)
-    return _State(mu, a, tilt, weight, design, precision.reshape(g, 4 * k, 4 * k))
+def _system(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array, noise_G: Array) -> _State:
+    """The normal equations of all widths: those of each over noise^2 as blocks of P x P, plus the
+    prior, which couples the tilts (last column) of different widths."""
+    weight_GKC = window(cells, mu_GK, TILTED_WINDOW, TILTED_CELLS)
+    d_GKC = np.where(cells.present, cells.x - mu_GK[..., None], 0.0)
+    phi_GKC, by_distance_GKC, by_tilt_GKC = shape(d_GKC, tilt_GK[..., None])
+    columns = [np.ones_like(d_GKC), by_distance_GKC, phi_GKC, a_GK[..., None] * by_tilt_GKC]
+    design_GKCP = np.stack(columns, axis=-1)
+    squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
+    g, k = mu_GK.shape
+    each, prior_KK = np.arange(k), prior_precision(k)
+    precision_GKPKP = np.zeros((g, k, 4, k, 4))
+    variance_G11 = noise_G[:, None, None] ** 2
+    precision_GKPKP[:, each, :, each, :] = np.moveaxis(squares_GKPP / variance_G11[..., None], 1, 0)
+    precision_GKPKP[:, :, 3, :, 3] += prior_KK
+    # the unknown is the change of tilt, whose prior mean is minus the tilt so far
+    right_GKP = right_GKP / variance_G11
+    right_GKP[..., 3] -= tilt_GK @ prior_KK
+    precision = precision_GKPKP.reshape(g, 4 * k, 4 * k)
+    return _State(mu_GK, a_GK, tilt_GK, weight_GKC, design_GKCP, precision, right_GKP)
 
 
 def prior_precision(k: int) -> Array:
-    """Of the tilts of K widths, [K, K]."""
-    covariance = OWN_TILT**2 * np.eye(k) + COMMON_TILT**2 * np.ones((k, k))
-    return np.linalg.inv(covariance).astype(np.float64)
+    """Inverse of the prior covariance of the tilts of K widths, [K, K]."""
+    covariance_KK = OWN_TILT**2 * np.eye(k) + COMMON_TILT**2 * np.ones((k, k))
+    return np.linalg.inv(covariance_KK).astype(np.float64)
 
 
-def _solve(state: _State, losses: Array, noise: Array) -> Array:
-    """(b, slope, a, change of tilt) of every width, [G, K, 4]."""
+def _solve(state: _State) -> Array:
+    """(b, slope, a, change of tilt) of every width, [G, K, P]."""
     g, k = state.mu.shape
-    right = np.einsum("gkc,gkci,gkc->gki", state.weight, state.design, losses)
-    right = right / noise[:, None, None] ** 2
-    right[..., 3] -= state.tilt @ prior_precision(k)
-    solution = np.linalg.solve(state.precision, right.reshape(g, 4 * k, 1))
-    found: Array = solution.reshape(g, k, 4)
-    return found
+    solution = np.linalg.solve(state.precision, state.right.reshape(g, 4 * k, 1))
+    return np.asarray(solution.reshape(g, k, 4), dtype=np.float64)
 
 
-def _with_errors(cells: Cells, state: _State, first_noise: Array, parabola: Array) -> Bowls:
+def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK: Array) -> Bowls:
+    """Posterior covariances at the solution, scaled from the first noise to the one now found."""
     g, k = state.mu.shape
-    posterior = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, 4, k, 4)
-    solution = _solve(state, cells.mean, first_noise)
-    residual = cells.mean - np.einsum("gkci,gki->gkc", state.design, solution)
+    posterior_GKPKP = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, 4, k, 4)
+    solution_GKP = _solve(state)
+    residual_GKC = cells.mean - np.einsum("gkci,gki->gkc", state.design, solution_GKP)
     each = np.arange(k)
-    own: Array = np.moveaxis(posterior[:, each, :, each, :], 0, 1)  # [G, K, 4, 4]
-    information = np.einsum("gkc,gkci,gkcj->gkij", state.weight, state.design, state.design)
-    spent = np.einsum("gkij,gkji->gk", own, information) / first_noise[:, None] ** 2
-    noise, freedom = _noise(cells, state, residual, spent)
-    relative = noise / first_noise[:, None]
-    scale = relative / state.a
-    covariance: Array = posterior[:, :, 1, :, 1] * scale[:, :, None] * scale[:, None, :]
-    moved, freedom = _common_random_numbers(cells, state, own, first_noise, covariance, freedom)
+    own_GKPP: Array = np.moveaxis(posterior_GKPKP[:, each, :, each, :], 0, 1)
+    # effective parameters of a width: trace of posterior times X' W X / noise^2
+    squares_GKPP = np.einsum("gkc,gkci,gkcj->gkij", state.weight, state.design, state.design)
+    spent_GK = np.einsum("gkij,gkji->gk", own_GKPP, squares_GKPP) / first_noise_G[:, None] ** 2
+    noise_GK, freedom_G = _noise(cells, state, residual_GKC, spent_GK)
+    relative_GK = noise_GK / first_noise_G[:, None]
+    # mu = -slope / a: its errors are those of the slopes over a (delta method)
+    scale_GK = relative_GK / state.a
+    covariance_GKK: Array = (
+        posterior_GKPKP[:, :, 1, :, 1] * scale_GK[:, :, None] * scale_GK[:, None, :]
+    )
+    moved_G, freedom_G = _common_random_numbers(
+        cells, state, own_GKPP, first_noise_G, covariance_GKK, freedom_G
+    )
+    tilt_covariance_GKK = (
+        posterior_GKPKP[:, :, 3, :, 3] * relative_GK[:, :, None] * relative_GK[:, None, :]
+    )
+    inflated_GK = relative_GK**2 * moved_G[:, None]
     return Bowls(
         optimum=state.mu,
-        loss=solution[..., 0],
+        loss=solution_GKP[..., 0],
         curvature=state.a,
         tilt=state.tilt,
-        tilt_covariance=posterior[:, :, 3, :, 3] * relative[:, :, None] * relative[:, None, :],
-        slope=solution[..., 1],
-        covariance=covariance * moved[:, None, None],
-        slope_curvature=own[..., 1:3, 1:3] * (relative**2 * moved[:, None])[..., None, None],
-        noise=noise,
-        freedom=freedom,
+        tilt_covariance=tilt_covariance_GKK,
+        slope=solution_GKP[..., 1],
+        covariance=covariance_GKK * moved_G[:, None, None],
+        slope_curvature=own_GKPP[..., 1:3, 1:3] * inflated_GK[..., None, None],
+        noise=noise_GK,
+        freedom=freedom_G,
         in_window=(state.weight > 0).sum(-1).astype(np.float64),
-        parabola=parabola,
+        parabola=parabola_GK,
     )
 
 
-def _noise(cells: Cells, state: _State, residual: Array, spent: Array) -> tuple[Array, Array]:
+def _noise(
+    cells: Cells, state: _State, residual_GKC: Array, spent_GK: Array
+) -> tuple[Array, Array]:
     """Sd of the mean of a cell with the sweep's mean number of seeds, by width [G, K], and the
     degrees of freedom [G], pooled over widths.
 
-    From the misfit of the cells and, with seeds, from the pure error.
+    From the misfit of the cells and, with seeds, from the pure error. Widths far above the median
+    stay out of the pool; a width above it by F at 1 % keeps its own.
     """
-    mean_n = cells.mean_n[:, None, None]
-    soft = state.weight * mean_n / np.maximum(cells.n, 1)
-    squares = (state.weight * residual**2).sum(-1)
-    freedom = np.maximum(soft.sum(-1) - spent, 0)
+    soft_GKC = state.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
+    squares_GK = (state.weight * residual_GKC**2).sum(-1)
+    freedom_GK = np.maximum(soft_GKC.sum(-1) - spent_GK, 0)
     if cells.losses.shape[-1] > 1:
-        squares = squares + _pure_error(cells, state, soft) / cells.mean_n[:, None]
-        lines = 2 * (np.maximum(cells.n.max(-1), 1) - 1)
-        freedom = freedom + np.maximum((soft * np.maximum(cells.n - 1, 0)).sum(-1) - lines, 0)
-    mean_square = squares / np.maximum(freedom, TINY)
-    usable = freedom > 0.5
-    typical = np.nan_to_num(nanmedian(np.where(usable, mean_square, np.nan), axis=1))
-    pooled_in = usable & (mean_square <= OUTLYING * typical[:, None])
-    pool = np.where(pooled_in, freedom, 0).sum(1)
-    pooled = np.where(pooled_in, squares, 0).sum(1) / np.maximum(pool, TINY)
-    limit = stats.f.ppf(0.99, np.maximum(freedom, 0.5), np.maximum(pool, 0.5)[:, None])
-    own = usable & (mean_square > limit * pooled[:, None])
-    return np.sqrt(np.where(own, mean_square, pooled[:, None])), pool
+        squares_GK = squares_GK + _pure_error(cells, state, soft_GKC) / cells.mean_n[:, None]
+        # level and slope of all seeds but one are taken out
+        lines_GK = 2 * (np.maximum(cells.n.max(-1), 1) - 1)
+        within_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1)
+        freedom_GK = freedom_GK + np.maximum(within_GK - lines_GK, 0)
+    mean_square_GK = squares_GK / np.maximum(freedom_GK, JITTER)
+    usable_GK = freedom_GK > 0.5
+    typical_G = np.nan_to_num(nanmedian(np.where(usable_GK, mean_square_GK, np.nan), axis=1))
+    pooled_in_GK = usable_GK & (mean_square_GK <= OUTLYING * typical_G[:, None])
+    pool_G = np.where(pooled_in_GK, freedom_GK, 0).sum(1)
+    pooled_G = np.where(pooled_in_GK, squares_GK, 0).sum(1) / np.maximum(pool_G, JITTER)
+    limit_GK = stats.f.ppf(0.99, np.maximum(freedom_GK, 0.5), np.maximum(pool_G, 0.5)[:, None])
+    own_GK = usable_GK & (mean_square_GK > limit_GK * pooled_G[:, None])
+    return np.sqrt(np.where(own_GK, mean_square_GK, pooled_G[:, None])), pool_G
 
 
-def _pure_error(cells: Cells, state: _State, soft: Array) -> Array:
+def _pure_error(cells: Cells, state: _State, soft_GKC: Array) -> Array:
     """Squares within cells, [G, K], after level and slope of each seed, which shift whole bowls."""
-    away = cells.losses - cells.mean[..., None]
-    left = np.nan_to_num(away - seed_lines(away, soft, state.design[..., :2]))
-    squares: Array = (soft[..., None] * left**2).sum((-1, -2))
-    return squares
+    away_GKCS = cells.losses - cells.mean[..., None]
+    line_GKCS = seed_lines(away_GKCS, soft_GKC, state.design[..., :2])
+    squares_GKCS = soft_GKC[..., None] * np.nan_to_num(away_GKCS - line_GKCS) ** 2
+    total_GK: Array = squares_GKCS.sum((-1, -2))
+    return total_GK
 
 
 def _common_random_numbers(
-    cells: Cells, state: _State, own: Array, noise: Array, covariance: Array, freedom: Array
+    cells: Cells,
+    state: _State,
+    own_GKPP: Array,
+    noise_G: Array,
+    covariance_GKK: Array,
+    freedom_G: Array,
 ) -> tuple[Array, Array]:
-    """How much more the seeds move the optima than independent noise would, [G], at least 1."""
+    """How much more the seeds move the optima than independent noise would, [G], at least 1, and
+    the degrees of freedom."""
     if cells.losses.shape[-1] < 2:
-        return np.ones(len(freedom)), freedom
-    away = cells.losses - cells.mean[..., None]
-    filled, there = whole_deviations(away, state.weight, state.design[..., :2])
-    gain = np.einsum("gki,gkc,gkci->gkc", own[..., 1, :], state.weight, state.design)
-    gain = -gain / noise[:, None, None] ** 2 / state.a[..., None]
-    displaced = np.einsum("gkc,gkcs->gks", gain, filled)
-    return inflation(displaced, there, np.diagonal(covariance, axis1=1, axis2=2), freedom)
+        return np.ones(len(freedom_G)), freedom_G
+    away_GKCS = cells.losses - cells.mean[..., None]
+    filled_GKCS, there_GKS = whole_deviations(away_GKCS, state.weight, state.design[..., :2])
+    # the optimum is linear in the losses near the solution: dmu = gain' dloss, with gain the row
+    # of the slope in posterior X' W / noise^2, over -a
+    row_GKC = np.einsum("gki,gkc,gkci->gkc", own_GKPP[..., 1, :], state.weight, state.design)
+    gain_GKC = -row_GKC / noise_G[:, None, None] ** 2 / state.a[..., None]
+    displaced_GKS = np.einsum("gkc,gkcs->gks", gain_GKC, filled_GKCS)
+    expected_GK = np.diagonal(covariance_GKK, axis1=1, axis2=2)
+    return inflation(displaced_GKS, there_GKS, expected_GK, freedom_G)
+
+
+def seed_lines(away_GKCS: Array, weight_GKC: Array, columns_GKCP: Array) -> Array:
+    """Level and slope of each seed's deviations, evaluated at all cells, [G, K, C, S].
+
+    Args:
+        away_GKCS: each loss minus its cell's mean; NaN where a seed has no trial.
+        columns_GKCP: the design of level and slope.
+    """
+    has_GKCS = ~np.isnan(away_GKCS)
+    by_seed_GKCS = weight_GKC[..., None] * has_GKCS
+    # one weighted least squares for each seed over the cells that it has
+    normal_GKSPP = np.einsum("gkcs,gkci,gkcj->gksij", by_seed_GKCS, columns_GKCP, columns_GKCP)
+    normal_GKSPP = normal_GKSPP + JITTER * np.eye(columns_GKCP.shape[-1])
+    known_GKCS = np.where(has_GKCS, away_GKCS, 0.0)
+    right_GKSP = np.einsum("gkcs,gkci,gkcs->gksi", by_seed_GKCS, columns_GKCP, known_GKCS)
+    shift_GKSP = np.linalg.solve(normal_GKSPP, right_GKSP[..., None])[..., 0]
+    lines_GKCS: Array = np.einsum("gkci,gksi->gkcs", columns_GKCP, shift_GKSP)
+    return lines_GKCS
+
+
+def whole_deviations(
+    away_GKCS: Array, weight_GKC: Array, columns_GKCP: Array
+) -> tuple[Array, Mask]:
+    """Deviations with the seed's own line where it has no trial, and which seeds have enough cells
+    to be counted, [G, K, S]; arguments as for `seed_lines`."""
+    has_GKCS = ~np.isnan(away_GKCS)
+    filled_GKCS = np.where(has_GKCS, away_GKCS, seed_lines(away_GKCS, weight_GKC, columns_GKCP))
+    there_GKS = (weight_GKC[..., None] * has_GKCS).sum(2)
+    return filled_GKCS, there_GKS > MOST_MISSING * weight_GKC.sum(2)[..., None]
+
+
+def inflation(
+    displaced_GKS: Array, there_GKS: Mask, expected_GK: Array, freedom_G: Array
+) -> tuple[Array, Array]:
+    """Factor on the variance of the optima, [G], at least 1, and its degrees of freedom.
+
+    Seeds that share their data order move whole bowls. The factor is 1 unless the seeds'
+    displacements exceed by F at LEVEL what independent noise explains.
+
+    Args:
+        displaced_GKS: displacement of the optimum by each seed.
+        there_GKS: which seeds count.
+        expected_GK: variance of the optima by independent noise.
+        freedom_G: degrees of freedom behind it.
+    """
+    seeds_GK = there_GKS.sum(-1)
+    mean_GK = (displaced_GKS * there_GKS).sum(-1) / np.maximum(seeds_GK, 1)
+    squares_GK = (there_GKS * (displaced_GKS - mean_GK[..., None]) ** 2).sum(-1)
+    observed_GK = squares_GK / np.maximum(seeds_GK - 1, 1) / np.maximum(seeds_GK, 1)
+    counted_GK = (seeds_GK >= 2) & np.isfinite(expected_GK)
+    known_GK = np.where(counted_GK, np.maximum(expected_GK, JITTER**2), 1.0)
+    ratio_GK = np.where(counted_GK, observed_GK / known_GK, 0.0)
+    by_width_GK = np.where(counted_GK, seeds_GK - 1, 0)
+    of_seeds_G = by_width_GK.sum(1).astype(np.float64)
+    ratio_G = (ratio_GK * by_width_GK).sum(1) / np.maximum(of_seeds_G, 1)
+    limit_G = stats.f.ppf(LEVEL, np.maximum(of_seeds_G, 1), np.maximum(freedom_G, 0.5))
+    alarm_G = (of_seeds_G > 0) & (ratio_G > limit_G)
+    return np.where(alarm_G, ratio_G, 1.0), np.where(alarm_G, of_seeds_G, freedom_G)

@@ -1,7 +1,7 @@
-"""The horizon of a run: how much of its steady state weight decay could set.
+"""Settings of a protocol that are known to break transfer, each with its source and a remedy.
 
-MERGED:
-What in a protocol is known to break transfer, with its source and the option that avoids it."""
+One of them is a short horizon: the runs end before weight decay has set their steady state.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from mutransfer_cli.fit.exponents import Exponents, Horizon
+from mutransfer_cli.fit.exponents import AnyProtocol, Exponents, Horizon
 from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
 from mutransfer_cli.rules.schedule import schedule_factors
-from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
 
 LEAST_HORIZON = 1.0
+LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
+KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
+FAN = "Fan et al. 2025 (arXiv 2510.15262)"
+HAAS = "Haas et al. 2025 (arXiv 2505.22491)"
+
+Axes = Mapping[AxisName, Sequence[float]]
 
 
-def horizon_of(
-    protocol: Protocol | DeclaredProtocol, width: int, lr: float, weight_decay: float
-) -> Horizon:
-    """At base values lr and weight decay; without a schedule the rate counts as constant."""
+def horizon_of(protocol: AnyProtocol, width: int, lr: float, weight_decay: float) -> Horizon:
+    """The horizon at base values lr and weight decay; without a schedule the rate is constant."""
     train = protocol.train
     planned = protocol.parameterization.plan(
         protocol.optimizer, role_parameters(), width, {"lr": lr, "weight_decay": weight_decay}
@@ -50,17 +53,8 @@ def short_horizon(horizon: Horizon | None) -> dict[str, str]:
     }
 
 
-LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
-KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
-FAN = "Fan et al. 2025 (arXiv 2510.15262)"
-HAAS = "Haas et al. 2025 (arXiv 2505.22491)"
-
-AnyProtocol = Protocol | DeclaredProtocol
-Axes = Mapping[AxisName, Sequence[float]]
-
-
 def axes_of(trials: Iterable[Mapping[AxisName, float]]) -> Axes:
-    """The values of each hyperparameter, of trials by what they were given."""
+    """All values of each hyperparameter, from those of every trial."""
     found: dict[AxisName, set[float]] = {}
     for axes in trials:
         for name, value in axes.items():
@@ -69,7 +63,7 @@ def axes_of(trials: Iterable[Mapping[AxisName, float]]) -> Axes:
 
 
 def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
-    """What is known to break transfer in the protocol that was fitted, if it is known."""
+    """Sentences about everything in the fitted protocol, if there is one, that breaks transfer."""
     if document.protocol is None:
         return ()
     axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
@@ -80,7 +74,7 @@ def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
 
 
 def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
-    """A sentence for each.
+    """One sentence for each setting that breaks transfer.
 
     Args:
         axes: the values of each hyperparameter that were or will be tried.
@@ -93,8 +87,8 @@ def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[
 
 
 def too_short(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
-    """A sentence where no trial's weight decay will reach its steady state; the fit of weight decay
-    says so of its optimum."""
+    """A sentence if no trial's weight decay reaches its steady state; where weight decay is fitted,
+    the fit says so about its optimum."""
     decay, rates = _strongest_decay(protocol, axes), sorted(axes["lr"])
     if not decay:
         return ()
@@ -123,7 +117,7 @@ def _of_the_model(protocol: AnyProtocol) -> Iterator[str]:
         )
     if getattr(model, "tied_embeddings", False):
         yield (
-            "model.tied_embeddings: one weight has one rate, and embedding and readout want two "
+            "model.tied_embeddings: one weight has one rate, but embedding and readout need two "
             "(Everett et al. 2024, arXiv 2407.05872, Table 1); tied_embeddings: false avoids it"
         )
 

@@ -1,9 +1,8 @@
-"""Losses by width and hyperparameter value: cells, their first noise, and broken runs.
+"""Tables of trials become cells: losses by width and value of the hyperparameter.
 
-Shapes: G sweeps at once, K widths, C cells (one a value of the hyperparameter), S seeds.
-
-MERGED:
-From tables of trials to cells."""
+Also the first noise of the cells, and which of them are broken runs.
+Shapes: G sweeps at once, K widths, C cells, S seeds.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +14,37 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from mutransfer_cli.fit.arrays import Array, Mask, nanmedian, padded
+
+Index = npt.NDArray[np.intp]
 
 FAR = 1e3  # octaves; where cells that do not exist lie
 TRIM_REACH = 2.5  # octaves
 LOW_CELL = 3  # the fourth lowest
 LEAST_NOISE = 1e-7  # of the median excess loss; without noise nothing could be weighed
+SAME = 6  # decimals of log2 within which two values are one
+LEAST_CELLS = 4  # room for, so that differences of neighbours exist
+BROKEN = 1e100  # a loss that is finite in name only
+GAP = 2  # a diverged cell further above than so many cells bounds nothing
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells with finite losses only, ascending in x, absent ones last.
-
-    Attributes:
-        x: log2 of the hyperparameter, [G, K, C]; FAR for absent cells.
-        losses: by seed, [G, K, C, S], nats; NaN where a seed has no trial.
-        mean: over seeds, [G, K, C]; 0 for absent cells.
-        n: seeds in each cell, [G, K, C]; 0 for absent cells.
-        upper: x above which the optimum cannot lie, [G, K]: the highest cell, or the diverged one
-            that follows it.
-        log2_width: [G, K].
-    """
+    """Cells with finite losses only, ascending in x, absent ones last."""
 
     x: Array
+    """log2 of the hyperparameter, [G, K, C]; FAR for absent cells."""
     losses: Array
+    """Loss of each seed, [G, K, C, S], nats; NaN where a seed has no trial."""
     mean: Array
+    """Mean over seeds, [G, K, C]; 0 for absent cells."""
     n: Array
+    """Seeds in each cell, [G, K, C]; 0 for absent cells."""
     upper: Array
+    """x above which the optimum cannot lie, [G, K]: the highest cell, or the diverged one that
+    follows it."""
     log2_width: Array
+    """[G, K]."""
 
     @property
     def present(self) -> Mask:
@@ -51,7 +52,7 @@ class Cells:
 
     @property
     def count(self) -> Array:
-        """Cells of each width, [G, K]."""
+        """Number of cells at each width, [G, K]."""
         counted: Array = self.present.sum(-1).astype(np.float64)
         return counted
 
@@ -64,45 +65,48 @@ class Cells:
 
     @property
     def first(self) -> Array:
+        """Lowest x, [G, K]."""
         return self.x[..., 0]
 
     @property
     def last(self) -> Array:
+        """Highest x, [G, K]."""
         highest: Array = np.where(self.present, self.x, -FAR).max(-1)
         return highest
 
     @property
-    def best(self) -> npt.NDArray[np.intp]:
-        """Index of the lowest cell, [G, K]."""
-        lowest: npt.NDArray[np.intp] = np.where(self.present, self.mean, np.inf).argmin(-1)
+    def best(self) -> Index:
+        """Index of the cell of the lowest loss, [G, K]."""
+        lowest: Index = np.where(self.present, self.mean, np.inf).argmin(-1)
         return lowest
 
     @property
     def spacing(self) -> Array:
         """Median distance of neighbouring cells, octaves, [G, K]; 1 for a single cell."""
         gaps = np.where(self.present[..., 1:], np.diff(self.x), np.nan)
-        lonely = self.count < 2
-        gaps[lonely] = 1.0
+        gaps[self.count < 2] = 1.0
         return nanmedian(gaps, axis=-1)
 
-    def at(self, values: Array, index: npt.NDArray[np.intp]) -> Array:
-        """values [G, K, C] at one cell of each width, [G, K]."""
+    def at(self, values: Array, index: Index) -> Array:
+        """Take from values [G, K, C] one cell of each width, [G, K]."""
         taken: Array = np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
         return taken
 
     def normalised(self) -> tuple[Cells, Array, Array]:
-        """The same in units of the excess of a low cell over the best of its width.
+        """Rescale the losses to units of the excess of a low cell over the best of its width.
+
+        Fits must not depend on whether losses are in nats, bits or anything else. A unit from all
+        cells would be that of broken runs where there are many.
 
         Returns:
-            The cells, and by sweep the level that was taken off and the unit, [G] each: fits must
-            not depend on whether losses are in nats, bits or anything else. A unit from all cells
-            would be that of broken runs where there are many.
+            The cells, and by sweep the level that was taken off and the unit, [G] each.
         """
-        ordered = np.sort(np.where(self.present, self.mean, np.nan), axis=-1)  # NaN last
-        fourth = np.clip(self.count - 1, 0, LOW_CELL).astype(np.intp)
-        excess = np.nan_to_num(self.at(ordered, fourth) - ordered[..., 0])
-        typical, largest = np.median(excess, axis=1), excess.max(1)
-        unit = np.where(typical > 0, typical, np.where(largest > 0, largest, 1.0))
+        ordered_GKC = np.sort(np.where(self.present, self.mean, np.nan), axis=-1)  # NaN last
+        fourth_GK = np.clip(self.count - 1, 0, LOW_CELL).astype(np.intp)
+        excess_GK = np.nan_to_num(self.at(ordered_GKC, fourth_GK) - ordered_GKC[..., 0])
+        typical_G, largest_G = np.median(excess_GK, axis=1), excess_GK.max(1)
+        fallback_G = np.where(largest_G > 0, largest_G, 1.0)
+        unit = np.where(typical_G > 0, typical_G, fallback_G)
         level = np.nan_to_num(np.where(self.present, self.mean, np.inf).min((1, 2)), posinf=0.0)
         of, by = level[:, None, None], unit[:, None, None]
         scaled = replace(
@@ -113,107 +117,101 @@ class Cells:
         return scaled, level, unit
 
     def without(self, cells: Mask) -> Cells:
-        """The same with some of the highest cells of a width left out."""
-        return Cells(
+        """Leave out some of the highest cells of a width."""
+        return replace(
+            self,
             x=np.where(cells, FAR, self.x),
             losses=np.where(cells[..., None], np.nan, self.losses),
             mean=np.where(cells, 0.0, self.mean),
             n=np.where(cells, 0.0, self.n),
-            upper=self.upper,
-            log2_width=self.log2_width,
         )
 
 
 def first_noise(cells: Cells) -> Array:
     """Sd of a cell mean, [G], by medians, so that a cliff does not inflate it.
 
-    With seeds: from the variance within cells, what a seed shifts at all values taken out. With
-    one: from third differences of neighbouring cells, in which a parabola leaves nothing.
+    With seeds: from the variance within cells, after what a seed shifts at all values is taken
+    out. With one: from third differences of neighbouring cells, where a parabola leaves nothing.
     """
-    repeated = cells.n >= 2
-    has_seeds = repeated.any((1, 2))
-    noise = np.empty(len(cells.x))
-    if has_seeds.any():
-        noise[has_seeds] = _within_cells(cells, repeated)[has_seeds]
-    if not has_seeds.all():
-        noise[~has_seeds] = _third_differences(cells)[~has_seeds]
-    lowest = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
-    excess = np.where(cells.present, cells.mean - np.where(cells.present, lowest, 0), np.nan)
-    scale = np.nan_to_num(nanmedian(excess.reshape(len(noise), -1), axis=1))
-    least: Array = np.maximum(noise, LEAST_NOISE * np.maximum(scale, LEAST_NOISE))
-    return least
+    repeated_GKC = cells.n >= 2
+    has_seeds_G = repeated_GKC.any((1, 2))
+    noise_G = np.empty(len(cells.x))
+    if has_seeds_G.any():
+        noise_G[has_seeds_G] = _within_cells(cells, repeated_GKC)[has_seeds_G]
+    if not has_seeds_G.all():
+        noise_G[~has_seeds_G] = _third_differences(cells)[~has_seeds_G]
+    # floor: a tiny share of the median excess
+    lowest_GK1 = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
+    excess_GKC = cells.mean - np.where(cells.present, lowest_GK1, 0)
+    flat = np.where(cells.present, excess_GKC, np.nan).reshape(len(noise_G), -1)
+    scale_G = np.nan_to_num(nanmedian(flat, axis=1))
+    least_G: Array = np.maximum(noise_G, LEAST_NOISE * np.maximum(scale_G, LEAST_NOISE))
+    return least_G
 
 
-def _within_cells(cells: Cells, repeated: Mask) -> Array:
-    missing = np.isnan(cells.losses) | ~repeated[..., None]
-    away = np.where(missing, np.nan, cells.losses - cells.mean[..., None])
+def _within_cells(cells: Cells, repeated_GKC: Mask) -> Array:
+    """Sd of a cell mean, [G], from its seeds: the median over cells of the variance, over that of
+    chi^2(n - 1) / (n - 1), over n."""
+    missing_GKCS = np.isnan(cells.losses) | ~repeated_GKC[..., None]
+    away_GKCS = np.where(missing_GKCS, np.nan, cells.losses - cells.mean[..., None])
     with np.errstate(all="ignore"):
-        of_seed = nanmedian(away, axis=-2)
-    away = np.where(missing, 0.0, away - np.nan_to_num(of_seed)[..., None, :])
-    n = np.maximum(cells.n, 2)
-    away = np.where(missing, 0.0, away - (away.sum(-1) / n)[..., None])
-    typical = stats.chi2.ppf(0.5, n - 1) / (n - 1)
-    variance = (away**2).sum(-1) / (n - 1) / typical / n
-    flat = np.where(repeated, variance, np.nan).reshape(len(variance), -1)
-    noise: Array = np.sqrt(nanmedian(flat, axis=1))
-    return noise
+        of_seed_GKS = nanmedian(away_GKCS, axis=-2)
+    away_GKCS = away_GKCS - np.nan_to_num(of_seed_GKS)[..., None, :]
+    away_GKCS = np.where(missing_GKCS, 0.0, away_GKCS)
+    n_GKC = np.maximum(cells.n, 2)
+    away_GKCS = away_GKCS - (away_GKCS.sum(-1) / n_GKC)[..., None]
+    away_GKCS = np.where(missing_GKCS, 0.0, away_GKCS)
+    typical_GKC = stats.chi2.ppf(0.5, n_GKC - 1) / (n_GKC - 1)
+    variance_GKC = (away_GKCS**2).sum(-1) / (n_GKC - 1) / typical_GKC / n_GKC
+    flat = np.where(repeated_GKC, variance_GKC, np.nan).reshape(len(variance_GKC), -1)
+    noise_G: Array = np.sqrt(nanmedian(flat, axis=1))
+    return noise_G
 
 
 def _third_differences(cells: Cells) -> Array:
+    """Sd of a cell mean, [G]: the median absolute third difference, which for independent normal
+    noise is sqrt(1 + 9 + 9 + 1) / 1.4826 times that."""
     m, there = cells.mean, cells.present
     third = m[..., 3:] - 3 * m[..., 2:-1] + 3 * m[..., 1:-2] - m[..., :-3]
     flat = np.where(there[..., 3:], np.abs(third), np.nan).reshape(len(m), -1)
-    noise: Array = np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20))
-    return noise
+    noise_G: Array = np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20))
+    return noise_G
 
 
-def nanmedian(values: Array, axis: int) -> Array:
-    """np.nanmedian without its warning on slices without numbers, which stay NaN."""
-    ordered = np.sort(values, axis=axis)  # NaN last
-    count = np.isfinite(values).sum(axis, keepdims=True)
-    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
-    high = np.minimum(high, values.shape[axis] - 1)
-    pair = [np.take_along_axis(ordered, index, axis=axis) for index in (low, high)]
-    middle: Array = np.squeeze((pair[0] + pair[1]) / 2, axis=axis)
-    return middle
-
-
-def broken(cells: Cells, noise: Array) -> Mask:
+def broken(cells: Cells, noise_G: Array) -> Mask:
     """Cells above the optimum that are far out of the bowl: finite runs that are broken, [G, K, C].
 
-    From the lowest cell upwards, the first whose excess is beyond that of 2.5 octaves below the
-    lowest cell, by 6 sqrt(2) noise, and all above it. None where the lowest cell is the first.
+    Going up from the lowest cell: the first whose excess loss exceeds the one 2.5 octaves below the
+    lowest cell by 6 sqrt(2) noise, and all above it. None where the lowest cell is the first.
     """
-    best = cells.best
-    lowest, at = cells.at(cells.mean, best), cells.at(cells.x, best)
-    excess = cells.mean - lowest[..., None]
-    target = at - TRIM_REACH
-    below = (cells.x <= target[..., None]).sum(-1) - 1
-    low = np.maximum(below, 0)
-    x0, x1 = cells.at(cells.x, low), cells.at(cells.x, np.minimum(low + 1, cells.x.shape[-1] - 1))
-    e0, e1 = cells.at(excess, low), cells.at(excess, np.minimum(low + 1, cells.x.shape[-1] - 1))
-    inside = e0 + (e1 - e0) * np.clip((target - x0) / np.where(x1 > x0, x1 - x0, 1), 0, 1)
-    reach = np.where(at > cells.first, at - cells.first, 1)
-    scaled = excess[..., 0] * (TRIM_REACH / reach) ** 2
-    allowed = np.where(below >= 0, inside, scaled) + 6 * np.sqrt(2) * noise[:, None]
-    index = np.arange(cells.x.shape[-1])
-    over = cells.present & (excess > allowed[..., None]) & (index > best[..., None])
-    trimmed: Mask = np.logical_or.accumulate(over, axis=-1) & cells.present
-    return trimmed & (best > 0)[..., None]
-
-
-SAME = 6  # decimals of log2 within which two values are one
-LEAST_CELLS = 4  # room for, so that differences of neighbours exist
-BROKEN = 1e100  # a loss that is finite in name only
-GAP = 2  # a diverged cell further above than so many cells bounds nothing
+    best_GK = cells.best
+    lowest_GK, at_GK = cells.at(cells.mean, best_GK), cells.at(cells.x, best_GK)
+    excess_GKC = cells.mean - lowest_GK[..., None]
+    # excess 2.5 octaves below, between the two cells around it
+    target_GK = at_GK - TRIM_REACH
+    below_GK = (cells.x <= target_GK[..., None]).sum(-1) - 1
+    low_GK = np.maximum(below_GK, 0)
+    high_GK = np.minimum(low_GK + 1, cells.x.shape[-1] - 1)
+    x0, x1 = cells.at(cells.x, low_GK), cells.at(cells.x, high_GK)
+    e0, e1 = cells.at(excess_GKC, low_GK), cells.at(excess_GKC, high_GK)
+    share_GK = np.clip((target_GK - x0) / np.where(x1 > x0, x1 - x0, 1), 0, 1)
+    inside_GK = e0 + (e1 - e0) * share_GK
+    # where the grid ends before, that of its first cell scaled as a parabola
+    reach_GK = np.where(at_GK > cells.first, at_GK - cells.first, 1)
+    scaled_GK = excess_GKC[..., 0] * (TRIM_REACH / reach_GK) ** 2
+    allowed_GK = np.where(below_GK >= 0, inside_GK, scaled_GK) + 6 * np.sqrt(2) * noise_G[:, None]
+    above_GKC = np.arange(cells.x.shape[-1]) > best_GK[..., None]
+    over_GKC = cells.present & (excess_GKC > allowed_GK[..., None]) & above_GKC
+    trimmed_GKC: Mask = np.logical_or.accumulate(over_GKC, axis=-1) & cells.present
+    return trimmed_GKC & (best_GK > 0)[..., None]
 
 
 def profile(
     trials: pd.DataFrame, axes: Sequence[str], others: Sequence[str], loss: str
 ) -> pd.DataFrame:
-    """The rows of the best combination of `others` at each width and value of `axes`.
+    """Keep the rows of the best combination of `others` at each width and value of `axes`.
 
-    Best is the least mean loss over seeds; a combination in which a trial diverged comes last.
+    The best has the least mean loss over seeds; a combination with a diverged trial comes last.
     """
     if not others:
         return trials
@@ -231,55 +229,37 @@ def cell_means(trials: pd.DataFrame, axes: Sequence[str], loss: str) -> pd.DataF
 
 
 def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
-    """Cells of several sweeps with as many widths each, stacked.
+    """Stack the cells of several sweeps with the same number of widths.
 
     Args:
-        sweeps: one row a trial, columns `width`, `axis` (positive), `loss` (not finite for a
+        sweeps: one row per trial, columns `width`, `axis` (positive), `loss` (not finite for a
             diverged trial), and `seed` where there are several; rows that repeat all of these are
             replicates.
     """
-    parts = [
-        _width(table, float(np.log2(float(width))), axis, loss)  # type: ignore[arg-type]
-        for sweep in sweeps
-        for width, table in sweep.groupby("width", sort=True)
-    ]
-    deep = max(LEAST_CELLS, *(part.losses.shape[0] for part in parts))
-    wide = max(part.losses.shape[1] for part in parts)
-    shape = (len(sweeps), len(parts) // len(sweeps))
-    losses = np.full((len(parts), deep, wide), np.nan)
-    x, n = np.full((len(parts), deep), FAR), np.zeros((len(parts), deep))
-    mean = np.zeros((len(parts), deep))
-    for index, part in enumerate(parts):
-        count, seeds = part.losses.shape
-        losses[index, :count, :seeds] = part.losses
-        x[index, :count] = part.x
-        n[index, :count] = np.isfinite(part.losses).sum(1)
-        mean[index, :count] = _cell_means(part.losses)
+    parts = [_width(table, axis, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
+    x, losses, upper = zip(*parts, strict=True)
+    counts, means = zip(*(_cell_means(part) for part in losses), strict=True)
+    widths = [np.unique(sweep["width"]).astype(np.float64) for sweep in sweeps]
+    g, least = len(sweeps), (LEAST_CELLS,)
     return Cells(
-        x=x.reshape(*shape, deep),
-        losses=losses.reshape(*shape, deep, wide),
-        mean=mean.reshape(*shape, deep),
-        n=n.reshape(*shape, deep),
-        upper=np.array([part.upper for part in parts]).reshape(shape),
-        log2_width=np.array([part.log2_width for part in parts]).reshape(shape),
+        x=padded(x, g, FAR, least),
+        losses=padded(losses, g, np.nan, least),
+        mean=padded(means, g, 0.0, least),
+        n=padded(counts, g, 0.0, least),
+        upper=np.array(upper).reshape(g, -1),
+        log2_width=np.log2(np.array(widths)),
     )
 
 
-class _Part:
-    """One width: x [C] and losses [C, S] of its finite cells, ascending."""
-
-    def __init__(self, log2_width: float, x: Array, losses: Array, upper: float) -> None:
-        self.log2_width, self.x, self.losses, self.upper = log2_width, x, losses, upper
-
-
-def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Part:
+def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, float]:
+    """The finite cells of one width, ascending: x [C], losses [C, S], and the upper bound."""
     x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
     value = table[loss].to_numpy(dtype=np.float64)
     seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
     diverged = np.unique(x[~(np.abs(value) < BROKEN)])
     good = ~np.isin(x, diverged)
     cells, inverse = np.unique(x[good], return_inverse=True)
-    row: npt.NDArray[np.intp] = inverse.astype(np.intp)
+    row: Index = inverse.astype(np.intp)
     column = _columns(row, seed[good])
     losses = np.full((cells.size, int(column.max()) + 1 if column.size else 1), np.nan)
     losses[row, column] = value[good]
@@ -288,10 +268,10 @@ def _width(table: pd.DataFrame, log2_width: float, axis: str, loss: str) -> _Par
         beyond = diverged - upper
         near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
         upper = float(near.min()) if near.size else upper
-    return _Part(log2_width, cells, losses, upper)
+    return cells, losses, upper
 
 
-def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+def _columns(cell: Index, seed: npt.NDArray[np.generic]) -> Index:
     """A column for each seed, and further ones for its replicates in a cell."""
     of_seed = np.unique(seed, return_inverse=True)[1]
     run = cell * (of_seed.max(initial=0) + 1) + of_seed
@@ -303,24 +283,26 @@ def _columns(cell: npt.NDArray[np.intp], seed: npt.NDArray[np.generic]) -> npt.N
     return np.asarray(np.unique(column, return_inverse=True)[1], dtype=np.intp)
 
 
-def _cell_means(losses: Array) -> Array:
-    """Means [C] of losses [C, S], as if every seed had every cell.
+def _cell_means(losses_CS: Array) -> tuple[Array, Array]:
+    """Number of losses and mean of each cell, [C], as if every seed had every cell.
 
-    By the model loss = cell + level of the seed + slope of the seed: a seed that is missing from
-    some cells would else bend the bowl by what it shifts, and look like noise where it is.
+    Least squares of loss = cell + level of the seed + slope of the seed: a seed that is missing
+    from some cells would otherwise bend the bowl by its offset, and look like noise where it is.
     """
-    missing = np.isnan(losses)
-    n = np.maximum((~missing).sum(1), 1)
-    means: Array = np.where(missing, 0.0, losses).sum(1) / n
-    if not missing.any():
-        return means
-    cell, seed = np.nonzero(~missing)
-    cells, seeds = losses.shape
-    x = np.arange(cells) - (cells - 1) / 2
+    missing_CS = np.isnan(losses_CS)
+    count_C = (~missing_CS).sum(1).astype(np.float64)
+    n_C = np.maximum(count_C, 1)
+    means_C: Array = np.where(missing_CS, 0.0, losses_CS).sum(1) / n_C
+    if not missing_CS.any():
+        return count_C, means_C
+    cell, seed = np.nonzero(~missing_CS)
+    cells, seeds = losses_CS.shape
+    x_C = np.arange(cells) - (cells - 1) / 2
+    # one row per trial: indicators of its cell, of its seed, and of its seed times x
     of_seed = np.eye(seeds)[seed]
-    design = np.concatenate([np.eye(cells)[cell], of_seed, of_seed * x[cell][:, None]], axis=1)
-    effects = np.linalg.lstsq(design, losses[cell, seed], rcond=None)[0]
-    level, slope = effects[cells : cells + seeds], effects[cells + seeds :]
-    shift = level - level.mean() + (slope - slope.mean()) * x[:, None]
-    means -= np.where(missing, 0.0, shift).sum(1) / n
-    return means
+    design = np.concatenate([np.eye(cells)[cell], of_seed, of_seed * x_C[cell][:, None]], axis=1)
+    effects = np.linalg.lstsq(design, losses_CS[cell, seed], rcond=None)[0]
+    level_S, slope_S = effects[cells : cells + seeds], effects[cells + seeds :]
+    shift_CS = level_S - level_S.mean() + (slope_S - slope_S.mean()) * x_C[:, None]
+    means_C -= np.where(missing_CS, 0.0, shift_CS).sum(1) / n_C
+    return count_C, means_C

@@ -1,103 +1,85 @@
-"""The joint fit of learning rate and weight decay: two exponents, or the ridge that hides them."""
+"""The joint fit of learning rate and weight decay: two exponents, or the ridge that hides them.
+
+Shapes: G sweeps, K widths, C cells, S seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
+from mutransfer_cli.fit.arrays import Array, padded, t_quantile
 from mutransfer_cli.fit.cells import SAME, broken, cell_means, cells_of, first_noise, profile
-from mutransfer_cli.fit.exponent import by_widths, fit_of, law_fit, law_of
+from mutransfer_cli.fit.exponent import (
+    Details,
+    axis_of,
+    by_widths,
+    interval_of,
+    law_fit,
+    law_parts,
+    optimum_of,
+    without_law,
+)
+from mutransfer_cli.fit.exponents import (
+    Axis,
+    Decay,
+    Optimum,
+    OptimumStatus,
+    RidgeShape,
+    WithoutDecay,
+)
 from mutransfer_cli.fit.joint import Joint, fit_planes
-from mutransfer_cli.fit.judge import BowlStatus, Side
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
-from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Law
-
-Array = npt.NDArray[np.float64]
-Convention = Literal["lr_coupled", "independent"]
+from mutransfer_cli.fit.sentences import ridge_sentence
+from mutransfer_cli.rules.weight_decay import DecayConvention
 
 MIN_DECAYS = 3  # a parabola has as many coefficients
-# direction in (log2 lr, log2 weight decay) in which the decay a step grows, and its name
-PRODUCTS: dict[Convention, tuple[tuple[float, float], str]] = {
+# direction in (log2 lr, log2 weight decay) in which the decay per step grows, and its name
+PRODUCTS: dict[DecayConvention, tuple[tuple[float, float], str]] = {
     "lr_coupled": ((1.0, 1.0), "lr * weight_decay"),
     "independent": ((0.0, 1.0), "weight_decay"),
 }
 
 
 @dataclass(frozen=True)
-class Ridge:
-    """Direction across a ridge, degrees from the lr axis, and its standard error.
-
-    Attributes:
-        product_only: the direction is compatible with that of the decay a step: 45 degrees (lr *
-            weight_decay) when decay is lr_coupled, 90 (weight_decay) when it is independent.
-        across: law of the position across the ridge, scaled as that product.
-    """
-
-    angle: float
-    angle_error: float
-    product_only: bool
-    across: Law
-
-
-@dataclass(frozen=True)
-class WithoutDecay:
-    """The best run without weight decay at one width: its lr, its mean loss and its excess over
-    the best run with weight decay, nats; None where there is none."""
-
-    lr: float
-    loss: float
-    excess: float | None
-
-
-@dataclass(frozen=True)
 class DecayFit:
-    """
-    Attributes:
-        lr, weight_decay: status `ridge` where they cannot be told apart; lr is None where it is
-            held, and weight decay fitted on its own.
-        product: the decay a step; ok also on a ridge that is compatible with it. None without lr.
-        ridge: None where there is none.
-        without_decay: by width; trials with weight decay 0 have no logarithm and no part in the
-            fit.
-        best: (width, lr, weight decay) of the widest optimum; of the best trial at the widest
-            width with a finite loss if there is no optimum; None if there is neither.
-    """
+    """The fit of weight decay, joint with the learning rate where that varies."""
 
-    lr: Fit | None
-    weight_decay: Fit
-    product: Fit | None
-    ridge: Ridge | None
-    without_decay: dict[int, WithoutDecay]
+    lr: Axis | None
+    """None where the learning rate is held; status `ridge` where they cannot be told apart."""
+    weight_decay: Axis
+    """As for lr."""
+    decay: Decay
+    """Further results, the horizon aside."""
     best: tuple[int, float, float] | None
+    """(width, lr, weight decay) of the widest optimum, otherwise of the best trial at the widest
+    width with a finite loss; None if there is neither."""
 
 
 def has_decay_axis(trials: pd.DataFrame) -> bool:
-    """Whether weight decay has at some width the positive values that a fit of it needs."""
+    """Whether weight decay has, at some width, as many positive values as a fit needs."""
     decays = trials[trials["weight_decay"] > 0].groupby("width")["weight_decay"].nunique()
     return bool((decays >= MIN_DECAYS).any())
 
 
 def fit_decay(
     groups: Mapping[str, pd.DataFrame],
-    convention: Convention,
+    convention: DecayConvention,
     others: Sequence[str] = (),
     loss: str = "loss",
     scatter_below: float | None = None,
 ) -> dict[str, DecayFit]:
-    """The joint fit of each group on its own; those with as many widths are computed together.
+    """Fit each group on its own; those with the same number of widths are computed together.
 
     Args:
-        groups: one row a trial with columns `width`, `lr`, `weight_decay` (0 or positive) and
-            `loss`, as of `fit_exponents`.
-        convention: of the weight decays.
+        groups: one row per trial with columns `width`, `lr`, `weight_decay` (0 or positive) and
+            `loss`, as for `fit_exponents`.
+        convention: convention of the weight decays.
         others: columns of further axes; at each cell the best of them counts.
 
     Raises:
@@ -115,99 +97,70 @@ def fit_decay(
             t.assign(**{loss: t[loss] - low}) for t, low in zip(profiled, lowest, strict=True)
         ]
         planes = planes_of(raised, loss)
-        joint = fit_planes(planes, LEVEL, product, law_fit(scatter_below))
+        joint = fit_planes(planes, product, law_fit(scatter_below))
         joint = replace(joint, loss=joint.loss + np.array(lowest)[:, None])
         for g, (name, trials) in enumerate(zip(stack, profiled, strict=True)):
             widths = sorted(trials["width"].unique().tolist())
-            cells = dict(zip(widths, (planes.weight[g] > 0).sum(1).tolist(), strict=True))
-            cells |= dict.fromkeys(set(groups[name]["width"].tolist()) - set(widths), 0)
-            lr, weight_decay, of_product, ridge = _fits(joint, g, cells, convention, scatter_below)
-            found[name] = DecayFit(
-                lr=lr,
-                weight_decay=weight_decay,
-                product=of_product,
-                ridge=ridge,
-                without_decay=without_decay(groups[name], others, loss),
-                best=widest_optimum(joint, g, widths) or best_trial(trials, loss),
-            )
+            counts = dict(zip(widths, (planes.weight[g] > 0).sum(1).tolist(), strict=True))
+            counts |= dict.fromkeys(set(groups[name]["width"].tolist()) - set(widths), 0)
+            zero = without_decay(groups[name], others, loss)
+            best = widest_optimum(joint, g, widths) or best_trial(trials, loss)
+            found[name] = _Sweep(joint, g, counts, scatter_below).fit(convention, zero, best)
     return {name: found[name] for name in groups}
 
 
 def decay_alone(
-    fit: Fit, trials: pd.DataFrame, others: Sequence[str] = (), loss: str = "loss"
+    fit: Axis, trials: pd.DataFrame, others: Sequence[str] = (), loss: str = "loss"
 ) -> DecayFit:
-    """The fit of weight decay where the learning rate is held, with what goes beside it."""
+    """The fit of weight decay where the learning rate is held, with its further results."""
     best = best_trial(trials[trials["weight_decay"] > 0], loss)
-    optima = {w: bowl.optimum for w, bowl in fit.bowls.items() if bowl.optimum is not None}
-    if optima and best is not None:
-        widest = max(optima)
-        best = (widest, best[1], float(2 ** optima[widest]))
-    return DecayFit(
-        lr=None,
-        weight_decay=fit,
-        product=None,
-        ridge=None,
-        without_decay=without_decay(trials, others, loss),
-        best=best,
-    )
+    if fit.usable and best is not None:
+        widest, at = max(fit.usable.items())
+        assert at.value is not None
+        best = (widest, best[1], at.value)
+    zero = without_decay(trials, others, loss)
+    decay = Decay(product=None, ridge=None, without_decay=zero, horizon=None)
+    return DecayFit(lr=None, weight_decay=fit, decay=decay, best=best)
 
 
 def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
-    """Cells of sweeps with as many widths each, stacked; diverged and broken cells absent.
+    """Stack the cells of sweeps with the same number of widths; diverged and broken ones are
+    absent.
 
-    Broken runs above the optimum are found along the learning rate, for each weight decay apart.
+    Broken runs above the optimum are found along the learning rate, at each weight decay.
     """
-    parts = [
-        _plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width", sort=True)
-    ]
-    deep = max(1, *(len(part.x) for part in parts))
-    seeds = max(part.losses.shape[1] for part in parts)
-    shape = (len(sweeps), len(parts) // len(sweeps), deep)
-    x, y, mean, weight = (np.zeros((len(parts), deep)) for _ in range(4))
-    away = np.full((len(parts), deep, seeds), np.nan)
-    for index, part in enumerate(parts):
-        count = len(part.x)
-        x[index, :count], y[index, :count] = part.x, part.y
-        mean[index, :count], weight[index, :count] = part.mean, part.n
-        away[index, :count, : part.losses.shape[1]] = part.losses - part.mean[:, None]
-    widths = [np.sort(sweep["width"].unique()) for sweep in sweeps]
+    parts = [_plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
+    x, y, mean, n, losses = zip(*parts, strict=True)
+    away = [one - level[:, None] for one, level in zip(losses, mean, strict=True)]
+    widths = [np.unique(sweep["width"]) for sweep in sweeps]
+    g = len(sweeps)
     return Planes(
-        x=x.reshape(shape),
-        y=y.reshape(shape),
-        loss=mean.reshape(shape),
-        weight=weight.reshape(shape),
+        x=padded(x, g, 0.0),
+        y=padded(y, g, 0.0),
+        loss=padded(mean, g, 0.0),
+        weight=padded(n, g, 0.0),
         log2_width=np.log2(np.array(widths, dtype=np.float64)),
-        away=away.reshape(*shape, seeds),
+        away=padded(away, g, np.nan),
     )
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """Cells of one width: x, y, mean loss and trials [C], and losses by seed [C, S]."""
-
-    x: Array
-    y: Array
-    mean: Array
-    n: Array
-    losses: Array
-
-
-def _plane(table: pd.DataFrame, loss: str) -> _Plane:
+def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, Array]:
+    """Cells of one width: x, y, mean loss and number of trials [C], and losses by seed [C, S]."""
     y = np.log2(table["weight_decay"].to_numpy(dtype=np.float64)).round(SAME)
     decays, row = np.unique(y, return_inverse=True)
-    # cells_of takes a sweep's widths for the rows of one width here
+    # cells_of takes the widths of a sweep for the weight decays of one width here
     cells = cells_of([table.assign(width=row + 1)], "lr", loss)
     kept = cells.without(broken(cells, first_noise(cells)))
     there = kept.present[0]
-    decay = np.broadcast_to(decays[:, None], there.shape)
-    of_cells = (kept.x[0][there], decay[there], kept.mean[0][there], kept.n[0][there])
-    return _Plane(*of_cells, kept.losses[0][there])
+    decay = np.broadcast_to(decays[:, None], there.shape)[there]
+    x, mean, n, losses = (cell[0][there] for cell in (kept.x, kept.mean, kept.n, kept.losses))
+    return x, decay, mean, n, losses
 
 
 def without_decay(
     trials: pd.DataFrame, others: Sequence[str], loss: str
 ) -> dict[int, WithoutDecay]:
-    """By width, of those that have a finite trial without weight decay."""
+    """Best run with weight decay 0, for each width that has one with a finite loss."""
     means = cell_means(trials, ["lr", "weight_decay", *others], loss)
     means = means[np.isfinite(means[loss])].sort_values(loss)
     zero, decayed = (
@@ -218,7 +171,7 @@ def without_decay(
     for width in sorted(zero.index.tolist()):
         lr, lowest = float(zero.at[width, "lr"]), float(zero.at[width, loss])
         excess = lowest - float(decayed.at[width, loss]) if width in decayed.index else None
-        found[width] = WithoutDecay(lr, lowest, excess)
+        found[width] = WithoutDecay(lr=lr, loss=lowest, excess=excess)
     return found
 
 
@@ -240,97 +193,106 @@ def widest_optimum(joint: Joint, g: int, widths: Sequence[int]) -> tuple[int, fl
     return None
 
 
-def _fits(
-    joint: Joint,
-    g: int,
-    cells: Mapping[int, int],
-    convention: Convention,
-    scatter_below: float | None,
-) -> tuple[Fit, Fit, Fit, Ridge | None]:
-    """Sweep g of the joint fit: lr, weight decay, their product, and the ridge if there is one.
+@dataclass(frozen=True)
+class _Sweep:
+    """Sweep g of a joint fit."""
 
-    Args:
-        cells: how many each width has: those of the joint fit in its order, then others without.
-    """
-    law = partial(law_of, g=g, widths=int(joint.used[g].sum()), scatter_below=scatter_below)
-    direction, name = PRODUCTS[convention]
+    joint: Joint
+    g: int
+    counts: dict[int, int]
+    """Cells by width: those of the joint fit in its order, then widths without any."""
+    scatter_below: float | None
 
-    def fit(axis: str, laws: Laws, along: tuple[float, float]) -> Fit:
-        bowls = {
-            width: _vertex(joint, g, k, np.array(along), n)
-            for k, (width, n) in enumerate(cells.items())
-        }
-        return fit_of(
-            axis, dict(sorted(bowls.items())), law(laws) if joint.status[g] == "ok" else None
+    def fit(
+        self,
+        convention: DecayConvention,
+        zero: dict[int, WithoutDecay],
+        best: tuple[int, float, float] | None,
+    ) -> DecayFit:
+        """Fits of lr, weight decay and their product, and the ridge if there is one.
+
+        Args:
+            zero: best runs without weight decay by width.
+        """
+        joint, g = self.joint, self.g
+        direction, name = PRODUCTS[convention]
+        ridge = None
+        if joint.status[g] == "ridge":
+            across = joint.across
+            ridge = RidgeShape(
+                angle=float(joint.angle[g]),
+                angle_error=float(joint.angle_error[g]),
+                product_only=bool(joint.product_only[g]),
+                exponent=interval_of(float(across.exponent[g]), float(across.half_width[g])),
+            )
+        sentence = ridge_sentence(ridge, name) if ridge else None
+        if ridge is not None and ridge.product_only:
+            at = (joint.across_optimum[g], joint.across_variance[g])
+            optima = self._optima(joint.across, *at)
+            product = axis_of(name, optima, self._law(joint.across), Details(self.counts))
+        else:
+            product = self._axis(name, joint.product, direction, sentence)
+        return DecayFit(
+            lr=self._axis("lr", joint.lr, (1.0, 0.0), sentence),
+            weight_decay=self._axis("weight_decay", joint.wd, (0.0, 1.0), sentence),
+            decay=Decay(product=product, ridge=ridge, without_decay=zero, horizon=None),
+            best=best,
         )
 
-    lr = fit("lr", joint.lr, (1.0, 0.0))
-    weight_decay = fit("weight_decay", joint.wd, (0.0, 1.0))
-    product = fit(name, joint.product, direction)
-    if joint.status[g] != "ridge":
-        return lr, weight_decay, product, None
-    ridge = Ridge(
-        angle=float(joint.angle[g]),
-        angle_error=float(joint.angle_error[g]),
-        product_only=bool(joint.product_only[g]),
-        across=law(joint.across),
-    )
-    lr, weight_decay, product = (_on_ridge(one, ridge, name) for one in (lr, weight_decay, product))
-    if ridge.product_only:
-        across = {w: _across(joint, g, k, n) for k, (w, n) in enumerate(cells.items())}
-        product = fit_of(name, across, ridge.across)
-    return lr, weight_decay, product, ridge
+    def _law(self, laws: Laws) -> dict[str, object]:
+        return law_parts(laws, self.g, self.scatter_below)
 
+    def _axis(self, name: str, laws: Laws, along: tuple[float, float], ridge: str | None) -> Axis:
+        """The fit in one direction of (log2 lr, log2 weight decay).
 
-def _vertex(joint: Joint, g: int, k: int, along: Array, n: int) -> Bowl:
-    """The optimum of one width in one direction of (log2 lr, log2 weight decay)."""
-    if n == 0:
-        return Bowl("too_few_points")
-    status = cast(BowlStatus, str(joint.width_status[g, k]))
-    side = cast(Side, str(joint.side[g, k])) if joint.side[g, k] else None
-    if np.isnan(joint.vertices[g, k]).any():
-        lost: BowlStatus = "unresolved" if status == "ok" else status
-        return Bowl(lost, side, n=n)
-    at = float(joint.vertices[g, k] @ along)
-    error = float(np.sqrt(along @ joint.covariance[g, k] @ along))
-    reach = error * float(stats.t.ppf(0.5 + LEVEL / 2, joint.freedom[g]))
-    of_axis = along.astype(bool)
-    curvature = joint.own_curvature[g, k][of_axis]
-    return Bowl(
-        status="ok",
-        optimum=at,
-        low=at - reach,
-        high=at + reach,
-        loss=float(joint.loss[g, k]),
-        noise=float(joint.noise[g]),
-        curvature=float(curvature[0]) if curvature.size == 1 else None,
-        near_edge=bool(joint.near_edge[g, k][of_axis].any()),
-        n=n,
-    )
+        Args:
+            ridge: the sentence of a ridge, which leaves nothing of the fit; None where there is
+                none.
+        """
+        joint, g, direction = self.joint, self.g, np.array(along)
+        of_axis = direction.astype(bool)
 
+        def details_at(k: int) -> dict[str, float | None]:
+            curvature = joint.own_curvature[g, k][of_axis]
+            own = float(curvature[0]) if curvature.size == 1 else None
+            return {"loss": float(joint.loss[g, k]), "curvature": own}
 
-def _across(joint: Joint, g: int, k: int, n: int) -> Bowl:
-    """The optimum of one width across a ridge."""
-    if n == 0 or not joint.used[g, k]:
-        return _vertex(joint, g, k, np.ones(2), n)
-    at = float(joint.across_optimum[g, k])
-    t = float(stats.t.ppf(0.5 + LEVEL / 2, joint.freedom[g]))
-    reach = t * float(np.sqrt(joint.across_variance[g, k]))
-    return Bowl("ok", optimum=at, low=at - reach, high=at + reach, n=n)
-
-
-def _on_ridge(fit: Fit, ridge: Ridge, product: str) -> Fit:
-    """What is left of one axis: a ridge has no optimum along it."""
-    direction = f"{ridge.angle:.1f} +- {ridge.angle_error:.1f} degrees from the lr axis"
-    if ridge.product_only:
-        sentence = (
-            f"lr and weight_decay lie on a ridge ({direction}): only {product} is identified, and "
-            "neither has an exponent of its own; keep one of them fixed and fit the other"
+        # position and variance along the direction: v' d and d' C d
+        position_K = np.array([vertex @ direction for vertex in joint.vertices[g]])
+        variance_K = np.array([direction @ errors @ direction for errors in joint.covariance[g]])
+        optima = self._optima(laws, position_K, variance_K, details_at)
+        if ridge is not None:
+            return without_law("ridge", ridge, {}, optima)
+        near = zip(self.counts, joint.near_edge[g][:, of_axis].any(1), strict=False)
+        details = Details(
+            counts=self.counts,
+            noise=dict.fromkeys(self.counts, float(joint.noise[g])),
+            near_edge=tuple(sorted(width for width, is_near in near if is_near)),
         )
-    else:
-        sentence = (
-            f"lr and weight_decay lie on a ridge ({direction}): only what lies across it is "
-            "identified, and neither has an exponent of its own; extend the grid along the ridge, "
-            "or keep one of them fixed"
-        )
-    return Fit(fit.axis, "ridge", sentence, fit.bowls, None, {})
+        return axis_of(name, optima, self._law(laws) if joint.status[g] == "ok" else None, details)
+
+    def _optima(
+        self,
+        laws: Laws,
+        position_K: Array,
+        variance_K: Array,
+        details_at: Callable[[int], dict[str, float | None]] = lambda _: {},
+    ) -> dict[int, Optimum]:
+        """Optima by width, in order; a width without a position has none."""
+        joint, g, found = self.joint, self.g, dict[int, Optimum]()
+        t = float(t_quantile(joint.freedom[g]))
+        for k, (width, cells) in enumerate(self.counts.items()):
+            if cells and not np.isnan(position_K[k]):
+                at, reach = float(position_K[k]), t * float(np.sqrt(variance_K[k]))
+                residual = laws.residual(g, width, at)
+                found[width] = optimum_of(
+                    at, at - reach, at + reach, residual=residual, **details_at(k)
+                )
+                continue
+            status, side = "too_few_points", ""
+            if cells:
+                status, side = str(joint.width_status[g, k]), str(joint.side[g, k])
+            status = cast(OptimumStatus, "unresolved" if status == "ok" else status)
+            nothing = dict.fromkeys(("value", "low", "high"))
+            found[width] = Optimum(status=status, side=side or None, **nothing)
+        return dict(sorted(found.items()))

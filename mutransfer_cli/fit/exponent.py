@@ -1,24 +1,34 @@
-"""The fit of one axis: tables of trials in, optima and exponent with intervals out.
+"""The fit of one hyperparameter: tables of trials in, optima and exponent with intervals out.
 
-MERGED:
-Exponents from optima without losses: best points of grids, whose spacing is their error."""
+Shapes: G sweeps at once, K widths.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
+from mutransfer_cli.fit import sentences as say
+from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
-from mutransfer_cli.fit.cells import SAME, Cells, broken, cells_of, first_noise, profile
-from mutransfer_cli.fit.judge import BowlStatus, Judgements, Side, judge
+from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise, profile
+from mutransfer_cli.fit.exponents import (
+    Axis,
+    Forms,
+    Interval,
+    Line,
+    Optimum,
+    OptimumStatus,
+    Prediction,
+)
+from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
     MIN_WIDTHS_OF_FORMS,
@@ -29,11 +39,17 @@ from mutransfer_cli.fit.law import (
     laws_where,
     plain_slope,
 )
-from mutransfer_cli.fit.result import LEVEL, Bowl, Fit, Forms, Law, warned
 from mutransfer_cli.fit.scatter import assume_scatter, form_interval
-from mutransfer_cli.fit.sentences import edge_warnings, law_sentence, law_warnings, why_insufficient
 
-Array = npt.NDArray[np.float64]
+NO_LAW = (
+    "exponent",
+    "law_interval",
+    "measurement_interval",
+    "form_spread",
+    "without_largest",
+    "line",
+    "prediction",
+)
 
 
 def fit_exponents(
@@ -43,21 +59,21 @@ def fit_exponents(
     loss: str = "loss",
     scatter_below: float | None = None,
     resamples: int = 0,
-) -> Fit:
-    """Fits log2 optimum of `axis` against log2 width.
+) -> Axis:
+    """Fit log2 optimum of `axis` against log2 width.
 
     Args:
-        trials: one row a trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
+        trials: one row per trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
             infinite for a diverged trial), and `seed` where there are several. Rows that repeat
             all of these are replicates.
         others: columns of further axes; at each value of `axis` the best of them counts.
         loss: the column of losses.
-        scatter_below: octaves below which the scatter between widths is assumed to lie; learned
-            from the widths when None.
+        scatter_below: assumed bound on the scatter between widths, octaves; learned from the
+            widths when None.
         resamples: draws of the losses behind the interval of the form spread.
 
     Raises:
-        InputError: a missing column, a value of `axis` without logarithm, a weight decay that
+        InputError: a missing column, a value of `axis` without logarithm, or a weight decay that
             varies and is neither `axis` nor among `others`.
         InsufficientEvidence: no trial at all. Too little evidence otherwise is a status.
     """
@@ -68,7 +84,7 @@ def fit_exponents(
 def refuse_unusable(
     trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str, scatter_below: float | None
 ) -> None:
-    """Raises what `fit_exponents` does for input that is no evidence at all."""
+    """Raise what `fit_exponents` raises for input that is no evidence at all."""
     for column in ("width", axis, loss, *others):
         if column not in trials:
             raise InputError(f"no column {column!r}; there are {', '.join(map(str, trials))}")
@@ -89,13 +105,13 @@ def fit_groups(
     loss: str = "loss",
     scatter_below: float | None = None,
     resamples: int = 0,
-) -> dict[str, Fit]:
-    """The fit of each group on its own; those with as many widths are computed together.
+) -> dict[str, Axis]:
+    """Fit each group on its own; those with the same number of widths are computed together.
 
     Raises:
         InsufficientEvidence: a group without trials.
     """
-    found: dict[str, Fit] = {}
+    found: dict[str, Axis] = {}
     for stack in by_widths(groups).values():
         profiled = [profile(trials, [axis], others, loss) for trials in stack.values()]
         fits = fit_sweeps(cells_of(profiled, axis, loss), axis, scatter_below, resamples)
@@ -104,7 +120,7 @@ def fit_groups(
 
 
 def by_widths(groups: Mapping[str, pd.DataFrame]) -> dict[int, dict[str, pd.DataFrame]]:
-    """Groups by their number of widths: what can be stacked.
+    """Sort groups by their number of widths: what can be stacked.
 
     Raises:
         InsufficientEvidence: a group without trials.
@@ -120,211 +136,195 @@ def by_widths(groups: Mapping[str, pd.DataFrame]) -> dict[int, dict[str, pd.Data
 
 def fit_sweeps(
     cells: Cells, axis: str, scatter_below: float | None = None, resamples: int = 0
-) -> list[Fit]:
-    """The fits of stacked sweeps, all at once."""
-    scaled, level, unit = cells.normalised()
-    noise = first_noise(scaled)
-    kept = scaled.without(broken(scaled, noise))
-    bowls = fit_bowls(kept, noise)
-    judged = judge(kept, bowls, LEVEL)
-    laws = laws_of(
-        judged.ok, cells.log2_width, bowls.optimum, bowls.covariance, bowls.freedom, scatter_below
-    )
-    laws = with_shape(laws, judged.ok, cells.log2_width, bowls, law_fit(scatter_below))
-    for g, law in enumerate(laws):
-        if law and resamples:
-            drawn = form_interval(kept, bowls, noise, g, judged.ok[g], law.scatter, resamples)
-            laws[g] = replace(law, form_interval=drawn)
-    shown = in_units(bowls, level, unit)
-    return [fit_of(axis, _bowls(kept, shown, judged, g), law) for g, law in enumerate(laws)]
+) -> list[Axis]:
+    """Fit stacked sweeps, all at once."""
+    scaled, level_G, unit_G = cells.normalised()
+    noise_G = first_noise(scaled)
+    kept = scaled.without(broken(scaled, noise_G))
+    bowls = fit_bowls(kept, noise_G)
+    judged = judge(kept, bowls)
+    used_GK, u_GK = judged.ok, cells.log2_width
+    errors = (bowls.covariance, bowls.freedom)
+    line = law_fit(scatter_below)
+    enough_G = used_GK.sum(1) >= MIN_WIDTHS
+    laws = laws_where(enough_G, used_GK, u_GK, bowls.optimum, *errors, line)
+    parabola = laws_where(enough_G, used_GK, u_GK, bowls.parabola, *errors, line)
+    drift_G, error_G = plain_slope(u_GK, bowls.tilt, bowls.tilt_covariance, used_GK)
+    shown = in_units(bowls, level_G, unit_G)
+    found = []
+    for g, enough in enumerate(enough_G):
+        law: dict[str, Any] | None = None
+        if enough:
+            used_K, covariance_KK = used_GK[g], bowls.covariance[g]
+            law = law_parts(laws, g, scatter_below)
+            law["form_spread"] = float(laws.exponent[g]) - float(parabola.exponent[g])
+            law["forms"] = forms_of(used_K, u_GK[g], bowls.optimum[g], covariance_KK, laws, g)
+            if resamples:
+                scatter = float(laws.scatter[g])
+                at = (noise_G, g, used_K, scatter, resamples)
+                law["form_interval"] = form_interval(kept, bowls, *at)
+        optimum, details = _optima(kept, shown, judged, laws, g)
+        drift = (float(drift_G[g]), float(error_G[g]))
+        found.append(axis_of(axis, optimum, law, replace(details, drift=drift)))
+    return found
 
 
 def law_fit(scatter_below: float | None) -> LawFit:
     """The line across widths: with scatter learned, or assumed to lie below so many octaves."""
-    if scatter_below is None:
-        return partial(fit_laws, level=LEVEL)
-    return partial(assume_scatter, bound=scatter_below, level=LEVEL)
+    return fit_laws if scatter_below is None else partial(assume_scatter, bound=scatter_below)
 
 
-def laws_of(
-    used: npt.NDArray[np.bool_],
-    log2_width: Array,
-    optimum: Array,
-    covariance: Array,
-    freedom: Array,
-    scatter_below: float | None,
-) -> list[Law | None]:
-    """The law of each sweep [G] through its used widths [G, K]; None with too few of them."""
-    enough, widths = used.sum(1) >= MIN_WIDTHS, used.sum(1)
-    at = (log2_width, optimum, covariance, freedom)
-    laws = laws_where(enough, used, *at, law_fit(scatter_below))
-    return [
-        law_of(laws, g, int(widths[g]), scatter_below) if enough[g] else None
-        for g in range(len(used))
-    ]
+def law_parts(laws: Laws, g: int, scatter_below: float | None) -> dict[str, Any]:
+    """The fields of an Axis that one sweep's law gives."""
+    law = {name: float(values_G[g]) for name, values_G in vars(laws).items()}
+    shorter, value, half_width = law["without_largest"], law["value"], law["value_half_width"]
+    return {
+        "exponent": interval_of(law["exponent"], law["half_width"]),
+        "law_interval": interval_of(law["exponent"], law["law_half_width"]),
+        "measurement_interval": interval_of(law["exponent"], law["measurement_half_width"]),
+        "form_spread": None,
+        "without_largest": None if math.isnan(shorter) else shorter,
+        "line": Line(
+            width=2 ** law["centre"],
+            value=2**value,
+            low=2 ** (value - half_width),
+            high=2 ** (value + half_width),
+            scatter=law["scatter"],
+        ),
+        "prediction": Prediction(
+            width=2 ** law["future_centre"],
+            half_width=law["future_half_width"],
+            per_octave=law["future_per_octave"],
+            quantile=law["future_quantile"],
+        ),
+        "assumed_scatter": scatter_below,
+    }
 
 
-def law_of(laws: Laws, g: int, widths: int, scatter_below: float | None) -> Law:
-    """One sweep's row of `laws`."""
-    row: dict[str, Any] = {f.name: float(getattr(laws, f.name)[g]) for f in fields(laws)}
-    if np.isnan(row["without_largest"]):
-        row["without_largest"] = None
-    return Law(**row, widths=widths, assumed_scatter=scatter_below)
-
-
-def fit_of(axis: str, bowls: dict[int, Bowl], law: Law | None) -> Fit:
-    """The fit with its sentences."""
-    edges = edge_warnings(axis, bowls)
-    if law is None:
-        return Fit(axis, "insufficient", why_insufficient(axis, bowls), bowls, None, edges)
-    warnings = edges | law_warnings(axis, bowls, law)
-    return Fit(axis, "ok", law_sentence(axis, law), bowls, law, warnings)
-
-
-def with_shape(
-    laws: Sequence[Law | None],
-    used: npt.NDArray[np.bool_],
-    log2_width: Array,
-    bowls: Bowls,
-    fit: LawFit,
-) -> list[Law | None]:
-    """The laws, with what the shapes of the bowls and further forms say of them."""
-    enough = used.sum(1) >= MIN_WIDTHS
-    parabola = laws_where(
-        enough, used, log2_width, bowls.parabola, bowls.covariance, bowls.freedom, fit
-    )
-    drift, error = plain_slope(log2_width, bowls.tilt, bowls.tilt_covariance, used)
-    return [
-        law
-        and replace(
-            law,
-            form_spread=law.exponent - float(parabola.exponent[g]),
-            tilt_drift=float(drift[g]),
-            tilt_drift_error=float(error[g]),
-            forms=forms_of(used[g], log2_width[g], bowls.optimum[g], bowls.covariance[g], law),
-        )
-        for g, law in enumerate(laws)
-    ]
+def interval_of(value: float, half_width: float) -> Interval:
+    return Interval(value=value, low=value - half_width, high=value + half_width, level=LEVEL)
 
 
 def forms_of(
-    used: npt.NDArray[np.bool_], log2_width: Array, optimum: Array, covariance: Array, law: Law
+    used_K: Mask, u_K: Array, y_K: Array, covariance_KK: Array, laws: Laws, g: int
 ) -> Forms | None:
-    """Of one sweep, [K]; None with fewer than five usable widths."""
-    if law.widths < MIN_WIDTHS_OF_FORMS:
+    """The forms beside the line of one sweep; None with fewer than five usable widths."""
+    if used_K.sum() < MIN_WIDTHS_OF_FORMS:
         return None
-    at = (log2_width[used], optimum[used], covariance[np.ix_(used, used)], np.array(law.scatter))
-    forms = fit_forms(*(values[None] for values in at))
-    return Forms(**{field.name: float(getattr(forms, field.name)[0]) for field in fields(Forms)})
+    covariance_GKK = covariance_KK[np.ix_(used_K, used_K)][None]
+    fits = fit_forms(u_K[used_K][None], y_K[used_K][None], covariance_GKK, laws.scatter[[g]])
+    form = {name: float(values_G[0]) for name, values_G in vars(fits).items()}
+    of_width = {"width": 2 ** form.pop("centre")}
+    return Forms(**form | of_width | {name: 2 ** form[name] for name in ("value", "limit")})
 
 
-def in_units(bowls: Bowls, level: Array, unit: Array) -> Bowls:
-    """What is a loss, or a loss per octave^2, back in the unit of the losses."""
-    by = unit[:, None]
+def in_units(bowls: Bowls, level_G: Array, unit_G: Array) -> Bowls:
+    """Convert losses, and losses per octave^2, back to the unit of the losses."""
+    by = unit_G[:, None]
     return replace(
         bowls,
-        loss=level[:, None] + by * bowls.loss,
+        loss=level_G[:, None] + by * bowls.loss,
         noise=by * bowls.noise,
         curvature=by * bowls.curvature,
     )
 
 
-def _bowls(cells: Cells, bowls: Bowls, judged: Judgements, g: int) -> dict[int, Bowl]:
-    found = {}
-    for k, log2_width in enumerate(cells.log2_width[g]):
-        ok = bool(judged.ok[g, k])
-        seen = judged.status[g, k] != "too_few_points"
-        found[round(2**log2_width)] = Bowl(
-            status=cast(BowlStatus, str(judged.status[g, k])),
-            side=cast(Side, str(judged.side[g, k])) if judged.side[g, k] else None,
-            optimum=float(bowls.optimum[g, k]) if ok else None,
-            low=float(judged.low[g, k]) if ok else None,
-            high=float(judged.high[g, k]) if ok else None,
-            loss=float(bowls.loss[g, k]) if ok else None,
-            noise=float(bowls.noise[g, k]),
-            curvature=float(bowls.curvature[g, k]) if seen else None,
-            tilt=float(bowls.tilt[g, k]) if seen else None,
-            form=float(abs(bowls.optimum[g, k] - bowls.parabola[g, k])) if ok else None,
-            near_edge=bool(judged.near_edge[g, k]),
-            n=int(cells.count[g, k]),
-        )
-    return found
+@dataclass(frozen=True)
+class Details:
+    """Numbers behind the sentences of a fit that its result does not hold."""
+
+    counts: dict[int, int]
+    """Usable cells by width."""
+    noise: dict[int, float] = field(default_factory=dict)
+    """Sd of a cell's mean loss by width; empty without losses."""
+    near_edge: tuple[int, ...] = ()
+    """Widths whose optimum lies less than an octave from an end of the grid."""
+    drift: tuple[float, float] = (0.0, 0.0)
+    """Change of the tilt per doubling of width, and its standard error."""
 
 
-def compared(fit: Fit, by_train_loss: Fit) -> Fit:
-    """The fit, with a warning where the training loss has its optimum elsewhere.
-
-    Elsewhere: the two intervals of a width do not touch.
-    """
-    apart = []
-    for width, bowl in fit.bowls.items():
-        other = by_train_loss.bowls[width]
-        if bowl.low is None or bowl.high is None or other.low is None or other.high is None:
-            continue
-        if bowl.high < other.low or other.high < bowl.low:
-            apart.append(str(width))
-    if not apart:
-        return fit
-    sentence = (
-        f"at width {', '.join(apart)} the training loss has another optimal {fit.axis} than the "
-        "eval loss: the proxies overfit, or a tenth of the steps says little"
+def axis_of(
+    name: str, optimum: dict[int, Optimum], law: dict[str, Any] | None, details: Details
+) -> Axis:
+    """The result with its sentence and warnings; insufficient without a law."""
+    edges = say.edge_warnings(name, details.near_edge)
+    if law is None:
+        sentence = say.why_insufficient(name, optimum, details.counts)
+        return without_law("insufficient", sentence, edges, optimum)
+    usable = sum(at.status == "ok" for at in optimum.values())
+    axis = Axis(
+        status="ok",
+        sentence=say.law_sentence(name, law["exponent"], usable),
+        **law,
+        expected_exponent=None,
+        warnings=edges,
+        optimum=optimum,
     )
-    return warned(fit, {"train_eval_differ": sentence})
+    return axis.warned(
+        say.scatter_warnings(axis)
+        | say.drift_warnings(name, *details.drift)
+        | say.bend_warnings(name, axis)
+        | say.loss_warnings(optimum, details.noise)
+        | say.sign_warnings(name, axis)
+    )
 
 
-def fit_optima(
-    optima: pd.DataFrame, axis: str, spacing: float, scatter_below: float | None = None
-) -> Fit:
-    """The exponent of optima that were read off grids.
-
-    The true optimum lies anywhere within half a spacing of the best point: a variance of
-    spacing^2 / 12. Several rows of a width, such as seeds, are averaged; they share the grid, so
-    that their number makes no error smaller.
-
-    Args:
-        optima: one row an optimum with columns `width` and `axis`.
-        spacing: of the grids, octaves.
-
-    Raises:
-        InputError: an optimum that has no logarithm.
-    """
-    by_width = log2_of(optima[axis]).groupby(optima["width"])
-    widths, counts = by_width.size().index.tolist(), by_width.size().tolist()
-    means = by_width.mean().tolist()
-    bowls = {
-        width: Bowl("ok", optimum=x, low=x - spacing / 2, high=x + spacing / 2, n=n)
-        for width, x, n in zip(widths, means, counts, strict=True)
-    }
-    used = np.ones((1, len(means)), dtype=bool)
-    u, y = np.log2(np.array([widths], dtype=np.float64)), np.array([means])
-    covariance = spacing**2 / 12 * np.eye(len(means))[None]
-    (law,) = laws_of(used, u, y, covariance, np.array([np.inf]), scatter_below)
-    if law is not None:
-        law = replace(law, forms=forms_of(used[0], u[0], y[0], covariance[0], law))
-    fit = fit_of(axis, bowls, law)
-    resolution = f"grid resolution only: each optimum known to +-{spacing / 2:g} octave"
-    return replace(fit, sentence=f"{fit.sentence}; {resolution}")
+def without_law(
+    status: Literal["insufficient", "ridge"],
+    sentence: str,
+    warnings: dict[str, str],
+    optimum: dict[int, Optimum],
+) -> Axis:
+    """The result where no exponent can be given."""
+    return Axis(
+        status=status,
+        sentence=sentence,
+        **dict.fromkeys(NO_LAW),
+        expected_exponent=None,
+        warnings=warnings,
+        optimum=optimum,
+    )
 
 
-def grid_spacing(optima: pd.Series[float], where: str = "") -> float:
-    """The smallest gap between different optima, octaves.
+def optimum_of(log2_value: float, log2_low: float, log2_high: float, **rest: Any) -> Optimum:
+    """A usable optimum from octaves."""
+    low, value, high = 2.0**log2_low, 2.0**log2_value, 2.0**log2_high
+    return Optimum(status="ok", low=low, value=value, high=high, **rest)
+
+
+def _optima(
+    cells: Cells, bowls: Bowls, judged: Judgements, laws: Laws, g: int
+) -> tuple[dict[int, Optimum], Details]:
+    """The optima of one sweep by width, and the details behind its warnings.
 
     Args:
-        where: whose they are, for the error.
-
-    Raises:
-        InputError: all are the same, or one has no logarithm.
+        bowls: in the unit of the losses.
     """
-    gaps = np.diff(np.unique(log2_of(optima).to_numpy().round(SAME)))
-    if not gaps.size:
-        raise InputError(
-            f"all optima of {optima.name}{where} are the same, so that the spacing of their grid "
-            "cannot be seen; give it in octaves with --grid-spacing"
+    optimum: dict[int, Optimum] = {}
+    widths = [round(2**u) for u in cells.log2_width[g]]
+    for k, width in enumerate(widths):
+        seen = judged.status[g, k] != "too_few_points"
+        rest: dict[str, Any] = {
+            "curvature": float(bowls.curvature[g, k]) if seen else None,
+            "tilt": float(bowls.tilt[g, k]) if seen else None,
+        }
+        if not judged.ok[g, k]:
+            status, side = cast(OptimumStatus, str(judged.status[g, k])), str(judged.side[g, k])
+            nothing = dict.fromkeys(("value", "low", "high"))
+            optimum[width] = Optimum(status=status, side=side or None, **nothing, **rest)
+            continue
+        at = float(bowls.optimum[g, k])
+        optimum[width] = optimum_of(
+            at,
+            float(judged.low[g, k]),
+            float(judged.high[g, k]),
+            loss=float(bowls.loss[g, k]),
+            form=abs(at - float(bowls.parabola[g, k])),
+            residual=laws.residual(g, width, at),
+            **rest,
         )
-    return float(gaps.min())
-
-
-def log2_of(optima: pd.Series[float]) -> pd.Series[float]:
-    if (optima <= 0).any():
-        raise InputError(f"an optimal {optima.name} of 0 has no logarithm; leave such rows out")
-    return optima.map(math.log2)
+    return optimum, Details(
+        counts=dict(zip(widths, cells.count[g].astype(int).tolist(), strict=True)),
+        noise=dict(zip(widths, bowls.noise[g].tolist(), strict=True)),
+        near_edge=tuple(w for w, near in zip(widths, judged.near_edge[g], strict=True) if near),
+    )

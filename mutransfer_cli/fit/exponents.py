@@ -1,8 +1,12 @@
-"""The fit's output, `schema: mutransfer.exponents/1`."""
+"""The fit's result: what its functions return is what `mutransfer.exponents/1` holds.
+
+Values are in the hyperparameter's own units; whatever is called octaves is a difference of log2.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Discriminator,
@@ -21,6 +25,9 @@ from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Strict
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 
+OptimumStatus = Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
+Side = Literal["low", "high"]
+
 
 def refuse_disorder(low: float, value: float, high: float) -> None:
     if not low <= value <= high:
@@ -33,9 +40,9 @@ class Interval(Strict):
     value: Number
     """The estimate."""
     low: Number
-    """The ends of the interval, in the units of the value."""
+    """Lower end, in the units of the value."""
     high: Number
-    """The ends of the interval, in the units of the value."""
+    """Upper end, in the units of the value."""
     level: Annotated[Number, Field(gt=0, lt=1)]
     """How often such intervals hold the truth; 0.95 is 95 %."""
 
@@ -46,26 +53,26 @@ class Interval(Strict):
 
 
 class Optimum(Strict):
-    """The best value at one width, in the hyperparameter's own units; null unless status is ok."""
+    """The best value of a hyperparameter at one width; null unless the status is ok."""
 
     value: Positive | None
     """Where the loss is least, in the hyperparameter's own units."""
     low: Positive | None
-    """Its interval, sampling error only."""
+    """Lower end of its interval, sampling error only."""
     high: Positive | None
-    """Its interval, sampling error only."""
-    status: Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
+    """Upper end of its interval, sampling error only."""
+    status: OptimumStatus
     """Ok, or why the optimum is not used."""
-    side: Literal["low", "high"] | None = None
-    """Where the optimum lies when it is not_bracketed."""
+    side: Side | None = None
+    """Which end of the grid the optimum lies beyond when it is not_bracketed."""
     loss: Number | None = None
-    """At the optimum, nats per token (of samples their mean squared error)."""
+    """Loss at the optimum, nats per token (mean squared error for samples)."""
     form: NonNegative | None = None
-    """Octaves to the optimum of a parabola: what the form of the bowl may add to the error."""
+    """Octaves to the optimum of a parabola: the error that the bowl's form may add."""
     curvature: NonNegative | None = None
-    """Of the loss, nats per octave^2."""
+    """Curvature of the loss, nats per octave^2."""
     tilt: Number | None = None
-    """Of the curvature, per octave, above 0 when steeper above the optimum."""
+    """Relative change of the curvature per octave, above 0 when steeper above the optimum."""
     residual: Number | None = None
     """Octaves above the fitted line."""
 
@@ -78,22 +85,28 @@ class Optimum(Strict):
         refuse_disorder(self.low, self.value, self.high)
         return self
 
+    @property
+    def octaves(self) -> tuple[float, float, float]:
+        """log2 of low, value and high; the status must be ok."""
+        assert self.low is not None and self.value is not None and self.high is not None  # noqa: PT018
+        return math.log2(self.low), math.log2(self.value), math.log2(self.high)
+
 
 class Line(Strict):
-    """The fitted optimum at `width`, the widths' weighted geometric mean.
+    """The fitted optimum at `width`, the weighted geometric mean of the widths.
 
-    There its error is independent of the exponent's, so that at another width the interval's
-    half-width in log2 is sqrt(own^2 + (exponent's * log2(other / width))^2).
+    Its error there is independent of the exponent's. At another width the half-width of its
+    interval is, in octaves, sqrt(own^2 + (exponent's * log2(other / width))^2).
     """
 
     width: Positive
-    """In features; the optimum at another one is value * (other / width)^exponent."""
+    """Features; the optimum at another width is value * (other / width)^exponent."""
     value: Positive
     """The optimum, in the hyperparameter's own units."""
     low: Positive
-    """Its interval."""
+    """Lower end of its interval."""
     high: Positive
-    """Its interval."""
+    """Upper end of its interval."""
     scatter: NonNegative
     """Standard deviation of the true optima about the line, octaves."""
 
@@ -104,18 +117,18 @@ class Line(Strict):
 
 
 class Prediction(Strict):
-    """Where one future optimum lies, in octaves about the line, at the intervals' level:
+    """How far one future optimum may lie from the line, at the level of the intervals.
 
-    within sqrt(half_width^2 + (per_octave * log2(other / width))^2) at another width, which is
-    `quantile` standard errors.
+    At another width it lies within sqrt(half_width^2 + (per_octave * log2(other / width))^2)
+    octaves, which is `quantile` standard errors.
     """
 
     width: Positive
     """Where the prediction is narrowest, in features."""
     half_width: Annotated[NonNegative, Field(le=1e4)]
-    """Of the prediction there, octaves."""
+    """Half-width of the prediction there, octaves."""
     per_octave: Annotated[NonNegative, Field(le=1e4)]
-    """Its part that grows with the distance from `width`, octaves per doubling."""
+    """The part that grows with the distance from `width`, octaves per doubling."""
     quantile: Annotated[Number, Field(ge=0.01)]
     """Standard errors in a half-width."""
 
@@ -128,31 +141,40 @@ class Forms(Strict):
     value: Positive
     """The curved form at `width`: log2 optimum = log2(value) + exponent * x + bend * x^2."""
     exponent: Number
-    """Of the curved form, its slope at `width`."""
+    """Slope of the curved form at `width`."""
     bend: Number
-    """Of the curved form, octaves per octave^2."""
+    """Bend of the curved form, octaves per octave^2."""
     bend_error: NonNegative
     """Standard error of bend."""
     limit: Positive
-    """Of the saturating form, a drift that fades as 1/width: log2 optimum = log2(limit) + drift *
+    """The saturating form, whose drift fades as 1/width: log2 optimum = log2(limit) + drift *
     2^-x."""
     drift: Number
-    """Of the saturating form, octaves at `width`."""
+    """Drift of the saturating form at `width`, octaves."""
     drift_error: NonNegative
     """Standard error of drift."""
 
 
+class LineAt(NamedTuple):
+    """The line at a width, in octaves: log2 of the fitted optimum, the half-width of its interval,
+    and within how much of it one future optimum lies."""
+
+    value: float
+    half_width: float
+    spread: float
+
+
 class Axis(Strict):
-    """One hyperparameter."""
+    """The fit of one hyperparameter."""
 
     status: Literal["ok", "insufficient", "ridge"]
-    """Ok; insufficient, no exponent can be said; or ridge, lr and weight decay cannot be told
-    apart."""
+    """Ok; insufficient: fewer than three widths have a usable optimum; or ridge: lr and weight
+    decay cannot be told apart."""
     sentence: str
     """The status in words."""
     exponent: Interval | None
-    """D log(optimum) / d log(width), null when refused; its interval is the wider of the next two.
-    """
+    """The slope d log(optimum) / d log(width), null when refused; its interval is the wider of the
+    next two."""
     law_interval: Interval | None
     """For widths like these, scatter between them included."""
     measurement_interval: Interval | None
@@ -164,7 +186,7 @@ class Axis(Strict):
     without_largest: Number | None
     """The exponent without the largest width; null with three."""
     expected_exponent: Number | None
-    """The rule's; null where the rule says nothing of the axis."""
+    """The exponent that the rule expects; null where the rule does not know it."""
     line: Line | None
     """Log2 optimum as a line in log2 width."""
     prediction: Prediction | None
@@ -172,11 +194,11 @@ class Axis(Strict):
     forms: Forms | None = None
     """Other forms than the line; null with fewer than five widths."""
     assumed_scatter: Positive | None = None
-    """Octaves below which the user says that the scatter between widths lies."""
+    """Bound on the scatter between widths that the user assumed, octaves."""
     warnings: dict[str, str]
-    """By code."""
+    """Sentences by code."""
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
-    """By width."""
+    """Optima by width."""
 
     @model_validator(mode="after")
     def ok_has_a_law(self) -> Axis:
@@ -191,28 +213,53 @@ class Axis(Strict):
             raise ValueError("status is ok, but no optimum is")
         return self
 
+    @property
+    def usable(self) -> dict[int, Optimum]:
+        """The optima that are ok, by ascending width."""
+        return {w: optimum for w, optimum in sorted(self.optimum.items()) if optimum.status == "ok"}
+
+    def at(self, width: float) -> LineAt:
+        """Evaluate the line at a width; the status must be ok."""
+        line, exponent, prediction = self.line, self.exponent, self.prediction
+        assert line is not None, "callers refuse an axis without a line"
+        assert exponent is not None
+        assert prediction is not None
+        octaves = math.log2(width / line.width)
+        own = math.log2(line.high / line.low) / 2
+        slope = (exponent.high - exponent.low) / 2
+        ahead = math.log2(width / prediction.width)
+        return LineAt(
+            value=math.log2(line.value) + exponent.value * octaves,
+            half_width=math.hypot(own, slope * octaves),
+            spread=math.hypot(prediction.half_width, prediction.per_octave * ahead),
+        )
+
+    def warned(self, warnings: dict[str, str]) -> Self:
+        """The same with further warnings, by code."""
+        return self.model_copy(update={"warnings": self.warnings | warnings})
+
 
 class RidgeShape(Strict):
-    """Where learning rate and weight decay cannot be told apart."""
+    """The ridge along which learning rate and weight decay cannot be told apart."""
 
     angle: Number
-    """Of the direction across the ridge, degrees from the lr axis of (log2 lr, log2 weight decay).
-    45: only lr * weight_decay matters."""
+    """Direction across the ridge, degrees from the lr axis of (log2 lr, log2 weight decay). At 45
+    degrees only lr * weight_decay matters."""
     angle_error: NonNegative
-    """Its standard error, degrees."""
+    """Standard error of the angle, degrees."""
     product_only: bool
-    """The angle is compatible with only the decay a step mattering."""
+    """Whether the angle allows that only the decay per step matters."""
     exponent: Interval
-    """Of the position across the ridge, scaled as that of the decay a step."""
+    """Exponent of the position across the ridge, scaled as that of the decay per step."""
 
 
 class WithoutDecay(Strict):
     """The best run with weight decay 0 at a width."""
 
     lr: Positive
-    """Its base rate."""
+    """Base learning rate."""
     loss: Number
-    """Its mean over seeds, nats per token (of samples the mean squared error)."""
+    """Mean loss over seeds, nats per token (mean squared error for samples)."""
     excess: Number | None
     """The loss above that of the best run with weight decay; null where there is none."""
 
@@ -224,28 +271,27 @@ class Horizon(Strict):
     """
 
     width: Count
-    """The widest, in features."""
+    """The widest width, in features."""
     lr: Positive
-    """Base values it is taken at: the optimum, or the best run if there is none."""
+    """Base rate at the optimum, or of the best run where there is no optimum."""
     weight_decay: NonNegative
-    """Base values it is taken at: the optimum, or the best run if there is none."""
+    """Base weight decay at the optimum, or of the best run where there is no optimum."""
     value: NonNegative
-    """The sum, without unit."""
+    """The sum, dimensionless."""
     at_most: bool
-    """No schedule was declared; the rate counts as constant."""
+    """True where no schedule was declared: the rate counts as constant."""
 
 
 class Decay(Strict):
-    """What goes with a fit of weight decay, jointly with the learning rate where that varies."""
+    """Further results of a fit of weight decay, joint with the learning rate where that varies."""
 
     product: Axis | None
-    """The decay a step: lr * weight_decay when decay is lr_coupled, weight_decay itself when it is
-    independent. Identified on a ridge of that direction too; null where the learning rate is held.
-    """
+    """The decay per step: lr * weight_decay when decay is lr_coupled, weight_decay itself when it
+    is independent. A ridge of that direction identifies it too; null where lr is held."""
     ridge: RidgeShape | None
     """Null where lr and weight decay can be told apart."""
     without_decay: dict[Count, WithoutDecay]
-    """By width; 0 has no logarithm and no part in the fit."""
+    """Best runs with weight decay 0, by width; 0 has no logarithm, so they are not fitted."""
     horizon: Horizon | None
     """Null where the protocol is not known."""
 
@@ -256,9 +302,9 @@ class Group(Strict):
     axes: Annotated[dict[AxisName, Axis], Field(min_length=1)]
     """The fits by hyperparameter."""
     decay: Decay | None = None
-    """Where weight decay was fitted."""
+    """Further results where weight decay was fitted."""
     weight_decay: NonNegative | None = None
-    """The one that all these trials have; null where it varies or is not known."""
+    """The weight decay that all these trials share; null where it varies or is not known."""
 
 
 def _kind(protocol: Any) -> str:
@@ -275,32 +321,32 @@ AnyProtocol = Annotated[
 
 
 class Exponents(Strict):
-    """What `fit-exponents` writes and `transfer` reads."""
+    """The file that `fit-exponents` writes and `transfer` reads."""
 
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     """The format of this file, and its version."""
     tool_version: str
-    """Of mutransfer, which wrote it."""
+    """Version of mutransfer that wrote it."""
     metric: str
-    """The losses' column."""
+    """Column of the losses."""
     axes: dict[AxisName, Axis]
     """The fits by hyperparameter; empty with `groups`."""
     decay: Decay | None = None
-    """Where weight decay was fitted."""
+    """Further results where weight decay was fitted."""
     groups: dict[str, Group] = Field(default_factory=dict)
     """The fits by value of the `--by` column."""
     trials: dict[Status, int]
-    """How many, by status."""
+    """Number of trials by status."""
     protocol_hash: str | None
     """First 16 hex digits of the SHA-256 of the protocol's canonical JSON."""
     protocol: AnyProtocol | None
-    """Of the sweep, or declared for own results; null where nothing was declared."""
+    """Protocol of the sweep, or declared for own results; null where none was declared."""
     base_plan: tuple[BaseParameterRecord, ...]
     """Every parameter of the model at the base width; empty for own results."""
     decay_convention: DecayConvention | None = None
-    """Of every weight decay here; null where it is not known."""
+    """Convention of every weight decay here; null where it is not known."""
     weight_decay: NonNegative | None = None
-    """The one that all trials have; null where it varies or is not known."""
+    """The weight decay that all trials share; null where it varies or is not known."""
 
     @model_validator(mode="after")
     def axes_or_groups(self) -> Exponents:

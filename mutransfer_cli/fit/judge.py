@@ -1,21 +1,14 @@
-"""Interval and status of every optimum. Shapes: G sweeps, K widths."""
+"""Interval and status of every optimum. Shapes: G sweeps, K widths, C cells."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
+from mutransfer_cli.fit.arrays import Array, Mask, Words, t_quantile
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-BowlStatus = Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
-Side = Literal["low", "high"]
 
 MIN_CELLS = 4
 NEAR_EDGE = 1.0  # octaves
@@ -24,10 +17,11 @@ FAR_CELL = 1.5  # octaves from the optimum, of a second one
 
 @dataclass(frozen=True)
 class Judgements:
-    """What can be said of each optimum, [G, K]; low and high are NaN where there is no interval."""
+    """Status and interval of each optimum, [G, K]; low and high are NaN where there is no
+    interval, side is empty unless the status is `not_bracketed`."""
 
-    status: npt.NDArray[np.str_]
-    side: npt.NDArray[np.str_]
+    status: Words
+    side: Words
     low: Array
     high: Array
     near_edge: Mask
@@ -38,13 +32,13 @@ class Judgements:
         return found
 
 
-def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
-    """Statuses in the order in which they are decided; a side only for `not_bracketed`.
+def judge(cells: Cells, bowls: Bowls) -> Judgements:
+    """Decide the statuses, in the order listed below: the first that applies holds.
 
     Args:
-        cells: with the cells that the fit left out as broken left out here too.
+        cells: the fitted cells, broken ones left out.
     """
-    below, above = fieller(bowls, level)
+    below, above = fieller(bowls)
     low, high = bowls.optimum + below, bowls.optimum + above
     enough = bowls.in_window >= MIN_CELLS
     inside = enough & (low >= cells.first) & (high <= cells.upper)  # False for NaN
@@ -71,13 +65,15 @@ def judge(cells: Cells, bowls: Bowls, level: float) -> Judgements:
     return Judgements(status, side, low, high, (status == "ok") & (ends < NEAR_EDGE))
 
 
-def fieller(bowls: Bowls, level: float) -> tuple[Array, Array]:
-    """Fieller interval of each optimum, as distances from it; NaN where it is not bounded.
+def fieller(bowls: Bowls) -> tuple[Array, Array]:
+    """Interval of each optimum, [G, K], as distances from it; NaN where it is not bounded.
 
-    Displacements d at which slope + curvature * d can be 0, in units of the derivative of d^2 / 2.
+    Fieller (1954): the displacements d at which slope + curvature * d may be 0, that is
+    (slope + curvature d)^2 <= t^2 Var(slope + curvature d), a quadratic a d^2 + b d + c <= 0. The
+    slope is in units of the derivative of d^2 / 2.
     """
-    quantile = stats.t.ppf(0.5 + level / 2, np.maximum(bowls.freedom, 0.5))[:, None]
-    square, v = quantile**2, bowls.slope_curvature
+    square = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None] ** 2
+    v = bowls.slope_curvature
     a = bowls.curvature**2 - square * v[..., 1, 1]
     b = 2 * (bowls.slope * bowls.curvature - square * v[..., 0, 1])
     c = bowls.slope**2 - square * v[..., 0, 0]
@@ -97,8 +93,8 @@ def _all_equal(cells: Cells) -> Mask:
 
 
 def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:
-    """Whether the lowest cell is at or next to an end that is not clearly higher: low, high, and
-    whether neither end is."""
+    """Whether the lowest cell is at or next to the low end, or the high end, while that end is not
+    clearly higher, and whether neither end is clearly higher; [G, K] each."""
     best, last = cells.best, cells.count - 1
     lowest = cells.at(cells.mean, best)
     clearly = lowest + 3 * np.sqrt(2) * noise
@@ -110,7 +106,10 @@ def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:
 
 
 def second_minimum(cells: Cells, bowls: Bowls) -> Mask:
-    """A far cell as low as the lowest, with a clearly higher one between them."""
+    """Whether a far cell is as low as the lowest, with a clearly higher one between; [G, K].
+
+    On each side the highest wall between the optimum and a cell is a running maximum.
+    """
     lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
     noise = bowls.noise[..., None]
     distance = cells.x - bowls.optimum[..., None]

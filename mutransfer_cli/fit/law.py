@@ -1,86 +1,91 @@
-"""Across widths: the line of log2 optimum against log2 width, with scatter between widths.
+"""Across widths: the line of log2 optimum against log2 width with scatter, and two forms beside it.
 
-Shapes: G fits at once, K widths. Everything in log2 units (octaves).
+    optimum = value + exponent * (log2 width - centre) + scatter + measurement error
 
-MERGED:
-Across widths: two forms beside the straight line, to show how far a prediction depends on it.
-
-Shapes: G fits at once, K widths, P coefficients. Everything in log2 units (octaves).
+The forms show how far a prediction depends on the line being straight.
+Shapes: G fits at once, K widths, P coefficients. Everything in octaves (log2 units).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from mutransfer_cli.fit.arrays import Array, Mask, t_quantile
 
-MIN_WIDTHS = 3
+MIN_WIDTHS, MIN_WIDTHS_OF_FORMS = 3, 5
 BISECTIONS = 60
 EXACT = 1e-12  # octaves^2; losses without noise would weigh infinitely
 
 
 @dataclass(frozen=True)
 class Laws:
-    """optimum = value + exponent * (log2 width - centre); all [G], log2 units.
-
-    Attributes:
-        exponent: the slope.
-        law_half_width: of the slope for widths like these, scatter included.
-        measurement_half_width: of the slope of the optima of exactly these widths.
-        half_width: what is reported, the larger of the two.
-        centre: log2 width at which value and slope are uncorrelated.
-        value, value_half_width: the line at the centre.
-        scatter: sd of the true optima about the line beyond their measurement error, octaves.
-        without_largest: the slope without the largest width; NaN with MIN_WIDTHS.
-        future_centre, future_half_width, future_per_octave: one future optimum lies within
-            hypot(half_width, per_octave * (log2 width - centre)), its own scatter included.
-        future_quantile: how many standard errors that is.
-    """
+    """The lines of G fits: optimum = value + exponent * (log2 width - centre); all [G], octaves."""
 
     exponent: Array
+    """Slope."""
     law_half_width: Array
+    """Half-width of the slope for widths like these, scatter included."""
     measurement_half_width: Array
+    """Half-width of the slope for exactly these widths, without scatter."""
     half_width: Array
+    """The reported one: the larger of the two."""
     centre: Array
+    """log2 width at which value and slope are uncorrelated."""
     value: Array
+    """The line at the centre."""
     value_half_width: Array
+    """Half-width of the line at the centre."""
     scatter: Array
+    """Sd of the true optima about the line, beyond their measurement error."""
     without_largest: Array
+    """Slope without the largest width; NaN with MIN_WIDTHS."""
     future_centre: Array
+    """log2 width at which a prediction is narrowest."""
     future_half_width: Array
+    """One future optimum lies, its own scatter included, within hypot(future_half_width,
+    future_per_octave * (log2 width - future_centre))."""
     future_per_octave: Array
+    """See future_half_width."""
     future_quantile: Array
+    """Standard errors in that half-width."""
+
+    def residual(self, g: int, width: int, log2_optimum: float) -> float | None:
+        """Octaves by which an optimum lies above the line of fit g; None where there is no line."""
+        if np.isnan(self.exponent[g]):
+            return None
+        along = float(self.exponent[g]) * (math.log2(width) - float(self.centre[g]))
+        return log2_optimum - (float(self.value[g]) + along)
 
 
-def fit_laws(
-    log2_width: Array, optimum: Array, covariance: Array, freedom: Array, level: float
-) -> Laws:
+LawFit = Callable[[Array, Array, Array, Array], Laws]  # the arguments of `fit_laws`
+
+
+def fit_laws(u_GK: Array, y_GK: Array, covariance_GKK: Array, freedom_G: Array) -> Laws:
     """Random-scatter regression with a Knapp-Hartung interval (Knapp & Hartung 2003).
 
-    Scatter tau by Paule-Mandel: the generalised residual sum of squares Q equals K - 2. Half-width
-    t(K-2) * sqrt(Q / (K-2) * c), c the slope's unscaled variance, never narrower than the
-    measurement error alone: without that floor optima that line up by chance get absurd intervals.
+    The scatter is that of Paule & Mandel (1982): the generalised residual sum of squares Q equals
+    its expectation K - 2. Half-width t(K-2) * sqrt(Q / (K-2) * c), with c the slope's unscaled
+    variance, and never narrower than the measurement error alone: without that floor, optima that
+    line up by chance would get absurd intervals.
 
     Args:
-        log2_width, optimum: [G, K], K at least MIN_WIDTHS.
-        covariance: of the optima's measurement errors, [G, K, K].
-        freedom: degrees of freedom behind it, [G]; infinite for known errors.
-        level: of the intervals, 0.95 for 95 %.
+        u_GK: log2 width; K is at least MIN_WIDTHS.
+        y_GK: log2 optimum.
+        covariance_GKK: covariance of the measurement errors of the optima.
+        freedom_G: degrees of freedom behind it; infinite for known errors.
     """
-    k = log2_width.shape[1]
+    k = u_GK.shape[1]
     assert k >= MIN_WIDTHS, "callers refuse fewer widths"
-    covariance = covariance + EXACT * np.eye(k)
-    scatter = paule_mandel(log2_width, optimum, covariance)
-    line = weighted_line(log2_width, optimum, with_scatter(covariance, scatter))
-    exact = weighted_line(log2_width, optimum, covariance)
-    law_t = stats.t.ppf(0.5 + level / 2, k - 2) * np.sqrt(line.squares / (k - 2))
-    floor_t = stats.t.ppf(0.5 + level / 2, freedom)
+    covariance_GKK = covariance_GKK + EXACT * np.eye(k)
+    scatter_G = paule_mandel(u_GK, y_GK, covariance_GKK)
+    line = weighted_line(u_GK, y_GK, with_scatter(covariance_GKK, scatter_G))
+    exact = weighted_line(u_GK, y_GK, covariance_GKK)
+    law_t = t_quantile(k - 2) * np.sqrt(line.squares / (k - 2))
+    floor_t = t_quantile(freedom_G)
     law, measurement = law_t * line.slope_error, floor_t * exact.slope_error
     return Laws(
         exponent=line.slope,
@@ -90,54 +95,39 @@ def fit_laws(
         centre=line.centre,
         value=line.value,
         value_half_width=np.maximum(law_t * line.value_error, floor_t * exact.value_error),
-        scatter=scatter,
-        without_largest=slope_without_largest(log2_width, optimum, covariance),
-        **future_spread(log2_width, optimum, covariance, level),
+        scatter=scatter_G,
+        without_largest=slope_without_largest(u_GK, y_GK, covariance_GKK),
+        **future_spread(u_GK, y_GK, covariance_GKK),
     )
 
 
-def slope_without_largest(u: Array, y: Array, covariance: Array) -> Array:
-    """[G]; NaN where MIN_WIDTHS would not be left."""
-    if u.shape[1] <= MIN_WIDTHS:
-        return np.full(len(u), np.nan)
-    rest = np.argsort(u, axis=1)[:, :-1]
-    fewer_u, fewer_y = (np.take_along_axis(values, rest, axis=1) for values in (u, y))
-    fewer = np.take_along_axis(covariance, rest[:, :, None], axis=1)
-    fewer = np.take_along_axis(fewer, rest[:, None, :], axis=2)
-    scatter = paule_mandel(fewer_u, fewer_y, fewer)
-    return weighted_line(fewer_u, fewer_y, with_scatter(fewer, scatter)).slope
-
-
-LawFit = Callable[[Array, Array, Array, Array], Laws]
-
-
 def laws_where(
-    rows: Mask,
-    used: Mask,
-    log2_width: Array,
-    optimum: Array,
-    covariance: Array,
-    freedom: Array,
+    rows_G: Mask,
+    used_GK: Mask,
+    u_GK: Array,
+    y_GK: Array,
+    covariance_GKK: Array,
+    freedom_G: Array,
     fit: LawFit,
 ) -> Laws:
-    """The laws of the chosen rows [G] from their used widths [G, K], NaN in the others.
+    """The laws of the chosen rows from their used widths, NaN in the other rows.
 
-    Args:
-        fit: of stacked sweeps that use the same widths, such as `fit_laws` at a level.
+    Sweeps that use the same widths are stacked and fitted at once.
     """
-    found = {field.name: np.full(len(used), np.nan) for field in fields(Laws)}
-    for pattern in np.unique(used[rows], axis=0):
-        at, widths = np.flatnonzero(rows & (used == pattern).all(1)), np.flatnonzero(pattern)
+    found = {field.name: np.full(len(used_GK), np.nan) for field in fields(Laws)}
+    for pattern_K in np.unique(used_GK[rows_G], axis=0):
+        at = np.flatnonzero(rows_G & (used_GK == pattern_K).all(1))
+        widths = np.flatnonzero(pattern_K)
         grid, square = np.ix_(at, widths), np.ix_(at, widths, widths)
-        laws = fit(log2_width[grid], optimum[grid], covariance[square], freedom[at])
-        for name, values in found.items():
-            values[at] = getattr(laws, name)
+        laws = fit(u_GK[grid], y_GK[grid], covariance_GKK[square], freedom_G[at])
+        for name, values_G in found.items():
+            values_G[at] = getattr(laws, name)
     return Laws(**found)
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Generalised least squares; all [G]. `squares` is r' V^-1 r."""
+    """Generalised least squares; all [G]. `squares` is Q = r' V^-1 r of the residuals r."""
 
     centre: Array
     value: Array
@@ -147,160 +137,183 @@ class Lines:
     squares: Array
 
 
-def weighted_line(u: Array, y: Array, covariance: Array) -> Lines:
-    """The line through y [G, K] over u [G, K] with error covariance [G, K, K]."""
-    ones = np.ones_like(u)
-    weight_1, weight_u, weight_y = np.moveaxis(
-        np.linalg.solve(covariance, np.stack([ones, u, y], axis=-1)), -1, 0
+def weighted_line(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Lines:
+    """The line through y over u under the error covariance V (Aitken 1936)."""
+    # V^-1 1, V^-1 u and V^-1 y in one solve
+    columns_GKP = np.stack([np.ones_like(u_GK), u_GK, y_GK], axis=-1)
+    solved_PGK = np.moveaxis(np.linalg.solve(covariance_GKK, columns_GKP), -1, 0)
+    weight_1_GK, weight_u_GK, weight_y_GK = solved_PGK
+    # about the centre 1' V^-1 u / 1' V^-1 1, value and slope are uncorrelated
+    total_G = weight_1_GK.sum(1)
+    centre_G = (weight_1_GK * u_GK).sum(1) / total_G
+    value_G = (weight_1_GK * y_GK).sum(1) / total_G
+    from_centre_GK = u_GK - centre_G[:, None]
+    weight_centred_GK = weight_u_GK - centre_G[:, None] * weight_1_GK
+    information_G = (weight_centred_GK * from_centre_GK).sum(1)
+    slope_G = (weight_centred_GK * y_GK).sum(1) / information_G
+    residual_GK = y_GK - value_G[:, None] - slope_G[:, None] * from_centre_GK
+    # V^-1 r, from the solved columns
+    weighted_GK = (
+        weight_y_GK - value_G[:, None] * weight_1_GK - slope_G[:, None] * weight_centred_GK
     )
-    total = weight_1.sum(1)
-    centre, value = (weight_1 * u).sum(1) / total, (weight_1 * y).sum(1) / total
-    from_centre = u - centre[:, None]
-    weight_centred = weight_u - centre[:, None] * weight_1
-    information = (weight_centred * from_centre).sum(1)
-    slope = (weight_centred * y).sum(1) / information
-    residual = y - value[:, None] - slope[:, None] * from_centre
-    weighted = weight_y - value[:, None] * weight_1 - slope[:, None] * weight_centred
     return Lines(
-        centre=centre,
-        value=value,
-        slope=slope,
-        value_error=total**-0.5,
-        slope_error=information**-0.5,
-        squares=(weighted * residual).sum(1),
+        centre=centre_G,
+        value=value_G,
+        slope=slope_G,
+        value_error=total_G**-0.5,
+        slope_error=information_G**-0.5,
+        squares=(weighted_GK * residual_GK).sum(1),
     )
 
 
-def plain_slope(u: Array, y: Array, covariance: Array, used: Mask) -> tuple[Array, Array]:
-    """Unweighted slope of y over u, [G, K], and its standard error under a covariance; [G] each."""
-    mean = (u * used).sum(1, keepdims=True) / np.maximum(used.sum(1, keepdims=True), 1)
-    centred = np.where(used, u - mean, 0.0)
-    spread = (centred**2).sum(1, keepdims=True)
-    gain = centred / np.where(spread > 0, spread, 1.0)
-    variance = np.einsum("gi,gij,gj->g", gain, covariance, gain)
-    return (gain * np.where(used, y, 0.0)).sum(1), np.sqrt(variance)
+def with_scatter(covariance_GKK: Array, scatter_G: Array) -> Array:
+    """V = covariance + scatter^2 I."""
+    diagonal_GKK: Array = np.eye(covariance_GKK.shape[-1]) * scatter_G[:, None, None] ** 2
+    return covariance_GKK + diagonal_GKK
 
 
-def with_scatter(covariance: Array, scatter: Array) -> Array:
-    diagonal: Array = np.eye(covariance.shape[-1]) * scatter[:, None, None] ** 2
-    return covariance + diagonal
-
-
-def paule_mandel(u: Array, y: Array, covariance: Array) -> Array:
-    """The scatter [G] at which the residual sum of squares is its expectation; 0 if never above."""
-    expected = u.shape[1] - 2
-    low, high = np.zeros(len(u)), 2 * np.ptp(y, axis=1) + 1
+def paule_mandel(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Array:
+    """The scatter [G] at which Q equals its expectation K - 2, by bisection; 0 if Q never exceeds
+    it (Paule & Mandel 1982)."""
+    expected = u_GK.shape[1] - 2
+    low_G, high_G = np.zeros(len(u_GK)), 2 * np.ptp(y_GK, axis=1) + 1
     for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        above = weighted_line(u, y, with_scatter(covariance, middle)).squares > expected
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    none = weighted_line(u, y, covariance).squares <= expected
-    return np.where(none, 0.0, (low + high) / 2)
+        middle_G = (low_G + high_G) / 2
+        spread_GKK = with_scatter(covariance_GKK, middle_G)
+        above_G = weighted_line(u_GK, y_GK, spread_GKK).squares > expected
+        low_G, high_G = np.where(above_G, middle_G, low_G), np.where(above_G, high_G, middle_G)
+    none_G = weighted_line(u_GK, y_GK, covariance_GKK).squares <= expected
+    return np.where(none_G, 0.0, (low_G + high_G) / 2)
 
 
-def future_spread(
-    log2_width: Array, optimum: Array, covariance: Array, level: float
-) -> dict[str, Array]:
+def slope_without_largest(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Array:
+    """The slope [G] without the largest width; NaN where MIN_WIDTHS would not be left."""
+    if u_GK.shape[1] <= MIN_WIDTHS:
+        return np.full(len(u_GK), np.nan)
+    rest = np.argsort(u_GK, axis=1)[:, :-1]
+    fewer_u, fewer_y = (np.take_along_axis(values, rest, axis=1) for values in (u_GK, y_GK))
+    fewer = np.take_along_axis(covariance_GKK, rest[:, :, None], axis=1)
+    fewer = np.take_along_axis(fewer, rest[:, None, :], axis=2)
+    scatter_G = paule_mandel(fewer_u, fewer_y, fewer)
+    return weighted_line(fewer_u, fewer_y, with_scatter(fewer, scatter_G)).slope
+
+
+def future_spread(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> dict[str, Array]:
     """Prediction half-widths of one future optimum, by name in Laws.
 
     t(K-2) * sqrt(max(s^2, C) (1/K + (u - mean u)^2 / Suu) + max(s^2 - C, 0)), with s^2 the
-    residual variance about the plain line and C the mean measurement variance.
+    residual variance about the plain line, C the mean measurement variance, and Suu the sum of
+    squares of u about its mean.
     """
-    u, y = log2_width, optimum
-    k = u.shape[1]
-    plain = weighted_line(u, y, np.broadcast_to(np.eye(k), (len(u), k, k)))
-    residual = plain.squares / (k - 2)
-    measured = np.diagonal(covariance, axis1=1, axis2=2).mean(1)
-    line = np.maximum(residual, measured)
-    t = float(stats.t.ppf(0.5 + level / 2, k - 2))
-    own = np.maximum(residual - measured, 0)
+    g, k = u_GK.shape
+    plain = weighted_line(u_GK, y_GK, np.broadcast_to(np.eye(k), (g, k, k)))
+    residual_G = plain.squares / (k - 2)
+    measured_G = np.diagonal(covariance_GKK, axis1=1, axis2=2).mean(1)
+    line_G = np.maximum(residual_G, measured_G)
+    own_G = np.maximum(residual_G - measured_G, 0)
+    t = t_quantile(k - 2)
     return {
         "future_centre": plain.centre,
-        "future_half_width": t * np.sqrt(line / k + own),
-        "future_per_octave": t * np.sqrt(line) * plain.slope_error,
-        "future_quantile": np.full(len(u), t),
+        "future_half_width": t * np.sqrt(line_G / k + own_G),
+        "future_per_octave": t * np.sqrt(line_G) * plain.slope_error,
+        "future_quantile": np.full(g, t),
     }
 
 
-MIN_WIDTHS_OF_FORMS = 5
+def plain_slope(
+    u_GK: Array, y_GK: Array, covariance_GKK: Array, used_GK: Mask
+) -> tuple[Array, Array]:
+    """Unweighted slope of y over u and its standard error under a covariance; [G] each."""
+    counted_G1 = np.maximum(used_GK.sum(1, keepdims=True), 1)
+    mean_G1 = (u_GK * used_GK).sum(1, keepdims=True) / counted_G1
+    centred_GK = np.where(used_GK, u_GK - mean_G1, 0.0)
+    spread_G1 = (centred_GK**2).sum(1, keepdims=True)
+    # slope = gain' y, so that its variance is gain' V gain
+    gain_GK = centred_GK / np.where(spread_G1 > 0, spread_G1, 1.0)
+    variance_G = np.einsum("gi,gij,gj->g", gain_GK, covariance_GKK, gain_GK)
+    return (gain_GK * np.where(used_GK, y_GK, 0.0)).sum(1), np.sqrt(variance_G)
 
 
 @dataclass(frozen=True)
 class FormFits:
-    """log2 optimum at x = log2 width - centre by two forms; all [G], log2 units.
+    """log2 optimum at x = log2 width - centre by two forms; all [G], octaves.
 
     curved: value + exponent * x + bend * x^2.
     saturating: limit + drift * 2^-x.
-
-    Attributes:
-        centre: mean log2 width.
-        exponent: the slope at the centre.
-        bend: half the change of the slope per octave of width.
-        bend_error: standard error, of K - 3 degrees of freedom.
-        limit: at infinite width.
-        drift: how far the optimum at the centre lies from the limit.
-        drift_error: standard error, of K - 2 degrees of freedom.
     """
 
     centre: Array
+    """Mean log2 width."""
     value: Array
+    """Curved form at the centre."""
     exponent: Array
+    """Slope of the curved form at the centre."""
     bend: Array
+    """Half the change of that slope per octave of width."""
     bend_error: Array
+    """Standard error of bend, of K - 3 degrees of freedom."""
     limit: Array
+    """Saturating form at infinite width."""
     drift: Array
+    """How far the optimum at the centre lies from the limit."""
     drift_error: Array
+    """Standard error of drift, of K - 2 degrees of freedom."""
 
 
-def fit_forms(log2_width: Array, optimum: Array, covariance: Array, scatter: Array) -> FormFits:
+def fit_forms(u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_G: Array) -> FormFits:
     """A parabola, and the c / n drift of an optimum that transfers (arXiv 2505.02222).
 
     Args:
-        log2_width, optimum: [G, K], K at least MIN_WIDTHS_OF_FORMS.
-        covariance: of the optima's measurement errors, [G, K, K].
-        scatter: of the optima about the straight line, [G]. It only weighs the widths: it contains
-            the bend, so the errors are scaled by the residuals of the form.
+        u_GK: log2 width; K is at least MIN_WIDTHS_OF_FORMS.
+        y_GK: log2 optimum.
+        covariance_GKK: covariance of the measurement errors of the optima.
+        scatter_G: scatter of the optima about the straight line. It only weighs the widths: it
+            contains the bend, so the errors are scaled by the residuals of the form.
     """
-    k = log2_width.shape[1]
+    k = u_GK.shape[1]
     assert k >= MIN_WIDTHS_OF_FORMS, "callers refuse fewer widths"
-    covariance = covariance + EXACT * np.eye(k)
-    centre = log2_width.mean(1)
-    x = log2_width - centre[:, None]
-    ones = np.ones_like(x)
-    curved, curved_error = _least_squares([ones, x, x**2], optimum, covariance, scatter)
-    saturating, saturating_error = _least_squares([ones, 2.0**-x], optimum, covariance, scatter)
+    covariance_GKK = covariance_GKK + EXACT * np.eye(k)
+    centre_G = u_GK.mean(1)
+    x_GK = u_GK - centre_G[:, None]
+    at = (y_GK, covariance_GKK, scatter_G)
+    ones_GK = np.ones_like(x_GK)
+    curved_GP, curved_error_GP = _least_squares([ones_GK, x_GK, x_GK**2], *at)
+    fading_GP, fading_error_GP = _least_squares([ones_GK, 2.0**-x_GK], *at)
     return FormFits(
-        centre=centre,
-        value=curved[:, 0],
-        exponent=curved[:, 1],
-        bend=curved[:, 2],
-        bend_error=curved_error[:, 2],
-        limit=saturating[:, 0],
-        drift=saturating[:, 1],
-        drift_error=saturating_error[:, 1],
+        centre=centre_G,
+        value=curved_GP[:, 0],
+        exponent=curved_GP[:, 1],
+        bend=curved_GP[:, 2],
+        bend_error=curved_error_GP[:, 2],
+        limit=fading_GP[:, 0],
+        drift=fading_GP[:, 1],
+        drift_error=fading_error_GP[:, 1],
     )
 
 
 def _least_squares(
-    columns: list[Array], y: Array, covariance: Array, scatter: Array
+    columns: list[Array], y_GK: Array, covariance_GKK: Array, scatter_G: Array
 ) -> tuple[Array, Array]:
-    """Coefficients and standard errors, [G, P], of y [G, K] on columns of [G, K] each.
+    """Coefficients and standard errors, [G, P], of y on P columns of [G, K] each.
 
-    Standard errors as of the line's slope: sqrt(Q / (K - P)) times that of V = covariance +
-    scatter^2 I, Q = r' V^-1 r (Knapp & Hartung 2003), never below that of the measurement alone.
+    As for the slope of the line, the standard errors are sqrt(Q / (K - P)) times those under V =
+    covariance + scatter^2 I, with Q = r' V^-1 r (Knapp & Hartung 2003), and never below those of
+    the measurement alone.
     """
-    z = np.stack(columns, axis=-1)
-    gain, variance = _gain(z, with_scatter(covariance, scatter))
-    coefficient = np.einsum("gpk,gk->gp", gain, y)
-    residual = y - np.einsum("gkp,gp->gk", z, coefficient)
-    weighted = np.linalg.solve(with_scatter(covariance, scatter), residual[..., None])[..., 0]
-    scale = (residual * weighted).sum(1) / (z.shape[1] - z.shape[2])
-    _, measurement = _gain(z, covariance)
-    return coefficient, np.sqrt(np.maximum(scale[:, None] * variance, measurement))
+    z_GKP = np.stack(columns, axis=-1)
+    spread_GKK = with_scatter(covariance_GKK, scatter_G)
+    gain_GPK, variance_GP = _gain(z_GKP, spread_GKK)
+    coefficient_GP = np.einsum("gpk,gk->gp", gain_GPK, y_GK)
+    residual_GK = y_GK - np.einsum("gkp,gp->gk", z_GKP, coefficient_GP)
+    weighted_GK = np.linalg.solve(spread_GKK, residual_GK[..., None])[..., 0]
+    scale_G = (residual_GK * weighted_GK).sum(1) / (z_GKP.shape[1] - z_GKP.shape[2])
+    _, measurement_GP = _gain(z_GKP, covariance_GKK)
+    return coefficient_GP, np.sqrt(np.maximum(scale_G[:, None] * variance_GP, measurement_GP))
 
 
-def _gain(z: Array, covariance: Array) -> tuple[Array, Array]:
+def _gain(z_GKP: Array, covariance_GKK: Array) -> tuple[Array, Array]:
     """(Z' V^-1 Z)^-1 Z' V^-1, [G, P, K], and the diagonal of (Z' V^-1 Z)^-1, [G, P]."""
-    weighted = np.swapaxes(np.linalg.solve(covariance, z), 1, 2)
-    inverse = np.linalg.inv(weighted @ z)
-    return np.einsum("gpq,gqk->gpk", inverse, weighted), np.einsum("gpp->gp", inverse)
+    weighted_GPK = np.swapaxes(np.linalg.solve(covariance_GKK, z_GKP), 1, 2)
+    inverse_GPP = np.linalg.inv(weighted_GPK @ z_GKP)
+    gain_GPK = np.einsum("gpq,gqk->gpk", inverse_GPP, weighted_GPK)
+    return gain_GPK, np.einsum("gpp->gp", inverse_GPP)

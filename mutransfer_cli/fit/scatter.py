@@ -1,18 +1,17 @@
-"""Across widths, when a bound on the scatter between widths is assumed (Bayes).
+"""Across widths with an assumed bound on the scatter (Bayes), and the interval of the form spread.
 
-Shapes: G fits at once, K widths, T values of the scatter. Everything in log2 units (octaves).
-
-MERGED:
-How far the form of the bowls moves the exponent, over resampled losses."""
+Shapes: G fits at once, K widths, T grid points of the scatter, C cells, S seeds, R resamples.
+Everything in octaves (log2 units).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special, stats
 
+from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, t_quantile
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.law import (
@@ -25,21 +24,15 @@ from mutransfer_cli.fit.law import (
     weighted_line,
     with_scatter,
 )
-from mutransfer_cli.fit.result import LEVEL
-
-Array = npt.NDArray[np.float64]
 
 POINTS = 64  # T
 REACH = 4.0  # prior scales
+SEED = 0
+NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))  # standard errors in a half-width
 
 
 def assume_scatter(
-    log2_width: Array,
-    optimum: Array,
-    covariance: Array,
-    freedom: Array,
-    bound: float,
-    level: float,
+    u_GK: Array, y_GK: Array, covariance_GKK: Array, freedom_G: Array, bound: float
 ) -> Laws:
     """The law under the assumption that the scatter is below `bound`.
 
@@ -49,65 +42,65 @@ def assume_scatter(
     |V|^-1/2 |Z' V^-1 Z|^-1/2 exp(-r' V^-1 r / 2) times the prior. Given t, everything is normal.
 
     Exponent, value and scatter are posterior means; the errors count as known in the posterior.
-    The reported half-width is the larger one of the law and of the measurement as in `fit_laws`.
+    As in `fit_laws`, whose first arguments these are, the reported half-width is never below that
+    of the measurement.
 
     Args:
-        log2_width, optimum: [G, K], K at least MIN_WIDTHS.
-        covariance: of the optima's measurement errors, [G, K, K].
-        freedom: degrees of freedom behind it, [G]; infinite for known errors.
         bound: octaves, above 0.
-        level: of the intervals, 0.95 for 95 %.
     """
-    sweeps, k = optimum.shape
+    g, k = y_GK.shape
     assert k >= MIN_WIDTHS, "callers refuse fewer widths"
-    covariance = covariance + EXACT * np.eye(k)
-    root = np.linspace(0, 1, POINTS)
-    scatter = REACH * bound / 2 * root**3  # dense where errors are small
-    prior = stats.halfnorm.pdf(scatter, scale=bound / 2) * root**2  # per step of root
-    line, weight = _posterior(log2_width, optimum, covariance, scatter, prior)
-    slope = Mixture(weight, line.slope, line.slope_error)
-    centre = _centre(log2_width.mean(1), line, slope)
-    from_line = centre[:, None] - line.centre
+    covariance_GKK = covariance_GKK + EXACT * np.eye(k)
+    root_T = np.linspace(0, 1, POINTS)
+    scatter_T = REACH * bound / 2 * root_T**3  # dense where errors are small
+    prior_T = stats.halfnorm.pdf(scatter_T, scale=bound / 2) * root_T**2  # per step of root
+    line, weight_GT = _posterior(u_GK, y_GK, covariance_GKK, scatter_T, prior_T)
+    slope = Mixture(weight_GT, line.slope, line.slope_error)
+    centre_G = _centre(u_GK.mean(1), line, slope)
+    # every line of the mixture moved to the common centre, where its value has both errors
+    from_line_GT = centre_G[:, None] - line.centre
     value = Mixture(
-        weight,
-        line.value + line.slope * from_line,
-        np.hypot(line.value_error, line.slope_error * from_line),
+        weight_GT,
+        line.value + line.slope * from_line_GT,
+        np.hypot(line.value_error, line.slope_error * from_line_GT),
     )
-    future = Mixture(weight, value.means, np.hypot(value.errors, scatter))
-    quantile, floor_t = stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, freedom)
-    law, measurement = slope.half_width(level), floor_t * line.slope_error[:, 0]
+    future = Mixture(weight_GT, value.means, np.hypot(value.errors, scatter_T))
+    floor_t = t_quantile(freedom_G)
+    law, measurement = slope.half_width(), floor_t * line.slope_error[:, 0]  # at scatter 0
     half_width = np.maximum(law, measurement)
     return Laws(
         exponent=slope.mean,
         law_half_width=law,
         measurement_half_width=measurement,
         half_width=half_width,
-        centre=centre,
+        centre=centre_G,
         value=value.mean,
-        value_half_width=np.maximum(value.half_width(level), floor_t * value.errors[:, 0]),
-        scatter=weight @ scatter,
-        without_largest=slope_without_largest(log2_width, optimum, covariance),
-        future_centre=centre,
-        future_half_width=future.half_width(level),
+        value_half_width=np.maximum(value.half_width(), floor_t * value.errors[:, 0]),
+        scatter=weight_GT @ scatter_T,
+        without_largest=slope_without_largest(u_GK, y_GK, covariance_GKK),
+        future_centre=centre_G,
+        future_half_width=future.half_width(),
         future_per_octave=half_width,
-        future_quantile=np.full(sweeps, quantile),
+        future_quantile=np.full(g, NORMAL),
     )
 
 
 def _posterior(
-    u: Array, y: Array, covariance: Array, scatter: Array, prior: Array
+    u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_T: Array, prior_T: Array
 ) -> tuple[Lines, Array]:
-    """The lines at each scatter [T] and its weights, which sum to 1; all [G, T]."""
-    sweeps = len(u)
-    u, y, covariance = (np.repeat(x, POINTS, axis=0) for x in (u, y, covariance))
-    spread = with_scatter(covariance, np.tile(scatter, sweeps))
+    """The lines at each scatter and its weights, which sum to 1; all [G, T]."""
+    g = len(u_GK)
+    # one stack of G * T regressions
+    u, y, covariance = (np.repeat(x, POINTS, axis=0) for x in (u_GK, y_GK, covariance_GKK))
+    spread = with_scatter(covariance, np.tile(scatter_T, g))
     line = weighted_line(u, y, spread)
-    log_density = np.log(line.value_error * line.slope_error)  # errors: |Z' V^-1 Z|^-1/2
+    # the product of both errors is |Z' V^-1 Z|^-1/2
+    log_density = np.log(line.value_error * line.slope_error)
     log_density -= (np.linalg.slogdet(spread).logabsdet + line.squares) / 2
-    log_density = log_density.reshape(sweeps, POINTS)
-    density = prior * np.exp(log_density - log_density.max(1, keepdims=True))
-    by_scatter = {name: x.reshape(sweeps, POINTS) for name, x in vars(line).items()}
-    return Lines(**by_scatter), density / density.sum(1, keepdims=True)
+    log_density_GT = log_density.reshape(g, POINTS)
+    density_GT = prior_T * np.exp(log_density_GT - log_density_GT.max(1, keepdims=True))
+    by_scatter = {name: x.reshape(g, POINTS) for name, x in vars(line).items()}
+    return Lines(**by_scatter), density_GT / density_GT.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -120,71 +113,78 @@ class Mixture:
 
     @property
     def mean(self) -> Array:
+        """Mean of the mixture, [G]."""
         mean: Array = (self.weight * self.means).sum(1)
         return mean
 
-    def half_width(self, level: float) -> Array:
-        """About the mean, holding `level` of the mixture; [G]."""
-        apart = np.abs(self.means - self.mean[:, None])
-        low = np.zeros(len(apart))
-        high: Array = (apart + stats.norm.ppf(0.5 + level / 2) * self.errors).max(1)
+    def half_width(self) -> Array:
+        """The half-width [G] about the mean that holds LEVEL of the mixture, by bisection."""
+        apart_GT = np.abs(self.means - self.mean[:, None])
+        low_G = np.zeros(len(apart_GT))
+        high_G: Array = (apart_GT + NORMAL * self.errors).max(1)
         for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            above = special.ndtr((middle[:, None] - apart) / self.errors)
-            below = special.ndtr((-middle[:, None] - apart) / self.errors)
-            held = (self.weight * (above - below)).sum(1)
-            low, high = np.where(held < level, middle, low), np.where(held < level, high, middle)
-        return high
+            middle_G = (low_G + high_G) / 2
+            above_GT = special.ndtr((middle_G[:, None] - apart_GT) / self.errors)
+            below_GT = special.ndtr((-middle_G[:, None] - apart_GT) / self.errors)
+            less_G = (self.weight * (above_GT - below_GT)).sum(1) < LEVEL
+            low_G, high_G = np.where(less_G, middle_G, low_G), np.where(less_G, high_G, middle_G)
+        return high_G
 
 
-def _centre(near: Array, line: Lines, slope: Mixture) -> Array:
-    """Log2 width [G] at which value and slope are uncorrelated; `near` keeps cancellation small."""
-    from_line, apart = near[:, None] - line.centre, slope.means - slope.mean[:, None]
-    value = line.value + line.slope * from_line
-    value -= value.mean(1, keepdims=True)
-    covariance = (slope.weight * (slope.errors**2 * from_line + apart * value)).sum(1)
-    variance = (slope.weight * (slope.errors**2 + apart**2)).sum(1)
-    centre: Array = near - covariance / variance
-    return centre
+def _centre(near_G: Array, line: Lines, slope: Mixture) -> Array:
+    """log2 width [G] at which value and slope of the mixture are uncorrelated.
 
-
-SEED = 0
+    The covariance of value and slope is computed at `near_G`, which keeps cancellation small; it
+    falls linearly with the distance from there, by the variance of the slope.
+    """
+    from_line_GT = near_G[:, None] - line.centre
+    apart_GT = slope.means - slope.mean[:, None]
+    value_GT = line.value + line.slope * from_line_GT
+    value_GT -= value_GT.mean(1, keepdims=True)
+    together_GT = slope.errors**2 * from_line_GT + apart_GT * value_GT
+    covariance_G = (slope.weight * together_GT).sum(1)
+    variance_G = (slope.weight * (slope.errors**2 + apart_GT**2)).sum(1)
+    centre_G: Array = near_G - covariance_G / variance_G
+    return centre_G
 
 
 def form_interval(
     cells: Cells,
     bowls: Bowls,
-    first_noise: Array,
+    first_noise_G: Array,
     sweep: int,
-    used: npt.NDArray[np.bool_],
+    used_K: Mask,
     scatter: float,
     resamples: int,
 ) -> tuple[float, float]:
     """Interval at LEVEL of the form spread of one sweep: its exponent minus that of parabolas.
 
     Every draw adds normal noise of the width's own size to the mean loss of each cell and fits all
-    widths again, all draws at once. An interval without 0 says that the form matters more than the
-    noise.
+    widths again, all draws at once. An interval without 0 shows that the form matters more than
+    the noise.
 
     Args:
-        cells: as fitted, broken ones left out.
-        first_noise: as fitted with, [G].
-        used: widths that the exponent is fitted to, [K].
-        scatter: of the law, octaves; weighs the widths as there.
+        cells: the fitted cells, broken ones left out.
+        first_noise_G: the noise that they were fitted with.
+        used_K: the widths that the exponent is fitted to.
+        scatter: scatter of the law, octaves; it weighs the widths as there.
     """
     random = np.random.default_rng(SEED)
     one = {name: values[sweep] for name, values in vars(cells).items()}
     drawn = {name: np.repeat(values[None], resamples, axis=0) for name, values in one.items()}
-    noise = bowls.noise[sweep][:, None] * random.standard_normal(drawn["mean"].shape)
-    mean = np.where(drawn["n"] > 0, drawn["mean"] + noise, 0.0)
+    noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn["mean"].shape)
+    mean_RKC = np.where(drawn["n"] > 0, drawn["mean"] + noise_RKC, 0.0)
     # without the seeds' own losses; their noise is in the draws
-    drawn |= {"mean": mean, "losses": np.where(drawn["n"] > 0, mean, np.nan)[..., None]}
-    refitted = fit_bowls(Cells(**drawn), np.repeat(first_noise[sweep], resamples))
-    u = drawn["log2_width"][:, used]
-    covariance = bowls.covariance[sweep][np.ix_(used, used)] + scatter**2 * np.eye(used.sum())
-    tilted, parabola = (
-        weighted_line(u, optimum[:, used], np.repeat(covariance[None], resamples, axis=0)).slope
-        for optimum in (refitted.optimum, refitted.parabola)
+    losses_RKCS = np.where(drawn["n"] > 0, mean_RKC, np.nan)[..., None]
+    drawn |= {"mean": mean_RKC, "losses": losses_RKCS}
+    refitted = fit_bowls(Cells(**drawn), np.repeat(first_noise_G[sweep], resamples))
+    u_RK = drawn["log2_width"][:, used_K]
+    covariance_KK = bowls.covariance[sweep][np.ix_(used_K, used_K)]
+    covariance_KK = covariance_KK + scatter**2 * np.eye(used_K.sum())
+    covariance_RKK = np.repeat(covariance_KK[None], resamples, axis=0)
+    tilted_R, parabola_R = (
+        weighted_line(u_RK, optimum_RK[:, used_K], covariance_RKK).slope
+        for optimum_RK in (refitted.optimum, refitted.parabola)
     )
-    low, high = np.quantile(tilted - parabola, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(tilted_R - parabola_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What a fit says to a person: its status with what to do, and warnings by code."""
+"""Sentences about a fit: its status with what to do next, and warnings by code."""
 
 from __future__ import annotations
 
@@ -7,89 +7,93 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pandas as pd
-from scipy import stats
 
+from mutransfer_cli.fit.arrays import LEVEL, t_quantile
+from mutransfer_cli.fit.exponents import Axis, Interval, Optimum, RidgeShape
 from mutransfer_cli.fit.law import MIN_WIDTHS
-from mutransfer_cli.fit.result import LEVEL, Bowl, Law
 
 TILT_DRIFT = 0.1  # per doubling of width
 WORSE = 3.0  # standard errors by which a wider model is worse
 
 
-def law_sentence(axis: str, law: Law) -> str:
+def law_sentence(name: str, exponent: Interval, widths: int) -> str:
     return (
-        f"the optimal {axis} goes as width^{law.exponent:+.3f} ({100 * LEVEL:g} % interval "
-        f"{law.exponent - law.half_width:+.3f} to {law.exponent + law.half_width:+.3f}, "
-        f"{law.widths} widths)"
+        f"the optimal {name} goes as width^{exponent.value:+.3f} ({100 * LEVEL:g} % interval "
+        f"{exponent.low:+.3f} to {exponent.high:+.3f}, {widths} widths)"
     )
 
 
-def why_insufficient(axis: str, bowls: Mapping[int, Bowl]) -> str:
-    usable = sum(bowl.status == "ok" for bowl in bowls.values())
-    alike: dict[str, list[str]] = {}
-    for width, bowl in bowls.items():
-        if bowl.status != "ok":
-            alike.setdefault(advice(axis, bowl), []).append(str(width))
-    reasons = [f"width {', '.join(widths)}: {said}" for said, widths in alike.items()]
-    if len(bowls) < MIN_WIDTHS:
-        missing = MIN_WIDTHS - len(bowls)
+def why_insufficient(name: str, optimum: Mapping[int, Optimum], counts: Mapping[int, int]) -> str:
+    """Which widths have no usable optimum, why, and what to add.
+
+    Args:
+        counts: usable cells by width.
+    """
+    usable = sum(at.status == "ok" for at in optimum.values())
+    same: dict[str, list[str]] = {}
+    for width, at in optimum.items():
+        if at.status != "ok":
+            same.setdefault(advice(name, at, counts[width]), []).append(str(width))
+    reasons = [f"width {', '.join(widths)}: {reason}" for reason, widths in same.items()]
+    if len(optimum) < MIN_WIDTHS:
+        missing = MIN_WIDTHS - len(optimum)
         reasons.append(f"add at least {missing} width{'s' if missing > 1 else ''}")
     return (
-        f"{usable} of {len(bowls)} widths have a usable optimum, {MIN_WIDTHS} are needed: "
+        f"{usable} of {len(optimum)} widths have a usable optimum, {MIN_WIDTHS} are needed: "
         + "; ".join(reasons)
     )
 
 
-def advice(axis: str, bowl: Bowl) -> str:
-    """What a bowl that is not ok says, and what to do about it."""
-    match bowl.status:
+def advice(name: str, at: Optimum, cells: int) -> str:
+    """Why an optimum is not ok, and what to do about it."""
+    match at.status:
         case "ok":
             return "ok"
         case "not_bracketed":
-            further = "lower" if bowl.side == "low" else "higher"
-            return f"not_bracketed ({bowl.side}), add {further} values of {axis}"
+            further = "lower" if at.side == "low" else "higher"
+            return f"not_bracketed ({at.side}), add {further} values of {name}"
         case "too_few_points":
-            return f"too_few_points ({bowl.n} usable), add values of {axis}"
+            return f"too_few_points ({cells} usable), add values of {name}"
         case "flat":
-            return f"flat, {axis} makes no difference there beyond the noise"
+            return f"flat, {name} makes no difference there beyond the noise"
         case "multimodal":
-            return f"multimodal, two minima over {axis}, look at the runs between them"
+            return f"multimodal, two minima over {name}, look at the runs between them"
         case "unresolved":
-            return f"unresolved, add values of {axis} near the optimum, or seeds"
+            return f"unresolved, add values of {name} near the optimum, or seeds"
 
 
-def edge_warnings(axis: str, bowls: Mapping[int, Bowl]) -> dict[str, str]:
-    widths = [str(width) for width, bowl in bowls.items() if bowl.near_edge]
-    if not widths:
+def ridge_sentence(ridge: RidgeShape, product: str) -> str:
+    """Why the axes of a ridge have no exponent; `product` names the decay per step."""
+    direction = f"{ridge.angle:.1f} +- {ridge.angle_error:.1f} degrees from the lr axis"
+    if ridge.product_only:
+        return (
+            f"lr and weight_decay lie on a ridge ({direction}): only {product} is identified, and "
+            "neither has an exponent of its own; keep one of them fixed and fit the other"
+        )
+    return (
+        f"lr and weight_decay lie on a ridge ({direction}): only the position across it is "
+        "identified, and neither has an exponent of its own; extend the grid along the ridge, "
+        "or keep one of them fixed"
+    )
+
+
+def edge_warnings(name: str, near_edge: Sequence[int]) -> dict[str, str]:
+    """Warn of widths whose optimum lies near an end of its grid."""
+    if not near_edge:
         return {}
     return {
-        "near_edge": f"at width {', '.join(widths)} the optimal {axis} lies less than an octave "
-        "from an end of its grid: extend the grid there"
+        "near_edge": f"at width {', '.join(map(str, near_edge))} the optimal {name} lies less than "
+        "an octave from an end of its grid: extend the grid there"
     }
 
 
-def law_warnings(axis: str, bowls: Mapping[int, Bowl], law: Law) -> dict[str, str]:
-    found = _of_scatter(law) | _of_shape(axis, law) | _of_losses(bowls)
-    shorter, largest = law.without_largest, max(w for w, b in bowls.items() if b.status == "ok")
-    if (
-        shorter is not None
-        and shorter * law.exponent < 0
-        and abs(law.exponent) > law.measurement_half_width
-    ):
-        found["sign_without_largest"] = (
-            f"without width {largest} the exponent of {axis} is {shorter:+.3f}: its sign hangs "
-            "on one width; add a larger one"
-        )
-    return found
-
-
-def _of_scatter(law: Law) -> dict[str, str]:
-    if law.assumed_scatter is not None:
+def scatter_warnings(axis: Axis) -> dict[str, str]:
+    if axis.assumed_scatter is not None:
         return {
             "scatter_assumed": "the interval assumes, as you say, that the optima scatter about "
-            f"the line by less than {law.assumed_scatter:g} octaves; these runs do not show it"
+            f"the line by less than {axis.assumed_scatter:g} octaves; these runs do not show it"
         }
-    if law.widths == MIN_WIDTHS:
+    if len(axis.usable) == MIN_WIDTHS:
         return {
             "scatter_unknown": "scatter between widths cannot be learned from 3 widths, so that "
             "the interval is wide: add widths"
@@ -97,34 +101,35 @@ def _of_scatter(law: Law) -> dict[str, str]:
     return {}
 
 
-def _of_shape(axis: str, law: Law) -> dict[str, str]:
-    found = {}
-    drift, error = law.tilt_drift, law.tilt_drift_error
-    if drift is not None and error is not None and abs(drift) > max(TILT_DRIFT, 2 * error):
-        found["shape_drifts"] = (
-            f"the bowls of {axis} change their shape with width ({drift:+.2f} of tilt per "
-            "doubling): the exponent is biased by an unknown amount; use a finer grid near the "
-            "optimum"
-        )
-    if law.forms and abs(law.forms.bend) > _quantile(law.widths - 3) * law.forms.bend_error:
-        found["law_bends"] = (
-            f"the optimal {axis} bends away from a straight line (the exponent changes by "
-            f"{2 * law.forms.bend:+.2f} per doubling): see the forms of the forecast, or sweep "
-            "wider models only"
-        )
-    return found
+def drift_warnings(name: str, drift: float, error: float) -> dict[str, str]:
+    """Warn where the tilt of the bowls drifts, per doubling of width, beyond its standard error."""
+    if abs(drift) <= max(TILT_DRIFT, 2 * error):
+        return {}
+    return {
+        "shape_drifts": f"the bowls of {name} change their shape with width ({drift:+.2f} of tilt "
+        "per doubling): the exponent is biased by an unknown amount; use a finer grid near the "
+        "optimum"
+    }
 
 
-def _quantile(freedom: int) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
+def bend_warnings(name: str, axis: Axis) -> dict[str, str]:
+    forms = axis.forms
+    if not forms or abs(forms.bend) <= t_quantile(len(axis.usable) - 3) * forms.bend_error:
+        return {}
+    return {
+        "law_bends": f"the optimal {name} bends away from a straight line (the exponent changes by "
+        f"{2 * forms.bend:+.2f} per doubling): see the forms of the forecast, or sweep wider "
+        "models only"
+    }
 
 
-def _of_losses(bowls: Mapping[int, Bowl]) -> dict[str, str]:
-    known = [
-        (width, bowl.loss, bowl.noise)
-        for width, bowl in sorted(bowls.items())
-        if bowl.loss is not None and bowl.noise is not None
-    ]
+def loss_warnings(optimum: Mapping[int, Optimum], noise: Mapping[int, float]) -> dict[str, str]:
+    """Warn where a wider model is worse.
+
+    Args:
+        noise: sd of a cell's mean loss by width.
+    """
+    known = [(w, at.loss, noise[w]) for w, at in sorted(optimum.items()) if at.loss is not None]
     worse = [
         f"width {wide} ends at {after:.4g} and width {narrow} at {before:.4g}"
         for (narrow, before, before_noise), (wide, after, after_noise) in pairwise(known)
@@ -138,8 +143,21 @@ def _of_losses(bowls: Mapping[int, Bowl]) -> dict[str, str]:
     }
 
 
+def sign_warnings(name: str, axis: Axis) -> dict[str, str]:
+    """Warn where leaving out the largest width changes the sign of a significant exponent."""
+    shorter, measured = axis.without_largest, axis.measurement_interval
+    assert measured is not None
+    significant = abs(measured.value) > measured.high - measured.value
+    if shorter is None or shorter * measured.value >= 0 or not significant:
+        return {}
+    return {
+        "sign_without_largest": f"without width {max(axis.usable)} the exponent of {name} is "
+        f"{shorter:+.3f}: its sign depends on one width; add a larger one"
+    }
+
+
 def size_warnings(trials: pd.DataFrame, sizes: Sequence[str]) -> dict[str, str]:
-    """Sizes that are not the same at all widths; each is one value at a width."""
+    """Warn of sizes that change with width; each has one value at a width."""
     moving = [
         size
         for size in sizes
@@ -153,12 +171,29 @@ def size_warnings(trials: pd.DataFrame, sizes: Sequence[str]) -> dict[str, str]:
     }
 
 
-def decay_warning(trials: pd.DataFrame, axes: Sequence[str]) -> dict[str, str]:
-    """Of a weight decay that varies too little to be an axis."""
+def decay_warnings(trials: pd.DataFrame, axes: Sequence[str]) -> dict[str, str]:
+    """Warn of a weight decay that has too few values to be an axis."""
     varies = "weight_decay" in trials and trials["weight_decay"].nunique() > 1
     if not varies or "weight_decay" in axes:
         return {}
     return {
         "decay_not_fitted": "weight_decay has too few values to be fitted: each optimum is at its "
         "best one, and nothing says which to use"
+    }
+
+
+def train_warnings(axis: Axis, by_train_loss: Axis, name: str) -> dict[str, str]:
+    """Warn of widths whose two intervals, by eval loss and by training loss, do not touch."""
+    others = by_train_loss.usable
+    apart = []
+    for width, at in axis.usable.items():
+        if width in others:
+            (low, _, high), (other_low, _, other_high) = at.octaves, others[width].octaves
+            if high < other_low or other_high < low:
+                apart.append(str(width))
+    if not apart:
+        return {}
+    return {
+        "train_eval_differ": f"at width {', '.join(apart)} the training loss has another optimal "
+        f"{name} than the eval loss: the proxies overfit, or a tenth of the steps says little"
     }

@@ -76,11 +76,9 @@ def forecast(
     assert prediction is not None, "callers refuse an insufficient fit"
     assert exponent is not None
     assert fitted.high is not None
-    value, octaves = fitted.value, math.log2(width / prediction.width)
-    of_line = math.log2(fitted.high / value)
-    half_width = math.hypot(prediction.half_width, prediction.per_octave * octaves)
-    half_width = max(half_width, of_line)
-    usable = {at: optimum for at, optimum in axis.optimum.items() if optimum.status == "ok"}
+    value = fitted.value
+    half_width = max(axis.at(width).spread, math.log2(fitted.high / value))
+    usable = axis.usable
     beyond, curvature = width / max(usable), usable[max(usable)].curvature
     excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
     multiplier = None
@@ -262,22 +260,16 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
 
 def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
-    line, exponent = axis.line, axis.exponent
-    assert line is not None, "callers refuse an insufficient fit"
-    assert exponent is not None
-    octaves = math.log2(width / line.width)
-    at_centre = math.log2(line.high / line.low) / 2
-    by_exponent = (exponent.high - exponent.low) / 2 * octaves
-    half_width = math.hypot(at_centre, by_exponent)
-    value = math.log2(line.value) + exponent.value * octaves
+    assert axis.exponent is not None, "callers refuse an insufficient fit"
+    value, half_width, _ = axis.at(width)
     what = f"the interval of {name} at width {width}"
     return Quantity(
         value=from_octaves(value, what),
         status="fitted",
         low=from_octaves(value - half_width, what),
         high=from_octaves(value + half_width, what),
-        level=exponent.level,
-        source=f"fitted line over {sum(o.status == 'ok' for o in axis.optimum.values())} widths",
+        level=axis.exponent.level,
+        source=f"fitted line over {len(axis.usable)} widths",
     )
 
 

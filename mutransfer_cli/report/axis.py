@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Axis, Optimum
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
@@ -18,7 +18,6 @@ from mutransfer_cli.rules.plan import AxisName
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = npt.NDArray[np.float64]
 Bowls = Mapping[int, Mapping[float, float]]  # mean loss by width and log2 of the value
 Optima = Mapping[int, Optimum]  # those with status ok, by width
 
@@ -178,14 +177,11 @@ def _lines(axis: Axis, x: Array) -> list[Array]:
     """
     if axis.line is None or axis.exponent is None:
         return []
-    away, value = x - math.log2(axis.line.width), math.log2(axis.line.value)
-    middle = value + axis.exponent.value * away
-    # errors of value and slope are independent at the centre (see Line), so their squares add up
-    own, slope = math.log2(axis.line.high) - value, axis.exponent.high - axis.exponent.value
-    half = np.hypot(own, slope * away)
+    middle, half, _ = np.array([axis.at(width) for width in 2**x]).T
     lines = [middle - half, middle, middle + half]
     if axis.expected_exponent is not None:
-        lines.append(value + axis.expected_exponent * away)
+        away = x - math.log2(axis.line.width)
+        lines.append(math.log2(axis.line.value) + axis.expected_exponent * away)
     return lines
 
 

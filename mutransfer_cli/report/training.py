@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mutransfer_cli.check.coordinates import width_slopes
 from mutransfer_cli.check.measure import Check
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.text import power, signed
@@ -23,7 +23,6 @@ from mutransfer_cli.spec.tables import measurement_frame
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = npt.NDArray[np.float64]
 Curve = tuple[TrialRecord, Array, Array]  # a trial, steps and smoothed losses
 
 PLACES, LEAST_PLACES, MOST_PLACES = 40_000, 12, 60  # points of the page, and of one curve

@@ -116,8 +116,8 @@ def test_singular_values_at_the_end_of_trials_alike(made: Make) -> None:
     ("asked", "sentence"),
     [
         (Asked(held_out=32), "inside the fitted widths, up to 64"),
-        (Asked(held_out=128), r"--held-out 128: the records have widths \[16, 24, 32, 48, 64\]"),
-        (Asked(frozenset({"static"})), "--gates static: a sweep's records says nothing of it"),
+        (Asked(held_out=128), r"held_out 128: the records have widths \[16, 24, 32, 48, 64\]"),
+        (Asked(frozenset({"static"})), "gates static: not a question for a sweep's records"),
     ],
 )
 def test_what_records_cannot_be_asked(made: Make, asked: Asked, sentence: str) -> None:
@@ -155,7 +155,9 @@ def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
     records = made(widths=SMALL)
     exponents, _ = exponents_of_records(records)
     other = exponents.model_copy(update={"protocol_hash": "0" * 16})
-    with pytest.raises(InputError, match=r"are of protocol .*, and what is checked of 0000"):
+    with pytest.raises(
+        InputError, match=r"records: their protocol is .*, and that of the source is 0000"
+    ):
         gates_of_exponents(other, None, made(widths=LARGE), Asked())
     with pytest.raises(InputError, match="inside the fitted widths, up to 48"):
         gates_of_exponents(exponents, None, made(widths=(32,)), Asked())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mutransfer_cli.check.transfer import excess_of
-from mutransfer_cli.fit.result import Bowl
+from mutransfer_cli.fit.exponents import Optimum
 
-BOWL = Bowl("ok", None, -6.0, -6.1, -5.8, loss=2.5, curvature=0.01, tilt=0.0, form=0.0)
+AT = {"low": 2**-6.1, "value": 2**-6.0, "high": 2**-5.8}
+BOWL = Optimum(**AT, status="ok", loss=2.5, curvature=0.01, tilt=0.0, form=0.0)
 
 
 def test_of_a_parabola_it_is_the_curvature_times_the_square() -> None:
@@ -29,7 +28,7 @@ def test_it_may_be_nothing_where_the_optimum_may_be_there() -> None:
 
 
 def test_too_high_costs_more_where_the_bowl_is_steeper_above() -> None:
-    tilted = replace(BOWL, tilt=1.0)
+    tilted = BOWL.model_copy(update={"tilt": 1.0})
     above, below = excess_of(tilted, -5.0), excess_of(tilted, -7.0)
     assert above is not None
     assert below is not None
@@ -37,11 +36,12 @@ def test_too_high_costs_more_where_the_bowl_is_steeper_above() -> None:
 
 
 def test_the_error_of_form_widens_it() -> None:
-    plain, formed = excess_of(BOWL, -5.0), excess_of(replace(BOWL, form=0.2), -5.0)
+    plain, formed = excess_of(BOWL, -5.0), excess_of(BOWL.model_copy(update={"form": 0.2}), -5.0)
     assert plain is not None
     assert formed is not None
     assert formed.low < plain.low < plain.high < formed.high
 
 
 def test_an_optimum_that_is_not_there_says_nothing() -> None:
-    assert excess_of(Bowl("not_bracketed", "high"), -6.0) is None
+    lost = Optimum(value=None, low=None, high=None, status="not_bracketed", side="high")
+    assert excess_of(lost, -6.0) is None

@@ -88,7 +88,7 @@ def test_without_a_summary_it_is_said(made: Make, write_records: Write, run: Run
     ("arguments", "sentence"),
     [
         (("--gates", "all"), "--gates all: unknown; there are static"),
-        (("--gates", "static"), "a sweep's records says nothing of it"),
+        (("--gates", "static"), "--gates static: not a question for a sweep's records"),
         (("--tolerance", "exponent"), "--tolerance exponent: expected GATE=NUMBER"),
         (("--tolerance", "exponent=-1"), "expected GATE=NUMBER"),
         (("--held-out", "32"), "inside the fitted widths"),

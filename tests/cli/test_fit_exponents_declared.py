@@ -164,7 +164,7 @@ def test_optima_that_are_all_the_same_show_no_spacing(run: Run, tmp_path: Path) 
     path.write_text("width,lr\n64,0.01\n128,0.01\n256,0.01\n512,0.01\n")
     result = run("fit-exponents", path, "--optima")
     assert result.exit_code == 2
-    assert "give it in octaves with --grid-spacing" in result.stderr
+    assert "give it in octaves (--grid-spacing)" in result.stderr
     result = run("fit-exponents", path, "--optima", "--grid-spacing", 1)
     exponent = load_yaml(result.stdout, "fit")["axes"]["lr"]["exponent"]
     assert exponent["value"] == pytest.approx(0)

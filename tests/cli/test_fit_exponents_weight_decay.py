@@ -73,7 +73,7 @@ def test_a_ridge_of_another_direction_identifies_no_product(fitted: Callable[...
     decay = document["decay"]
     assert not decay["ridge"]["product_only"]
     assert decay["product"]["status"] == "ridge"
-    assert "only what lies across it" in decay["product"]["sentence"]
+    assert "only the position across it" in decay["product"]["sentence"]
     truth = World(-0.5, 0.0, angle=60).across
     assert decay["ridge"]["exponent"]["low"] <= truth <= decay["ridge"]["exponent"]["high"]
 

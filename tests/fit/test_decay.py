@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.joint_coverage import LEVEL, World, simulate
+from benchmarks.joint_coverage import World, simulate
 from mutransfer_cli.fit.decay import fit_decay, planes_of
 from mutransfer_cli.fit.joint import fit_planes
 from mutransfer_cli.fit.planes import Planes
@@ -34,12 +34,12 @@ def simulated(world: World, sweeps: int) -> Planes:
 @pytest.mark.parametrize("cubic", [0.0, 0.15])
 def test_looking_for_broken_runs_costs_nothing_where_there_are_none(cubic: float) -> None:
     planes = simulated(World(-1.0, 0.5, ratio=0.17, cubic=cubic), 20)
-    joint, fits = fit_planes(planes, LEVEL), fit_decay(tables(planes), "lr_coupled")
-    laws = [fit.lr.law for fit in fits.values() if fit.lr and fit.lr.law]
-    assert len(laws) == 20
-    for g, law in enumerate(laws):
-        assert law.exponent == pytest.approx(joint.lr.exponent[g], abs=joint.lr.half_width[g])
-    kept = np.median([law.half_width for law in laws])
+    joint, fits = fit_planes(planes), fit_decay(tables(planes), "lr_coupled")
+    found = [fit.lr.exponent for fit in fits.values() if fit.lr and fit.lr.exponent]
+    assert len(found) == 20
+    for g, exponent in enumerate(found):
+        assert exponent.value == pytest.approx(joint.lr.exponent[g], abs=joint.lr.half_width[g])
+    kept = np.median([exponent.high - exponent.value for exponent in found])
     assert kept < 1.15 * np.median(joint.lr.half_width)
 
 
@@ -63,7 +63,9 @@ def test_widths_of_unequal_grids_are_stacked() -> None:
     alone = fit_decay({"b": shorter}, "lr_coupled")["b"]
     assert together["b"].lr is not None
     assert alone.lr is not None
-    assert together["b"].lr.value == pytest.approx(alone.lr.value)
+    assert together["b"].lr.exponent is not None
+    assert alone.lr.exponent is not None
+    assert together["b"].lr.exponent.value == pytest.approx(alone.lr.exponent.value)
     assert together["b"].best == pytest.approx(alone.best)
 
 
@@ -71,7 +73,7 @@ def test_the_best_run_without_decay_is_held_against_the_best_with_it() -> None:
     (table,) = tables(simulated(World(noise=0.0), 1)).values()
     zero = pd.DataFrame({"width": 128, "lr": [0.5, 1.0], "weight_decay": 0.0, "loss": [9.0, 8.0]})
     fit = fit_decay({"": pd.concat([table, zero])}, "lr_coupled")[""]
-    (best,) = fit.without_decay.values()
+    (best,) = fit.decay.without_decay.values()
     assert (best.lr, best.loss) == (1.0, 8.0)
     assert best.excess == pytest.approx(8 - table.loc[table["width"] == 128, "loss"].min())
 
@@ -91,8 +93,6 @@ def test_seeds_that_move_whole_surfaces_are_no_independent_measurements() -> Non
         groups[name] = pd.concat(seeds)
     for fit in fit_decay(groups, "lr_coupled").values():
         assert fit.lr is not None
-        held += [
-            bowl.low <= 0 <= bowl.high for bowl in fit.lr.bowls.values() if bowl.low and bowl.high
-        ]
+        held += [at.octaves[0] <= 0 <= at.octaves[2] for at in fit.lr.usable.values()]
     assert len(held) > 60
     assert np.mean(held) >= 0.85, "without the seeds' shifts one in ten"

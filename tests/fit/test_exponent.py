@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
-from mutransfer_cli.fit.cells import profile
-from mutransfer_cli.fit.exponent import compared, fit_exponents, fit_groups
+from mutransfer_cli.fit.cells import cells_of
+from mutransfer_cli.fit.exponent import fit_exponents, fit_groups
+from mutransfer_cli.fit.exponents import Axis, Interval, Optimum
 
 
 def sweep(
@@ -30,13 +31,22 @@ def sweep(
     return pd.DataFrame(rows)
 
 
+def exponent_of(fit: Axis) -> Interval:
+    assert fit.exponent is not None
+    return fit.exponent
+
+
+def log2(at: Optimum) -> float:
+    return at.octaves[1]
+
+
 @pytest.mark.parametrize("exponent", [0.0, -1.0, -0.5])
 def test_the_exponent_is_recovered(exponent: float) -> None:
     fit = fit_exponents(sweep(exponent, (32, 64, 128, 256)))
     assert fit.status == "ok"
-    assert fit.law is not None
-    assert fit.law.exponent == pytest.approx(exponent, abs=0.05)
-    assert abs(fit.law.exponent - exponent) <= fit.law.half_width
+    found = exponent_of(fit)
+    assert found.value == pytest.approx(exponent, abs=0.05)
+    assert found.low <= exponent <= found.high
     assert fit.sentence.startswith("the optimal lr goes as width^")
 
 
@@ -47,16 +57,16 @@ def test_three_widths_carry_a_warning() -> None:
 
 def test_one_width_is_insufficient() -> None:
     fit = fit_exponents(sweep(0.0, (32,)))
-    assert (fit.status, fit.law) == ("insufficient", None)
-    assert fit.bowls[32].status in ("ok", "unresolved")
+    assert (fit.status, fit.line) == ("insufficient", None)
+    assert fit.optimum[32].status in ("ok", "unresolved")
     assert "add at least 2 widths" in fit.sentence
 
 
 def test_a_width_at_the_edge_is_named_and_not_used() -> None:
     fit = fit_exponents(sweep(0.5, (32, 64, 128, 4096), top=-3.0))
-    assert fit.bowls[4096].status == "not_bracketed"
-    assert fit.law is not None
-    assert fit.law.widths == 3
+    assert fit.optimum[4096].status == "not_bracketed"
+    assert fit.status == "ok"
+    assert len(fit.usable) == 3
     refused = fit_exponents(sweep(0.5, (32, 64, 4096), top=-3.0))
     assert refused.status == "insufficient"
     assert "width 4096: not_bracketed (high), add higher values of lr" in refused.sentence
@@ -67,7 +77,7 @@ def test_a_diverged_trial_is_a_bound_not_a_point() -> None:
     table.loc[table["lr"] > 2**-3.25, "loss"] = np.nan
     fit = fit_exponents(table)
     assert fit.status == "ok"
-    assert all(bowl.n == 12 for bowl in fit.bowls.values())
+    assert (cells_of([table], "lr", "loss").count == 12).all()
 
 
 def test_a_seed_that_is_missing_from_some_cells_bends_nothing() -> None:
@@ -76,16 +86,15 @@ def test_a_seed_that_is_missing_from_some_cells_bends_nothing() -> None:
     second = table.assign(loss=table["loss"] + 0.2, seed=1)
     both = pd.concat([table, second[second["lr"] < 2**-5]])
     single, double = fit_exponents(table), fit_exponents(both)
-    for width, bowl in single.bowls.items():
-        assert double.bowls[width].optimum == pytest.approx(bowl.optimum, abs=0.02)
+    for width, at in single.optimum.items():
+        assert log2(double.optimum[width]) == pytest.approx(log2(at), abs=0.02)
 
 
 def test_losses_without_noise_are_fitted_too() -> None:
     table = sweep(0.0)
     x = np.log2(table["lr"])
     fit = fit_exponents(table.assign(loss=(x + 6) ** 2))
-    assert fit.law is not None
-    assert fit.law.exponent == pytest.approx(0.0, abs=1e-6)
+    assert exponent_of(fit).value == pytest.approx(0.0, abs=1e-6)
 
 
 def test_replicates_are_averaged() -> None:
@@ -93,8 +102,8 @@ def test_replicates_are_averaged() -> None:
     table = sweep(0.0)
     both = pd.concat([table, table.assign(loss=table["loss"] + 0.2)])
     single, double = fit_exponents(table), fit_exponents(both)
-    for width, bowl in single.bowls.items():
-        assert double.bowls[width].optimum == pytest.approx(bowl.optimum, abs=0.01)
+    for width, at in single.optimum.items():
+        assert log2(double.optimum[width]) == pytest.approx(log2(at), abs=0.01)
 
 
 def test_nothing_to_fit_is_said() -> None:
@@ -108,11 +117,8 @@ def test_groups_are_fitted_as_if_alone() -> None:
     together = fit_groups(groups)
     assert list(together) == ["a", "b", "c"]
     for name, frame in groups.items():
-        alone, law = fit_exponents(frame).law, together[name].law
-        assert alone is not None
-        assert law is not None
-        assert law.exponent == pytest.approx(alone.exponent, rel=1e-6)
-        assert law.half_width == pytest.approx(alone.half_width, rel=1e-6)
+        alone = vars(exponent_of(fit_exponents(frame)))
+        assert vars(exponent_of(together[name])) == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_wider_model_that_is_worse_is_named() -> None:
@@ -120,7 +126,7 @@ def test_a_wider_model_that_is_worse_is_named() -> None:
     assert "non_monotone_loss" not in fit_exponents(table).warnings
     table.loc[table["width"] == 128, "loss"] += 0.05
     fit = fit_exponents(table)
-    assert fit.bowls[128].loss == pytest.approx(2.55, abs=0.01)
+    assert fit.optimum[128].loss == pytest.approx(2.55, abs=0.01)
     assert fit.warnings["non_monotone_loss"].startswith("width 128 ends at 2.55")
 
 
@@ -128,23 +134,10 @@ def test_an_exponent_whose_sign_hangs_on_the_largest_width_is_named() -> None:
     """Falling up to 128, far higher at 1024; noise in a steady law changes no sign that counts."""
     falling, far = sweep(-0.1, (32, 64, 128)), sweep(1.5, (64,)).assign(width=1024)
     fit = fit_exponents(pd.concat([falling, far]))
-    assert fit.law is not None
-    assert fit.law.without_largest is not None
-    assert fit.law.without_largest < 0 < fit.law.exponent
+    assert fit.without_largest is not None
+    assert fit.without_largest < 0 < exponent_of(fit).value
     assert "sign_without_largest" in fit.warnings
     assert "sign_without_largest" not in fit_exponents(sweep(0.0, (32, 64, 128, 256))).warnings
-
-
-def test_a_training_loss_with_another_optimum_is_named() -> None:
-    table = sweep(0.0)
-    x = np.log2(table["lr"])
-    table["train_loss"] = table["loss"]
-    fit = fit_exponents(table)
-    assert compared(fit, fit_exponents(table, loss="train_loss")) == fit
-    there = table["width"] == 64
-    table.loc[there, "train_loss"] = 2.5 + 0.04 * (x[there] + 4) ** 2
-    found = compared(fit, fit_exponents(table, loss="train_loss"))
-    assert found.warnings["train_eval_differ"].startswith("at width 64 the training loss")
 
 
 def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
@@ -157,26 +150,7 @@ def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
     both = pd.concat(frames, ignore_index=True)
     fit = fit_exponents(both, "lr", ["factor"])
     alone = fit_exponents(frames[1], "lr")
-    assert fit.law is not None
-    assert alone.law is not None
-    assert fit.law.exponent == pytest.approx(alone.law.exponent, abs=1e-9)
-    by_factor = profile(both, ["factor"], ["lr"], "loss")
-    assert len(by_factor) == 4 * 3
-    best = both.groupby(["width", "factor"])["loss"].min()
-    assert by_factor.sort_values(["width", "factor"])["loss"].tolist() == best.tolist()
-
-
-def test_a_combination_that_diverged_is_never_the_best() -> None:
-    frame = pd.DataFrame(
-        {
-            "width": 32,
-            "lr": 0.1,
-            "factor": [1.0, 1.0, 2.0, 2.0],
-            "seed": [0, 1, 0, 1],
-            "loss": [3.0, 3.0, 1.0, np.nan],
-        }
-    )
-    assert set(profile(frame, ["lr"], ["factor"], "loss")["factor"]) == {1.0}
+    assert exponent_of(fit).value == pytest.approx(exponent_of(alone).value, abs=1e-9)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
@@ -184,12 +158,12 @@ def test_the_unit_of_the_losses_does_not_matter(unit: float) -> None:
     """Bits, nats or anything else: optima and intervals are the same, losses scale."""
     table = sweep(-0.5, (32, 64, 128, 256))
     plain, scaled = fit_exponents(table), fit_exponents(table.assign(loss=unit * table["loss"]))
-    assert scaled.value == pytest.approx(plain.value, rel=1e-6)
-    assert scaled.interval == pytest.approx(plain.interval, rel=1e-6)
-    for width, bowl in plain.bowls.items():
-        assert scaled.bowls[width].status == bowl.status
-        assert scaled.bowls[width].loss == pytest.approx(unit * (bowl.loss or 0), rel=1e-6)
-        assert scaled.bowls[width].noise == pytest.approx(unit * (bowl.noise or 0), rel=1e-6)
+    assert vars(exponent_of(scaled)) == pytest.approx(vars(exponent_of(plain)), rel=1e-6)
+    for width, at in plain.optimum.items():
+        found = scaled.optimum[width]
+        assert found.status == at.status
+        assert found.loss == pytest.approx(unit * (at.loss or 0), rel=1e-6)
+        assert found.curvature == pytest.approx(unit * (at.curvature or 0), rel=1e-6)
 
 
 def seeded(
@@ -223,7 +197,7 @@ def test_the_interval_of_an_optimum_holds_with_seeds_of_any_number(
     for _ in range(60):
         table = seeded(random, move, seeds)
         fit = fit_exponents(table[random.random(len(table)) >= missing])
-        held += [b.low <= -6 <= b.high for b in fit.bowls.values() if b.low and b.high]
+        held += [at.octaves[0] <= -6 <= at.octaves[2] for at in fit.usable.values()]
     assert np.mean(held) >= 0.91, "a coverage of 95 % less three binomial errors"
 
 
@@ -231,16 +205,16 @@ def test_a_group_with_more_seeds_changes_no_other() -> None:
     """Three seeds beside two: the third is no seed that the two miss."""
     three = seeded(np.random.default_rng(1), 0.2)
     two = three[three["seed"] < 2]
-    alone = fit_exponents(two).law
-    together = fit_groups({"two": two, "three": three})["two"].law
+    alone = fit_exponents(two).measurement_interval
+    together = fit_groups({"two": two, "three": three})["two"].measurement_interval
     assert alone is not None
     assert together is not None
-    assert together.measurement_half_width == pytest.approx(alone.measurement_half_width)
+    assert vars(together) == pytest.approx(vars(alone))
 
 
 def test_losses_that_are_all_equal_are_flat() -> None:
     fit = fit_exponents(sweep(0.0).assign(loss=3.0))
-    assert {bowl.status for bowl in fit.bowls.values()} == {"flat"}
+    assert {at.status for at in fit.optimum.values()} == {"flat"}
 
 
 def test_a_loss_that_is_finite_in_name_only_is_a_diverged_run() -> None:
@@ -266,3 +240,14 @@ def test_input_that_is_no_evidence_is_refused(
         fit_exponents(harm(sweep(0.0)))
     with pytest.raises(InputError, match="scatter_below 0: expected"):
         fit_exponents(sweep(0.0), scatter_below=0)
+
+
+def test_the_unit_of_the_losses_changes_no_warning() -> None:
+    """The noise scales with them: a width that is worse by 0.05 nats is named in any unit."""
+    table = sweep(0.0, (32, 64, 128, 256))
+    worse = table.assign(loss=table["loss"].mask(table["width"] == 128, table["loss"] + 0.05))
+    for unit in (1e-9, 1e6):
+        assert (
+            "non_monotone_loss" in fit_exponents(worse.assign(loss=unit * worse["loss"])).warnings
+        )
+        assert not fit_exponents(table.assign(loss=unit * table["loss"])).warnings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.result import Fit
+from mutransfer_cli.fit.exponents import Axis
 from tests.fit.worlds import Sweeps, World, simulate
 
 SWEEPS = 400
@@ -17,12 +17,12 @@ SWEEPS = 400
 LEAST = 0.915
 
 
-def errors(fits: list[Fit], sweeps: Sweeps) -> tuple[np.ndarray, np.ndarray]:
+def errors(fits: list[Axis], sweeps: Sweeps) -> tuple[np.ndarray, np.ndarray]:
     """Error of the exponent and its half-width, of the sweeps that have one."""
     pairs = [
-        (fit.law.exponent - truth, fit.law.half_width)
+        (fit.exponent.value - truth, fit.exponent.high - fit.exponent.value)
         for fit, truth in zip(fits, sweeps.exponent, strict=True)
-        if fit.law is not None
+        if fit.exponent is not None
     ]
     error, half_width = np.array(pairs).T
     return error, half_width
@@ -61,12 +61,11 @@ def test_the_interval_of_one_optimum_holds() -> None:
     sweeps = simulate(World(seeds=1), SWEEPS, seed=8)
     held, offs = [], []
     for fit, truths in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.optimum, strict=True):
-        for bowl, truth in zip(fit.bowls.values(), truths, strict=True):
-            assert bowl.low is not None
-            assert bowl.high is not None
-            assert bowl.optimum is not None
-            held.append(bowl.low <= truth <= bowl.high)
-            offs.append(bowl.optimum - truth)
+        for bowl, truth in zip(fit.optimum.values(), truths, strict=True):
+            assert bowl.status == "ok"
+            low, at, high = bowl.octaves
+            held.append(low <= truth <= high)
+            offs.append(at - truth)
     assert np.mean(held) >= 0.94
     assert np.std(offs) <= 0.08
     assert abs(np.mean(offs)) <= 0.05
@@ -75,7 +74,7 @@ def test_the_interval_of_one_optimum_holds() -> None:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_an_optimum_beyond_the_grid_is_never_accepted(seeds: int) -> None:
     sweeps = simulate(World(beyond=0.75, seeds=seeds), SWEEPS, seed=9)
-    bowls = [bowl for fit in fit_sweeps(sweeps.cells, "lr") for bowl in fit.bowls.values()]
+    bowls = [bowl for fit in fit_sweeps(sweeps.cells, "lr") for bowl in fit.optimum.values()]
     assert np.mean([bowl.status == "ok" for bowl in bowls]) <= 0.005
     assert np.mean([(bowl.status, bowl.side) == ("not_bracketed", "high") for bowl in bowls]) > 0.98
 
@@ -85,7 +84,13 @@ def test_seeds_that_move_whole_bowls_are_not_taken_for_many_measurements() -> No
     alike = simulate(World(level=0.01, shift=0.1), 50, seed=3)
     apart = simulate(World(level=0.01), 50, seed=3)
     wide, narrow = (
-        np.median([fit.law.measurement_half_width for fit in fit_sweeps(s.cells, "lr") if fit.law])
+        np.median(
+            [
+                fit.measurement_interval.high - fit.measurement_interval.value
+                for fit in fit_sweeps(s.cells, "lr")
+                if fit.measurement_interval
+            ]
+        )
         for s in (alike, apart)
     )
     assert wide > 1.5 * narrow
@@ -110,7 +115,6 @@ def test_a_sweep_does_not_know_of_its_neighbours_in_the_stack() -> None:
         one = slice(index, index + 1)
         cells = type(alone)(**{key: value[one] for key, value in vars(alone).items()})
         (one_fit,) = fit_sweeps(cells, "lr")
-        assert one_fit.law is not None
-        assert fit.law is not None
-        assert one_fit.law.exponent == pytest.approx(fit.law.exponent, rel=1e-9)
-        assert one_fit.law.half_width == pytest.approx(fit.law.half_width, rel=1e-9)
+        assert one_fit.exponent is not None
+        assert fit.exponent is not None
+        assert vars(one_fit.exponent) == pytest.approx(vars(fit.exponent), rel=1e-9)

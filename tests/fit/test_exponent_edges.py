@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.judge import Side
+from mutransfer_cli.fit.exponents import Side
 from tests.fit.worlds import World, simulate
 
 SWEEPS = 200
@@ -24,10 +24,10 @@ ENDS = list(ASKED)
 def test_an_optimum_outside_the_grid_is_not_accepted(end: Side) -> None:
     world = World(beyond=0.5, end=end, seeds=1, noise=0.005)
     fits = fit_sweeps(simulate(world, SWEEPS, seed=11).cells, "lr")
-    found = [(bowl.status, bowl.side) for fit in fits for bowl in fit.bowls.values()]
+    found = [(bowl.status, bowl.side) for fit in fits for bowl in fit.optimum.values()]
     assert np.mean([status == "ok" for status, _ in found]) <= MOST
     assert np.mean([one == ("not_bracketed", end) for one in found]) >= 0.97
-    assert not any(fit.law for fit in fits)
+    assert not any(fit.exponent for fit in fits)
     assert all(ASKED[end] in fit.sentence for fit in fits)
 
 
@@ -38,9 +38,10 @@ def test_identical_edge_minima_are_refused_with_the_right_side(end: Side) -> Non
     assert np.all(sweeps.cells.best == LAST_CELL[end])
     assert np.ptp(sweeps.cells.x[..., LAST_CELL[end]], axis=1).max() == 0
     for fit in fit_sweeps(sweeps.cells, "lr"):
-        assert fit.law is None
-        assert {(bowl.status, bowl.side) for bowl in fit.bowls.values()} == {("not_bracketed", end)}
-        widths = ", ".join(map(str, fit.bowls))
+        assert fit.exponent is None
+        found = {(bowl.status, bowl.side) for bowl in fit.optimum.values()}
+        assert found == {("not_bracketed", end)}
+        widths = ", ".join(map(str, fit.optimum))
         assert f"width {widths}: not_bracketed ({end}), {ASKED[end]}" in fit.sentence
 
 
@@ -49,9 +50,9 @@ def test_an_optimum_one_octave_inside_is_accepted_and_held(end: Side) -> None:
     sweeps = simulate(World(beyond=-1.0, end=end), SWEEPS, seed=13)
     fits = fit_sweeps(sweeps.cells, "lr")
     held = [
-        bowl.low is not None and bowl.high is not None and bowl.low <= truth <= bowl.high
+        bowl.status == "ok" and bowl.octaves[0] <= truth <= bowl.octaves[2]
         for fit, truths in zip(fits, sweeps.optimum, strict=True)
-        for bowl, truth in zip(fit.bowls.values(), truths, strict=True)
+        for bowl, truth in zip(fit.optimum.values(), truths, strict=True)
     ]
     assert np.mean(held) >= 0.94
 
@@ -59,7 +60,7 @@ def test_an_optimum_one_octave_inside_is_accepted_and_held(end: Side) -> None:
 def test_losses_without_curvature_have_no_optimum() -> None:
     world = World(curvature=(0.0, 0.0), seeds=1, noise=0.005)
     fits = fit_sweeps(simulate(world, SWEEPS, seed=14).cells, "lr")
-    accepted = np.array([[bowl.status == "ok" for bowl in fit.bowls.values()] for fit in fits])
+    accepted = np.array([[bowl.status == "ok" for bowl in fit.optimum.values()] for fit in fits])
     assert accepted.mean() <= 0.05
     assert not accepted.all(1).any()
 
@@ -69,4 +70,4 @@ def test_broken_runs_above_a_grid_that_starts_too_high_make_no_optimum() -> None
     sweeps = simulate(World(beyond=0.5, end="low", cliff=1.5), SWEEPS, seed=15)
     assert np.all(sweeps.cells.best == 0)
     fits = fit_sweeps(sweeps.cells, "lr")
-    assert not any(bowl.status == "ok" for fit in fits for bowl in fit.bowls.values())
+    assert not any(bowl.status == "ok" for fit in fits for bowl in fit.optimum.values())

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.joint_coverage import LEVEL, World, covered, simulate
+from benchmarks.joint_coverage import World, covered, simulate
 from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
@@ -18,7 +18,7 @@ SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial, of a coverage near 95 %
 
 
 def fitted(world: World, sweeps: int = SWEEPS, seed: int = 0) -> Joint:
-    return fit_planes(simulate(world, sweeps, np.random.default_rng(seed)), LEVEL)
+    return fit_planes(simulate(world, sweeps, np.random.default_rng(seed)))
 
 
 def arrays(joint: Joint) -> dict[str, npt.NDArray[np.generic]]:
@@ -44,7 +44,7 @@ def assert_same(one: Joint, other: Joint, of_one: slice = slice(None)) -> None:
 @pytest.mark.parametrize(("lr", "wd"), [(0.0, 0.0), (-1.0, 0.5), (-0.5, 1.0)])
 def test_without_noise_exponents_and_optima_are_exact(lr: float, wd: float) -> None:
     planes = simulate(World(lr, wd, noise=0.0), 5, np.random.default_rng(0))
-    joint = fit_planes(planes, LEVEL)
+    joint = fit_planes(planes)
     assert (joint.status == "ok").all()
     np.testing.assert_allclose(joint.lr.exponent, lr, atol=1e-4)
     np.testing.assert_allclose(joint.wd.exponent, wd, atol=1e-4)
@@ -124,8 +124,8 @@ def test_diverged_cells_are_left_out() -> None:
     without = replace(planes, weight=np.where(diverged, 0.0, planes.weight))
     nan = replace(without, loss=np.where(diverged, np.nan, planes.loss))
     huge = replace(without, loss=np.where(diverged, 1e6, planes.loss))
-    assert_same(fit_planes(nan, LEVEL), fit_planes(huge, LEVEL))
-    joint = fit_planes(nan, LEVEL)
+    assert_same(fit_planes(nan), fit_planes(huge))
+    joint = fit_planes(nan)
     assert (joint.status == "ok").all()
     assert covered(joint.wd, 0.5, joint.wd.half_width) >= 0.8
     assert np.median(joint.noise) == pytest.approx(0.0025, rel=0.05)
@@ -137,17 +137,17 @@ def test_cells_with_more_seeds_weigh_more() -> None:
     wrong[:, :, ::5] = np.random.default_rng(2).normal(0, 0.01, wrong[:, :, ::5].shape)
     light = replace(planes, loss=planes.loss + wrong, weight=np.where(wrong != 0, 1.0, 1000.0))
     even = replace(light, weight=np.ones_like(planes.weight))
-    errors = [np.abs(fit_planes(p, LEVEL).wd.exponent).max() for p in (light, even)]
+    errors = [np.abs(fit_planes(p).wd.exponent).max() for p in (light, even)]
     assert errors[0] < 0.05 * errors[1]
 
 
 def test_an_optimum_beyond_the_grid_leaves_its_width_out() -> None:
     planes = simulate(World(0.0, 0.0, ratio=0.5), 20, np.random.default_rng(3))
     moved = np.array([5.0, 0.0, 0.0, 0.0])[:, None]
-    joint = fit_planes(replace(planes, x=planes.x + moved, y=planes.y + moved), LEVEL)
+    joint = fit_planes(replace(planes, x=planes.x + moved, y=planes.y + moved))
     assert (joint.used.all(1)).all(), "grids that move with their optima lose nothing"
     cut = np.where((planes.x + planes.y < -3) | (np.arange(4)[:, None] > 0), planes.weight, 0.0)
-    joint = fit_planes(replace(planes, weight=cut), LEVEL)
+    joint = fit_planes(replace(planes, weight=cut))
     assert (~joint.used[:, 0]).all()
     assert joint.used[:, 1:].all()
     assert (joint.status == "ok").all()
@@ -159,11 +159,11 @@ def test_two_widths_or_no_curvature_are_insufficient() -> None:
     two = replace(planes, weight=planes.weight * np.array([1.0, 0.0, 1.0, 0.0])[:, None])
     level = np.random.default_rng(5).normal(3, 0.0025, planes.loss.shape)
     for poor in (two, replace(planes, loss=level)):
-        joint = fit_planes(poor, LEVEL)
+        joint = fit_planes(poor)
         assert np.mean(joint.status == "insufficient") >= 0.9
         assert np.isnan(joint.lr.exponent).all()
     assert np.isnan(joint.vertices).mean() > 0.9, "no curvature, no optima"
-    found = fit_planes(two, LEVEL).vertices
+    found = fit_planes(two).vertices
     assert np.isfinite(found[:, [0, 2]]).all()
     assert np.isnan(found[:, [1, 3]]).all()
 
@@ -173,11 +173,11 @@ def test_sweeps_of_a_stack_do_not_influence_each_other() -> None:
     kinds = [World(-1.0, 0.5, ratio=0.17), World(ratio=0.0), World(tau=0.1), World(noise=1.0)]
     parts = [simulate(world, 3, random) for world in kinds]
     stack = Planes(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in vars(parts[0])})
-    joint = fit_planes(stack, LEVEL)
+    joint = fit_planes(stack)
     assert set(joint.status) == {"ok", "ridge", "insufficient"}
     for g in range(len(stack.x)):
         alone = Planes(**{name: values[[g]] for name, values in vars(stack).items()})
-        assert_same(joint, fit_planes(alone, LEVEL), slice(g, g + 1))
+        assert_same(joint, fit_planes(alone), slice(g, g + 1))
 
 
 @pytest.mark.parametrize("ratio", [0.17, 0.0])
@@ -185,7 +185,7 @@ def test_the_order_of_widths_does_not_matter(ratio: float) -> None:
     planes = simulate(World(-1.0, 0.5, ratio=ratio), 20, np.random.default_rng(7))
     order = np.array([2, 0, 3, 1])
     mixed = Planes(**{name: values[:, order] for name, values in vars(planes).items()})
-    joint, other = fit_planes(planes, LEVEL), fit_planes(mixed, LEVEL)
+    joint, other = fit_planes(planes), fit_planes(mixed)
     restored = np.argsort(order)
     by_width = "used width_status side vertices covariance loss own_curvature near_edge"
     for name in [*by_width.split(), "across_optimum", "across_variance"]:
@@ -195,8 +195,8 @@ def test_the_order_of_widths_does_not_matter(ratio: float) -> None:
 
 def test_exchanging_the_axes_exchanges_the_exponents() -> None:
     planes = simulate(World(-1.0, 0.5, ratio=0.17), 20, np.random.default_rng(8))
-    joint = fit_planes(planes, LEVEL)
-    turned = fit_planes(replace(planes, x=planes.y, y=planes.x), LEVEL)
+    joint = fit_planes(planes)
+    turned = fit_planes(replace(planes, x=planes.y, y=planes.x))
     # the window is longer in y, so the two fits differ by a fraction of their error
     np.testing.assert_allclose(joint.lr.exponent, turned.wd.exponent, atol=0.05)
     np.testing.assert_allclose(joint.angle, 90 - turned.angle, atol=1)

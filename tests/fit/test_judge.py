@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.result import Bowl
+from mutransfer_cli.fit.exponents import Axis, Optimum
 
-Array = npt.NDArray[np.float64]
 Losses = Callable[[Array], Array]
 GRID = np.arange(-9.0, -2.0, 0.5)
 
@@ -21,8 +20,8 @@ def parabola(optimum: float, curvature: float = 0.04) -> Losses:
     return lambda x: 2 + curvature * (x - optimum) ** 2
 
 
-def bowl(losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float = np.inf) -> Bowl:
-    """The bowl of width 32, beside two ordinary widths that tell the noise."""
+def sweep(losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float = np.inf) -> Axis:
+    """The bowl at width 32, beside two ordinary widths that tell the noise."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -33,21 +32,32 @@ def bowl(losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float 
         for width, f, grid in ((32, losses, x), (64, parabola(-6), GRID), (128, parabola(-6), GRID))
         for at, loss in zip(grid, f(grid) + random.normal(0, noise, grid.size), strict=True)
     ]
-    return fit_exponents(pd.DataFrame(rows)).bowls[32]
+    return fit_exponents(pd.DataFrame(rows))
+
+
+def bowl(
+    losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float = np.inf
+) -> Optimum:
+    """The optimum at width 32."""
+    return sweep(losses, x, noise, diverged).optimum[32]
+
+
+def log2(found: Optimum) -> float:
+    return found.octaves[1]
 
 
 @pytest.mark.parametrize("optimum", [-6.0, -5.3, -4.9])
 def test_the_optimum_of_a_parabola(optimum: float) -> None:
     found = bowl(parabola(optimum))
     assert found.status == "ok"
-    assert found.optimum == pytest.approx(optimum, abs=0.03)
+    assert log2(found) == pytest.approx(optimum, abs=0.03)
     assert found.curvature == pytest.approx(0.04, rel=0.1)
     assert found.tilt == pytest.approx(0, abs=0.1)
 
 
 def test_a_bowl_that_is_steeper_above_is_not_taken_for_a_parabola() -> None:
     found = bowl(lambda x: 2 + 0.04 * ((x + 6) ** 2 + 0.2 * (x + 6) ** 3))
-    assert found.optimum == pytest.approx(-6, abs=0.05)
+    assert log2(found) == pytest.approx(-6, abs=0.05)
     assert found.tilt is not None
     assert found.tilt > 0.3
     assert found.form is not None
@@ -57,7 +67,7 @@ def test_a_bowl_that_is_steeper_above_is_not_taken_for_a_parabola() -> None:
 def test_an_optimum_at_the_edge_is_not_bracketed_and_its_side_is_named() -> None:
     assert (bowl(parabola(-1.5)).status, bowl(parabola(-1.5)).side) == ("not_bracketed", "high")
     assert (bowl(parabola(-10)).status, bowl(parabola(-10)).side) == ("not_bracketed", "low")
-    assert bowl(parabola(-1.5)).optimum is None
+    assert bowl(parabola(-1.5)).value is None
 
 
 def test_a_diverged_cell_above_brackets() -> None:
@@ -67,12 +77,13 @@ def test_a_diverged_cell_above_brackets() -> None:
 
 def test_broken_runs_far_above_do_not_move_the_optimum() -> None:
     found = bowl(lambda x: np.where(x > -4.2, 9.0, parabola(-6)(x)))
-    assert found.optimum == pytest.approx(-6, abs=0.05)
+    assert log2(found) == pytest.approx(-6, abs=0.05)
 
 
 def test_near_an_edge_there_is_a_warning() -> None:
-    assert bowl(parabola(-3.2)).near_edge
-    assert not bowl(parabola(-6)).near_edge
+    warned = sweep(parabola(-3.2)).warnings["near_edge"]
+    assert warned.startswith("at width 32 the optimal lr lies less than an octave from an end")
+    assert "near_edge" not in sweep(parabola(-6)).warnings
 
 
 def test_a_second_minimum_is_seen() -> None:
@@ -88,7 +99,7 @@ def test_what_is_flat_or_noisy_has_no_optimum() -> None:
 def test_three_cells_are_too_few() -> None:
     assert bowl(parabola(-6), x=np.array([-7.0, -6.0, -5.0])).status == "too_few_points"
     assert bowl(parabola(-6), diverged=-10).status == "too_few_points"
-    assert bowl(parabola(-6), diverged=-10).n == 0
+    assert "width 32: too_few_points (0 usable)" in sweep(parabola(-6), diverged=-10).sentence
 
 
 def test_an_optimum_that_its_own_interval_does_not_hold_is_unresolved() -> None:
@@ -108,6 +119,6 @@ def test_an_optimum_that_its_own_interval_does_not_hold_is_unresolved() -> None:
         for (width, seed), row in losses.items()
         for x, loss in enumerate(row)
     ]
-    found = fit_exponents(pd.DataFrame(rows)).bowls
+    found = fit_exponents(pd.DataFrame(rows)).optimum
     assert [found[width].status for width in (32, 64, 128)] == ["ok", "ok", "unresolved"]
-    assert found[128].optimum is None
+    assert found[128].value is None

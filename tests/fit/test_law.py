@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.law import Laws, fit_laws
 
-Array = npt.NDArray[np.float64]
 U = np.array([5.0, 5.585, 6.0, 6.585, 7.0])
-LEVEL = 0.95
 
 
 def independent(error: Array, sweeps: int = 1) -> Array:
@@ -21,11 +19,11 @@ def laws(exponent: float, scatter: float, error: float, sweeps: int) -> Laws:
     random = np.random.default_rng(1)
     y = -5 + exponent * U + random.normal(0, np.hypot(scatter, error), (sweeps, U.size))
     covariance = independent(np.full(U.size, error), sweeps)
-    return fit_laws(np.tile(U, (sweeps, 1)), y, covariance, np.full(sweeps, 20.0), LEVEL)
+    return fit_laws(np.tile(U, (sweeps, 1)), y, covariance, np.full(sweeps, 20.0))
 
 
 def one(y: Array, error: Array) -> Laws:
-    return fit_laws(U[None], y[None], independent(error), np.array([20.0]), LEVEL)
+    return fit_laws(U[None], y[None], independent(error), np.array([20.0]))
 
 
 def test_a_line_without_noise_is_found_and_never_called_exact() -> None:
@@ -65,8 +63,7 @@ def test_an_error_that_all_widths_share_does_not_touch_the_exponent() -> None:
     own = independent(np.full(5, 0.02))
     shared = own + 0.04 * np.ones((5, 5))
     apart, together = (
-        fit_laws(U[None], y[None], covariance, np.array([20.0]), LEVEL)
-        for covariance in (own, shared)
+        fit_laws(U[None], y[None], covariance, np.array([20.0])) for covariance in (own, shared)
     )
     assert together.half_width == pytest.approx(apart.half_width)
     assert together.value_half_width[0] > 5 * apart.value_half_width[0]
@@ -86,7 +83,7 @@ def test_a_future_optimum_lies_where_it_is_predicted(scatter: float) -> None:
     y = random.normal(0, np.hypot(scatter, error), (sweeps, U.size))
     u = np.tile(U, (sweeps, 1))
     covariance = independent(np.full(U.size, error), sweeps)
-    law = fit_laws(u, y, covariance, np.full(sweeps, 50.0), LEVEL)
+    law = fit_laws(u, y, covariance, np.full(sweeps, 50.0))
     predicted = law.value + law.exponent * (target - law.centre)
     half_width = np.hypot(
         law.future_half_width, law.future_per_octave * (target - law.future_centre)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.law import FormFits, fit_forms, paule_mandel
 
-Array = npt.NDArray[np.float64]
 U = np.array([5.0, 5.585, 6.0, 7.0, 8.0, 9.0])
 X = U - U.mean()
 Y = np.array([-5.0, -5.3, -5.2, -5.9, -6.1, -7.0])

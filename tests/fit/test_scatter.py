@@ -6,15 +6,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from mutransfer_cli.fit.arrays import LEVEL, Array
 from mutransfer_cli.fit.law import Laws, fit_laws
 from mutransfer_cli.fit.scatter import assume_scatter
 
-Array = npt.NDArray[np.float64]
-BOUND, LEVEL, ERROR = 0.4, 0.95, 0.025
+BOUND, ERROR = 0.4, 0.025
 U = np.array([5.0, 5.585, 6.0, 7.0, 9.0])
 Y = np.array([-5.05, -5.2, -5.7, -5.8, -7.2])
 # unequal errors, in part shared by all widths
@@ -29,7 +28,7 @@ def one(
     bound: float = BOUND,
 ) -> Laws:
     known = np.array([freedom])
-    return assume_scatter(u[None], y[None], covariance[None], known, bound, LEVEL)
+    return assume_scatter(u[None], y[None], covariance[None], known, bound)
 
 
 def worlds(
@@ -91,7 +90,7 @@ def test_the_interval_holds_up_to_the_bound(
 ) -> None:
     """It over-covers below half the bound; one future optimum is three octaves ahead."""
     random = np.random.default_rng(3)
-    found = assume_scatter(*worlds(random, widths, scatter), BOUND, LEVEL)
+    found = assume_scatter(*worlds(random, widths, scatter), BOUND)
     ahead = 7.0 + widths - found.future_centre
     future = found.value + found.exponent * ahead - random.normal(0, scatter, ahead.size)
     future_half_width = np.hypot(found.future_half_width, found.future_per_octave * ahead)
@@ -103,8 +102,8 @@ def test_the_interval_holds_up_to_the_bound(
 
 def test_three_widths_are_worth_more_with_the_assumption() -> None:
     at = worlds(np.random.default_rng(4), 3, 0.1)
-    learned = np.median(fit_laws(*at, LEVEL).half_width)
-    assert np.median(assume_scatter(*at, BOUND, LEVEL).half_width) < learned / 2
+    learned = np.median(fit_laws(*at).half_width)
+    assert np.median(assume_scatter(*at, BOUND).half_width) < learned / 2
 
 
 def test_hardly_any_scatter_leaves_the_measurement() -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from mutransfer_cli.fit.arrays import Array, Mask
 from mutransfer_cli.fit.cells import FAR, Cells
-from mutransfer_cli.fit.judge import Side
-
-Array = npt.NDArray[np.float64]
+from mutransfer_cli.fit.exponents import Side
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
     return Sweeps(_cells(x, losses, np.broadcast_to(gone, d.shape), u), exponent, optimum)
 
 
-def _cells(x: Array, losses: Array, gone: npt.NDArray[np.bool_], u: Array) -> Cells:
+def _cells(x: Array, losses: Array, gone: Mask, u: Array) -> Cells:
     n = np.where(gone, 0.0, losses.shape[-1])
     last = np.where(gone, -FAR, x).max(-1)
     first_gone = np.where(gone, x, FAR).min(-1)

@@ -52,7 +52,8 @@ def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS
 def fitted(records: Records) -> Exponents:
     protocol, frame = records.header.protocol, trial_frame(records.trials)
     convention = protocol.parameterization.decay_convention
-    fits = fit_axes({"": frame}, AXES, convention, "eval_loss")
+    frame = frame.assign(weight_decay=protocol.optimizer.weight_decay)
+    fits = fit_axes({"": frame}, AXES, convention, "eval_loss", protocol=protocol)
     return exponents_of(
         "eval_loss",
         {"ok": len(records.trials)},
@@ -60,7 +61,6 @@ def fitted(records: Records) -> Exponents:
         protocol,
         base_plan=records.header.base_plan,
         convention=convention,
-        weight_decay={"": protocol.optimizer.weight_decay},
     )
 
 

@@ -1,0 +1,51 @@
+"""Array types, the level of intervals and a median, shared by the numerics of the fit.
+
+Shape suffixes in this room: G independent sweeps, K widths, C cells (values of the
+hyperparameters), S seeds, P columns of a design or coefficients, T grid points of the scatter.
+`loss_GKC` has a loss for each sweep, width and cell. All positions are log2 (octaves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.str_]
+
+LEVEL = 0.95  # of every interval
+
+
+def t_quantile(freedom: npt.ArrayLike) -> Array:
+    """Standard errors in a half-width at LEVEL, by Student's t."""
+    return np.asarray(stats.t.ppf(0.5 + LEVEL / 2, freedom))
+
+
+def nanmedian(values: Array, axis: int) -> Array:
+    """np.nanmedian without its warning on slices without numbers, which stay NaN."""
+    ordered = np.sort(values, axis=axis)  # NaN last
+    count = np.isfinite(values).sum(axis, keepdims=True)
+    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
+    high = np.minimum(high, values.shape[axis] - 1)
+    pair = [np.take_along_axis(ordered, index, axis=axis) for index in (low, high)]
+    middle: Array = np.squeeze((pair[0] + pair[1]) / 2, axis=axis)
+    return middle
+
+
+def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, ...] = ()) -> Array:
+    """Stack G * K arrays of unequal shape to [G, K, ...], filled up at the end of each axis.
+
+    Args:
+        least: smallest size of the leading axes of a part.
+    """
+    sizes = [max(size) for size in zip(*(part.shape for part in parts), strict=True)]
+    sizes = [max(size, *least[axis : axis + 1], 1) for axis, size in enumerate(sizes)]
+    found = np.full((len(parts), *sizes), fill)
+    for index, part in enumerate(parts):
+        corner: tuple[int | slice, ...] = (index, *map(slice, part.shape))
+        found[corner] = part
+    return found.reshape(sweeps, -1, *sizes)
