@@ -57,7 +57,7 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mutransfer_cli.sweep.spawn.environments", lambda kind, count: [])
-    monkeypatch.setattr("mutransfer_cli.sweep.local.usable_cores", lambda: 1)
+    monkeypatch.setattr("mutransfer_cli.sweep.spawn.usable_cores", lambda: 1)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from mutransfer_cli.spec.yaml_io import cannot_write, json_line
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 BLOCK = 1 << 16
+ANOTHER = "give another folder"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Finished:
     """Trials that ended together.
 
     Attributes:
-        curves, diagnostics: lines about them, each with its `trial`.
+        curves: lines of the file of loss curves, each with its `trial`.
+        diagnostics: lines of the file of measurements, each with its `trial`.
     """
 
     records: Sequence[TrialRecord]
@@ -39,7 +41,7 @@ class Finished:
     diagnostics: Sequence[dict[str, object]] = ()
 
     def only(self, trials: Container[str]) -> Finished:
-        """Without what is about others."""
+        """The part about the given trials."""
         return Finished(
             [record for record in self.records if record.trial in trials],
             [line for line in self.curves if line["trial"] in trials],
@@ -48,17 +50,15 @@ class Finished:
 
 
 class RecordStore:
-    """Records of one protocol in one folder. One writer at a time.
+    """Records of one protocol in one folder, with one writer at a time.
 
-    The other files may hold a trial twice (after a kill between two files): the last counts.
-    diagnostics.jsonl is there once something was measured.
-
-    Opening reads what is there, cuts off a torn last line, and writes the header where there is
-    none. `append` returns only when the records are on the disk.
+    Opening reads the records, cuts off an incomplete last line, and writes the header into an empty
+    file. `append` returns only when the records are on the disk. After a kill between two files,
+    curves and diagnostics may hold a trial twice; the last line counts.
 
     Raises:
         InputError: the folder cannot be written, belongs to another protocol, or is in use.
-        StorageError: the disk refused; what was recorded before stays whole.
+        StorageError: the disk refused; all earlier records are intact.
     """
 
     def __init__(self, folder: Path, header: SweepHeader) -> None:
@@ -81,7 +81,7 @@ class RecordStore:
         self.trials |= {record.trial: record for record in found.trials}
 
     def _read(self, folder: Path, header: SweepHeader) -> Records:
-        """What is there, made whole; the header where there is nothing."""
+        """Read the records and cut off an incomplete last line; if there are none, begin."""
         found = read_records(self.path)
         if found is None:
             self._begin(header)
@@ -95,12 +95,12 @@ class RecordStore:
         line = json_line(header.model_dump(mode="json", by_alias=True))
         torn = self.path.read_bytes()
         if torn[: len(HEADER_START)] != HEADER_START[: len(torn)]:
-            raise InputError(f"{self.path} is not a record file; give another folder with -o")
+            raise InputError(f"{self.path} is not a record file; {ANOTHER}", remedy="output")
         self._trials.truncate(0)
         self._write(self._trials, self.path, line)
 
     def append(self, found: Finished) -> None:
-        """Records last: one on the disk means that all else about its trial is there too."""
+        """Write the records last: a record on the disk implies its curve and diagnostics."""
         if found.diagnostics:
             self._append_diagnostics(b"".join(map(json_line, found.diagnostics)))
         self._write(self._curves, self.curves_path, b"".join(map(json_line, found.curves)))
@@ -137,12 +137,12 @@ class RecordStore:
             handle.truncate(start)
             raise StorageError(
                 f"{path}: could not be written ({error.strerror}); the {len(self.trials)} records "
-                "so far are intact; free space and run the same command again to resume"
+                "so far are intact; free some space and run the same command again to resume"
             ) from error
 
 
 def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
-    """Removes what follows the last newline: a write that was cut short."""
+    """Remove what follows the last newline: an interrupted write."""
     whole = end = path.stat().st_size
     with path.open("rb") as content:
         while whole:
@@ -157,16 +157,17 @@ def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
 
 
 def refuse_other_protocol(folder: Path, there: Protocol, here: Protocol) -> None:
-    """Raises InputError with what differs."""
+    """Raise InputError if the protocols differ, and say how."""
     if there.hash != here.hash:
         raise InputError(
-            f"{folder} holds another protocol; {difference(there, here)}; "
-            "give another folder with -o, or undo the change"
+            f"{folder} holds another protocol; {difference(there, here)}; undo the change, or "
+            f"{ANOTHER}",
+            remedy="output",
         )
 
 
 def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> None:
-    """Raises InputError. The code behind a factory may change without its name."""
+    """Raise InputError if the models differ, as the code behind a factory may change."""
     old, new = ({p.name: p for p in header.base_plan} for header in (there, here))
     for name in sorted(old.keys() | new.keys()):
         sizes = [
@@ -176,7 +177,8 @@ def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> N
         if sizes[0] != sizes[1]:
             raise InputError(
                 f"{folder} holds another model: {name} is {sizes[0]} there and {sizes[1]} here; "
-                "give another folder with -o"
+                f"{ANOTHER}",
+                remedy="output",
             )
 
 
@@ -184,10 +186,11 @@ def _lock(handle: BinaryIO, path: Path) -> None:
     try:
         import fcntl
     except ImportError:
-        return  # no advisory locks on this platform: one writer is up to the user
+        return  # no advisory locks on this platform: the user must start only one writer
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            f"{path} is being written by another sweep; wait for it or give another -o"
+            f"{path} is being written by another sweep; wait for it, or {ANOTHER}",
+            remedy="output",
         ) from error
