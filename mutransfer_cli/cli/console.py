@@ -96,10 +96,10 @@ def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> Non
             str(price.width),
             str(price.trials),
             str(price.pending),
-            f"{price.parameters:,}",
-            str(price.group_size),
+            f"{price.cost.parameters:,}",
+            str(price.group.slots),
             f"{price.flops:.2e}",
-            f"{price.memory / 1e9:.2f} GB",
+            f"{price.group.memory / 1e9:.2f} GB",
             duration(price.seconds) + ("" if price.measured else " *"),
         )
     table.add_row("all", "", "", "", "", f"{total_flops:.2e}", "", duration(total_seconds))

@@ -26,10 +26,10 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.stop import Interrupt
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.underflow import underflow_warnings
+from mutransfer_cli.train.loop import Check, Progress
 
 if TYPE_CHECKING:
     from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
-    from mutransfer_cli.train.loop import Progress
 
 BLOCK = 1 << 20
 COLUMNS = (
@@ -45,8 +45,8 @@ COLUMNS = (
     "FLOP/s",
     "of peak",
 )
-# an engine, given its observer and a check that may raise to stop it
-Run = Callable[[Observer, Callable[[], None]], None]
+# trains a sweep
+Run = Callable[[Observer, Check], None]
 
 
 class Echo:
@@ -216,10 +216,6 @@ class SweepDisplay:
         return table
 
 
-def nothing() -> None:
-    """Stop no sweep."""
-
-
 def train_here(
     sweep: Sweep,
     folder: Path,
@@ -227,19 +223,15 @@ def train_here(
     workers: Workers,
     settings: Settings,
     echo: Echo,
-    stop: Callable[[], None] = nothing,
+    stop: Check = lambda: None,
 ) -> None:
-    """Train a sweep on this machine.
-
-    Args:
-        stop: called several times a second, like the check for Ctrl-C; raises to stop there.
-    """
+    """Train a sweep on this machine until it is done, or until Ctrl-C or `stop` raises."""
     with RecordStore(folder, sweep.header(device)) as store:
         watch(sweep, store, echo, partial(run, sweep, store, workers, settings), stop)
 
 
 def watch(
-    sweep: Sweep, store: RecordStore, echo: Echo, run: Run, stop: Callable[[], None] = nothing
+    sweep: Sweep, store: RecordStore, echo: Echo, run: Run, stop: Check = lambda: None
 ) -> None:
     """Run the sweep with its display, and report the outcome.
 

@@ -99,7 +99,6 @@ class Settings:
         diagnostics: when trials are measured; None: never.
         timeout: seconds without a message after which a worker is given up.
         sharing: number of workers that share the memory of the device.
-        limit: the highest rung that may be tried.
     """
 
     compile_mode: CompileMode
@@ -156,11 +155,10 @@ def choose_run(
 
     Args:
         begun: how trials with a checkpoint were run, which stays so.
-        limit: the highest rung that may be tried.
     """
     possible, sentence = model_allows(queue, limit)
-    for said in filter(None, (sentence, queue.text.note)):
-        note(f"width {queue.width}: {said}")
+    for reason in filter(None, (sentence, queue.text.note)):
+        note(f"width {queue.width}: {reason}")
     compiled = possible.compiled and settings.compile_mode == "on"
     if begun:
         compiled = possible.compiled and begun.compiled
@@ -248,12 +246,10 @@ class WidthPrice:
     """Predicted cost of one width of a sweep.
 
     Attributes:
-        trials: in the spec.
+        trials: number in the spec.
         pending: number of these without a finished record.
-        group_size: trials trained side by side.
-        flops: of all pending trials.
-        memory: predicted peak bytes of one group.
-        seconds: of all pending trials, divided among the workers.
+        group: number of trials side by side, and their memory.
+        seconds: time for all pending trials, divided among the workers.
         measured: steps were timed at this width; otherwise `seconds` is extrapolated from the
             throughput of a smaller one.
     """
@@ -261,12 +257,15 @@ class WidthPrice:
     width: int
     trials: int
     pending: int
-    parameters: int
-    group_size: int
-    flops: float
-    memory: int
+    cost: Cost
+    group: GroupSize
     seconds: float
     measured: bool
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all pending trials."""
+        return self.cost.flops * self.pending
 
 
 def price(
@@ -294,14 +293,5 @@ def price(
             throughput = cost.flops / steps / size.seconds
         else:
             size = GroupSize(slots, cost.memory(slots))
-        yield WidthPrice(
-            width=width,
-            trials=len(trials),
-            pending=to_run,
-            parameters=cost.parameters,
-            group_size=size.slots,
-            flops=cost.flops * to_run,
-            memory=size.memory,
-            seconds=cost.flops * to_run / throughput / workers,
-            measured=measured,
-        )
+        seconds = cost.flops * to_run / throughput / workers
+        yield WidthPrice(width, len(trials), to_run, cost, size, seconds, measured)

@@ -31,6 +31,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.diagnosis import probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Key, Plan, Trials, effective_weights
 from mutransfer_cli.train.execution import EAGER, allowed
+from mutransfer_cli.train.loop import Check
 
 Kind = Literal["embedding", "hidden", "readout", "scores"]
 Coordinate = tuple[str, str]  # quantity, name of a module or parameter
@@ -63,7 +64,7 @@ class Coordinates:
         self.first = [self._look(trial) for trial in range(len(seeds))]
 
     def step(self, tokens: Tensor) -> None:
-        """Take a step at the peak rate on tokens [T, B, S + 1]."""
+        """Take a step on tokens [T, B, S + 1], at the peak rate whatever the schedule."""
         self.ensemble.step(self.trials, tokens, torch.ones(len(tokens), device=tokens.device))
 
     def sizes(self) -> list[dict[Coordinate, float]]:
@@ -186,14 +187,13 @@ def measure_coordinates(
     folder: Path,
     device: torch.device = CPU,
     note: Note = silent,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
     excess: float = 0.0,
 ) -> pd.DataFrame:
     """Train the result of `few_steps` and measure it.
 
     Args:
         folder: folder of the spec, which its relative paths start from.
-        check: called at every step; raises to stop there.
         excess: a deliberate fault: added to the exponent of width of the hidden rates.
 
     Returns:
@@ -218,7 +218,7 @@ def measure_control(
     few: SweepSpec,
     folder: Path,
     device: torch.device = CPU,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> pd.DataFrame:
     """Measure the same model under a faulty rule, by which hidden layers' moves depend on width."""
     excess = 1.0 if few.optimizer.name in ONE_RATE_MAY_DO else 0.0
@@ -245,7 +245,7 @@ def coordinates_at(
     width: int,
     seeds: Sequence[int],
     plan: Plan,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> pd.DataFrame:
     """Train and measure all seeds of one width side by side; columns COLUMNS."""
     train, protocol = sweep.protocol.train, sweep.protocol

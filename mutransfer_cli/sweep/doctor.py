@@ -7,8 +7,8 @@ import math
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +56,8 @@ REMEDIES: dict[Steps, str] = {
 
 @dataclass(frozen=True)
 class Machine:
-    """
+    """The hardware and the software that sweeps use.
+
     Attributes:
         device: name of the device that sweeps train on by default.
         count: number of such devices.
@@ -133,49 +134,58 @@ class Report:
         return "no sweep can train on this device"
 
 
-class Heard:
-    """An observer that keeps the notes and the throughput of a training."""
+@dataclass
+class Trained:
+    """The result of training the tiny group, collected as an observer.
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.throughput: ThroughputRecord | None = None
+    Attributes:
+        losses: eval losses by rate and seed.
+        failed: errors of the trials without a loss.
+        notes: notes to the user.
+    """
+
+    losses: dict[Key, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    speed: ThroughputRecord | None = None
+    notes: list[str] = field(default_factory=list)
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
-        """Ignore it."""
+        """Ignore the progress of a tiny group."""
 
     def recorded(self, records: Sequence[TrialRecord]) -> None:
-        """Do nothing: records are read from the store."""
+        for record in records:
+            if record.eval_loss is None:
+                self.failed.append(record.error or record.status)
+            else:
+                self.losses[record.lr, record.seed] = record.eval_loss
 
     def measured(self, throughput: ThroughputRecord) -> None:
-        self.throughput = throughput
+        self.speed = throughput
 
     def noted(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.notes.append(sentence)
 
 
 def examine(device: torch.device) -> Iterator[RungReport | Report]:
     """Train on every rung in turn; yield the result of each, and finally the whole report."""
     count = worker_count(None, device.type, trials=sys.maxsize)
-    said: list[str] = []
+    notes: list[str] = []
     reports: list[RungReport] = []
-    with started_workers(device, count, said.append) as workers:
+    with started_workers(device, count, notes.append) as workers:
         # every worker has a trial of the reference, which the other rungs are compared with
         reference = train(workers, "fp32", LAUNCHED, seeds=-(-count // SLOTS))
         alone = replace(workers, count=1)
         for precision, steps in rungs(device):
-            wanted = Rung(steps == "compiled", captures(device, steps), sys.maxsize)
+            # on CUDA compiled steps are captured too
+            captured = device.type == "cuda" and steps != "launched"
+            wanted = Rung(steps == "compiled", captured, sys.maxsize)
             first = (precision, wanted) == ("fp32", LAUNCHED)
             trained = reference if first else train(alone, precision, wanted, seeds=1)
             expected, why_not = is_expected(device, precision, steps)
             report = RungReport(precision, steps, expected, works=False, reason=why_not)
             reports.append(judged(report, wanted, trained, reference))
             yield reports[-1]
-    yield Report(machine(device, count), count, not said, reports)
-
-
-def captures(device: torch.device, steps: Steps) -> bool:
-    """Whether steps are captured: on CUDA compiled steps are captured too."""
-    return device.type == "cuda" and steps != "launched"
+    yield Report(machine(device, count), count, not notes, reports)
 
 
 def rungs(device: torch.device) -> list[tuple[Precision, Steps]]:
@@ -202,16 +212,6 @@ def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tup
     return True, ""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of training the tiny group; losses are eval losses by rate and seed."""
-
-    losses: Mapping[Key, float]
-    failed: Sequence[str]
-    speed: ThroughputRecord | None
-    said: Sequence[str]
-
-
 def train(workers: Workers, precision: Precision, limit: Rung, seeds: int) -> Trained:
     """Train the group in worker processes, on the rung `limit` or a lower one."""
     raw = copy.deepcopy(SPEC)
@@ -224,16 +224,13 @@ def train(workers: Workers, precision: Precision, limit: Rung, seeds: int) -> Tr
         timeout=SILENCE[workers.kind],
         limit=limit,
     )
-    heard = Heard()
+    trained = Trained()
     with (
         tempfile.TemporaryDirectory() as folder,
         RecordStore(Path(folder), sweep.header(None)) as store,
     ):
-        run(sweep, store, workers, settings, heard, lambda: None)
-        records = list(store.trials.values())
-    losses = {(r.lr, r.seed): r.eval_loss for r in records if r.eval_loss is not None}
-    failed = [record.error or record.status for record in records if record.eval_loss is None]
-    return Trained(losses, failed, heard.throughput, heard.said)
+        run(sweep, store, workers, settings, trained, lambda: None)
+    return trained
 
 
 def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Trained) -> RungReport:
@@ -244,10 +241,10 @@ def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Traine
     """
     speed = trained.speed
     if trained.failed or speed is None:
-        return replace(report, reason=trained.failed[0] if trained.failed else trained.said[-1])
+        return replace(report, reason=trained.failed[0] if trained.failed else trained.notes[-1])
     if (speed.compiled, speed.captured) != (wanted.compiled, wanted.captured):
-        said = trained.said[-1] if trained.said else "it was not tried"
-        return replace(report, reason=f"{report.reason}; {said}" if report.reason else said)
+        reason = trained.notes[-1] if trained.notes else "it was not tried"
+        return replace(report, reason=f"{report.reason}; {reason}" if report.reason else reason)
     difference = max(abs(x / reference.losses[key] - 1) for key, x in trained.losses.items())
     report = replace(
         report,

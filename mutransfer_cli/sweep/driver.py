@@ -21,7 +21,7 @@ from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished, RecordStore
 from mutransfer_cli.sweep.worker import failed_record
 from mutransfer_cli.train.group_size import slot_count, useful_slots
-from mutransfer_cli.train.loop import Progress
+from mutransfer_cli.train.loop import Check, Progress
 
 ATTEMPTS = 3  # at a group whose worker dies on the lowest rung
 NOTHING = Progress(running=0, alive=0, trials_done=0.0, tokens=0, seconds=0.0)
@@ -112,7 +112,8 @@ class Task:
 
 
 class Driver:
-    """
+    """Trains a sweep with the workers of a launcher.
+
     Args:
         workers: number of workers that share the sweep; None: unknown.
 
@@ -149,12 +150,8 @@ class Driver:
         groups.sort(key=lambda group: -flops[group.width] * len(self._left(group)))
         self.waiting = deque((group, 1) for group in groups)
 
-    def run(self, check: Callable[[], None]) -> None:
-        """Train every trial that has no finished record.
-
-        Args:
-            check: called several times a second; raises to stop the sweep there.
-        """
+    def run(self, check: Check) -> None:
+        """Train every trial that has no finished record; calls `check` several times a second."""
         try:
             if any(self._left(group) for group, _ in self.waiting):
                 self.launcher.begin(self.sweep)
@@ -168,7 +165,7 @@ class Driver:
             self.launcher.close(self.hear)
             raise
         for name in self.older:
-            self.store.path.with_name(name).unlink(missing_ok=True)
+            self._remove(name)
 
     def hear(self, message: Message) -> None:
         """Process a message; of an attempt that was given up only the records count."""
@@ -200,7 +197,7 @@ class Driver:
             group, attempt = self.waiting.popleft()
             left = self._left(group)
             if not left:
-                self._remove_checkpoint(group)
+                self._remove(group.checkpoint)
                 continue
             assignment = Assignment(
                 group,
@@ -221,9 +218,8 @@ class Driver:
     def _left(self, group: Group) -> tuple[Trial, ...]:
         return tuple(trial for trial in group.trials if trial.id not in self.settled)
 
-    def _remove_checkpoint(self, group: Group) -> None:
-        """Remove the file that a worker leaves if it dies after its last record."""
-        self.store.path.with_name(group.checkpoint).unlink(missing_ok=True)
+    def _remove(self, checkpoint: str) -> None:
+        self.store.path.with_name(checkpoint).unlink(missing_ok=True)
 
     def _record(self, found: Finished) -> None:
         new = found.only({record.trial for record in found.records} - self.settled)
@@ -235,7 +231,8 @@ class Driver:
     def _end(self, task: Task, end: Failed | Done) -> None:
         left = self._left(task.group)
         if not left:
-            self._remove_checkpoint(task.group)
+            # a worker leaves its file if it dies after its last record
+            self._remove(task.group.checkpoint)
             return
         self.observer.stepped(task.group.width, task.assignment.queue, NOTHING)
         if isinstance(end, Done):

@@ -20,6 +20,7 @@ from mutransfer_cli.sweep.processes import Processes
 from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, started
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.worker import Stopped, train_group
+from mutransfer_cli.train.loop import Check
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,9 @@ def run(
     workers: Workers,
     settings: Settings,
     observer: Observer,
-    check: Callable[[], None],
+    check: Check,
 ) -> None:
-    """Train every trial that has no finished record.
-
-    Args:
-        check: called several times a second; raises to stop the sweep there.
-    """
+    """Train every trial that has no finished record."""
 
     def drive(launcher: Launcher, sharing: int) -> None:
         how = replace(settings, sharing=sharing)
@@ -83,13 +80,9 @@ def run(
 
 
 class InThisProcess:
-    """A launcher whose only worker is the driver's own process.
+    """A launcher whose only worker is the driver's own process."""
 
-    Args:
-        check: called at every step; raises to stop the sweep there.
-    """
-
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Check) -> None:
         self._check = check
         self._assignment: Assignment | None = None
 

@@ -41,7 +41,6 @@ class Assignment:
         trials: the trials of the group that have no finished record.
         folder: the driver's folder of records; the checkpoint goes there if the worker sees it.
         older: names of checkpoints of other groups, which may hold some of the trials.
-        limit: the highest rung that may be tried.
     """
 
     group: Group

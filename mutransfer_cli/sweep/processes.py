@@ -34,7 +34,8 @@ STOP, READY = "stop", "ready"
 
 @dataclass
 class Worker:
-    """
+    """A worker process and its connection.
+
     Attributes:
         ready: its first message has come.
         assignment: its attempt in training; None while it waits for one.
@@ -82,7 +83,7 @@ class Processes:
         if worker is None:
             worker = self._start(place)
         worker.assignment = assignment
-        send(worker, assignment)
+        order(worker, assignment)
 
     def poll(self, hear: Hear) -> None:
         self._read_all(hear, POLL)
@@ -96,7 +97,7 @@ class Processes:
         self._closing = True
         try:
             for busy in self._training():
-                send(busy, STOP)
+                order(busy, STOP)
             until = time.monotonic() + GRACE
             while self._training() and time.monotonic() < until:
                 self._read_all(hear, until - time.monotonic())
@@ -118,10 +119,10 @@ class Processes:
 
     def _tell(self, worker: Worker) -> None:
         assert self._sweep is not None, "called once the sweep is known"
-        sweep, handover, file = self._sweep
-        if send(worker, (sweep, handover)):
-            with suppress(OSError):  # the next poll finds that the worker is gone
-                send_handle(worker.connection, file.fileno(), worker.process.pid)
+        *what, file = self._sweep
+        with suppress(OSError):  # the next poll finds a worker that is gone
+            worker.connection.send(tuple(what))
+            send_handle(worker.connection, file.fileno(), worker.process.pid)
 
     def _read_all(self, hear: Hear, seconds: float) -> None:
         by_connection = {w.connection: place for place, w in enumerate(self._workers) if w}
@@ -150,16 +151,14 @@ class Processes:
             if self._closing:
                 return
             if not worker.ready:
-                self._note_early_death(exit_code)
+                self._early_deaths += 1
+            if self._early_deaths == MOST_EARLY_DEATHS:
+                reason = cause_of_death(exit_code)
+                raise CannotStart(0, f"{MOST_EARLY_DEATHS} died at once: {reason}")
             if worker.assignment is not None:
                 fault: Fault = "rung" if worker.ready else "elsewhere"
                 failed = Failed(cause_of_death(exit_code), fault, died=True)
                 hear(Message(*worker.assignment.key, failed))
-
-    def _note_early_death(self, exit_code: int | None) -> None:
-        self._early_deaths += 1
-        if self._early_deaths == MOST_EARLY_DEATHS:
-            raise CannotStart(0, f"{MOST_EARLY_DEATHS} died at once: {cause_of_death(exit_code)}")
 
     def _bury(self, place: int, worker: Worker) -> int | None:
         """Free a worker's place; kill the process if it has not ended. Returns its exit code."""
@@ -194,13 +193,9 @@ def cause_of_death(exit_code: int | None) -> str:
     return f"its process was ended by {name}{memory}"
 
 
-def send(worker: Worker, what: object) -> bool:
-    """Send an order; return whether the worker was there to receive it."""
-    try:
+def order(worker: Worker, what: Assignment | str) -> None:
+    with suppress(OSError):  # the next poll finds a worker that is gone
         worker.connection.send(what)
-    except OSError:
-        return False
-    return True
 
 
 def serve(connection: Connection) -> None:

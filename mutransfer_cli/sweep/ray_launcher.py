@@ -13,7 +13,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.worker import train_group
 from mutransfer_cli.train.device import DeviceName, choose_device
+from mutransfer_cli.train.loop import Check
 
 CONNECT_SECONDS = 5.0  # for a TCP connection
 ANSWER_SECONDS = 15.0  # for Ray to answer on it
@@ -186,13 +187,12 @@ def run(
     gpus: float,
     settings: Settings,
     observer: Observer,
-    check: Callable[[], None],
+    check: Check,
 ) -> None:
-    """Train every trial that has no finished record, on the connected cluster.
+    """Train every trial that has no finished record on the connected cluster.
 
     Args:
         gpus: number of GPUs that each task takes on CUDA, at most 1.
-        check: called several times a second; raises to stop the sweep there.
     """
     launcher = Ray(kind, gpus, observer.noted)
     Driver(sweep, store, launcher, kind, None, settings, observer).run(check)
@@ -214,11 +214,7 @@ class Sent:
 
 
 class Ray:
-    """A launcher on the connected cluster.
-
-    Args:
-        gpus: number of GPUs that each task takes on CUDA, at most 1.
-    """
+    """A launcher on the connected cluster."""
 
     def __init__(self, kind: Kind, gpus: float, note: Note) -> None:
         self._task = ray.remote(**resources(kind, gpus))(train_and_post)

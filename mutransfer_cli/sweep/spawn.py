@@ -97,7 +97,7 @@ def start(added: Mapping[str, str]) -> Started:
     ours, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=work, args=(theirs,), name="mutransfer-worker")
     try:
-        with environment(added), signals_blocked():
+        with surroundings(added):
             process.start()
     except OSError as error:
         ours.close()
@@ -116,9 +116,12 @@ def kill(crew: list[Started]) -> None:
 
 
 @contextmanager
-def environment(added: Mapping[str, str]) -> Iterator[None]:
-    """Processes started inside have these variables."""
-    before = dict(os.environ)
+def surroundings(added: Mapping[str, str]) -> Iterator[None]:
+    """Processes started inside have these variables, and block the signals that end the driver.
+
+    The driver itself receives such signals on exit.
+    """
+    before, mask = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # a worker killed while it compiles leaves semaphores, which Python's own tracker frees
     warned = (before.get("PYTHONWARNINGS"), "ignore:resource_tracker")
     os.environ.update(added, PYTHONWARNINGS=",".join(filter(None, warned)))
@@ -127,16 +130,7 @@ def environment(added: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Processes started inside block the signals that end the driver, which gets them later."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def work(connection: Connection) -> None:

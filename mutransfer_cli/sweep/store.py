@@ -66,19 +66,21 @@ class RecordStore:
         self.curves_path, self.diagnostics_path = folder / CURVES, folder / DIAGNOSTICS
         self._diagnostics: BinaryIO | None = None
         self.trials: dict[str, TrialRecord] = {}
-        with ExitStack() as opened:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._trials = opened.enter_context(self.path.open("ab", buffering=0))
-                self._curves = opened.enter_context(self.curves_path.open("ab", buffering=0))
-            except OSError as error:
-                raise cannot_write(folder, error) from error
-            _lock(self._trials, self.path)
+        with ExitStack() as self._opened:
+            self._trials, self._curves = self._open(self.path), self._open(self.curves_path)
+            _lock(self._trials)
             found = self._read(folder, header)
-            _cut_torn_line(self._curves, self.curves_path)
-            self._opened = opened.pop_all()
+            _cut_torn_line(self._curves)
+            self._opened = self._opened.pop_all()
         self.header = found.header
         self.trials |= {record.trial: record for record in found.trials}
+
+    def _open(self, path: Path) -> BinaryIO:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._opened.enter_context(path.open("ab", buffering=0))
+        except OSError as error:
+            raise cannot_write(path.parent, error) from error
 
     def _read(self, folder: Path, header: SweepHeader) -> Records:
         """Read the records and cut off an incomplete last line; if there are none, begin."""
@@ -88,7 +90,7 @@ class RecordStore:
             return Records(header, ())
         refuse_other_protocol(folder, found.header.protocol, header.protocol)
         refuse_other_model(folder, found.header, header)
-        _cut_torn_line(self._trials, self.path)
+        _cut_torn_line(self._trials)
         return found
 
     def _begin(self, header: SweepHeader) -> None:
@@ -97,28 +99,21 @@ class RecordStore:
         if torn[: len(HEADER_START)] != HEADER_START[: len(torn)]:
             raise InputError(f"{self.path} is not a record file; {ANOTHER}", remedy="output")
         self._trials.truncate(0)
-        self._write(self._trials, self.path, line)
+        self._write(self._trials, line)
 
     def append(self, found: Finished) -> None:
         """Write the records last: a record on the disk implies its curve and diagnostics."""
         if found.diagnostics:
-            self._append_diagnostics(b"".join(map(json_line, found.diagnostics)))
-        self._write(self._curves, self.curves_path, b"".join(map(json_line, found.curves)))
-        self._write(self._trials, self.path, b"".join(record.line() for record in found.records))
+            if self._diagnostics is None:
+                self._diagnostics = self._open(self.diagnostics_path)
+                _cut_torn_line(self._diagnostics)
+            self._write(self._diagnostics, b"".join(map(json_line, found.diagnostics)))
+        self._write(self._curves, b"".join(map(json_line, found.curves)))
+        self._write(self._trials, b"".join(record.line() for record in found.records))
         self.trials |= {record.trial: record for record in found.records}
 
-    def _append_diagnostics(self, lines: bytes) -> None:
-        if self._diagnostics is None:
-            try:
-                file = self.diagnostics_path.open("ab", buffering=0)
-            except OSError as error:
-                raise cannot_write(self.diagnostics_path, error) from error
-            self._diagnostics = self._opened.enter_context(file)
-            _cut_torn_line(file, self.diagnostics_path)
-        self._write(self._diagnostics, self.diagnostics_path, lines)
-
     def append_throughput(self, throughput: ThroughputRecord) -> None:
-        self._write(self._trials, self.path, throughput.line())
+        self._write(self._trials, throughput.line())
 
     def __enter__(self) -> RecordStore:
         return self
@@ -126,7 +121,7 @@ class RecordStore:
     def __exit__(self, *raised: object) -> None:
         self._opened.close()
 
-    def _write(self, handle: BinaryIO, path: Path, data: bytes) -> None:
+    def _write(self, handle: BinaryIO, data: bytes) -> None:
         start = os.fstat(handle.fileno()).st_size
         try:
             written = 0
@@ -136,15 +131,16 @@ class RecordStore:
         except OSError as error:
             handle.truncate(start)
             raise StorageError(
-                f"{path}: could not be written ({error.strerror}); the {len(self.trials)} records "
-                "so far are intact; free some space and run the same command again to resume"
+                f"{handle.name}: could not be written ({error.strerror}); the {len(self.trials)} "
+                "records so far are intact; free some space and run the same command again to "
+                "resume"
             ) from error
 
 
-def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
+def _cut_torn_line(handle: BinaryIO) -> None:
     """Remove what follows the last newline: an interrupted write."""
-    whole = end = path.stat().st_size
-    with path.open("rb") as content:
+    whole = end = os.fstat(handle.fileno()).st_size
+    with open(handle.name, "rb") as content:
         while whole:
             start = max(0, whole - BLOCK)
             content.seek(start)
@@ -182,7 +178,7 @@ def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> N
             )
 
 
-def _lock(handle: BinaryIO, path: Path) -> None:
+def _lock(handle: BinaryIO) -> None:
     try:
         import fcntl
     except ImportError:
@@ -191,6 +187,6 @@ def _lock(handle: BinaryIO, path: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            f"{path} is being written by another sweep; wait for it, or {ANOTHER}",
+            f"{handle.name} is being written by another sweep; wait for it, or {ANOTHER}",
             remedy="output",
         ) from error

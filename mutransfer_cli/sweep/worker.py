@@ -25,7 +25,7 @@ from mutransfer_cli.train.capture import AsksTheHost
 from mutransfer_cli.train.checkpoint import Checkpoint
 from mutransfer_cli.train.device import choose_device, device_name, is_out_of_memory, matrix_peak
 from mutransfer_cli.train.execution import remember
-from mutransfer_cli.train.loop import Speed, TrialResult
+from mutransfer_cli.train.loop import Check, Speed, TrialResult
 
 SILENCE = 5.0  # seconds after which a worker that is training sends a sign of life
 
@@ -38,14 +38,10 @@ class Stopped(BaseException):
 
 
 class Mail:
-    """Sends the messages of an attempt to its driver.
-
-    Args:
-        check: called before every step; raises to stop there.
-    """
+    """Sends the messages of an attempt to its driver."""
 
     def __init__(
-        self, assignment: Assignment, post: Callable[[Message], None], check: Callable[[], None]
+        self, assignment: Assignment, post: Callable[[Message], None], check: Check
     ) -> None:
         self._assignment, self._post, self._check = assignment, post, check
         self._sent = 0.0
@@ -65,13 +61,12 @@ def train_group(
     assignment: Assignment,
     sweep: Sweep,
     post: Callable[[Message], None],
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> None:
-    """Make an attempt at a group; the last message says how it ended.
+    """Make an attempt at a group; the last message says how it ended, unless `check` stopped it.
 
     Args:
         sweep: with or without its trials, which come with the group.
-        check: called before every step; raises Stopped to end the attempt there.
     """
     mail = Mail(assignment, post, check)
     mail.send(None)  # it has started
@@ -107,16 +102,14 @@ def train_queue(
     settings: Settings,
     limit: Rung,
     send: Callable[[Content], None],
-    check: Callable[[], None],
+    check: Check,
     path: Path,
     older: Sequence[Path] = (),
 ) -> None:
     """Train a queue of trials.
 
     Args:
-        limit: the highest rung that may be tried.
         send: receives the chosen rung, and then the output of the training.
-        check: called at every step; raises to stop there.
         path: checkpoint file of the trials in training.
         older: files of other groups that may hold some of them.
     """

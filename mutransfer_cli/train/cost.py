@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -54,13 +55,12 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
     assert isinstance(model, ModelProtocol), "other models have their own formulas"
     depth, vocab = model.depth, model.vocab
     context, tokens = protocol.train.context, protocol.batch_tokens
-    with torch.device("meta"):
-        weights = list(build_transformer(model, context, width).parameters())
-    parameters = sum(weight.numel() for weight in weights)
+    shapes = weight_shapes(model, context, width)
+    parameters = sum(shape.numel() for shape in shapes)
     looked_up = 0 if model.tied_embeddings else vocab * width
     if model.positions == "learned":
         looked_up += context * width
-    matrices = sum(weight.numel() for weight in weights if weight.dim() > 1) - looked_up
+    matrices = sum(shape.numel() for shape in shapes if len(shape) > 1) - looked_up
     per_token = 6 * matrices + 6 * depth * context * width
     activations = tokens * (depth * block_activations(model, width) + 6 * width) + 2 * vocab * width
     at_once = chunk_tokens(tokens, vocab)
@@ -71,6 +71,12 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
         chunk_memory=value_bytes(protocol) * 9 * at_once * vocab // 4,
         chunks=chunk_trials(at_once, vocab),
     )
+
+
+@cache
+def weight_shapes(model: ModelProtocol, context: int, width: int) -> tuple[torch.Size, ...]:
+    with torch.device("meta"):
+        return tuple(p.shape for p in build_transformer(model, context, width).parameters())
 
 
 def value_bytes(protocol: Protocol) -> int:

@@ -27,7 +27,8 @@ SAVED = 0.5  # share of an eager step in a CUDA graph: assumed, half of its byte
 
 @dataclass(frozen=True)
 class Execution:
-    """
+    """How steps are executed.
+
     Attributes:
         compiled: losses and update go through torch.compile.
         captured: the whole step is replayed from one CUDA graph.

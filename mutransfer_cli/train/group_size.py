@@ -26,7 +26,8 @@ STEPS_TO_TIME = {"cpu": 3, "cuda": 10}  # steps to time one size, with warm-up a
 
 @dataclass(frozen=True)
 class GroupSize:
-    """
+    """The chosen number of trials side by side.
+
     Attributes:
         slots: trials side by side.
         memory: predicted peak bytes; on CUDA from the measured peaks of one trial and of two.

@@ -24,6 +24,8 @@ from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER
 from mutransfer_cli.train.slots import Job, Slots
 
+Check = Callable[[], None]  # called before every step; may raise to stop the training there
+
 CURVE_POINTS = 100
 LOOKS = 20  # looks at the losses per trial; more if they would be further apart than
 LOOK_SECONDS = 1.0  # about: a look waits for all queued steps, and so does an interrupt
@@ -133,7 +135,7 @@ class Trainer:
         count: int,
         finished: Callable[[dict[str, TrialResult]], None],
         report: Callable[[Progress], None] = lambda progress: None,
-        check: Callable[[], None] = lambda: None,
+        check: Check = lambda: None,
         checkpoint: Checkpoint | None = None,
         measured_steps: Sequence[int] = (),
     ) -> Speed:
@@ -142,7 +144,6 @@ class Trainer:
         Args:
             finished: receives the results of jobs that end together, by id.
             report: called at every look, at least LOOKS times per trial.
-            check: called before every step; may raise to end the training.
             checkpoint: holds the jobs that were in training, and keeps those that are.
             measured_steps: numbers of steps after which trials are measured, from 0; may be empty.
 
@@ -221,9 +222,7 @@ class Trainer:
         return Progress(len(busy), alive, trials_done, tokens, seconds)
 
 
-def train_steps(
-    slots: Slots, steps: int, check: Callable[[], None], checkpoint: Checkpoint | None
-) -> None:
+def train_steps(slots: Slots, steps: int, check: Check, checkpoint: Checkpoint | None) -> None:
     """Run `steps` steps of every slot; if `check` raises, save a checkpoint first."""
     for _ in range(steps):
         try:

@@ -20,6 +20,8 @@ from mutransfer_cli.cli.console import (
 )
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.sweep.choice import WidthPrice
+from mutransfer_cli.train.cost import Cost
+from mutransfer_cli.train.group_size import GroupSize
 
 
 class Terminal(io.StringIO):
@@ -74,13 +76,14 @@ def test_notes_and_tables_go_to_their_streams(capsys: pytest.CaptureFixture[str]
 def test_prices_are_summed_and_extrapolated_ones_marked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = WidthPrice(64, 14, 7, 131072, 7, 1e12, 2_000_000_000, 30.0, measured=True)
-    two = WidthPrice(128, 14, 14, 458752, 5, 2e12, 3_000_000_000, 100.0, measured=False)
+    costs = Cost(131072, flops=1e11, trial_memory=1), Cost(458752, flops=2e11, trial_memory=1)
+    one = WidthPrice(64, 14, 10, costs[0], GroupSize(7, 2_000_000_000), 30.0, measured=True)
+    two = WidthPrice(128, 14, 10, costs[1], GroupSize(5, 3_000_000_000), 100.0, measured=False)
     print_prices([one, two], "cpu", workers=2)
     title, head, first, second, total, *notes = capsys.readouterr().out.splitlines()
     assert title.strip() == "what the sweep will cost (cpu)"
     assert head.split()[:3] == ["width", "trials", "to"]
-    assert first.split() == ["64", "14", "7", "131,072", "7", "1.00e+12", "2.00", "GB", "30", "s"]
+    assert first.split() == ["64", "14", "10", "131,072", "7", "1.00e+12", "2.00", "GB", "30", "s"]
     assert second.rstrip().endswith("1 min 40 s *")
     assert total.split() == ["all", "3.00e+12", "2", "min", "10", "s"]
     assert notes[0].endswith("without compilation, divided among 2 workers")

@@ -73,7 +73,7 @@ def test_a_machine_with_a_gpu_file_may_train_on_it(
 def test_variables_and_signals_are_as_before_once_a_process_is_started() -> None:
     before = dict(os.environ)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with spawn.environment({"OMP_NUM_THREADS": "7"}), spawn.signals_blocked():
+    with spawn.surroundings({"OMP_NUM_THREADS": "7"}):
         assert os.environ["OMP_NUM_THREADS"] == "7"
         assert os.environ["PYTHONWARNINGS"].endswith("ignore:resource_tracker")
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= spawn.SIGNALS

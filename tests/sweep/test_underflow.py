@@ -88,7 +88,7 @@ def test_with_eps_per_layer_it_is_that_which_counts(
     (found,) = warnings(prepare(raw), tmp_path, {16: 1e-3, 32: 1e-3, 64: 0.5e-6})
     assert "hidden, width 64: gradients of RMS 5.0e-07 (width 64) are less than" in found
     assert "times eps, 2.5e-07" in found
-    assert "set optimizer.eps to at most 2.0e-07, or take" in found
+    assert "set optimizer.eps to at most 2.0e-07, or choose" in found
 
 
 def test_muon_is_not_told_to_take_another_optimizer(
