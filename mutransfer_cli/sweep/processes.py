@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -249,4 +250,7 @@ class Orders:
                         self._stopped.set()
                         self._assignments.put(None)
         except (EOFError, OSError):
-            os._exit(1)  # the driver is gone
+            pass  # the driver is gone
+        except Exception:  # an order that cannot be read
+            traceback.print_exc()
+        os._exit(1)

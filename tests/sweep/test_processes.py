@@ -76,7 +76,8 @@ def disturbed(folder: Path, program: str) -> dict[str, str]:
     """An environment in which every Python runs a program at its start."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(program)
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    paths = filter(None, (str(folder), os.environ.get("PYTHONPATH")))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def test_workers_that_die_raise_and_hang_are_replaced(
