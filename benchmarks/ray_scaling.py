@@ -24,10 +24,10 @@ from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.driver import cut
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.ray_launcher import run
 from mutransfer_cli.sweep.store import RecordStore
-from mutransfer_cli.sweep.worker import cut
 from mutransfer_cli.train.loop import Progress
 
 GROUPS = 64
@@ -82,8 +82,7 @@ def seconds(sweep: Sweep) -> float:
         RecordStore(Path(folder), sweep.header(None)) as store,
     ):
         started = time.perf_counter()
-        watched = (Nobody(), lambda data: None, lambda: None)
-        run(sweep, store, "cpu", 1.0, settings, 600.0, *watched)
+        run(sweep, store, "cpu", 1.0, settings, Nobody(), lambda: None)
         took = time.perf_counter() - started
         assert len(store.trials) == len(sweep.trials[32])
     return took

@@ -1,17 +1,17 @@
-"""The error family: each error is one sentence for the user and one documented exit code."""
+"""The errors of the package: each has one sentence for the user and a documented exit code."""
 
 from __future__ import annotations
 
 
 class MutransferError(Exception):
-    """Root of all errors that a user can act on; `exit_code` is what the command ends with.
+    """Root of all errors that a user can act on; the command ends with `exit_code`.
 
     The library names its own arguments; the command line shows the options that set them.
 
     Args:
-        sentence: what is wrong, where, and what to do.
-        setting: the argument at fault, if it is one: `weight_decay` is option `--weight-decay`.
-        remedy: the argument that would help.
+        sentence: says what is wrong, where, and what to do.
+        setting: the argument at fault, if any; `weight_decay` is shown as `--weight-decay`.
+        remedy: the argument that would help, if any.
     """
 
     exit_code = 1
@@ -24,7 +24,7 @@ class MutransferError(Exception):
 
 
 class StorageError(MutransferError):
-    """The machine refused to keep a result (full disk, lost folder); what was written stays."""
+    """The machine refused to store a result (full disk, lost folder); earlier results stay."""
 
 
 class InputError(MutransferError):
@@ -40,18 +40,18 @@ class InsufficientEvidence(MutransferError):
 
 
 class SweepIncomplete(MutransferError):
-    """Some trials failed; the rest is recorded."""
+    """Some trials failed; the others are recorded."""
 
     exit_code = 5
 
 
 class NotExpressible(MutransferError):
-    """The recipe holds what the format asked for cannot."""
+    """The recipe holds values that the requested format cannot express."""
 
     exit_code = 6
 
 
 class SweepInterrupted(MutransferError):
-    """The user stopped the sweep; what was recorded stays and the sweep can be resumed."""
+    """The user stopped the sweep; its records stay, and it can be resumed."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""The private torch names that this package uses, each with what happens without it."""
+"""The private torch names that this package uses, each with a fallback for its absence."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from torch import Tensor
 from mutransfer_cli import __version__
 
 HAS_FUSED_ADAMW = hasattr(torch, "_fused_adamw_")
+CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+VMAP_KEY = "FuncTorchBatched"
+AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA")
+FUNCTORCH_KEY = "FuncTorchDynamicLayerFrontMode"  # where an operator enters vmap
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+TF32_HINT = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
 
 
 def fused_adamw_(
@@ -31,7 +37,7 @@ def fused_adamw_(
     weight_decay: float,
     eps: float,
 ) -> None:
-    """torch's fused AdamW kernel. Callers ask HAS_FUSED_ADAMW first and else update elementwise."""
+    """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise."""
     torch._fused_adamw_(
         params,
         grads,
@@ -49,22 +55,28 @@ def fused_adamw_(
     )
 
 
-CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
-VMAP_KEY = "FuncTorchBatched"
+def has_all(owner: Any, *names: str) -> bool:
+    """Whether an object has all these attributes, given with dots."""
+    try:
+        attrgetter(*names)(owner)
+    except AttributeError:
+        return False
+    return True
 
 
 @cache
 def batch_cpu_attention() -> torch.library.Library | None:
-    """Teaches vmap to run CPU flash attention once on a stack instead of once per trial.
+    """Teach vmap to run CPU flash attention once on a stack instead of once per trial.
 
-    torch 2.13 has batching rules for the CUDA kernels only and would loop on a CPU. The rule folds
-    the trial axis into the batch; the backward needs none, because gradients are taken outside
-    vmap. Without the private names vmap's loop remains: slower, equally right.
+    torch 2.13 has batching rules only for the CUDA kernels and would loop on a CPU. The rule folds
+    the trial axis into the batch; the backward pass needs none, because gradients are taken outside
+    vmap. Without the private names vmap's loop remains, which is slower but equally correct.
 
     Returns:
-        The registration, in force as long as it is held (the cache holds it), or None.
+        The registration, in force as long as it is referenced (here by the cache), or None.
     """
-    needed = (
+    if not has_all(
+        torch._C,
         "_functorch.get_unwrapped",
         "_functorch.maybe_get_bdim",
         "_functorch.maybe_current_level",
@@ -73,11 +85,7 @@ def batch_cpu_attention() -> torch.library.Library | None:
         "_ExcludeDispatchKeyGuard",
         "DispatchKeySet",
         "DispatchKey.FuncTorchBatched",
-    )
-    try:
-        for name in needed:
-            attrgetter(name)(torch._C)
-    except AttributeError:
+    ):
         return None
     if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{CPU_ATTENTION}", VMAP_KEY):
         return None
@@ -130,18 +138,14 @@ def _batched_cpu_attention(
     return out, logsumexp
 
 
-AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA")
-FUNCTORCH_KEY = "FuncTorchDynamicLayerFrontMode"  # where an operator enters vmap
-
-
 @cache
 def autocast_before_vmap() -> torch.library.Library | None:
-    """Has autocast see the operators of a model under vmap as it sees them without.
+    """Make autocast treat the operators of a model under vmap as it does without vmap.
 
-    vmap takes many operators apart before autocast sees them (torch 2.13): a linear layer with a
-    bias and attention stay in fp32 or meet mixed types, softmax and norms lose the fp32 that CUDA's
-    autocast gives them. Each operator of autocast's lists is given to autocast's own kernel before
-    it enters vmap, so that its types are those of plain autocast. Different still, all rare:
+    vmap decomposes many operators before autocast sees them (torch 2.13): a linear layer with bias
+    and attention stay in fp32 or meet mixed types, and softmax and norms lose the fp32 that CUDA's
+    autocast gives them. Here each operator of autocast's lists passes through autocast's own kernel
+    before it enters vmap, and so gets the types of plain autocast. Remaining differences, all rare:
 
     - nll_loss of bf16 (on the CPU fp32 without vmap; cross_entropy is right);
     - mv, dot, vdot, inner, addmv and tensordot on the CPU, inner on CUDA: bf16, without vmap fp32;
@@ -149,28 +153,24 @@ def autocast_before_vmap() -> torch.library.Library | None:
     - on the CPU layer_norm and group_norm of bf16 with fp32 gains: fp32, without vmap bf16;
     - a linear layer rounds to bf16 before its bias is added, and again after.
 
-    Without the private names the types are those of vmap, as listed above; attention of mixed types
-    is refused by torch.
+    Without the private names operators under vmap keep the types described first, and torch refuses
+    attention with mixed types.
 
     Returns:
-        The registration, in force for the process: functorch without autocast is as before.
+        The registration, in force for the process; functorch without autocast is unchanged.
     """
-    needed = (
+    names = (
         "_dispatch_get_all_op_names",
         "_dispatch_has_kernel_for_dispatch_key",
         "_dispatch_tls_is_dispatch_key_excluded",
         *(f"DispatchKey.{key}" for key in (*AUTOCAST_KEYS, FUNCTORCH_KEY)),
     )
-    try:
-        for name in needed:
-            attrgetter(name)(torch._C)
-        attrgetter("get_kernel")(torch.library)
-        attrgetter("_op_dk")(torch.ops.aten.linear.default)
-    except AttributeError:
+    found = has_all(torch._C, *names) and has_all(torch.library, "get_kernel")
+    if not found or not has_all(torch.ops.aten.linear.default, "_op_dk"):
         return None
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
-        # of linear and one loss, which functorch has kernels of: they are called by the rule
+        # torch warns of linear and one loss, whose functorch kernels the rule itself calls
         warnings.filterwarnings("ignore", message=".*[Oo]verrid")
         for name in torch._C._dispatch_get_all_op_names():
             keys = [
@@ -187,7 +187,7 @@ def autocast_before_vmap() -> torch.library.Library | None:
 
 
 def _autocast_first(op: Any, keys: list[Any]) -> Callable[..., Any]:
-    """Autocast's kernel casts, and calls the operator again with its own key excluded."""
+    """A kernel that runs autocast's, which casts and calls the operator again without its key."""
     functorchs = torch.library.get_kernel(op, FUNCTORCH_KEY)
     excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
 
@@ -200,21 +200,17 @@ def _autocast_first(op: Any, keys: list[Any]) -> Callable[..., Any]:
     return rule
 
 
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
-TF32_HINT = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
-
-
 def prepare_inductor() -> None:
-    """What torch.compile should know before it first compiles.
+    """Configure torch.compile before its first use.
 
-    Compiled code is kept in the user's cache folder, so that a second run starts in seconds; a
-    folder of the user's own in TORCHINDUCTOR_CACHE_DIR stays. Each version of this package has its
-    own, because torch looks compiled code up without regard to the rules registered here. Norms
-    that share one gain get wrong gradients from one optimisation of torch 2.10 to 2.13 (pytorch
-    #193061): it is off. The hint to turn TensorFloat32 on is not heard: `precision: tf32` does, and
-    `fp32` asks for full products.
+    - Compiled code is kept in the user's cache folder, so that a second run starts in seconds; a
+      folder that the user set in TORCHINDUCTOR_CACHE_DIR stays. Each version of this package has
+      its own, because torch's keys for compiled code ignore the rules registered here.
+    - An optimisation of torch 2.10 to 2.13 gives wrong gradients to norms that share one gain
+      (pytorch #193061), so it is turned off.
+    - The hint to enable TensorFloat32 is silenced: `precision: tf32` enables it.
     """
-    # torch sets the variable itself, to a folder that the next start of the machine empties
+    # torch itself sets the variable to a folder that the next start of the machine empties
     torchs_own = str(Path(tempfile.gettempdir()) / "torchinductor_")
     if os.environ.get(CACHE, torchs_own).startswith(torchs_own):
         os.environ[CACHE] = str(cache_folder() / f"inductor-{__version__}")
@@ -231,7 +227,7 @@ def cache_folder() -> Path:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; yes where torch does not say."""
+    """Whether this CPU multiplies bf16 in hardware; true if torch cannot tell."""
     try:
         checks = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
     except AttributeError:

@@ -1,4 +1,4 @@
-"""A sweep so small that it trains in a second, and the command line as a function."""
+"""Shared fixtures: sweeps so small that they train in a second, and the commands as functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from tests.made_up import Made
 
 CPU = torch.device("cpu")
-LONGEST = {"test_ray_launcher.py", "test_readme.py", "test_resume.py", "test_action.py"}
+LONGEST = {"test_ray_launcher.py", "test_readme.py", "test_store_resume.py", "test_check_action.py"}
 
 TINY: dict[str, Any] = {
     "schema": "mutransfer.sweep/1",
@@ -43,21 +43,23 @@ TINY_MLP: dict[str, Any] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is one worker's: those that take longest are begun first."""
+    """Run the longest files first: each file runs in one pytest worker."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweeps of commands that run in the test's process train there, too, and a width is one group:
-    starting workers takes seconds. Tests marked `processes` start them."""
+    """Train sweeps in the test's process, with one group per width: starting workers takes seconds.
+
+    Tests marked `processes` start workers.
+    """
     if "processes" not in request.keywords:
         without_workers(monkeypatch)
 
 
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mutransfer_cli.sweep.spawn.environments", lambda kind, count: [])
-    monkeypatch.setattr("mutransfer_cli.sweep.local.usable_cores", lambda: 1)
+    monkeypatch.setattr("mutransfer_cli.sweep.spawn.usable_cores", lambda: 1)
 
 
 @pytest.fixture

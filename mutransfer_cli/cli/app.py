@@ -1,4 +1,4 @@
-"""The `mutransfer` command: its subcommands, and errors as one sentence and an exit code."""
+"""The `mutransfer` command: its subcommands; errors become one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _ErrorsAsSentences(TyperGroup):
                 raise
             _fail(with_options(error), error.exit_code)
         except BrokenPipeError:
-            # the reader of the pipe has left; python would complain again at exit
+            # the reader of the pipe has left, and Python would complain again at exit
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
@@ -54,11 +54,11 @@ class _ErrorsAsSentences(TyperGroup):
 
 
 def with_options(error: MutransferError) -> str:
-    """The error's sentence with the options that set what it names: `--width 64: ... (--group)`."""
+    """The error's sentence with options in place of arguments: `--width 64: ... (--group)`."""
     sentence = str(error)
     if error.setting is not None:
-        said = re.match(re.escape(error.setting) + r"\b", sentence)
-        rest = sentence[said.end() :] if said else f": {sentence}"
+        named = re.match(re.escape(error.setting) + r"\b", sentence)
+        rest = sentence[named.end() :] if named else f": {sentence}"
         sentence = option_of(error.setting) + rest
     return sentence if error.remedy is None else f"{sentence} ({option_of(error.remedy)})"
 

@@ -25,14 +25,14 @@ from mutransfer_cli.spec.sources import load_spec, run_name
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.coordinates import STEPS, few_steps, measure_control, measure_coordinates
-from mutransfer_cli.sweep.local import started_workers, worker_count
+from mutransfer_cli.sweep.local import started_workers
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.stop import Budget, BudgetSpent
 from mutransfer_cli.train.device import choose_device
 
 WIDTHS, SEEDS = (64, 128, 256, 512), 5
 CHECKPOINT_EVERY = 60.0  # seconds
-SILENCE = 600.0  # seconds without a message after which to give up on a worker
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class Training:
         settings = Settings("auto", spec.deterministic, CHECKPOINT_EVERY, spec.diagnostics)
         note(f"transfer: the sweep at width {width} goes into {folder}")
         try:
-            count = worker_count(None, self.device, grid.size)
-            with started_workers(self.device, count, SILENCE, note) as workers:
+            count = worker_count(None, self.device.type, grid.size)
+            with started_workers(self.device, count, note) as workers:
                 train_here(
                     sweep, folder, self.device, workers, settings, Echo(False), self.budget.check
                 )

@@ -1,8 +1,7 @@
-"""How commands talk to people: stderr for notes, stdin when it is piped. stdout carries results.
+"""How commands talk to people: shared options, piped input, notes, numbers and tables.
 
-MERGED:
-Options that several commands share, so that each means one thing.
-Tables for people: where they are printed, how numbers look, and the price of a sweep."""
+Notes go to stderr; stdout carries results.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +20,45 @@ from mutransfer_cli.errors import InputError
 if TYPE_CHECKING:
     from mutransfer_cli.sweep.choice import WidthPrice
 
+# options that several commands share
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Variant of the spec, such as cpu.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
+
+WIDE = 110  # columns if the stream is no terminal
+PRICE_COLUMNS = (
+    "width",
+    "trials",
+    "to run",
+    "parameters",
+    "trials a group",
+    "FLOPs",
+    "memory",
+    "time",
+)
+
 
 def note(sentence: str) -> None:
+    """Print a sentence on stderr."""
     print(sentence, file=sys.stderr, flush=True)
 
 
 def stdout_or(output: Path | None) -> Path | None:
-    """The file to write, None for stdout (`-`, or nothing given)."""
+    """The file to write; None for stdout (`-`, or nothing given)."""
     return None if output is None or str(output) == "-" else output
 
 
 def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
-    """The sources given, with None for stdin (`-`, or nothing given and stdin piped)."""
+    """The sources given, with None for stdin (`-`, or nothing given and stdin piped).
+
+    Raises:
+        InputError: nothing is given, and stdin is a terminal.
+    """
     if sources:
         return [None if str(source) == "-" else source for source in sources]
     if sys.stdin.isatty():
@@ -40,23 +66,18 @@ def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
     return [None]
 
 
-OutputFile = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
-]
-Variant = Annotated[
-    str | None,
-    typer.Option(help="Which of the spec's variants, such as cpu.", show_default=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
-
-
-WIDE = 110  # columns where there is no terminal
-
-
 def console(to_stderr: bool) -> Console:
-    """Bound to the stream at the time of the call; of a fixed width when it is no terminal."""
+    """A console on the current stream, WIDE columns wide if that is no terminal."""
     stream = sys.stderr if to_stderr else sys.stdout
     return Console(file=stream, highlight=False, width=None if stream.isatty() else WIDE)
+
+
+def right_aligned(columns: Iterable[str], title: str | None = None) -> Table:
+    """An empty table without frame."""
+    table = Table(title=title, box=None)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def power_of_two(value: float) -> str:
@@ -65,19 +86,8 @@ def power_of_two(value: float) -> str:
 
 
 def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> None:
-    """The dry run: what each width will cost."""
-    table = Table(title=f"what the sweep will cost ({device})", box=None)
-    for column in (
-        "width",
-        "trials",
-        "to run",
-        "parameters",
-        "trials a group",
-        "FLOPs",
-        "memory",
-        "time",
-    ):
-        table.add_column(column, justify="right")
+    """Print what each width of a sweep will cost."""
+    table = right_aligned(PRICE_COLUMNS, f"what the sweep will cost ({device})")
     total_flops, total_seconds, extrapolated = 0.0, 0.0, False
     for price in prices:
         total_flops, total_seconds = total_flops + price.flops, total_seconds + price.seconds
@@ -86,10 +96,10 @@ def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> Non
             str(price.width),
             str(price.trials),
             str(price.pending),
-            f"{price.parameters:,}",
-            str(price.group_size),
+            f"{price.cost.parameters:,}",
+            str(price.group.slots),
             f"{price.flops:.2e}",
-            f"{price.memory / 1e9:.2f} GB",
+            f"{price.group.memory / 1e9:.2f} GB",
             duration(price.seconds) + ("" if price.measured else " *"),
         )
     table.add_row("all", "", "", "", "", f"{total_flops:.2e}", "", duration(total_seconds))

@@ -1,4 +1,4 @@
-"""`mutransfer doctor`: what this machine can do, and how fast."""
+"""`mutransfer doctor`: shows what this machine can do, and how fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    device: Annotated[Device, typer.Option(help="What to examine.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Device to examine.")] = Device.auto,
     as_json: AsJson = False,
 ) -> None:
     """Examine this machine: train a tiny group on every rung of the engine, and compare the losses.
@@ -39,7 +39,7 @@ def doctor(
 
 
 def plain(report: Report) -> dict[str, object]:
-    """The report as JSON holds it."""
+    """The report as it is written as JSON."""
     derived = {"healthy": report.healthy, "use": report.use}
     return {"schema": "mutransfer.doctor/1", **derived, **dataclasses.asdict(report)}
 
@@ -52,9 +52,7 @@ def print_report(report: Report) -> None:
     out = console(to_stderr=False)
     for line in machine_lines(report.machine):
         out.print(line, soft_wrap=True, markup=False)
-    table = Table(box=None)
-    for column in ("precision", "steps", "works"):
-        table.add_column(column)
+    table = Table("precision", "steps", "works", box=None)
     for column in ("tokens/s", "start", "matrix peak", "difference"):
         table.add_column(column, justify="right")
     for rung in report.rungs:
@@ -86,7 +84,7 @@ def works(rung: RungReport) -> str:
 
 
 def measured(rung: RungReport) -> tuple[str, str, str, str]:
-    """Tokens a second, start, matrix peak and difference as cells."""
+    """Tokens per second, start, matrix peak and difference, as cells."""
 
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)

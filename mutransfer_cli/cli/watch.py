@@ -1,13 +1,13 @@
-"""The display of a running sweep: live on a terminal, a line for finished trials elsewhere.
+"""A sweep in training, as its user sees it: the display, records copied to stdout, the outcome.
 
-MERGED:
-A sweep in training, watched: its display, its copy on stdout, what came of it."""
+On a terminal the display is live; elsewhere lines report finished trials, and a table ends it.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,23 +17,65 @@ import torch
 from rich.live import Live
 from rich.table import Table
 
-from mutransfer_cli.cli.console import console, duration, note, power_of_two
+from mutransfer_cli.cli.console import console, duration, note, power_of_two, right_aligned
 from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.driver import Observer
 from mutransfer_cli.sweep.local import Workers, run
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.stop import Interrupt
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.underflow import underflow_warnings
+from mutransfer_cli.train.loop import Check, Progress
 
 if TYPE_CHECKING:
     from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
-    from mutransfer_cli.train.loop import Progress
+
+BLOCK = 1 << 20
+COLUMNS = (
+    "width",
+    "trials",
+    "done",
+    "alive",
+    "diverged",
+    "failed",
+    "best lr (eval loss)",
+    "tokens/s",
+    "trials/h",
+    "FLOP/s",
+    "of peak",
+)
+# trains a sweep
+Run = Callable[[Observer, Check], None]
+
+
+class Echo:
+    """Copies records to stdout if it is piped; the sweep goes on if the reader leaves early."""
+
+    def __init__(self, enabled: bool = True) -> None:
+        # an engine may point sys.stdout elsewhere
+        self._stdout, self._enabled = sys.stdout.buffer, enabled and not sys.stdout.isatty()
+
+    def file(self, path: Path) -> None:
+        """Copy the whole file, a block at a time."""
+        with path.open("rb") as content:
+            while self._enabled and (block := content.read(BLOCK)):
+                self.write(block)
+
+    def write(self, data: bytes) -> None:
+        if not self._enabled:
+            return
+        try:
+            self._stdout.write(data)
+            self._stdout.flush()
+        except BrokenPipeError:
+            self._enabled = False
+            note("warning: the reader of stdout has left; the folder still receives the records")
 
 
 @dataclass
 class _Width:
-    """What is known of one width: its records, and its groups in training."""
+    """The state of one width: its records, and its groups in training."""
 
     trials: int
     trial_flops: float
@@ -63,19 +105,23 @@ class _Width:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of one device, since the display began; 0 before anything was trained."""
+        """Speed of one device since the display began; 0 before anything was trained."""
         tokens = self.tokens + sum(progress.tokens for progress in self.running.values())
         seconds = self.seconds + sum(progress.seconds for progress in self.running.values())
         return tokens / seconds if seconds else 0.0
 
     @property
-    def trials_per_hour(self) -> float:
-        return 3600 * self.tokens_per_second / self.trial_tokens
-
-    @property
-    def flops_per_second(self) -> float:
-        """Model FLOPs: forward and backward."""
-        return self.tokens_per_second * self.trial_flops / self.trial_tokens
+    def speed(self) -> tuple[str, str, str, str]:
+        """Tokens per second, trials per hour, model FLOP/s and share of the peak, as cells."""
+        trials_per_second = self.tokens_per_second / self.trial_tokens
+        if not trials_per_second:
+            return "-", "-", "-", "-"
+        return (
+            f"{self.tokens_per_second:,.0f}",
+            f"{3600 * trials_per_second:,.0f}",
+            f"{self.trial_flops * trials_per_second:.1e}",
+            "-" if self.of_peak is None else f"{self.of_peak:.0%}",
+        )
 
     @property
     def flops_left(self) -> float:
@@ -85,27 +131,22 @@ class _Width:
 
 
 class SweepDisplay:
-    """Watches a sweep; a context manager that leaves one summary table behind.
+    """Shows a sweep in training; a context manager that leaves one summary table behind.
 
     Args:
-        trials, trial_flops: of each width.
-        trial_tokens: that each trial is trained on.
         recorded: records from before.
     """
 
-    def __init__(
-        self,
-        trials: Mapping[int, int],
-        trial_flops: Mapping[int, float],
-        trial_tokens: int,
-        recorded: Sequence[TrialRecord],
-    ) -> None:
+    def __init__(self, sweep: Sweep, recorded: Sequence[TrialRecord], echo: Echo) -> None:
+        tokens = sweep.protocol.batch_tokens * sweep.protocol.train.steps
         self._widths = {
-            width: _Width(trials[width], trial_flops[width], trial_tokens) for width in trials
+            width: _Width(len(trials), sweep.cost(width).flops, tokens)
+            for width, trials in sweep.trials.items()
         }
         for record in recorded:
             if record.width in self._widths and record.status != "failed":
                 self._widths[record.width].records.append(record)
+        self._echo = echo
         self._flops_at_start = self._flops_left()
         self._started = time.perf_counter()
         self._console = console(to_stderr=True)
@@ -131,10 +172,12 @@ class SweepDisplay:
         self._widths[width].running[group] = progress
 
     def measured(self, throughput: ThroughputRecord) -> None:
+        self._echo.write(throughput.line())
         self._widths[throughput.width].of_peak = throughput.of_peak
 
     def recorded(self, records: Sequence[TrialRecord]) -> None:
-        """Records of trials of one group."""
+        """Show records of trials of one group."""
+        self._echo.write(b"".join(record.line() for record in records))
         width = records[0].width
         at = self._widths[width]
         before = at.running.pop(records[0].group, None)
@@ -148,14 +191,14 @@ class SweepDisplay:
             )
 
     def noted(self, sentence: str) -> None:
-        # one line, whatever the width; square brackets are the sentence's own
+        # on one line, whatever its length; square brackets are part of the sentence
         self._console.print(sentence, soft_wrap=True, markup=False)
 
     def _flops_left(self) -> float:
         return sum(at.flops_left for at in self._widths.values())
 
     def _time_left(self) -> str:
-        """At the FLOP/s so far; wide models reach more of them, so it is an upper bound."""
+        """Time left at the FLOP/s so far: an upper bound, because wide models reach more FLOP/s."""
         left = self._flops_left()
         done = self._flops_at_start - left
         elapsed = time.perf_counter() - self._started
@@ -163,78 +206,14 @@ class SweepDisplay:
             return "nothing"
         return f"at most {duration(left * elapsed / done)}" if done else "?"
 
-    def _speed(self, at: _Width) -> tuple[str, str, str, str]:
-        if not at.tokens_per_second:
-            return "-", "-", "-", "-"
-        return (
-            f"{at.tokens_per_second:,.0f}",
-            f"{at.trials_per_hour:,.0f}",
-            f"{at.flops_per_second:.1e}",
-            "-" if at.of_peak is None else f"{at.of_peak:.0%}",
-        )
-
     def _table(self) -> Table:
-        left = self._flops_left()
-        table = Table(box=None, caption=f"{self._time_left()} left" if left else None)
-        for column in (
-            "width",
-            "trials",
-            "done",
-            "alive",
-            "diverged",
-            "failed",
-            "best lr (eval loss)",
-            "tokens/s",
-            "trials/h",
-            "FLOP/s",
-            "of peak",
-        ):
-            table.add_column(column, justify="right")
+        table = right_aligned(COLUMNS)
+        if self._flops_left():
+            table.caption = f"{self._time_left()} left"
         for width, at in self._widths.items():
-            table.add_row(
-                str(width),
-                str(at.trials),
-                str(len(at.records)),
-                str(at.alive),
-                str(at.diverged),
-                str(at.count("failed")),
-                at.best,
-                *self._speed(at),
-            )
+            counts = (width, at.trials, len(at.records), at.alive, at.diverged, at.count("failed"))
+            table.add_row(*map(str, counts), at.best, *at.speed)
         return table
-
-
-BLOCK = 1 << 20
-# an engine, told who watches, who gets what is recorded, and what may stop it
-Run = Callable[[SweepDisplay, Callable[[bytes], None], Callable[[], None]], None]
-
-
-class Echo:
-    """Copies records to stdout; a reader that leaves early does not stop the sweep."""
-
-    def __init__(self, enabled: bool = True) -> None:
-        # an engine may point sys.stdout elsewhere
-        self._stdout, self._enabled = sys.stdout.buffer, enabled and not sys.stdout.isatty()
-
-    def file(self, path: Path) -> None:
-        """What is there already, a block at a time."""
-        with path.open("rb") as content:
-            while self._enabled and (block := content.read(BLOCK)):
-                self.write(block)
-
-    def write(self, data: bytes) -> None:
-        if not self._enabled:
-            return
-        try:
-            self._stdout.write(data)
-            self._stdout.flush()
-        except BrokenPipeError:
-            self._enabled = False
-            note("warning: the reader of stdout has left; the records go on into the folder")
-
-
-def nothing() -> None:
-    """Stops no sweep."""
 
 
 def train_here(
@@ -244,37 +223,33 @@ def train_here(
     workers: Workers,
     settings: Settings,
     echo: Echo,
-    stop: Callable[[], None] = nothing,
+    stop: Check = lambda: None,
 ) -> None:
-    """Trains a sweep on this machine.
-
-    Args:
-        stop: called several times a second, beside Ctrl-C; raises to stop there.
-    """
+    """Train a sweep on this machine until it is done, or until Ctrl-C or `stop` raises."""
     with RecordStore(folder, sweep.header(device)) as store:
         watch(sweep, store, echo, partial(run, sweep, store, workers, settings), stop)
 
 
 def watch(
-    sweep: Sweep, store: RecordStore, echo: Echo, run: Run, stop: Callable[[], None] = nothing
+    sweep: Sweep, store: RecordStore, echo: Echo, run: Run, stop: Check = lambda: None
 ) -> None:
-    """Runs the sweep under the display's eyes, and says what came of it."""
+    """Run the sweep with its display, and report the outcome.
+
+    Raises:
+        SweepInterrupted: the user stopped it.
+        SweepIncomplete: trials failed.
+    """
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
-    display = SweepDisplay(
-        {width: len(trials) for width, trials in sweep.trials.items()},
-        {width: sweep.cost(width).flops for width in sweep.trials},
-        sweep.protocol.batch_tokens * sweep.protocol.train.steps,
-        [store.trials[trial] for trial in wanted if trial in store.trials],
-    )
+    before = [store.trials[trial] for trial in wanted if trial in store.trials]
     try:
-        with display, Interrupt() as interrupt:
+        with SweepDisplay(sweep, before, echo) as display, Interrupt() as interrupt:
 
             def check() -> None:
                 interrupt.check()
                 stop()
 
-            run(display, echo.write, check)
+            run(display, check)
     except KeyboardInterrupt:
         raise SweepInterrupted(
             f"interrupted; {len(store.trials)} records are in {store.path}; "

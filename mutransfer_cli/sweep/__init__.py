@@ -1,1 +1,1 @@
-"""Which trials to run, who runs them, and where their records lie."""
+"""A sweep: its trials, the workers that train them, and the store of their records."""

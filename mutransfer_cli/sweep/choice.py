@@ -1,11 +1,9 @@
-"""The ways to run the steps of a width, fastest first; where one fails, the next lower goes on.
+"""The choice of how the trials of a width are run, and what that will cost.
 
-Compiled and captured in a CUDA graph, then captured, then launched step by step, then launched
-with half as many trials side by side.
-
-MERGED:
-How the trials of a width are run: side by side how many, compiled or not, in a graph or not.
-What a sweep will cost, before it starts."""
+A rung is one way to run them. Fastest first: compiled and captured in a CUDA graph, then captured,
+then launched step by step, then launched with half as many trials side by side. If one fails, the
+next lower one goes on.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from mutransfer_cli.spec.measurements import DiagnosticsSpec
 from mutransfer_cli.spec.model import MLPProtocol
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.yaml_io import content_hash
-from mutransfer_cli.sweep.prepare import Sweep, Trial, pending
+from mutransfer_cli.sweep.prepare import Sweep, Trial, name_of, pending
 from mutransfer_cli.train.capture import MOST_VOCAB
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.cost import Cost
@@ -30,17 +28,20 @@ from mutransfer_cli.train.execution import EAGER, Execution, allowed, pays
 from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count
 from mutransfer_cli.train.loop import Trainer
 
-# what a failure is blamed on: the rung as a whole, its graph, its memory, or nothing of it
+# the cause of a failure: the rung as a whole, its graph, its memory, or something else
 Fault = Literal["rung", "capture", "memory", "elsewhere"]
+CompileMode = Literal["auto", "on", "off"]
+
+LONGEST_TIMED_STEP = 5.0  # seconds; longer steps are extrapolated from a smaller width
 
 
 @dataclass(frozen=True)
 class Rung:
-    """How the steps of a group are run, or as a limit the most that may be tried.
+    """How the steps of a group are run; as a limit, the highest rung that may be tried.
 
     Attributes:
-        compiled: losses and update through torch.compile.
-        captured: the whole step replayed from one CUDA graph.
+        compiled: losses and update go through torch.compile.
+        captured: the whole step is replayed from one CUDA graph.
         slots: trials side by side.
     """
 
@@ -73,8 +74,8 @@ TOP = Rung(compiled=True, captured=True, slots=sys.maxsize)
 def next_lower(rung: Rung, fault: Fault) -> Rung | None:
     """The rung to try after `rung` has failed; None if there is none.
 
-    A step that asks the host for a value is launched, never compiled: what breaks a graph of CUDA
-    breaks most of the compiler's graphs, too.
+    A step that asks the host for a value is also never compiled again: an operation that breaks a
+    CUDA graph breaks most of the compiler's graphs too.
     """
     if fault == "elsewhere":
         return None
@@ -87,26 +88,24 @@ def next_lower(rung: Rung, fault: Fault) -> Rung | None:
     return replace(rung, slots=rung.slots // 2) if rung.slots > 1 else None
 
 
-CompileMode = Literal["auto", "on", "off"]
-
-
 @dataclass(frozen=True)
 class Settings:
-    """How the user wants trials to be run; no part of what they compute.
+    """How the user wants trials to be run, which does not change what they compute.
 
     Attributes:
-        compile_mode: `auto` compiles on CUDA where that saves more time than it takes.
-        deterministic: bit for bit the same in every run, on CUDA too.
-        checkpoint_every: seconds; infinite is never.
+        compile_mode: `auto` compiles on CUDA if that saves more time than it takes.
+        deterministic: every run gives the same bits, on CUDA too.
+        checkpoint_every: seconds between checkpoints; infinite: never.
         diagnostics: when trials are measured; None: never.
-        sharing: workers that share the memory of the device.
-        limit: the most that may be tried.
+        timeout: seconds without a message after which a worker is given up.
+        sharing: number of workers that share the memory of the device.
     """
 
     compile_mode: CompileMode
     deterministic: bool
     checkpoint_every: float
     diagnostics: DiagnosticsSpec | None = None
+    timeout: float = 600.0
     sharing: int = 1
     limit: Rung = TOP
 
@@ -116,9 +115,9 @@ class Queue:
     """Trials of one width that pass through the same slots.
 
     Attributes:
-        sweep: its trials of this width say how many there are in all.
-        trials: those to train, by id.
-        text: for the device of the training.
+        sweep: holds all trials of this width, with those that are finished.
+        trials: the trials to train, by id.
+        text: on the device of the training.
     """
 
     sweep: Sweep
@@ -127,15 +126,11 @@ class Queue:
 
     @property
     def id(self) -> str:
-        return content_hash(list(self.trials), length=12)
+        return name_of(self.trials.values())
 
     @property
     def width(self) -> int:
         return next(iter(self.trials.values())).width
-
-    @property
-    def all_trials(self) -> list[Trial]:
-        return self.sweep.trials[self.width]
 
     @property
     def device(self) -> torch.device:
@@ -156,19 +151,18 @@ def choose_run(
     note: Callable[[str], None],
     limit: Rung = TOP,
 ) -> tuple[Execution, int]:
-    """How the steps are run, and how many slots there are.
+    """Choose how the steps are run, and the number of slots.
 
     Args:
-        begun: how those that were in training have been run: they go on as they were.
-        limit: the most that may be tried.
+        begun: how trials with a checkpoint were run, which stays so.
     """
     possible, sentence = model_allows(queue, limit)
-    for said in filter(None, (sentence, queue.text.note)):
-        note(f"width {queue.width}: {said}")
+    for reason in filter(None, (sentence, queue.text.note)):
+        note(f"width {queue.width}: {reason}")
     compiled = possible.compiled and settings.compile_mode == "on"
     if begun:
         compiled = possible.compiled and begun.compiled
-        # on a CPU an empty slot takes time, and no result depends on how many there are
+        # on a CPU an empty slot takes time, and no result depends on the number of slots
         slots = begun.slots if queue.device.type == "cuda" else min(begun.slots, len(queue.trials))
         slots = min(slots, limit.slots)
         return with_capture(replace(possible, compiled=compiled), queue, settings), slots
@@ -183,7 +177,7 @@ def choose_run(
 
 
 def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:
-    """The part of a limit that the model itself can do, and a sentence why not all of it."""
+    """The part of a limit that is right for the model, and why not all of it."""
     model = queue.sweep.model(queue.width).to(queue.device)
     protocol = queue.sweep.protocol
     if isinstance(protocol.model, MLPProtocol):
@@ -195,10 +189,10 @@ def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:
 
 
 def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Execution:
-    """In a CUDA graph where that is right.
+    """Remove capture where it is impossible or wrong.
 
-    The gradient of a large embedding can be captured only compiled, with atomics: not where runs
-    are to be equal bit for bit.
+    The gradient of a large embedding can be captured only if compiled, with atomics, which rules
+    out deterministic runs.
     """
     tables = (p for p in queue.sweep.base_plan if p.fan_in_axis == 0 and p.role != "hidden")
     large = any(table.shape[0] > MOST_VOCAB for table in tables)
@@ -215,24 +209,24 @@ def size_of_group(
     limit: int = sys.maxsize,
     always: bool = False,
 ) -> GroupSize:
-    """Measured for the trials at hand; deterministic runs have the shape of all trials, predicted.
+    """The number of slots: measured, or in deterministic runs predicted from all trials' number.
 
     Args:
-        limit: slots at most.
-        always: measure also where that takes long beside the training.
+        limit: largest number of slots.
+        always: measure even if that takes long compared with the training.
     """
-    protocol, cost = queue.sweep.protocol, queue.cost
-    fitting = most_slots(protocol, queue.width, cost, queue.device, settings.sharing)
+    sweep, cost = queue.sweep, queue.cost
+    fitting = most_slots(sweep.protocol, queue.width, cost, queue.device, settings.sharing)
     most = min(fitting, limit) if execution.batched else 1
     if settings.deterministic:
-        slots = slot_count(len(queue.all_trials), most)
+        slots = slot_count(len(sweep.trials[queue.width]), most)
         return GroupSize(slots, cost.memory(slots))
-    jobs = queue.sweep.jobs(list(queue.trials.values())[:most])
+    jobs = sweep.jobs(list(queue.trials.values())[:most])
     return fastest(queue.trainer(execution), jobs, len(queue.trials), cost, most, always)
 
 
 def compilation(queue: Queue, slots: int) -> str:
-    """Names what torch would compile, and the machine that it would do so for."""
+    """Identifies the code that torch would compile, and the machine that it is compiled for."""
     protocol = queue.sweep.protocol
     return content_hash(
         {
@@ -247,39 +241,40 @@ def compilation(queue: Queue, slots: int) -> str:
     )
 
 
-LONGEST_TIMED_STEP = 5.0  # seconds; longer steps are extrapolated from a smaller width
-
-
 @dataclass(frozen=True)
 class WidthPrice:
-    """What one width of a sweep will cost.
+    """Predicted cost of one width of a sweep.
 
     Attributes:
-        trials, pending: in the spec, and without a finished record.
-        group_size: trials trained together.
-        flops: of all pending trials; memory: predicted peak bytes of one group.
-        seconds: of all pending trials, divided among the workers; `measured` when steps were timed
-            at this width, else extrapolated from the throughput of a smaller one.
+        trials: number in the spec.
+        pending: number of these without a finished record.
+        group: number of trials side by side, and their memory.
+        seconds: time for all pending trials, divided among the workers.
+        measured: steps were timed at this width; otherwise `seconds` is extrapolated from the
+            throughput of a smaller one.
     """
 
     width: int
     trials: int
     pending: int
-    parameters: int
-    group_size: int
-    flops: float
-    memory: int
+    cost: Cost
+    group: GroupSize
     seconds: float
     measured: bool
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all pending trials."""
+        return self.cost.flops * self.pending
 
 
 def price(
     sweep: Sweep, recorded: Mapping[str, TrialRecord], device: torch.device, workers: int = 1
 ) -> Iterator[WidthPrice]:
-    """Prices each width by timing a few uncompiled steps of groups on the device.
+    """Price each width by timing a few uncompiled steps of a group on the device.
 
     Args:
-        workers: that train at the same time; on a CPU with one thread each, as is timed.
+        workers: number that train at the same time; on a CPU each has one thread, as when timed.
     """
     throughput = 0.0
     if device.type == "cpu":
@@ -289,25 +284,14 @@ def price(
     for width, trials in sweep.trials.items():
         queue = Queue(sweep, {trial.id: trial for trial in trials}, text)
         cost, to_run = queue.cost, len(pending(trials, recorded))
-        most = most_slots(sweep.protocol, width, cost, device)
-        flops_step = cost.flops / steps * slot_count(len(trials), most)
-        measured = not throughput or flops_step / throughput < LONGEST_TIMED_STEP
+        slots = slot_count(len(trials), most_slots(sweep.protocol, width, cost, device))
+        measured = not throughput or cost.flops / steps * slots / throughput < LONGEST_TIMED_STEP
         if measured:
             execution = with_capture(EAGER, queue, settings)
             size = size_of_group(queue, execution, settings, always=True)
             assert size.seconds is not None, "asked for"
             throughput = cost.flops / steps / size.seconds
         else:
-            slots = slot_count(len(trials), most)
             size = GroupSize(slots, cost.memory(slots))
-        yield WidthPrice(
-            width=width,
-            trials=len(trials),
-            pending=to_run,
-            parameters=cost.parameters,
-            group_size=size.slots,
-            flops=cost.flops * to_run,
-            memory=size.memory,
-            seconds=cost.flops * to_run / throughput / workers,
-            measured=measured,
-        )
+        seconds = cost.flops * to_run / throughput / workers
+        yield WidthPrice(width, len(trials), to_run, cost, size, seconds, measured)

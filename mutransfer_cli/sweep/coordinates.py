@@ -1,10 +1,9 @@
-"""How far a few steps move what a model computes, and by which way: through a matrix's own update,
-or through what came before it (Haas et al. 2025, arXiv 2505.22491, refined coordinate check).
+"""The coordinate check's measurements: how far a few steps move what a model computes.
 
-Shapes: T trials.
-
-MERGED:
-The coordinate check's measurements: a few steps of a few seeds at every width."""
+The change of a matrix's product splits into a part by the matrix's own update and a part by what
+came before it (Haas et al. 2025, arXiv 2505.22491, refined coordinate check). A few steps of a few
+seeds are trained at every width. Shapes: T trials.
+"""
 
 from __future__ import annotations
 
@@ -33,20 +32,28 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.diagnosis import probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Key, Plan, Trials, effective_weights
 from mutransfer_cli.train.execution import EAGER, allowed
+from mutransfer_cli.train.loop import Check
 
 Kind = Literal["embedding", "hidden", "readout", "scores"]
 Coordinate = tuple[str, str]  # quantity, name of a module or parameter
 
+COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
+STEPS = 10
+PROBE_TOKENS = 512  # about; whole sequences are taken
+# with one rate for all widths muon's hidden matrices move equally, and sgd's may if clipped
+ONE_RATE_MAY_DO = ("sgd", "muon")
+CPU = torch.device("cpu")
+
 
 class Coordinates:
-    """Trials of one width, looked at at init and again later.
+    """Trials of one width, observed at init and again later.
 
     Args:
-        plan: of all trials, which differ in their seeds alone.
-        probe: batch of the forward passes that are looked at, [B, S + 1].
+        plan: the plan of all trials, which differ only in their seeds.
+        probe: batch of the observed forward passes, [B, S + 1].
 
     Attributes:
-        kinds: of every name: of which role the output is, or `scores` of attention.
+        kinds: by name of a module or matrix, the role of its output.
     """
 
     def __init__(self, ensemble: Ensemble, plan: Plan, seeds: Sequence[int], probe: Tensor) -> None:
@@ -58,16 +65,17 @@ class Coordinates:
         self.first = [self._look(trial) for trial in range(len(seeds))]
 
     def step(self, tokens: Tensor) -> None:
-        """At the peak rate, whatever the schedule; on tokens [T, B, S + 1]."""
+        """Take a step on tokens [T, B, S + 1], at the peak rate whatever the schedule."""
         self.ensemble.step(self.trials, tokens, torch.ones(len(tokens), device=tokens.device))
 
     def sizes(self) -> list[dict[Coordinate, float]]:
-        """RMS, for each trial.
+        """RMS values of each trial.
 
-        `init`, of what modules and matrices give out; of modules `activation`, the same now, and
-        `change`; of matrices the two ways in which their product changes: `effective`, (W - W0) x,
-        and `propagated`, W0 (x - x0). inf where it is not finite; NaN where x and x0 are not the
-        same rows, as of an expert that other tokens reach.
+        `init` is the output of modules and matrices at init. Modules also have `activation`, the
+        output now, and `change`, its difference to init. Matrices have the two parts of the change
+        of their product: `effective`, (W - W0) x, and `propagated`, W0 (x - x0). A value is inf if
+        it is not finite, and NaN if x and x0 are different rows, as for an expert that other tokens
+        reach.
         """
         weights = self._weights()
         return [self._sizes_of(trial, weights) for trial in range(len(self.first))]
@@ -89,7 +97,7 @@ class Coordinates:
         return found
 
     def _weights(self) -> Stack:
-        """Copies of the matrices that multiply, as they act, [T, fan-out, fan-in]."""
+        """Copies of the layers' matrices with their multipliers, [T, fan-out, fan-in]."""
         stacks = {name: self.trials.params[name].detach().clone() for name in self.places.layers}
         return {
             name: stack.mT if is_transformers_conv1d(self.places.layers[name][0]) else stack
@@ -97,7 +105,7 @@ class Coordinates:
         }
 
     def _look(self, trial: int) -> dict[Key, Tensor]:
-        """One trial alone: how many rows a matrix gets may depend on the weights."""
+        """Observe one trial alone: the number of rows for a matrix may depend on the weights."""
         one = slice(trial, trial + 1)
         params = {name: stack.detach()[one] for name, stack in self.trials.params.items()}
         seen = self.ensemble.watch(params, self.trials.multipliers, self.probe, self._look_at_one)
@@ -121,19 +129,21 @@ def scores_name(call: int) -> str:
 
 
 def size(x: Tensor) -> float:
+    """The RMS of x; inf if it is not finite."""
     found = float(rms(x.unsqueeze(0)))
     return found if math.isfinite(found) else math.inf
 
 
 def kinds(model: nn.Module, places: Places, plan: Plan) -> dict[str, Kind]:
-    """Of matrices their role; of modules that of all their matrices, hidden where they differ."""
+    """Map each name to its kind: a matrix has its role; a module has its matrices' common role,
+    otherwise hidden."""
     roles = {planned.name: planned.role for planned in plan if planned.role}
     by_id = {id(p): roles[name] for name, p in model.named_parameters() if name in roles}
     found: dict[str, Kind] = {}
     for name, block in places.blocks.items():
         held = {by_id[id(p)] for p in block.parameters() if id(p) in by_id and p.dim() > 1}
         found[name] = only(held)
-        if isinstance(block, nn.Embedding):  # where it is tied, the weight is the readout's
+        if isinstance(block, nn.Embedding):  # if it is tied, its weight has the readout's role
             found[name] = "embedding"
     for name in places.layers:
         found[name] = only({roles[name]})
@@ -146,14 +156,6 @@ def only(roles: set[Role]) -> Kind:
     return "readout" if roles == {"readout"} else "hidden"
 
 
-COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
-STEPS = 10
-PROBE_TOKENS = 512  # about; of whole sequences
-# muon's hidden matrices move alike at one rate; sgd's may, where gradients are clipped
-ONE_RATE_MAY_DO = ("sgd", "muon")
-CPU = torch.device("cpu")
-
-
 def few_steps(
     spec: SweepSpec,
     widths: Sequence[int],
@@ -161,19 +163,19 @@ def few_steps(
     axes: Mapping[AxisName, float],
     steps: int = STEPS,
 ) -> SweepSpec:
-    """A spec of the same model and rule: few steps at the peak rate, all widths on the same data.
+    """A spec of the same model and rule with few steps at the peak rate, all on the same data.
 
     Args:
-        axes: base values; lr at least.
+        axes: base values of the hyperparameters, at least lr.
 
     Raises:
         InputError: a width that the built-in model cannot have.
     """
     for width in widths:
         try:
-            spec.refuse_width("--widths", width)
+            spec.refuse_width("widths", width)
         except ValueError as error:
-            raise InputError(f"coordinates: {error}") from error
+            raise InputError(str(error), setting="widths") from error
     few = {"steps": steps, "warmup": 0, "schedule": "constant", "decay_fraction": None}
     grid = SweepGrid(
         widths=tuple(widths), axes={axis: (x,) for axis, x in axes.items()}, seeds=tuple(seeds)
@@ -186,23 +188,22 @@ def measure_coordinates(
     folder: Path,
     device: torch.device = CPU,
     note: Note = silent,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
     excess: float = 0.0,
 ) -> pd.DataFrame:
-    """Trains what `few_steps` gives.
+    """Train the result of `few_steps` and measure it.
 
     Args:
-        folder: of the spec, from which its paths go.
-        check: called at every step; raises to stop there.
-        excess: a fault: what is added to the exponent of width of the hidden rates.
+        folder: folder of the spec, which its relative paths start from.
+        excess: a deliberate fault: added to the exponent of width of the hidden rates.
 
     Returns:
-        One row a quantity, name, width and seed, with columns COLUMNS. kind: embedding, hidden,
-        readout or scores. expected: the slope of value in width that is right. value: an RMS as
-        `Coordinates.sizes` gives it.
+        One row per quantity, name, width and seed, with columns COLUMNS. `kind` is embedding,
+        hidden, readout or scores; `expected` is the right slope of the value in width, log-log;
+        `value` is an RMS from `Coordinates.sizes`.
 
     Raises:
-        InputError: all that a sweep refuses.
+        InputError: as for a sweep.
     """
     sweep = Sweep.prepare(few, folder, note)
     text = DeviceText.on(device, sweep.corpus)
@@ -218,18 +219,15 @@ def measure_control(
     few: SweepSpec,
     folder: Path,
     device: torch.device = CPU,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> pd.DataFrame:
-    """`measure_coordinates` of the same model with hidden layers that move with width."""
+    """Measure the same model under a faulty rule, by which hidden layers' moves depend on width."""
     excess = 1.0 if few.optimizer.facts.family in ONE_RATE_MAY_DO else 0.0
     return measure_coordinates(control_spec(few), folder, device, silent, check, excess)
 
 
 def control_spec(spec: SweepSpec) -> SweepSpec:
-    """The same with every matrix at one rate and no multiplier.
-
-    The attention scale stays what it was.
-    """
+    """The spec with one rate for every matrix and no multiplier; the attention scale stays."""
     rule = {"name": "standard", "lr_rule": "global", "alignment": "full"}
     model = spec.model
     if spec.attention_scale is not None:
@@ -248,9 +246,9 @@ def coordinates_at(
     width: int,
     seeds: Sequence[int],
     plan: Plan,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> pd.DataFrame:
-    """At one width, the seeds side by side; columns COLUMNS."""
+    """Train and measure all seeds of one width side by side; columns COLUMNS."""
     train, protocol = sweep.protocol.train, sweep.protocol
     model, device = sweep.model(width), text.device
     execution = EAGER
@@ -274,10 +272,14 @@ def coordinates_at(
 
 
 def logits_at_init(sweep: Sweep) -> float:
-    """Exponent of their size: a sum of independent terms, n^(1/2) times weight and multiplier."""
+    """Exponent in width n of the logits' size at init.
+
+    A logit is a sum of n independent terms, so that it scales as n^(1/2) times weight and
+    multiplier.
+    """
     for parameter in sweep.base_plan:
         if parameter.role == "readout":
-            # what the model's own code multiplies by, the rule takes from its multiplier
+            # the whole factor; the rule's multiplier leaves out the part in the model's own code
             x = parameter_exponents(sweep.protocol.rule, replace(parameter, own_multiplier=0.0))
             return 0.5 + float(x.init_std + x.multiplier)
     return 0.0

@@ -1,4 +1,4 @@
-"""Examining a machine: a tiny group is trained on every rung in turn, as sweeps train."""
+"""Examines a machine: trains a tiny group on every rung in turn, as sweeps train."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.choice import Rung, Settings
-from mutransfer_cli.sweep.local import Workers, run, started_workers, worker_count
+from mutransfer_cli.sweep.local import Workers, run, started_workers
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.train.cgroups import usable_cores
 from mutransfer_cli.train.device import available_memory, device_name, slow_precision
@@ -31,7 +32,8 @@ Steps = Literal["launched", "captured", "compiled"]
 Key = tuple[float, int]
 
 SLOTS = 4  # trials of the group, one for each rate
-SILENCE = {"cpu": 15.0, "cuda": 60.0}  # seconds that a rung may take to begin, with compilation
+# seconds without a message after which a worker is given up; it is silent while it compiles
+SILENCE = {"cpu": 15.0, "cuda": 60.0}
 DRIVER = Path("/proc/driver/nvidia/version")
 LAUNCHED = Rung(compiled=False, captured=False, slots=sys.maxsize)
 SPEC: dict[str, Any] = {
@@ -44,22 +46,24 @@ SPEC: dict[str, Any] = {
     "sweep": {"widths": [64], "axes": {"lr": [2**-9, 2**-8, 2**-7, 2**-6]}},
 }
 REMEDIES: dict[Steps, str] = {
-    "launched": "no sweep can train so; see what the device said, and report this output",
+    "launched": "no sweep can train; see the message of the device, and report this output",
     "captured": "sweeps train launched step by step, which is slower; a newer driver or torch may "
     "help, and so does a report of this output",
-    "compiled": "sweeps train without compilation (--compile off); check that a C++ compiler is "
-    "installed, and on CUDA that Triton is",
+    "compiled": "sweeps train without compilation; check that a C++ compiler is installed, and on "
+    "CUDA that Triton is",
 }
 
 
 @dataclass(frozen=True)
 class Machine:
-    """
+    """The hardware and the software that sweeps use.
+
     Attributes:
-        device: what sweeps train on by default; count: how many there are.
-        driver: of the GPU; empty on a CPU.
-        memory: bytes free on the device.
-        cores: of the CPU, that this process may use.
+        device: name of the device that sweeps train on by default.
+        count: number of such devices.
+        driver: version of the GPU's driver; empty on a CPU.
+        memory: free bytes on the device.
+        cores: CPU cores that this process may use.
     """
 
     device: str
@@ -79,13 +83,13 @@ class RungReport:
     """The result of one way to run steps in one precision.
 
     Attributes:
-        expected: whether this device should have it.
-        works: it trained so, and its losses are those of launched steps in fp32.
-        difference: largest relative difference of the losses to those; None: nothing was trained.
+        expected: this rung should work on this device.
+        works: the group was trained this way with the losses of launched steps in fp32.
+        difference: largest relative difference from those losses; None: nothing was trained.
         tokens_per_second: of the tiny group, which says little about large ones.
-        start_seconds: to build, compile and capture.
+        start_seconds: time to build, compile and capture.
         matrix_peak: FLOP/s of a large matrix product in this precision.
-        reason: why it does not work, or is not expected; empty where it works.
+        reason: why it does not work or is not expected; empty if it works.
     """
 
     precision: Precision
@@ -105,6 +109,8 @@ class RungReport:
 
 @dataclass(frozen=True)
 class Report:
+    """The whole result; `processes` says whether worker processes could be started."""
+
     machine: Machine
     workers: int
     processes: bool
@@ -112,7 +118,7 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether every rung that this device should have works, in worker processes."""
+        """Whether every expected rung works, in worker processes."""
         return self.processes and all(rung.works or not rung.expected for rung in self.rungs)
 
     @property
@@ -128,53 +134,62 @@ class Report:
         return "no sweep can train on this device"
 
 
-class Heard:
-    """An observer that keeps what is said of a training."""
+@dataclass
+class Trained:
+    """The result of training the tiny group, collected as an observer.
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.throughput: ThroughputRecord | None = None
+    Attributes:
+        losses: eval losses by rate and seed.
+        failed: errors of the trials without a loss.
+        notes: notes to the user.
+    """
+
+    losses: dict[Key, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    speed: ThroughputRecord | None = None
+    notes: list[str] = field(default_factory=list)
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
-        """Progress of a tiny group is none to show."""
+        """Ignore the progress of a tiny group."""
 
     def recorded(self, records: Sequence[TrialRecord]) -> None:
-        """Records are read from the store."""
+        for record in records:
+            if record.eval_loss is None:
+                self.failed.append(record.error or record.status)
+            else:
+                self.losses[record.lr, record.seed] = record.eval_loss
 
     def measured(self, throughput: ThroughputRecord) -> None:
-        self.throughput = throughput
+        self.speed = throughput
 
     def noted(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.notes.append(sentence)
 
 
 def examine(device: torch.device) -> Iterator[RungReport | Report]:
-    """Trains on every rung in turn; yields what came of each, and at last the whole report."""
-    count = worker_count(None, device, trials=sys.maxsize)
-    said: list[str] = []
+    """Train on every rung in turn; yield the result of each, and finally the whole report."""
+    count = worker_count(None, device.type, trials=sys.maxsize)
+    notes: list[str] = []
     reports: list[RungReport] = []
-    with started_workers(device, count, SILENCE[device.type], said.append) as workers:
-        # every worker has a trial of the first, which the others are compared with
+    with started_workers(device, count, notes.append) as workers:
+        # every worker has a trial of the reference, which the other rungs are compared with
         reference = train(workers, "fp32", LAUNCHED, seeds=-(-count // SLOTS))
         alone = replace(workers, count=1)
         for precision, steps in rungs(device):
-            wanted = Rung(steps == "compiled", captures(device, steps), sys.maxsize)
+            # on CUDA compiled steps are captured too
+            captured = device.type == "cuda" and steps != "launched"
+            wanted = Rung(steps == "compiled", captured, sys.maxsize)
             first = (precision, wanted) == ("fp32", LAUNCHED)
             trained = reference if first else train(alone, precision, wanted, seeds=1)
             expected, why_not = is_expected(device, precision, steps)
             report = RungReport(precision, steps, expected, works=False, reason=why_not)
             reports.append(judged(report, wanted, trained, reference))
             yield reports[-1]
-    yield Report(machine(device, count), count, not said, reports)
-
-
-def captures(device: torch.device, steps: Steps) -> bool:
-    """Whether steps are captured: on CUDA what is compiled is captured too."""
-    return device.type == "cuda" and steps != "launched"
+    yield Report(machine(device, count), count, not notes, reports)
 
 
 def rungs(device: torch.device) -> list[tuple[Precision, Steps]]:
-    """All that there are on a device, the one that the others are compared with first."""
+    """All rungs of a device; the first is the reference for the others."""
     if device.type == "cpu":
         return [("fp32", "launched"), ("bf16", "launched"), ("fp32", "compiled")]
     each: list[Steps] = ["launched", "captured", "compiled"]
@@ -182,7 +197,7 @@ def rungs(device: torch.device) -> list[tuple[Precision, Steps]]:
 
 
 def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tuple[bool, str]:
-    """Whether a device should have a rung, and why not."""
+    """Whether a rung should work on a device, and why not."""
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         old = precision != "fp32" and major < 8
@@ -191,52 +206,45 @@ def is_expected(device: torch.device, precision: Precision, steps: Steps) -> tup
         return False, slow
     if steps == "compiled":
         return False, (
-            "on a CPU sweeps compile only when told to (--compile on), for the first compilation "
-            "takes a minute or more"
+            "on a CPU sweeps compile only when told to, because the first compilation takes a "
+            "minute or more"
         )
     return True, ""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of training the tiny group; losses are eval losses by rate and seed."""
-
-    losses: Mapping[Key, float]
-    failed: Sequence[str]
-    speed: ThroughputRecord | None
-    said: Sequence[str]
-
-
 def train(workers: Workers, precision: Precision, limit: Rung, seeds: int) -> Trained:
-    """Trains the group in worker processes, on the rung of `limit` or below."""
+    """Train the group in worker processes, on the rung `limit` or a lower one."""
     raw = copy.deepcopy(SPEC)
     raw["train"]["precision"], raw["sweep"]["seeds"] = precision, list(range(seeds))
     sweep = Sweep.prepare(validated(SweepSpec, raw, "doctor"), Path())
-    settings = Settings("on" if limit.compiled else "off", False, math.inf, limit=limit)
-    heard = Heard()
+    settings = Settings(
+        "on" if limit.compiled else "off",
+        deterministic=False,
+        checkpoint_every=math.inf,
+        timeout=SILENCE[workers.kind],
+        limit=limit,
+    )
+    trained = Trained()
     with (
         tempfile.TemporaryDirectory() as folder,
         RecordStore(Path(folder), sweep.header(None)) as store,
     ):
-        run(sweep, store, workers, settings, heard, lambda data: None, lambda: None)
-        records = list(store.trials.values())
-    losses = {(r.lr, r.seed): r.eval_loss for r in records if r.eval_loss is not None}
-    failed = [record.error or record.status for record in records if record.eval_loss is None]
-    return Trained(losses, failed, heard.throughput, heard.said)
+        run(sweep, store, workers, settings, trained, lambda: None)
+    return trained
 
 
 def judged(report: RungReport, wanted: Rung, trained: Trained, reference: Trained) -> RungReport:
-    """The report of a rung, with what training on it gave.
+    """Complete a rung's report with the result of training on it.
 
     Args:
-        reference: launched steps in fp32.
+        reference: the result of launched steps in fp32.
     """
     speed = trained.speed
     if trained.failed or speed is None:
-        return replace(report, reason=trained.failed[0] if trained.failed else trained.said[-1])
+        return replace(report, reason=trained.failed[0] if trained.failed else trained.notes[-1])
     if (speed.compiled, speed.captured) != (wanted.compiled, wanted.captured):
-        said = trained.said[-1] if trained.said else "it was not tried"
-        return replace(report, reason=f"{report.reason}; {said}" if report.reason else said)
+        reason = trained.notes[-1] if trained.notes else "it was not tried"
+        return replace(report, reason=f"{report.reason}; {reason}" if report.reason else reason)
     difference = max(abs(x / reference.losses[key] - 1) for key, x in trained.losses.items())
     report = replace(
         report,

@@ -1,27 +1,27 @@
-"""The driver of a sweep: gives groups of trials to workers, and records what they send. It does
-not train.
+"""The driver of a sweep: gives groups of trials to workers and records what they send.
 
-A group whose worker fails or is lost goes on in another, one rung of the ladder lower, and so do
-the groups of the same width that have not begun.
+The driver does not train. A group whose worker fails or is lost goes on in another, one rung of the
+ladder lower, and so do the groups of the same width that have not begun.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
-from mutransfer_cli import errors
 from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Rung, Settings, next_lower
+from mutransfer_cli.sweep.messages import Assignment, Done, Failed, Group, Message, Refused
 from mutransfer_cli.sweep.prepare import Sweep, Trial, pending
 from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished, RecordStore
-from mutransfer_cli.sweep.training import Stepped, failed_record
-from mutransfer_cli.sweep.worker import Assignment, Done, Failed, Group, Message, Refused, cut
-from mutransfer_cli.train.loop import Progress
+from mutransfer_cli.sweep.worker import failed_record
+from mutransfer_cli.train.group_size import slot_count, useful_slots
+from mutransfer_cli.train.loop import Check, Progress
 
 ATTEMPTS = 3  # at a group whose worker dies on the lowest rung
 NOTHING = Progress(running=0, alive=0, trials_done=0.0, tokens=0, seconds=0.0)
@@ -32,28 +32,30 @@ class Launcher(Interface):
     """Workers, wherever they are."""
 
     def begin(self, sweep: Sweep) -> None:
-        """Lets the workers know the sweep."""
+        """Hand the sweep to the workers."""
 
     def has_room(self) -> bool:
         """Whether another assignment would find a worker."""
 
     def submit(self, assignment: Assignment) -> None:
-        """Has a worker make the attempt."""
+        """Have a worker make the attempt."""
 
     def poll(self, hear: Hear) -> None:
-        """Waits a moment, and hands over what workers have sent. The last message of an attempt
-        is an End, sent by its worker or, if that was lost, by the launcher."""
+        """Wait a moment, and pass on the messages of workers.
+
+        The last message of an attempt is an End, from its worker or, if that was lost, from the
+        launcher.
+        """
 
     def give_up(self, key: tuple[str, int]) -> None:
-        """Kills the worker of an attempt, which then counts as lost."""
+        """Kill the worker of an attempt, which then counts as lost."""
 
     def close(self, hear: Hear) -> None:
-        """Ends all workers before their work is done: those in training save their state first, if
-        they answer soon."""
+        """End all workers before their work is done; those in training may save their state."""
 
 
 class Observer(Interface):
-    """A display of a sweep in training."""
+    """Receives the output of a sweep in training; `recorded` and `measured` once it is on disk."""
 
     def stepped(self, width: int, group: str, progress: Progress) -> None: ...
 
@@ -64,20 +66,43 @@ class Observer(Interface):
     def noted(self, sentence: str) -> None: ...
 
 
+def cut(sweep: Sweep, kind: Kind, workers: int | None) -> list[Group]:
+    """Cut the trials of every width into groups.
+
+    Finished trials are included, so that a rerun has the same groups and finds their checkpoints.
+
+    Args:
+        workers: number of workers that share the sweep. The trials of a width stay together, which
+            is fastest, but with several workers no group holds more than half of one worker's
+            share. None: unknown; then a group has as many trials as keep one worker busy.
+    """
+    costs = {width: sweep.cost(width).flops * len(found) for width, found in sweep.trials.items()}
+    groups = []
+    for width, trials in sweep.trials.items():
+        if workers is None:
+            size = slot_count(len(trials), useful_slots(sweep.protocol, width, kind))
+        else:
+            shares = 2 * workers * costs[width] / sum(costs.values())
+            size = math.ceil(len(trials) / (math.ceil(shares) if workers > 1 else 1))
+        groups += [
+            Group(width, tuple(trials[first : first + size]))
+            for first in range(0, len(trials), size)
+        ]
+    return groups
+
+
 @dataclass
 class Task:
     """An attempt that has not ended.
 
     Attributes:
-        heard: when its worker last gave a sign of life; None before it starts.
-        queue: what its progress goes by.
+        heard: time of its worker's last message; None before it starts.
         rung: how its steps are run, once that is chosen.
         silent: its worker was given up.
     """
 
     assignment: Assignment
     heard: float | None = None
-    queue: str | None = None
     rung: Rung | None = None
     silent: bool = False
 
@@ -87,17 +112,16 @@ class Task:
 
 
 class Driver:
-    """
+    """Trains a sweep with the workers of a launcher.
+
     Args:
-        workers: that share the sweep; None: as many as there will be.
-        timeout: seconds without a word from a worker, after which it is given up.
-        emit: gets what is appended to the record file.
+        workers: number of workers that share the sweep; None: unknown.
 
     Attributes:
-        waiting: groups that no worker has, and which attempt is next.
-        tasks: attempts that have not ended.
-        settled: trials with a finished record, and those that failed in this run.
-        limits: the most that may be tried, by width; elsewhere it is the user's own limit.
+        waiting: groups that no worker has, each with the number of its next attempt.
+        tasks: attempts that have not ended, by key.
+        settled: trials that have a finished record or failed in this run.
+        limits: the highest rung that may be tried, by width; otherwise the user's own limit.
     """
 
     def __init__(
@@ -108,12 +132,10 @@ class Driver:
         kind: Kind,
         workers: int | None,
         settings: Settings,
-        timeout: float,
         observer: Observer,
-        emit: Callable[[bytes], None],
     ) -> None:
         self.sweep, self.store, self.launcher, self.kind = sweep, store, launcher, kind
-        self.settings, self.timeout, self.observer, self.emit = settings, timeout, observer, emit
+        self.settings, self.observer = settings, observer
         every = [trial for trials in sweep.trials.values() for trial in trials]
         left = {trial.id for trial in pending(every, store.trials)}
         self.settled = {trial.id for trial in every} - left
@@ -124,16 +146,12 @@ class Driver:
         found = sorted(path.name for path in store.path.parent.glob("checkpoint-*.pt"))
         self.older = tuple(name for name in found if name not in own)
         flops = {width: sweep.cost(width).flops for width in sweep.trials}
-        # the largest first: what is left at the end, when not all workers have work, is small
+        # the largest first: at the end, when some workers have nothing left, little is in training
         groups.sort(key=lambda group: -flops[group.width] * len(self._left(group)))
         self.waiting = deque((group, 1) for group in groups)
 
-    def run(self, check: Callable[[], None]) -> None:
-        """Trains every trial that has no finished record.
-
-        Args:
-            check: called several times a second; raises to stop the sweep there.
-        """
+    def run(self, check: Check) -> None:
+        """Train every trial that has no finished record; calls `check` several times a second."""
         try:
             if any(self._left(group) for group, _ in self.waiting):
                 self.launcher.begin(self.sweep)
@@ -147,11 +165,10 @@ class Driver:
             self.launcher.close(self.hear)
             raise
         for name in self.older:
-            self.store.path.with_name(name).unlink(missing_ok=True)
+            self._remove(name)
 
     def hear(self, message: Message) -> None:
-        """Takes up a message. Records of an attempt that was given up count too; its other words
-        do not."""
+        """Process a message; of an attempt that was given up only the records count."""
         content = message.content
         if isinstance(content, Finished):
             self._record(content)
@@ -160,19 +177,17 @@ class Driver:
             return
         task.heard = time.monotonic()
         match content:
-            case Stepped(queue, progress):
-                task.queue = queue
-                self.observer.stepped(task.group.width, queue, progress)
+            case Progress():
+                self.observer.stepped(task.group.width, task.assignment.queue, content)
             case ThroughputRecord():
                 self.store.append_throughput(content)
-                self.emit(content.line())
                 self.observer.measured(content)
             case Rung():
                 task.rung = content
             case str():
                 self.observer.noted(content)
-            case Refused(error, sentence):
-                raise getattr(errors, error)(sentence)
+            case Refused(error):
+                raise error
             case Failed() | Done():
                 del self.tasks[message.key]
                 self._end(task, content)
@@ -182,7 +197,7 @@ class Driver:
             group, attempt = self.waiting.popleft()
             left = self._left(group)
             if not left:
-                self._remove_checkpoint(group)
+                self._remove(group.checkpoint)
                 continue
             assignment = Assignment(
                 group,
@@ -203,42 +218,40 @@ class Driver:
     def _left(self, group: Group) -> tuple[Trial, ...]:
         return tuple(trial for trial in group.trials if trial.id not in self.settled)
 
-    def _remove_checkpoint(self, group: Group) -> None:
-        """Removes what a worker that died after its last record has left."""
-        self.store.path.with_name(group.checkpoint).unlink(missing_ok=True)
+    def _remove(self, checkpoint: str) -> None:
+        self.store.path.with_name(checkpoint).unlink(missing_ok=True)
 
     def _record(self, found: Finished) -> None:
         new = found.only({record.trial for record in found.records} - self.settled)
         if new.records:
             self.store.append(new)
-            self.emit(b"".join(record.line() for record in new.records))
             self.observer.recorded(new.records)
             self.settled |= {record.trial for record in new.records}
 
     def _end(self, task: Task, end: Failed | Done) -> None:
         left = self._left(task.group)
         if not left:
-            self._remove_checkpoint(task.group)
+            # a worker leaves its file if it dies after its last record
+            self._remove(task.group.checkpoint)
             return
-        if task.queue is not None:
-            self.observer.stepped(task.group.width, task.queue, NOTHING)
+        self.observer.stepped(task.group.width, task.assignment.queue, NOTHING)
         if isinstance(end, Done):
             end = Failed("some of its records were lost", "elsewhere", died=True)
         elif task.silent:
-            end = Failed(f"it was silent for {self.timeout:g} s", "rung", died=True)
+            end = Failed(f"it was silent for {self.settings.timeout:g} s", "rung", died=True)
         self._retry(task, left, end)
 
     def _retry(self, task: Task, left: Sequence[Trial], failed: Failed) -> None:
-        """Tries again, one rung lower where there is one, or records the trials as failed."""
+        """Try again, one rung lower if there is one, or record the trials as failed."""
         group, attempt = task.group, task.assignment.attempt
         limit = task.assignment.limit
-        # what died before it had chosen had at most the limit, and no graph on a CPU
+        # a worker that died before its choice had at most the limit, and no graph on a CPU
         ran = task.rung or replace(limit, captured=limit.captured and self.kind == "cuda")
         lower = next_lower(ran, failed.fault)
         if lower is None and (not failed.died or attempt >= ATTEMPTS):
             lost = f"{attempt} workers were lost, the last because {failed.reason}"
             reason = lost if failed.died else failed.reason
-            queue = task.queue or group.id
+            queue = task.assignment.queue
             records = [failed_record(self.sweep.protocol, t, queue, reason) for t in left]
             self._record(Finished(records))
             return
@@ -248,9 +261,9 @@ class Driver:
         self.observer.noted(retry_sentence(group.width, len(left), ran, lower, failed))
 
     def _give_up_silent(self) -> None:
-        now = time.monotonic()
+        now, timeout = time.monotonic(), self.settings.timeout
         for key, task in self.tasks.items():
-            if task.heard is not None and not task.silent and now - task.heard > self.timeout:
+            if task.heard is not None and not task.silent and now - task.heard > timeout:
                 task.silent = True
                 self.launcher.give_up(key)
 

@@ -1,7 +1,4 @@
-"""The trials of a spec.
-
-MERGED:
-A spec made concrete: text, protocol, base plan, trials, device."""
+"""A spec made concrete: its text, protocol, base plan and trials, and its widths' trainers."""
 
 from __future__ import annotations
 
@@ -35,6 +32,7 @@ from mutransfer_cli.spec.records import (
     trial_hash,
 )
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
+from mutransfer_cli.spec.yaml_io import content_hash
 from mutransfer_cli.train.cost import Cost, estimated_cost, mlp_cost, trial_cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
@@ -43,9 +41,9 @@ from mutransfer_cli.train.loop import Trainer
 from mutransfer_cli.train.slots import Job
 
 
-@dataclass(frozen=True, slots=True)  # there may be a million
+@dataclass(frozen=True, slots=True)  # a sweep may have a million
 class Trial:
-    """One proxy run; `id` is the hash of what determines its result."""
+    """One proxy run; `id` is the hash of everything that determines its result."""
 
     id: str
     width: int
@@ -70,6 +68,11 @@ def expand(grid: SweepGrid, protocol_hash: str) -> dict[int, list[Trial]]:
     }
 
 
+def name_of(trials: Iterable[Trial]) -> str:
+    """A short name for several trials, the hash of their ids."""
+    return content_hash([trial.id for trial in trials], length=12)
+
+
 def pending(trials: Sequence[Trial], recorded: Mapping[str, TrialRecord]) -> list[Trial]:
     """The trials without a finished record."""
     done = {key for key, record in recorded.items() if record.status != "failed"}
@@ -78,11 +81,13 @@ def pending(trials: Sequence[Trial], recorded: Mapping[str, TrialRecord]) -> lis
 
 @dataclass(frozen=True)
 class Sweep:
-    """A spec made concrete: its text read, its model's base plan known, its trials named.
+    """A spec with its text read, its model's base plan known and its trials named.
 
     Attributes:
-        shapes: of the parameters at each width, of a model that is not built in.
-        sequence_bytes: what autograd keeps of one sequence of it at the base width.
+        trials: all trials by width, ascending.
+        shapes: shapes of the parameters by width; empty for a built-in model.
+        sequence_bytes: bytes that autograd keeps of one sequence at the base width; 0 for a
+            built-in model.
     """
 
     protocol: Protocol
@@ -94,6 +99,14 @@ class Sweep:
 
     @classmethod
     def prepare(cls, spec: SweepSpec, spec_folder: Path, note: Note = silent) -> Sweep:
+        """Read the data and the model of a spec.
+
+        Args:
+            spec_folder: folder that relative paths of the spec start from.
+
+        Raises:
+            InputError: the data, the model and the training do not fit together.
+        """
         corpus = load_corpus(spec.data, spec_folder)
         check_size(corpus, spec.train)
         protocol = Protocol.of(spec, corpus.protocol, corpus.vocab, spec_folder)
@@ -117,23 +130,25 @@ class Sweep:
         return cls(protocol, corpus, reading.base_plan, trials, known, reading.sequence_bytes)
 
     def shard(self, part: int, parts: int) -> Sweep:
-        """Every parts-th trial of each width, from the part-th on; together they are all.
+        """The sweep with every `parts`-th trial of each width, starting at the `part`-th.
 
         Raises:
-            InputError: no trial is left for this one.
+            InputError: no trial is left for this shard.
         """
         trials = {width: found[part - 1 :: parts] for width, found in self.trials.items()}
         trials = {width: found for width, found in trials.items() if found}
         if not trials:
             raise InputError(
-                f"shard {part}/{parts}: no width has so many trials; take fewer shards"
+                f"shard {part}/{parts}: no width has so many trials; take fewer shards",
+                setting="shard",
             )
         return replace(self, trials=trials)
 
     def header(self, device: torch.device | None) -> SweepHeader:
-        """
+        """Header of the record file.
+
         Args:
-            device: None where workers train, each on its own: records name it.
+            device: None if workers train, whose records name the device of each.
         """
         return SweepHeader(
             schema_=TRIAL_SCHEMA,
@@ -160,7 +175,7 @@ class Sweep:
         return self.protocol.plan(self.base_plan, width, axes, self.shapes.get(width))
 
     def cost(self, width: int) -> Cost:
-        """Of one trial, and of several side by side."""
+        """Predicted cost of one trial at a width, and memory of several side by side."""
         if isinstance(self.protocol.model, ModelProtocol):
             return trial_cost(self.protocol, width)
         if isinstance(self.protocol.model, MLPProtocol):
@@ -185,7 +200,7 @@ def spec_plan(
     folded: bool = False,
     note: Note = silent,
 ) -> Plan:
-    """The plan of a spec's model at a width; of its data only a tokenizer is read."""
+    """The plan of a spec's model at a width, without reading its data beyond a tokenizer."""
     vocab = data_vocab(spec.data, spec_folder)
     rule, model = spec.parameterization, model_protocol(spec, vocab, spec_folder)
     found = read_proxy(model, spec.train.context, rule, note)
@@ -200,17 +215,14 @@ def read_proxy(model: AnyModel, context: int, rule: ParameterizationSpec, note: 
 
 
 def refuse_convolutions(optimizer: OptimizerSpec, base_plan: Sequence[BaseParameter]) -> None:
-    """
-    Raises:
-        InputError: Muon and a hidden weight that is neither a matrix nor a stack of matrices.
-    """
+    """Raise InputError if Muon would get a hidden weight that is no matrix or stack of matrices."""
     if optimizer.name != "muon":
         return
     for parameter in base_plan:
-        # among more than two axes only convolutions have a known orientation
+        # of weights with more than two axes only convolutions have a known orientation
         of_convolution = len(parameter.shape) > 2 and parameter.fan_in_axis is not None
         if parameter.role == "hidden" and of_convolution:
             raise InputError(
-                f"{parameter.name}: is a convolution, and muon orthogonalises matrices; take "
+                f"{parameter.name}: is a convolution, and muon orthogonalises matrices; choose "
                 "another optimizer"
             )

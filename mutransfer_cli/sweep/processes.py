@@ -1,7 +1,6 @@
 """Workers on this machine: a process for each GPU, or for each core of a CPU.
 
-A process keeps its connection to the driver open: when that closes, whatever has become of the
-driver, it ends.
+A worker ends when its connection to the driver closes, whatever has happened to the driver.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -21,23 +21,25 @@ from typing import IO, Any
 from mutransfer_cli.data.mapped import Handover, handed_over
 from mutransfer_cli.sweep.choice import Fault
 from mutransfer_cli.sweep.driver import Hear
+from mutransfer_cli.sweep.messages import Assignment, End, Failed, Message
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import CannotStart, Kind, Started, environments, start
-from mutransfer_cli.sweep.worker import Assignment, End, Failed, Message, Stopped, train_group
+from mutransfer_cli.sweep.worker import Stopped, train_group
 
 POLL = 0.2  # seconds
 GRACE = 10.0  # seconds for a worker to save its state before it is killed
-JOIN = 2.0  # seconds for a process that has said its last word to end
+JOIN = 2.0  # seconds for a process to end after its last message
 MOST_EARLY_DEATHS = 3
 STOP, READY = "stop", "ready"
 
 
 @dataclass
 class Worker:
-    """
+    """A worker process and its connection.
+
     Attributes:
-        ready: it has said that it is there.
-        assignment: its attempt in training; None: it waits for one.
+        ready: its first message has come.
+        assignment: its attempt in training; None while it waits for one.
     """
 
     process: BaseProcess
@@ -50,7 +52,7 @@ class Processes:
     """A launcher of worker processes.
 
     Args:
-        crew: those that have been started; they are this launcher's from now on.
+        crew: the started processes; the launcher takes them out of the list.
     """
 
     def __init__(self, kind: Kind, crew: list[Started]) -> None:
@@ -63,7 +65,7 @@ class Processes:
         self._closing = False
 
     def begin(self, sweep: Sweep) -> None:
-        """Hands the sweep to all workers, without its trials: they come with each group."""
+        """Hand the sweep to all workers, without its trials, which come with each group."""
         handover, file = self._opened.enter_context(handed_over(sweep.corpus))
         self._sweep = replace(sweep, trials={}, corpus=handover.corpus), handover, file
         for worker in self._workers:
@@ -82,10 +84,10 @@ class Processes:
         if worker is None:
             worker = self._start(place)
         worker.assignment = assignment
-        send(worker, assignment)
+        order(worker, assignment)
 
     def poll(self, hear: Hear) -> None:
-        self._poll(hear, POLL)
+        self._read_all(hear, POLL)
 
     def give_up(self, key: tuple[str, int]) -> None:
         for worker in self._training():
@@ -96,10 +98,10 @@ class Processes:
         self._closing = True
         try:
             for busy in self._training():
-                send(busy, STOP)
+                order(busy, STOP)
             until = time.monotonic() + GRACE
             while self._training() and time.monotonic() < until:
-                self._poll(hear, until - time.monotonic())
+                self._read_all(hear, until - time.monotonic())
         finally:
             for place, worker in enumerate(self._workers):
                 if worker is not None:
@@ -118,21 +120,21 @@ class Processes:
 
     def _tell(self, worker: Worker) -> None:
         assert self._sweep is not None, "called once the sweep is known"
-        sweep, handover, file = self._sweep
-        if send(worker, (sweep, handover)):
-            with suppress(OSError):  # it is gone, which the next poll finds
-                send_handle(worker.connection, file.fileno(), worker.process.pid)
+        *what, file = self._sweep
+        with suppress(OSError):  # the next poll finds a worker that is gone
+            worker.connection.send(tuple(what))
+            send_handle(worker.connection, file.fileno(), worker.process.pid)
 
-    def _poll(self, hear: Hear, seconds: float) -> None:
+    def _read_all(self, hear: Hear, seconds: float) -> None:
         by_connection = {w.connection: place for place, w in enumerate(self._workers) if w}
         for connection in wait(list(by_connection), timeout=max(0.0, seconds)):
             assert isinstance(connection, Connection)
             self._read(by_connection[connection], hear)
 
     def _read(self, place: int, hear: Hear) -> None:
-        """Hands over what a worker has sent so far, and that it was lost where it should not be."""
+        """Pass on the messages of a worker, and report its loss if it should still be there."""
         worker = self._workers[place]
-        assert worker is not None, "only those there are polled"
+        assert worker is not None, "only workers that exist are polled"
         messages, lost = received(worker.connection)
         for message in messages:
             if message == READY:
@@ -141,7 +143,7 @@ class Processes:
             if isinstance(message.content, End):
                 worker.assignment = None
             if isinstance(message.content, Failed):
-                self._bury(place, worker)  # it ends itself: its device may be in any state
+                self._bury(place, worker)  # it ends itself, as its device may be in any state
                 lost = False
             if not (self._closing and isinstance(message.content, End)):
                 hear(message)
@@ -150,19 +152,17 @@ class Processes:
             if self._closing:
                 return
             if not worker.ready:
-                self._note_early_death(exit_code)
+                self._early_deaths += 1
+            if self._early_deaths == MOST_EARLY_DEATHS:
+                reason = cause_of_death(exit_code)
+                raise CannotStart(0, f"{MOST_EARLY_DEATHS} died at once: {reason}")
             if worker.assignment is not None:
                 fault: Fault = "rung" if worker.ready else "elsewhere"
                 failed = Failed(cause_of_death(exit_code), fault, died=True)
                 hear(Message(*worker.assignment.key, failed))
 
-    def _note_early_death(self, exit_code: int | None) -> None:
-        self._early_deaths += 1
-        if self._early_deaths == MOST_EARLY_DEATHS:
-            raise CannotStart(0, f"{MOST_EARLY_DEATHS} died at once: {cause_of_death(exit_code)}")
-
     def _bury(self, place: int, worker: Worker) -> int | None:
-        """Frees a worker's place; the process is killed if it has not ended."""
+        """Free a worker's place; kill the process if it has not ended. Returns its exit code."""
         worker.process.join(JOIN)
         worker.process.kill()
         worker.process.join()
@@ -174,7 +174,7 @@ class Processes:
 
 
 def received(connection: Connection) -> tuple[list[Any], bool]:
-    """The messages that have come in, and whether the other end is closed."""
+    """All messages that have arrived, and whether the other end is closed."""
     messages = []
     try:
         while connection.poll():
@@ -194,17 +194,13 @@ def cause_of_death(exit_code: int | None) -> str:
     return f"its process was ended by {name}{memory}"
 
 
-def send(worker: Worker, what: object) -> bool:
-    """Sends an order; says whether the worker is there to get it. A poll finds one that is not."""
-    try:
+def order(worker: Worker, what: Assignment | str) -> None:
+    with suppress(OSError):  # the next poll finds a worker that is gone
         worker.connection.send(what)
-    except OSError:
-        return False
-    return True
 
 
 def serve(connection: Connection) -> None:
-    """Trains what the driver gives until it says stop."""
+    """Train what the driver assigns until it sends STOP."""
     connection.send(READY)
     orders = Orders(connection)
     try:
@@ -218,14 +214,14 @@ def serve(connection: Connection) -> None:
 
             train_group(assignment, orders.sweep, post, orders.check)
             if failed:
-                break  # what an error has left of a device, or of memory, ends with the process
+                break  # the state that an error left on the device ends with the process
     except (Stopped, OSError):
-        return  # the driver wants no more, or is gone
+        return  # the driver wants nothing more, or is gone
 
 
 class Orders:
-    """Orders of the driver, heard by a thread of its own: a worker that hangs in a kernel still
-    ends with its driver."""
+    """Orders of the driver, received in a thread of its own, so that even a worker that hangs in a
+    kernel ends with its driver."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -234,7 +230,7 @@ class Orders:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next(self) -> Assignment | None:
-        """Waits for the next assignment; None: there is none."""
+        """Wait for the next assignment; None after STOP."""
         return self._assignments.get()
 
     def check(self) -> None:
@@ -254,4 +250,7 @@ class Orders:
                         self._stopped.set()
                         self._assignments.put(None)
         except (EOFError, OSError):
-            os._exit(1)  # the driver is gone
+            pass  # the driver is gone
+        except Exception:  # an order that cannot be read
+            traceback.print_exc()
+        os._exit(1)

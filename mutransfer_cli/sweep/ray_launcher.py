@@ -1,7 +1,7 @@
-"""A connection to Ray: started on this machine, or an address that answers.
+"""Workers of a Ray cluster: a task for each attempt; its messages wait in an actor at the driver.
 
-MERGED:
-Workers of a Ray cluster: a task for each attempt, its messages in an actor beside the driver."""
+Ray is started on this machine, or a cluster is joined after its address has answered.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,31 +33,41 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.sweep.choice import Fault, Settings
 from mutransfer_cli.sweep.driver import Driver, Hear, Observer
+from mutransfer_cli.sweep.messages import Assignment, End, Failed, Message
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import RecordStore
-from mutransfer_cli.sweep.worker import Assignment, End, Failed, Message, train_group
+from mutransfer_cli.sweep.worker import train_group
 from mutransfer_cli.train.device import DeviceName, choose_device
+from mutransfer_cli.train.loop import Check
 
 CONNECT_SECONDS = 5.0  # for a TCP connection
 ANSWER_SECONDS = 15.0  # for Ray to answer on it
 CONNECT = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+POLL = 0.2  # seconds
+LOST: dict[type[Exception], tuple[str, Fault]] = {
+    WorkerCrashedError: ("its process died", "rung"),
+    OutOfMemoryError: ("the memory of its node ran out", "rung"),
+    NodeDiedError: ("its node is gone", "elsewhere"),
+    LocalRayletDiedError: ("its node is gone", "elsewhere"),
+    TaskCancelledError: ("it was cancelled", "elsewhere"),
+}
 
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """While entered, this process is a driver of a Ray cluster.
+    """Inside, this process is a driver of a Ray cluster.
 
     Args:
-        address: None starts Ray on this machine, for as long; `auto` or HOST:PORT joins a cluster.
+        address: `auto` or HOST:PORT joins a cluster; None starts Ray on this machine until exit.
 
     Raises:
-        InputError: nothing answers there as Ray does.
+        InputError: no Ray cluster answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is not None:
-        _refuse_without_answer(address)
-    # Ray prints what its daemons say to stdout, which belongs to the records; its logs have it too
+        refuse_without_answer(address)
+    # stdout belongs to the records; what Ray's daemons print there is in Ray's logs too
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         # without an address ray.init would join any cluster that it finds
         ray.init(
@@ -72,11 +82,18 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _refuse_without_answer(address: str) -> None:
-    """ray.init waits for minutes where nothing answers, or ends the interpreter: another tries."""
+def refuse_without_answer(address: str) -> None:
+    """Try the address in another process: without an answer ray.init waits for minutes or ends the
+    interpreter.
+
+    Raises:
+        InputError: no Ray cluster answers there.
+    """
     host_port = re.fullmatch(r"([^/\s]+):(\d{1,5})", address)
     if address != "auto" and host_port is None:
-        raise InputError(f"--address {address}: expected auto or HOST:PORT, such as head:6379")
+        raise InputError(
+            f"address {address}: expected auto or HOST:PORT, such as head:6379", setting="address"
+        )
     try:
         if host_port is not None:
             target = (host_port[1].strip("[]"), int(host_port[2]))
@@ -99,20 +116,26 @@ def _refuse_without_answer(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> InputError:
     return InputError(
-        f"--address {address}: no Ray cluster answers there ({reason}); start one with `ray start "
-        "--head`, run this command on one of its machines, or leave --address out"
+        f"address {address}: no Ray cluster answers there ({reason}); start one with `ray start "
+        "--head`, run this command on one of its machines, or give no address",
+        setting="address",
     )
 
 
 def choose_kind(name: DeviceName, precision: str, joined: bool) -> Kind:
-    """What the workers train on; the driver needs none of it.
+    """Choose the kind of device that workers train on; the driver needs none.
+
+    Args:
+        joined: the cluster was not started here, so that GPUs may still come.
 
     Raises:
-        InputError: CUDA asked for on a machine without, or tf32 without CUDA.
+        InputError: CUDA is asked for on a machine without GPU, or tf32 without CUDA.
     """
     gpus = cluster_gpus()
     if name == "cuda" and not gpus and not joined:
-        raise InputError("--device cuda: Ray finds no GPU on this machine; use --device cpu")
+        raise InputError(
+            "device cuda: Ray finds no GPU on this machine; use the CPU", setting="device"
+        )
     if name == "cpu" or (name == "auto" and not gpus):
         choose_device("cpu", precision)
         return "cpu"
@@ -120,22 +143,12 @@ def choose_kind(name: DeviceName, precision: str, joined: bool) -> Kind:
 
 
 def cluster_gpus() -> float:
-    """Of all nodes that are there now, in use or not."""
+    """Number of GPUs on all present nodes, in use or not."""
     return float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
 
 
-POLL = 0.2  # seconds
-LOST: dict[type[Exception], tuple[str, Fault]] = {
-    WorkerCrashedError: ("its process died", "rung"),
-    OutOfMemoryError: ("the memory of its node ran out", "rung"),
-    NodeDiedError: ("its node is gone", "elsewhere"),
-    LocalRayletDiedError: ("its node is gone", "elsewhere"),
-    TaskCancelledError: ("it was cancelled", "elsewhere"),
-}
-
-
 class Inbox:
-    """An actor that keeps messages for the driver, as bytes: it imports nothing to read them."""
+    """An actor that keeps messages for the driver as bytes, so that it imports nothing."""
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
@@ -149,9 +162,9 @@ class Inbox:
 
 
 def train_and_post(assignment: Assignment, sweep: Sweep, inbox: Any) -> int:
-    """The body of a task; returns how many messages it has sent.
+    """The body of a task; returns the number of messages that it has sent.
 
-    It does not wait for them: Ray gives the CPU of a task that waits to a new process.
+    It does not wait for them: Ray would give the CPU of a waiting task to a new process.
 
     Args:
         sweep: without its trials; its text lies in memory that the workers of a node share.
@@ -173,26 +186,26 @@ def run(
     kind: Kind,
     gpus: float,
     settings: Settings,
-    timeout: float,
     observer: Observer,
-    emit: Callable[[bytes], None],
-    check: Callable[[], None],
+    check: Check,
 ) -> None:
-    """Trains every trial that has no finished record, on the cluster that is connected.
+    """Train every trial that has no finished record on the connected cluster.
 
     Args:
-        gpus: of which each task takes so many, at most 1; on CUDA.
-        timeout: seconds without a word from a worker, after which it is given up.
-        emit: gets what is appended to the record file.
-        check: called several times a second; raises to stop the sweep there.
+        gpus: number of GPUs that each task takes on CUDA, at most 1.
     """
     launcher = Ray(kind, gpus, observer.noted)
-    Driver(sweep, store, launcher, kind, None, settings, timeout, observer, emit).run(check)
+    Driver(sweep, store, launcher, kind, None, settings, observer).run(check)
 
 
 @dataclass
 class Sent:
-    """A task that has not ended, and how many of its messages have come."""
+    """A task that has not ended.
+
+    Attributes:
+        received: number of its messages that have come.
+        over: whether its last message has.
+    """
 
     assignment: Assignment
     received: int = 0
@@ -201,11 +214,7 @@ class Sent:
 
 
 class Ray:
-    """A launcher on the cluster that is connected.
-
-    Args:
-        gpus: of which each task takes so many, at most 1; on CUDA.
-    """
+    """A launcher on the connected cluster."""
 
     def __init__(self, kind: Kind, gpus: float, note: Note) -> None:
         self._task = ray.remote(**resources(kind, gpus))(train_and_post)
@@ -221,7 +230,7 @@ class Ray:
         self._shared = ray.put(shareable(sweep))
 
     def has_room(self) -> bool:
-        """Always: Ray keeps what waits, and has a cluster grow to it."""
+        """Always true: Ray keeps waiting tasks, and makes a cluster grow for them."""
         return True
 
     def submit(self, assignment: Assignment) -> None:
@@ -231,7 +240,7 @@ class Ray:
         ended, _ = ray.wait(list(self._sent), timeout=POLL)
         by_key = {sent.assignment.key: sent for sent in self._sent.values()}
         for content in ray.get(self._inbox.take.remote()):
-            message: Message = pickle.loads(content)  # noqa: S301 - our own task has sent it
+            message: Message = pickle.loads(content)  # noqa: S301 - sent by our own task
             sent = by_key.get(message.key)
             if sent is not None:
                 sent.received += 1
@@ -251,7 +260,7 @@ class Ray:
             ray.cancel(ref, force=True)
 
     def _end(self, ref: Any, hear: Hear) -> None:
-        """Forgets an ended task once all that it has sent is here."""
+        """Forget an ended task once all its messages are here."""
         sent = self._sent[ref]
         reason: str = "some of its records were lost"
         fault: Fault = "elsewhere"
@@ -268,16 +277,15 @@ class Ray:
 
 
 def resources(kind: Kind, gpus: float) -> dict[str, Any]:
-    """Resources that a task takes. Ray retries nothing: the driver knows which trials are left."""
+    """Resources of a task. Ray retries nothing, because the driver knows which trials are left."""
     if kind == "cpu":
         return {"num_cpus": 1, "max_retries": 0}
-    # a process that has used one GPU cannot be moved to another: each task has its own
+    # a process that has used one GPU cannot be moved to another, so each task has its own process
     return {"num_cpus": 0, "num_gpus": gpus, "max_calls": 1, "max_retries": 0}
 
 
 def shareable(sweep: Sweep) -> Sweep:
-    """The sweep with its text in arrays that Ray puts into shared memory, which it does not do with
-    mapped files; without trials, which come with each group."""
+    """The sweep without its trials, its text as arrays: Ray does not share mapped files."""
     corpus = sweep.corpus
     plain = replace(corpus, train=np.asarray(corpus.train), eval=np.asarray(corpus.eval))
     return replace(sweep, corpus=plain, trials={})

@@ -1,6 +1,6 @@
-"""Starting worker processes. Importing this needs no torch: they import it while this process does.
+"""Starts worker processes, before this process has imported torch: workers import it meanwhile.
 
-A process is started with `spawn`, for CUDA does not survive a fork.
+A process is started with `spawn`, because CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -15,30 +15,53 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.train.cgroups import usable_cores
+
 Kind = Literal["cpu", "cuda"]
 Started = tuple[BaseProcess, Connection]
 
 SPAWN = multiprocessing.get_context("spawn")
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-# of NVIDIA's driver, of AMD's, and of a Windows host's
+# device files of NVIDIA's driver, of AMD's, and of a Windows host's
 GPU_FILES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 
 class CannotStart(OSError):
-    """This machine starts no worker processes, or they die before they are there."""
+    """This machine starts no worker processes, or they die before they are ready."""
 
     @property
     def sentence(self) -> str:
         return f"worker processes cannot be started ({self.strerror}); training in this process"
 
 
+def worker_count(asked: int | None, device_type: str, trials: int) -> int:
+    """Number of workers: as asked, otherwise one per GPU or usable core; at most one per trial.
+
+    Raises:
+        InputError: more workers than GPUs.
+    """
+    if device_type == "cpu":
+        return min(asked or usable_cores(), trials)
+    import torch  # only where there is a GPU
+
+    gpus = torch.cuda.device_count()
+    if asked is not None and asked > gpus:
+        raise InputError(
+            f"workers {asked}: torch sees {gpus} CUDA device{'s' if gpus > 1 else ''}, and each "
+            f"worker needs one of its own; give at most {gpus}, or leave it out",
+            setting="workers",
+        )
+    return min(asked or gpus, trials)
+
+
 def surely_cpu(device_name: str) -> bool:
-    """Whether a run trains on a CPU, as far as can be told without torch."""
+    """Whether a run will train on a CPU, as far as can be told without torch."""
     return device_name == "cpu" or not any(path.exists() for path in GPU_FILES)
 
 
 def environments(kind: Kind, count: int) -> list[dict[str, str]]:
-    """Variables added for each worker: one thread on a CPU, one GPU of those visible."""
+    """Variables to add for each worker: one thread on a CPU, or one of the visible GPUs."""
     if kind == "cpu":
         return [{"OMP_NUM_THREADS": "1"}] * count
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -48,9 +71,9 @@ def environments(kind: Kind, count: int) -> list[dict[str, str]]:
 
 @contextmanager
 def started(kind: Kind, count: int, note: Callable[[str], None]) -> Iterator[list[Started]]:
-    """Worker processes, killed at the end if nobody has taken them from the list.
+    """Worker processes; those still in the list on exit are killed.
 
-    The list is empty where the system starts none, which is noted.
+    The list is empty if the system starts none, which is noted.
     """
     crew: list[Started] = []
     try:
@@ -66,15 +89,15 @@ def started(kind: Kind, count: int, note: Callable[[str], None]) -> Iterator[lis
 
 
 def start(added: Mapping[str, str]) -> Started:
-    """Starts a process with variables added to its environment.
+    """Start a process with variables added to its environment.
 
     Raises:
-        CannotStart: with the reason of the system.
+        CannotStart: the system refuses, and says why.
     """
     ours, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=work, args=(theirs,), name="mutransfer-worker")
     try:
-        with environment(added), signals_blocked():
+        with surroundings(added):
             process.start()
     except OSError as error:
         ours.close()
@@ -93,10 +116,13 @@ def kill(crew: list[Started]) -> None:
 
 
 @contextmanager
-def environment(added: Mapping[str, str]) -> Iterator[None]:
-    """While entered, processes are started with these variables."""
-    before = dict(os.environ)
-    # a worker that is killed while it compiles leaves semaphores, which Python's own tracker frees
+def surroundings(added: Mapping[str, str]) -> Iterator[None]:
+    """Processes started inside have these variables, and block the signals that end the driver.
+
+    The driver itself receives such signals on exit.
+    """
+    before, mask = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # a worker killed while it compiles leaves semaphores, which Python's own tracker frees
     warned = (before.get("PYTHONWARNINGS"), "ignore:resource_tracker")
     os.environ.update(added, PYTHONWARNINGS=",".join(filter(None, warned)))
     try:
@@ -104,24 +130,15 @@ def environment(added: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """While entered, processes start deaf to what ends the driver; here signals only wait."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def work(connection: Connection) -> None:
     """The body of a worker process."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the driver alone says when to stop
+        signal.signal(number, signal.SIG_IGN)  # only the driver says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    os.dup2(2, 1)  # stdout belongs to the driver's records, whatever a model prints
+    os.dup2(2, 1)  # stdout is for the driver's records, whatever a model prints
 
     from mutransfer_cli.sweep.processes import serve
 

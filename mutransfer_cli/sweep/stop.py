@@ -1,7 +1,4 @@
-"""Ctrl-C as a question that training answers between two steps.
-
-MERGED:
-How long a command may train."""
+"""Two ways to stop a training between two steps: Ctrl-C, and a budget of minutes."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C is noted and raised by the next `check`, the second at once.
+    """Inside, the first Ctrl-C is noted and raised by the next `check`, the second one at once.
 
-    SIGTERM and SIGHUP, by which clusters and terminals end a job, do the same; under nohup SIGHUP
-    stays ignored. An exception out of nowhere could cut a record in two, or be
-    swallowed by native code that called Python. Outside the main thread signals do not arrive and
-    nothing is installed.
+    An exception out of nowhere could cut a record in two, or be swallowed by native code that
+    called Python. SIGTERM and SIGHUP, by which clusters and terminals end a job, have the same
+    effect, except that SIGHUP stays ignored under nohup. Outside the main thread, where no signals
+    arrive, nothing is installed.
     """
 
     def __init__(self) -> None:
@@ -42,20 +39,19 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
+        self.check()
         self._asked = True
 
 
 class BudgetSpent(Exception):
-    """Raised between two steps; whoever gave the budget says what it means."""
+    """Raised between two steps; the owner of the budget explains it to the user."""
 
 
 class Budget:
-    """Begins when it is made.
+    """Time for all training together, from the creation of the budget on.
 
     Attributes:
-        minutes: of all training under it; None: as long as it takes.
+        minutes: None: unlimited.
     """
 
     def __init__(self, minutes: float | None) -> None:

@@ -24,6 +24,7 @@ from mutransfer_cli.spec.yaml_io import cannot_write, json_line
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 BLOCK = 1 << 16
+ANOTHER = "give another folder"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Finished:
     """Trials that ended together.
 
     Attributes:
-        curves, diagnostics: lines about them, each with its `trial`.
+        curves: lines of the file of loss curves, each with its `trial`.
+        diagnostics: lines of the file of measurements, each with its `trial`.
     """
 
     records: Sequence[TrialRecord]
@@ -39,7 +41,7 @@ class Finished:
     diagnostics: Sequence[dict[str, object]] = ()
 
     def only(self, trials: Container[str]) -> Finished:
-        """Without what is about others."""
+        """The part about the given trials."""
         return Finished(
             [record for record in self.records if record.trial in trials],
             [line for line in self.curves if line["trial"] in trials],
@@ -48,17 +50,15 @@ class Finished:
 
 
 class RecordStore:
-    """Records of one protocol in one folder. One writer at a time.
+    """Records of one protocol in one folder, with one writer at a time.
 
-    The other files may hold a trial twice (after a kill between two files): the last counts.
-    diagnostics.jsonl is there once something was measured.
-
-    Opening reads what is there, cuts off a torn last line, and writes the header where there is
-    none. `append` returns only when the records are on the disk.
+    Opening reads the records, cuts off an incomplete last line, and writes the header into an empty
+    file. `append` returns only when the records are on the disk. After a kill between two files,
+    curves and diagnostics may hold a trial twice; the last line counts.
 
     Raises:
         InputError: the folder cannot be written, belongs to another protocol, or is in use.
-        StorageError: the disk refused; what was recorded before stays whole.
+        StorageError: the disk refused; all earlier records are intact.
     """
 
     def __init__(self, folder: Path, header: SweepHeader) -> None:
@@ -66,59 +66,54 @@ class RecordStore:
         self.curves_path, self.diagnostics_path = folder / CURVES, folder / DIAGNOSTICS
         self._diagnostics: BinaryIO | None = None
         self.trials: dict[str, TrialRecord] = {}
-        with ExitStack() as opened:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._trials = opened.enter_context(self.path.open("ab", buffering=0))
-                self._curves = opened.enter_context(self.curves_path.open("ab", buffering=0))
-            except OSError as error:
-                raise cannot_write(folder, error) from error
-            _lock(self._trials, self.path)
+        with ExitStack() as self._opened:
+            self._trials, self._curves = self._open(self.path), self._open(self.curves_path)
+            _lock(self._trials)
             found = self._read(folder, header)
-            _cut_torn_line(self._curves, self.curves_path)
-            self._opened = opened.pop_all()
+            _cut_torn_line(self._curves)
+            self._opened = self._opened.pop_all()
         self.header = found.header
         self.trials |= {record.trial: record for record in found.trials}
 
+    def _open(self, path: Path) -> BinaryIO:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._opened.enter_context(path.open("ab", buffering=0))
+        except OSError as error:
+            raise cannot_write(path.parent, error) from error
+
     def _read(self, folder: Path, header: SweepHeader) -> Records:
-        """What is there, made whole; the header where there is nothing."""
+        """Read the records and cut off an incomplete last line; if there are none, begin."""
         found = read_records(self.path)
         if found is None:
             self._begin(header)
             return Records(header, ())
         refuse_other_protocol(folder, found.header.protocol, header.protocol)
         refuse_other_model(folder, found.header, header)
-        _cut_torn_line(self._trials, self.path)
+        _cut_torn_line(self._trials)
         return found
 
     def _begin(self, header: SweepHeader) -> None:
         line = json_line(header.model_dump(mode="json", by_alias=True))
         torn = self.path.read_bytes()
         if torn[: len(HEADER_START)] != HEADER_START[: len(torn)]:
-            raise InputError(f"{self.path} is not a record file; give another folder with -o")
+            raise InputError(f"{self.path} is not a record file; {ANOTHER}", remedy="output")
         self._trials.truncate(0)
-        self._write(self._trials, self.path, line)
+        self._write(self._trials, line)
 
     def append(self, found: Finished) -> None:
-        """Records last: one on the disk means that all else about its trial is there too."""
+        """Write the records last: a record on the disk implies its curve and diagnostics."""
         if found.diagnostics:
-            self._append_diagnostics(b"".join(map(json_line, found.diagnostics)))
-        self._write(self._curves, self.curves_path, b"".join(map(json_line, found.curves)))
-        self._write(self._trials, self.path, b"".join(record.line() for record in found.records))
+            if self._diagnostics is None:
+                self._diagnostics = self._open(self.diagnostics_path)
+                _cut_torn_line(self._diagnostics)
+            self._write(self._diagnostics, b"".join(map(json_line, found.diagnostics)))
+        self._write(self._curves, b"".join(map(json_line, found.curves)))
+        self._write(self._trials, b"".join(record.line() for record in found.records))
         self.trials |= {record.trial: record for record in found.records}
 
-    def _append_diagnostics(self, lines: bytes) -> None:
-        if self._diagnostics is None:
-            try:
-                file = self.diagnostics_path.open("ab", buffering=0)
-            except OSError as error:
-                raise cannot_write(self.diagnostics_path, error) from error
-            self._diagnostics = self._opened.enter_context(file)
-            _cut_torn_line(file, self.diagnostics_path)
-        self._write(self._diagnostics, self.diagnostics_path, lines)
-
     def append_throughput(self, throughput: ThroughputRecord) -> None:
-        self._write(self._trials, self.path, throughput.line())
+        self._write(self._trials, throughput.line())
 
     def __enter__(self) -> RecordStore:
         return self
@@ -126,7 +121,7 @@ class RecordStore:
     def __exit__(self, *raised: object) -> None:
         self._opened.close()
 
-    def _write(self, handle: BinaryIO, path: Path, data: bytes) -> None:
+    def _write(self, handle: BinaryIO, data: bytes) -> None:
         start = os.fstat(handle.fileno()).st_size
         try:
             written = 0
@@ -136,15 +131,16 @@ class RecordStore:
         except OSError as error:
             handle.truncate(start)
             raise StorageError(
-                f"{path}: could not be written ({error.strerror}); the {len(self.trials)} records "
-                "so far are intact; free space and run the same command again to resume"
+                f"{handle.name}: could not be written ({error.strerror}); the {len(self.trials)} "
+                "records so far are intact; free some space and run the same command again to "
+                "resume"
             ) from error
 
 
-def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
-    """Removes what follows the last newline: a write that was cut short."""
-    whole = end = path.stat().st_size
-    with path.open("rb") as content:
+def _cut_torn_line(handle: BinaryIO) -> None:
+    """Remove what follows the last newline: an interrupted write."""
+    whole = end = os.fstat(handle.fileno()).st_size
+    with open(handle.name, "rb") as content:
         while whole:
             start = max(0, whole - BLOCK)
             content.seek(start)
@@ -157,16 +153,17 @@ def _cut_torn_line(handle: BinaryIO, path: Path) -> None:
 
 
 def refuse_other_protocol(folder: Path, there: Protocol, here: Protocol) -> None:
-    """Raises InputError with what differs."""
+    """Raise InputError if the protocols differ, and say how."""
     if there.hash != here.hash:
         raise InputError(
-            f"{folder} holds another protocol; {difference(there, here)}; "
-            "give another folder with -o, or undo the change"
+            f"{folder} holds another protocol; {difference(there, here)}; undo the change, or "
+            f"{ANOTHER}",
+            remedy="output",
         )
 
 
 def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> None:
-    """Raises InputError. The code behind a factory may change without its name."""
+    """Raise InputError if the models differ, as the code behind a factory may change."""
     old, new = ({p.name: p for p in header.base_plan} for header in (there, here))
     for name in sorted(old.keys() | new.keys()):
         sizes = [
@@ -176,18 +173,20 @@ def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> N
         if sizes[0] != sizes[1]:
             raise InputError(
                 f"{folder} holds another model: {name} is {sizes[0]} there and {sizes[1]} here; "
-                "give another folder with -o"
+                f"{ANOTHER}",
+                remedy="output",
             )
 
 
-def _lock(handle: BinaryIO, path: Path) -> None:
+def _lock(handle: BinaryIO) -> None:
     try:
         import fcntl
     except ImportError:
-        return  # no advisory locks on this platform: one writer is up to the user
+        return  # no advisory locks on this platform: the user must start only one writer
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            f"{path} is being written by another sweep; wait for it or give another -o"
+            f"{handle.name} is being written by another sweep; wait for it, or {ANOTHER}",
+            remedy="output",
         ) from error

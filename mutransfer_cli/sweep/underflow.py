@@ -1,4 +1,4 @@
-"""Whether Adam's epsilon hides the gradients: measured in the best trial of each width."""
+"""Warns if Adam's epsilon hides the gradients, as measured in the best trial of each width."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
 
-# of gradients over eps. Adam divides by sqrt(v_hat) + eps, both free of the start at zero: where
-# the gradient's RMS is less, eps makes updates smaller by a tenth and more
+# smallest harmless ratio of a gradient's RMS to eps. Adam divides by sqrt(v_hat) + eps, where v_hat
+# is corrected for its start at zero: below this ratio eps makes updates smaller by a tenth or more
 ENOUGH = 10.0
 
 
@@ -23,7 +23,8 @@ class Underflow:
 
     Attributes:
         gradient: RMS at the end of the best trial.
-        eps: what Adam adds; per_layer: what it would add under `epsilon: per_layer`.
+        eps: the eps that Adam adds.
+        per_layer: the eps that it would add under `epsilon: per_layer`.
     """
 
     role: Role
@@ -34,11 +35,11 @@ class Underflow:
 
 
 def underflow_warnings(sweep: Sweep, recorded: Mapping[str, TrialRecord], path: Path) -> list[str]:
-    """A sentence for each role whose gradients eps hides: at which widths, and what mends it.
+    """One sentence for each role whose gradients eps hides, with the widths and a fix.
 
     Args:
-        recorded: by trial.
-        path: of the diagnostics.
+        recorded: records by trial.
+        path: file of the diagnostics.
     """
     best = best_trials(sweep, recorded)
     measured = read_diagnostics(path, list(best))
@@ -49,7 +50,7 @@ def underflow_warnings(sweep: Sweep, recorded: Mapping[str, TrialRecord], path: 
 
 
 def best_trials(sweep: Sweep, recorded: Mapping[str, TrialRecord]) -> dict[str, TrialRecord]:
-    """The trial of the lowest eval loss of each width, ascending, by its hash."""
+    """The record with the lowest eval loss of each width, by trial; widths ascend."""
     best = {}
     for _, trials in sorted(sweep.trials.items()):
         records = [recorded[trial.id] for trial in trials if trial.id in recorded]
@@ -61,6 +62,7 @@ def best_trials(sweep: Sweep, recorded: Mapping[str, TrialRecord]) -> dict[str, 
 
 
 def underflows(sweep: Sweep, record: TrialRecord, measured: DiagnosticsRecord) -> list[Underflow]:
+    """The roles of one trial whose gradients are not far above eps."""
     roles = {p.name: p.role for p in sweep.base_plan}
     eps = epsilons(sweep, sweep.protocol, record)
     if not eps:
@@ -78,7 +80,7 @@ def underflows(sweep: Sweep, record: TrialRecord, measured: DiagnosticsRecord) -
 
 
 def epsilons(sweep: Sweep, protocol: Protocol, record: TrialRecord) -> dict[str, float | None]:
-    """Of the parameters that have one, by name."""
+    """The eps of each parameter that has one, by name."""
     shapes = sweep.shapes.get(record.width)
     plan = protocol.plan(sweep.base_plan, record.width, record.axes, shapes)
     return {p.name: p.eps for p in plan if p.eps is not None}
@@ -90,10 +92,7 @@ def with_per_layer(protocol: Protocol) -> Protocol:
 
 
 def sentence(protocol: Protocol, found: Sequence[Underflow]) -> str:
-    """
-    Args:
-        found: of one role, by ascending width.
-    """
+    """The warning about one role, given its underflows by ascending width."""
     widest = found[-1]
     widths = f"width {widest.width}"
     if len(found) > 1:
@@ -116,4 +115,4 @@ def remedy(protocol: Protocol, found: Sequence[Underflow]) -> str:
         change = f"set optimizer.eps to at most {most:.1e}"
     if optimizer.name == "muon":
         return change
-    return f"{change}, or take optimizer adam_atan2, which has none"
+    return f"{change}, or choose optimizer adam_atan2, which has no eps"

@@ -1,13 +1,10 @@
-"""A step as one CUDA graph: a launch instead of hundreds, and no Python.
+"""A training step as one CUDA graph: one launch instead of hundreds, and no Python in between.
 
-MERGED:
-Embeddings whose gradient a CUDA graph can hold.
+Small embeddings get a gradient that a graph can hold. torch's own backward sorts the tokens, which
+cannot be captured, or adds with atomics, whose order and therefore rounding varies from run to run.
+Here the gradient is a product with the tokens as one-hot rows: one kernel for all trials.
 
-torch's own backward sorts the tokens, which no graph can capture, or adds with atomics, whose
-order and so whose rounding changes from run to run. For a small vocabulary the gradient is a
-product with the tokens as one-hot rows: neither, and one kernel for all trials.
-
-Shapes: V vocabulary, D width, N tokens; any leading dimensions, the same for all.
+Shapes: V vocabulary, D width, N tokens; leading dimensions are arbitrary and equal for all tensors.
 """
 
 from __future__ import annotations
@@ -23,28 +20,28 @@ from torch import Tensor, nn
 
 Result = TypeVar("Result")
 
-# compiles, and has every library allocate its workspace, before the capture
+# before the capture, torch compiles and every library allocates its workspace
 WARM_UP_STEPS = 3
 SYNCHRONIZES = "called a synchronizing CUDA operation"  # torch's words in its debug mode
-# folders whose lines are not the user's; files named so are no files
+# prefixes of file names that are not the user's code; "<" starts the name of generated code
 NOT_THE_USERS = (str(Path(torch.__file__).parent), "<", str(Path(__file__).parents[1]))
+MOST_VOCAB = 1024  # one-hot rows of a larger vocabulary take too much memory
 
 
 class AsksTheHost(RuntimeError):
-    """A step needs a value on the host in its middle, which no CUDA graph can give it."""
+    """A step needs a value on the host midway, which no CUDA graph can provide."""
 
 
 def captured(
     step: Callable[[], Result], beside: torch.cuda.CUDAGraph | None
 ) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """The graph of a step, and the result of the step, whose tensors hold the values of the last
-    replay.
+    """Capture a step; return its graph and the step's result, whose tensors each replay rewrites.
 
-    The step must read and write the same tensors every time and ask the host nothing. It is run a
-    few times on the way.
+    The step must read and write the same tensors every time and never wait for the device. It runs
+    WARM_UP_STEPS times before the capture.
 
     Args:
-        beside: a graph that never runs at the same time; the two share their memory.
+        beside: a graph that never runs at the same time; both share one memory pool.
 
     Raises:
         AsksTheHost: the step waits for the device; the message names the line of the program.
@@ -65,7 +62,7 @@ def captured(
 
 @contextmanager
 def no_questions() -> Iterator[None]:
-    """While entered, an operation that waits for the CUDA device raises AsksTheHost."""
+    """Raise AsksTheHost for every operation inside that waits for the CUDA device."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -81,8 +78,8 @@ def no_questions() -> Iterator[None]:
 
 
 def source_line(error: BaseException) -> str:
-    """The innermost line of the program that raised an error: of the user's own code where it went
-    through any, else of a library that is not torch."""
+    """Innermost line that led to the error: in the user's code if possible, otherwise in a library
+    other than torch."""
     frames = traceback.extract_tb(error.__traceback__)
     others = [frame for frame in frames if not frame.filename.startswith(NOT_THE_USERS)]
     own = [frame for frame in others if "site-packages" not in frame.filename]
@@ -90,10 +87,9 @@ def source_line(error: BaseException) -> str:
     return f"{found.filename}:{found.lineno} ({found.line})"
 
 
-MOST_VOCAB = 1024  # one-hot rows of more take too much memory
-
-
 class ProductEmbedding(nn.Embedding):
+    """An embedding whose gradient is a product with one-hot tokens."""
+
     def forward(self, input: Tensor) -> Tensor:
         device = input.device.type
         autocast = torch.is_autocast_enabled(device)
@@ -104,20 +100,17 @@ class ProductEmbedding(nn.Embedding):
 
 
 def capturable_embeddings(model: nn.Module) -> None:
-    """Has the small embeddings of a model take their gradient by a product, in place."""
+    """Turn the plain embeddings of up to MOST_VOCAB rows into ProductEmbeddings, in place."""
     for module in model.modules():
-        plain = type(module) is nn.Embedding and module.padding_idx is None
-        if plain and not module.sparse and module.max_norm is None and small(module):
+        if type(module) is not nn.Embedding or module.num_embeddings > MOST_VOCAB:
+            continue
+        if module.padding_idx is None and module.max_norm is None and not module.sparse:
             module.__class__ = ProductEmbedding
-
-
-def small(embedding: nn.Embedding) -> bool:
-    return embedding.num_embeddings <= MOST_VOCAB
 
 
 @torch.library.custom_op("mutransfer::lookup", mutates_args=())
 def lookup(weight_VD: Tensor, tokens_N: Tensor, product_type: torch.dtype) -> Tensor:
-    """Rows of the weight, [..., N, D]; the product of its gradient is in `product_type`."""
+    """Rows of the weight, [..., N, D]; its gradient is computed in `product_type`."""
     rows_ND = tokens_N.unsqueeze(-1).expand(*tokens_N.shape, weight_VD.shape[-1])
     return weight_VD.gather(-2, rows_ND)
 
@@ -134,6 +127,7 @@ def keep_tokens(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def sum_by_token(ctx: Any, d_rows_ND: Tensor) -> tuple[Tensor, None, None]:
+    """Gradient in the weight: row v sums d_rows over the tokens equal to v."""
     (tokens_N,) = ctx.saved_tensors
     vocab_V = torch.arange(ctx.vocab, device=tokens_N.device)
     one_hot_NV = (tokens_N.unsqueeze(-1) == vocab_V).to(ctx.product_type)
@@ -148,6 +142,7 @@ def over_trials(
     tokens: Tensor,
     product_type: torch.dtype,
 ) -> tuple[Tensor, int]:
+    """Batching rule for vmap: one lookup with the trials as the leading dimension."""
     weight, tokens = (
         stack.expand(info.batch_size, *stack.shape) if axis is None else stack.movedim(axis, 0)
         for stack, axis in zip((weight, tokens), in_dims[:2], strict=True)

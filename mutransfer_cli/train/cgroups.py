@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-# files of a group with its quota of CPU time and the period of it, by controllers
+# by controllers, a control group's files of CPU time: its quota and the period of the quota
 QUOTA_FILES = {
     "": ("cpu.max",),
     "cpu,cpuacct": ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
     "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
 }
+Files = TypeVar("Files")
 
 
 def own_groups(controllers: str) -> Iterator[Path]:
     """Folders of the control groups that bind this process: its own and those above it.
 
-    In a container the path that a process is told may be one outside: the group at the top is then
-    its own.
+    Inside a container the path given to a process may be one outside; then only the top group
+    exists.
 
     Args:
-        controllers: as /proc/self/cgroup names them; none in version 2.
+        controllers: as /proc/self/cgroup names them; empty in version 2.
     """
     for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else ():
         _, found, path = line.split(":", 2)
@@ -33,28 +35,29 @@ def own_groups(controllers: str) -> Iterator[Path]:
             yield from (group for group in (own, *own.parents) if group.is_relative_to(top))
 
 
+def tightest(limit: Callable[[Path, Files], float], files: Mapping[str, Files]) -> float:
+    """The smallest `limit(group, files)` over this process's groups; infinite if none has one.
+
+    Args:
+        files: names of the files to read, by controllers.
+    """
+    limits = (limit(group, files[names]) for names in files for group in own_groups(names))
+    return min(limits, default=math.inf)
+
+
 def usable_cores() -> int:
     """CPU cores that this process may use: those it is bound to, within its groups' quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this platform
         cores = os.cpu_count() or 1
-    return max(1, int(min(cores, granted_cores())))
+    return max(1, int(min(cores, tightest(granted_cores, QUOTA_FILES))))
 
 
-def granted_cores() -> float:
-    """Cores' worth of time that the groups grant; infinite where none has a quota."""
-    quotas = (
-        quota_of(group, files)
-        for controllers, files in QUOTA_FILES.items()
-        for group in own_groups(controllers)
-    )
-    return min(quotas, default=math.inf)
-
-
-def quota_of(group: Path, files: Sequence[str]) -> float:
+def granted_cores(group: Path, files: tuple[str, ...]) -> float:
+    """Cores' worth of CPU time that a group grants; infinite without a quota."""
     try:
         quota, period = " ".join((group / name).read_text() for name in files).split()
-    except FileNotFoundError:  # no such controller here, or the root, which has no quota
+    except FileNotFoundError:  # no CPU controller here, or the root, which has no quota
         return math.inf
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)

@@ -1,4 +1,4 @@
-"""The state of slots in training, on the disk, for a run that is cut off."""
+"""The state of trials in training, kept on disk so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor
 from mutransfer_cli.train.slots import Slots
 
 CHECKPOINT_SCHEMA = "mutransfer.checkpoint/2"
-MOST_TIME = 0.05  # of the training, that writing may take
+MOST_TIME = 0.05  # share of the training time that writing may take
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A trial in training: the steps it has done, and its part of the state of the slots."""
+    """A trial in training: the number of steps done, and its part of the state of the slots."""
 
     steps: int
     state: Mapping[str, Tensor]
@@ -29,26 +29,26 @@ class Saved:
 
 @dataclass(frozen=True)
 class Shape:
-    """On CUDA the last digits of a result depend on these: who goes on keeps them."""
+    """How trials were run; a resumed run keeps it, because on CUDA rounding depends on it."""
 
     slots: int
     compiled: bool
 
 
 class Checkpoint:
-    """One file, replaced in one step: a reader sees the old state or the new, never half of one.
+    """One file, replaced atomically: a reader sees the old state or the new one, never a mixture.
 
-    A run that goes on from it ends with the same losses as one that was not cut off: bit for bit
-    on a CPU and with `deterministic: true`, else on CUDA to rounding.
+    A resumed run ends with the same losses as an uninterrupted one: bit for bit on a CPU and with
+    `deterministic: true`, otherwise on CUDA up to rounding.
 
     Args:
-        path: of the file; its folder exists.
-        protocol_hash: of the sweep.
-        every: seconds between two writes, or longer where writing takes long; infinite: never.
-        warn: gets a sentence when a file cannot be used.
+        path: the file; its folder exists.
+        protocol_hash: hash of the sweep's protocol.
+        every: seconds between two writes, or longer if writing takes long; infinite: never write.
+        warn: receives a sentence when a file cannot be used.
 
     Attributes:
-        waiting: trials of the file that have not yet come back into a slot, by id.
+        waiting: trials read from the file that are not yet back in a slot, by id.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Checkpoint:
         self.waiting: dict[str, Saved] = {}
 
     def read(self, wanted: Container[str], older: Sequence[Path] = ()) -> Shape | None:
-        """Takes up the wanted trials that were in training, and says how they were run.
+        """Read the wanted trials that were in training into `waiting`; return how they were run.
 
         Args:
-            older: files that may hold some of them, too.
+            older: more files that may hold some of them.
         """
         self.waiting, shape = {}, None
         for path in (*older, self.path):
@@ -78,7 +78,7 @@ class Checkpoint:
         return shape
 
     def keep(self, slots: Slots, at_once: bool = False) -> None:
-        """Writes the state when it is due; the run goes on if the disk refuses."""
+        """Write the state if a write is due or `at_once`; if the disk refuses, only warn."""
         if self.every == float("inf") or (not at_once and time.monotonic() < self.due):
             return
         if not slots.busy and not self.waiting:
@@ -119,20 +119,20 @@ class Checkpoint:
         }
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """The content of the file; None, and a warning, where it cannot be used."""
-        again = "what it held starts again"
+        """The content of the file; if it cannot be used, warn and return None."""
+        again = "its trials start again"
         try:
             content = torch.load(path, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self.warn(f"{path}: is not a whole checkpoint ({reason}); {again}")
+            self.warn(f"{path}: is not a complete checkpoint ({reason}); {again}")
             return None
         if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
-            self.warn(f"{path}: is no checkpoint of this schema; {again}")
+            self.warn(f"{path}: is not a checkpoint of schema {CHECKPOINT_SCHEMA}; {again}")
             return None
         if content["protocol_hash"] != self.protocol_hash:
             self.warn(
-                f"{path}: is of protocol {content['protocol_hash']}, not of "
+                f"{path}: belongs to protocol {content['protocol_hash']}, not to "
                 f"{self.protocol_hash}; {again}"
             )
             return None
@@ -140,5 +140,5 @@ class Checkpoint:
 
 
 def temporary_of(path: Path) -> Path:
-    """The file that a checkpoint is written into before it takes the place of the last one."""
+    """The file that a new checkpoint is written to before it replaces the last one."""
     return path.with_name(f".{path.name}.tmp")

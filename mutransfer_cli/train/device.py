@@ -1,8 +1,4 @@
-"""The device of a run.
-
-MERGED:
-The memory of a device: what is free, and how it says that none is left.
-What the device's matrix units give at best: the measure of every training speed."""
+"""The device of a run: choosing it, its free memory and how it runs out, its best speed."""
 
 from __future__ import annotations
 
@@ -19,9 +15,27 @@ import torch
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.torch_private import cpu_has_bf16
-from mutransfer_cli.train.cgroups import own_groups
+from mutransfer_cli.train.cgroups import tightest
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+# by controllers, a control group's files of limit and use, and the key of its file pages
+CGROUP_FILES = {
+    "": ("memory.max", "memory.current", r"(?:in)?active_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", r"total_(?:in)?active_file"),
+}
+# wording of torch's allocators, of the CUDA runtime, driver and libraries, of Triton, of the CPU
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|_STATUS_(\w+_)?ALLOC(ATION)?_FAILED", re.IGNORECASE
+)
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
+REPETITIONS = 3
+LONG = 0.5  # seconds: a product that takes this long needs neither warm-up nor repetition
 
 
 def device_name(device: torch.device) -> str:
@@ -30,16 +44,17 @@ def device_name(device: torch.device) -> str:
 
 
 def choose_device(name: DeviceName, precision: str, deterministic: bool = False) -> torch.device:
-    """The device of a run, with its matrix precision set.
+    """Choose the device of a run, and set its matrix precision.
 
     Raises:
-        InputError: CUDA asked for and absent, or tf32 asked for without CUDA.
+        InputError: CUDA is asked for and absent, or tf32 is asked for without CUDA.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise InputError(
-            "--device cuda: torch sees no CUDA device; use --device cpu, or install a CUDA build "
-            "of torch and check nvidia-smi"
+            "device cuda: torch sees no CUDA device; use the CPU, or install a CUDA build of torch "
+            "and check nvidia-smi",
+            setting="device",
         )
     device = torch.device("cuda" if available and name != "cpu" else "cpu")
     if precision == "tf32" and device.type == "cpu":
@@ -52,15 +67,15 @@ def choose_device(name: DeviceName, precision: str, deterministic: bool = False)
 
 
 def make_deterministic() -> None:
-    """Same bits in every run on one kind of GPU; on a CPU that is so in any case."""
+    """Make every run on one kind of GPU give the same bits; on a CPU they always are the same."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first matrix product
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward is not
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward is not deterministic
 
 
 def slow_precision(device: torch.device, precision: str) -> str:
-    """A sentence where the device only emulates the precision; else empty."""
+    """A warning if the device only emulates the precision, otherwise empty."""
     if precision == "bf16" and device.type == "cpu" and not cpu_has_bf16():
         return (
             "train.precision: this CPU has no bf16 units, and products in bf16 take 36 to 63 times "
@@ -69,28 +84,17 @@ def slow_precision(device: torch.device, precision: str) -> str:
     return ""
 
 
-# files of a group with its limit, what it uses, and of that pages of files, by controllers
-CGROUP_FILES = {
-    "": ("memory.max", "memory.current", r"(?:in)?active_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", r"total_(?:in)?active_file"),
-}
-# torch's allocators, the CUDA runtime and driver, Triton; libraries of CUDA and of the CPU
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|_STATUS_(\w+_)?ALLOC(ATION)?_FAILED", re.IGNORECASE
-)
-
-
 def available_memory(device: torch.device) -> int:
-    """Bytes that a process may still take on the device."""
+    """Bytes that this process may still allocate on the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
-    return int(min(free_on_machine(), left_by_cgroups()))
+    return int(min(free_on_machine(), tightest(left_in_group, CGROUP_FILES)))
 
 
 def free_on_machine() -> int:
-    """Bytes, whoever may take them."""
+    """Bytes of main memory that are free for any process."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
@@ -99,18 +103,12 @@ def free_on_machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def left_by_cgroups() -> float:
-    """Bytes that the control groups of this process leave it; infinite where none has a limit."""
-    lefts = (
-        left_in_group(group, *files)
-        for controllers, files in CGROUP_FILES.items()
-        for group in own_groups(controllers)
-    )
-    return min(lefts, default=math.inf)
+def left_in_group(group: Path, files: tuple[str, str, str]) -> float:
+    """Bytes that a control group leaves; infinite without a limit.
 
-
-def left_in_group(group: Path, limit_file: str, used_file: str, of_files: str) -> float:
-    """Bytes; the kernel gives up pages of files before it refuses memory, so they are left."""
+    Pages of files count as free, because the kernel gives them up before it refuses memory.
+    """
+    limit_file, used_file, of_files = files
     try:
         limit = (group / limit_file).read_text().strip()
         used, stat = (group / used_file).read_text(), (group / "memory.stat").read_text()
@@ -123,7 +121,7 @@ def left_in_group(group: Path, limit_file: str, used_file: str, of_files: str) -
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, or one does that it was raised from or beside."""
+    """Whether an error, or any error in its chain, says that memory ran out."""
     ahead, seen = [error], set[int]()
     while ahead:
         found = ahead.pop()
@@ -134,19 +132,9 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         if isinstance(found, RuntimeError) and OUT_OF_MEMORY.search(str(found)):
             return True
-        # torch's compiler raises `from None`, and the context stays
+        # torch's compiler raises `from None`, which keeps the context
         ahead += [other for other in (found.__cause__, found.__context__) if other is not None]
     return False
-
-
-DTYPES = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp64": torch.float64,
-}
-REPETITIONS = 3
-LONG = 0.5  # seconds: a product that takes so long needs neither warm-up nor repetition
 
 
 @cache
@@ -155,7 +143,7 @@ def matrix_peak(device: torch.device, precision: str) -> float:
     size = 8192 if device.type == "cuda" else 1024
     matrix = torch.randn(size, size, device=device, dtype=DTYPES[precision])
     fastest = float("inf")
-    for _ in range(REPETITIONS + 1):  # the first is to warm up
+    for _ in range(REPETITIONS + 1):  # the first one warms up
         started = time.perf_counter()
         product = matrix @ matrix
         float(product[0, 0])  # waits for the device

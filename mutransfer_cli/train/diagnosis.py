@@ -1,4 +1,4 @@
-"""What is measured of the trials in slots while they train; the training does not notice.
+"""Measurements of the trials in slots while they train, without effect on the training.
 
 Shapes: T slots, D of them measured together, M measurements, Q columns, n values of a sample.
 """
@@ -25,29 +25,30 @@ from mutransfer_cli.proxies.reading import fan_in_axis
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
 
-PROBE_TOKENS = 64  # about; of whole sequences
+PROBE_TOKENS = 64  # about; whole sequences are taken
 
 
 def probe_batch(text: DeviceText, train: TrainSpec, tokens: int = PROBE_TOKENS) -> Tensor:
-    """The batch whose activations are measured, [B, S + 1]: the same for all trials and widths.
+    """Batch whose activations are measured, [B, S + 1]: the same for all trials and widths.
 
     Args:
-        tokens: about so many.
+        tokens: about how many tokens it should hold.
     """
     offsets = eval_offsets(text.corpus, train).flatten()[: max(1, tokens // train.context)]
     return text.batch(text.eval, offsets, train.context)
 
 
 class Diagnosis:
-    """
+    """Measures trials after given numbers of steps.
+
     Args:
-        trials: in the slots.
-        probe: batch of the forward passes that are looked at, [B, S + 1].
-        steps: after which a trial is measured, ascending from 0, its init.
+        trials: the trials in the slots.
+        probe: batch of the observed forward passes, [B, S + 1].
+        steps: numbers of steps after which a trial is measured, ascending from 0, its init.
 
     Attributes:
         measured: [T, M, Q] float64; NaN where nothing was measured.
-        first: of each block the sample of its output at init, [T, n].
+        first: sample of each block's output at init, [T, n], by name of the block.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Diagnosis:
         self.measured = torch.full(shape, torch.nan, dtype=torch.float64, device=ensemble.device)
 
     def init(self, slots: Sequence[int]) -> None:
-        """Measures trials that have done no step."""
+        """Measure trials before their first step."""
         rows = self._rows(slots)
         seen = self._of_state(self._taken(rows))
         for name, first in self.first.items():
@@ -86,17 +87,17 @@ class Diagnosis:
         self._write(rows, [0] * len(slots), seen)
 
     def before(self, slots: Sequence[int]) -> Stack:
-        """Copies of the weights that the next step will change."""
+        """Copies of the weights before a step that will be measured."""
         rows = self._rows(slots)
         return {name: self.trials.params[name].detach()[rows].clone() for name in self.weights}
 
     def after(self, steps: Mapping[int, int], before: Stack, gradients: Stack) -> None:
-        """Measures trials after a step.
+        """Measure trials after a step.
 
         Args:
-            steps: done, by slot.
-            before: what `before` gave of these slots.
-            gradients: of the step, as the optimizer got them, [T, ...].
+            steps: number of steps done, by slot.
+            before: result of `before` for these slots.
+            gradients: clipped gradients of the step, [T, ...].
         """
         rows = self._rows(list(steps))
         params = self._taken(rows)
@@ -110,6 +111,7 @@ class Diagnosis:
         self._write(rows, [self.index[done] for done in steps.values()], seen)
 
     def measurements(self, slot: int, steps_done: int) -> list[Measurement]:
+        """Measurements of the trial in a slot up to its current step."""
         found = [
             Measurement.of(step, self.columns, row)
             for step, row in zip(self.steps, self.measured[slot].tolist(), strict=True)
@@ -118,13 +120,13 @@ class Diagnosis:
         return [measurement for measurement in found if measurement.values]
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, by name, [T, ...]; the tensors themselves."""
+        """Everything kept about the trials, by name, [T, ...]; the tensors themselves."""
         samples = {f"diagnostics.first.{name}": stack for name, stack in self.first.items()}
         return {f"diagnostics.measured.{self.steps[1]}": self.measured, **samples}
 
     def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A slot's saved state, with nothing measured where it was saved by a run that did not
-        measure, or after other steps."""
+        """A slot's saved state, with NaN for measurements that the run which saved it did not make
+        or made after other steps."""
         found = dict(state)
         for name, stack in self.state().items():
             if name not in found or found[name].shape != stack.shape[1:]:
@@ -140,7 +142,7 @@ class Diagnosis:
         return {name: stack.detach()[rows] for name, stack in self.trials.params.items()}
 
     def _of_state(self, params: Stack) -> dict[Key, Tensor]:
-        """What depends on the weights alone, [D] each; samples [D, n]."""
+        """Quantities that depend on the weights alone, [D] each; samples [D, n]."""
         seen = self._look(params)
         for name, top in top_by_name({name: params[name] for name in self.matrices}).items():
             seen["top_singular_value", name] = abs(self.trials.multipliers[name]) * top
@@ -169,15 +171,20 @@ class Diagnosis:
 
 
 def holds_matrices(model: nn.Module, name: str) -> bool:
-    """Whether a weight of more than one axis is a matrix or a stack of them, no convolution."""
+    """Whether a weight with at least two axes is a matrix or a stack of matrices, not a
+    convolution."""
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     return getattr(owner, leaf).dim() == 2 or fan_in_axis(owner, leaf) is None
 
 
 def as_before(found: Mapping[Key, Tensor], known: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-    """The keys and shapes of [1, ...] that are known; NaN for what a model that branches on values
-    left out this time."""
+    """The known keys and shapes; NaN for what a model that branches on values left out this time.
+
+    Args:
+        found: [...] by key.
+        known: [1, ...] by key.
+    """
     return {
         key: found[key]
         if key in found and found[key].shape == before.shape[1:]

@@ -34,17 +34,17 @@ from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
 Key = tuple[str, str]
-# given what runs one trial's forward pass, says what it saw of it
+# runs one trial's forward pass by calling its argument, and returns what it observed
 Look = Callable[[Callable[[], Tensor]], dict[Key, Tensor]]
 
 
 @dataclass(frozen=True)
 class Trials:
-    """T trials in training, all that they are told by their plans included.
+    """T trials in training, including everything their plans specify.
 
     Attributes:
-        params: weights, stacked leaves that require grad; changed by training.
-        state: the optimizer's; changed by training.
+        params: weights as stacked leaves that require grad; training changes them.
+        state: state of the optimizer; training changes it.
         groups: hyperparameters of the update.
         multipliers: factor on each weight in the forward pass, the same for all trials.
     """
@@ -56,7 +56,7 @@ class Trials:
 
 
 class Trunk(nn.Module):
-    """The built-in model up to its readout, as the module that functional_call asks for."""
+    """The built-in model up to its readout, as a module for functional_call."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Trunk(nn.Module):
 
 
 class Ensemble:
-    """The compiled functions of one width; groups of trials pass through it.
+    """Trains and evaluates groups of trials of one width; holds the functions compiled for it.
+
+    The built-in model never materialises all logits at once.
 
     Args:
-        model: the proxy at this width; of its own values only buffers and frozen parameters are
-            used. Of the built-in model the logits of all tokens are never held at once.
-        train: clip and precision.
-        execution: how the steps are run.
+        model: the proxy at this width; only its buffers and frozen parameters are used.
+        train: clipping threshold and precision.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Ensemble:
         self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
         self.has_loss = takes_targets(self.model)
         self.train, self.device, self.execution = train, device, execution
-        # of the seeds started last: trials that take a slot one by one mostly share theirs
+        # by seed, those started last: trials that enter slots one by one mostly share their seed
         self.noise: dict[int, list[Tensor]] = {}
         self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
         self.optimizer = optimizer
@@ -105,16 +105,16 @@ class Ensemble:
             autocast_before_vmap()
         if execution.compiled:
             prepare_inductor()
-            # dynamo keeps the graphs of all widths under one code object and gives up at eight
+            # dynamo counts the graphs of all widths under one code object and gives up at eight
             torch.compiler.reset()
             self.losses = torch.compile(self._losses, dynamic=False)
             self.update = torch.compile(self._update, dynamic=False)
 
     def start(self, plans: Sequence[Plan], seeds: Sequence[int]) -> Trials:
-        """T trials with first weights drawn from each plan with the trial's own seed.
+        """Start T trials, each with initial weights drawn by its plan and seed.
 
         Raises:
-            InputError: a plan that does not hold every trainable parameter of the model once.
+            InputError: a plan does not hold every trainable parameter of the model once.
         """
         for plan in plans:
             refuse_other_parameters(plan, self.model)
@@ -133,12 +133,11 @@ class Ensemble:
         return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
 
     def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> tuple[Tensor, Stack]:
-        """One training step in place; returns losses [T] and the gradients as the optimizer got
-        them, after clipping.
+        """Take one training step in place; return losses [T] and the clipped gradients.
 
         Args:
-            tokens: [T, B, S + 1]; of a multilayer perceptron samples [T, B, inputs + outputs].
-            schedule: [T].
+            tokens: [T, B, S + 1], or samples [T, B, inputs + outputs] for a multilayer perceptron.
+            schedule: factor on the peak learning rate, [T].
         """
         losses = self.losses(trials.params, trials.multipliers, tokens)
         found = torch.autograd.grad(losses.sum(), list(trials.params.values()))
@@ -149,7 +148,7 @@ class Ensemble:
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """While entered, steps run as they are written."""
+        """Inside, steps run without compilation."""
         compiled = self.losses, self.update
         self.losses, self.update = self._losses, self._update
         try:
@@ -159,15 +158,20 @@ class Ensemble:
 
     @torch.no_grad()
     def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
-        """Losses [T] on tokens, as of a step; never compiled, which would be one more graph."""
+        """Losses [T] on tokens shaped as for `step`; never compiled, which would add a graph."""
         return self._losses(trials.params, trials.multipliers, tokens)
 
     @torch.no_grad()
     def watch(
         self, params: Stack, multipliers: Multipliers, tokens: Tensor, look: Look
     ) -> dict[Key, Tensor]:
-        """What `look` returns of a trial's forward pass on tokens [B, S + 1], stacked over trials;
-        never compiled, and without autocast."""
+        """Results of `look` for each trial's forward pass, stacked over trials.
+
+        The passes are never compiled and run without autocast.
+
+        Args:
+            tokens: the batch of every trial, [B, S + 1].
+        """
 
         def of_trial(params: Stack, tokens: Tensor) -> dict[Key, Tensor]:
             return look(lambda: self._trial_loss(params, tokens))
@@ -220,7 +224,7 @@ class Ensemble:
         return token_loss(flat, targets.flatten(), self.train.z_loss)
 
     def _values(self, params: Stack) -> Stack:
-        """Weights and buffers; where a model may change buffers, copies: trials share them."""
+        """Weights and buffers; copies of the shared buffers if the model may change them."""
         if self.execution.batched:
             return {**params, **self.buffers}
         return {**params, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
@@ -237,7 +241,7 @@ class Ensemble:
 
 
 def effective_weights(params: Stack, multipliers: Multipliers) -> Stack:
-    """The weights as they act in the forward pass."""
+    """The weights times their multipliers, as the forward pass uses them."""
     return {
         name: stack if multipliers[name] == 1 else multipliers[name] * stack
         for name, stack in params.items()
@@ -249,18 +253,20 @@ def one_trial(params: Stack, trial: int) -> Stack:
 
 
 def first_values(planned: PlannedParameter, drawn: Tensor) -> Tensor:
+    """Initial values of a parameter from standard normal ones."""
     assert planned.init_std is not None, "a plan knows every init"
     values = planned.init_std * drawn
     return values + planned.init_mean if planned.init_mean else values
 
 
 def draw(plan: Plan, seed: int) -> list[Tensor]:
-    """Standard normal values of every parameter, the same for a seed whatever the trial."""
+    """Standard normal values for every parameter; they depend on the seed and shapes alone."""
     generator = stream_generator(seed, "init")
     return [torch.randn(planned.shape, generator=generator) for planned in plan]
 
 
 def refuse_other_parameters(plan: Plan, model: nn.Module) -> None:
+    """Raise InputError unless the plan holds every trainable parameter of the model once."""
     planned = [parameter.name for parameter in plan]
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     wrong = set(planned) ^ set(trained)
@@ -272,7 +278,7 @@ def refuse_other_parameters(plan: Plan, model: nn.Module) -> None:
 def param_groups(
     plans: Sequence[Plan], device: torch.device, dtype: torch.dtype
 ) -> list[ParamGroup]:
-    """Merges the parameters of a role whose hyperparameters are equal in every trial."""
+    """Group the parameters of each role that have equal hyperparameters in every trial."""
     merged: dict[tuple[Role, tuple[tuple[float, float, float], ...]], list[str]] = {}
     for parameter in zip(*plans, strict=True):
         values = tuple((p.lr, p.weight_decay or 0.0, p.eps or 0.0) for p in parameter)

@@ -1,7 +1,7 @@
-"""How the steps of a width are run: no part of what they compute.
+"""How the steps of a width are executed, which changes their speed but not what they compute.
 
-MERGED:
-Whether compiling a width pays."""
+Two questions are answered here: what a model allows, and whether compiling it pays.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from mutransfer_cli.proxies.calling import call, constants, takes_targets
 from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
 from mutransfer_cli.train.device import is_out_of_memory
 
-REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of a custom operator
+REGISTERED = "GeneratedBackwardFor_"  # torch.library's prefix for a custom operator's backward
+# compile times of depth 2 on one CPU core, without and with torch's cache; a first guess for CUDA
+COLD_SECONDS, WARM_SECONDS = 67.0, 6.0
+SAVED = 0.5  # share of an eager step in a CUDA graph: assumed, half of its bytes at small widths
 
 
 @dataclass(frozen=True)
 class Execution:
-    """
+    """How steps are executed.
+
     Attributes:
-        compiled: losses and update through torch.compile.
-        captured: the whole step replayed from one CUDA graph.
-        batched: the losses of all trials by one vmap; else of one trial after the other.
+        compiled: losses and update go through torch.compile.
+        captured: the whole step is replayed from one CUDA graph.
+        batched: one vmap computes the losses of all trials; otherwise one trial after the other.
     """
 
     compiled: bool
@@ -40,11 +44,14 @@ EAGER = Execution(compiled=False, captured=False)
 
 
 def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Execution, str]:
-    """What of `wanted` is right for this model, and a sentence why not all; empty if all.
+    """The part of `wanted` that is right for this model, and why not all of it (otherwise empty).
 
-    Compiled under vmap, an autograd.Function silently loses its own backward or is refused (torch
-    2.13), so that a model with one stays eager. What vmap cannot batch (a branch on values, state
-    changed in place) is trained one trial after the other.
+    A model with an autograd.Function stays eager: compiled under vmap, the function silently loses
+    its own backward or is refused (torch 2.13). A model that vmap cannot batch (it branches on
+    values or changes state in place) is trained one trial after the other.
+
+    Raises:
+        InputError: the model draws random numbers, so that no trial could be repeated.
     """
     if tokens_BS.device.type == "cpu":
         batch_cpu_attention()
@@ -65,8 +72,8 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
         reason = str(error).splitlines()[0]
         if "random" in reason:
             raise InputError(
-                "the model draws random numbers in its forward pass (dropout?); turn that off: no "
-                f"trial could be repeated ({reason})"
+                "the model draws random numbers in its forward pass (dropout?), so that no trial "
+                f"could be repeated; turn that off ({reason})"
             ) from error
         one_by_one = Execution(compiled=False, captured=False, batched=False)
         return one_by_one, f"the model cannot be batched ({reason}): one trial after the other"
@@ -80,7 +87,7 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
 
 
 def custom_function(out: Tensor) -> str:
-    """The name of an autograd.Function in the graph behind `out`; empty where there is none."""
+    """The name of an autograd.Function in the graph behind `out`; empty if there is none."""
     seen, ahead = set(), [out.grad_fn]
     while ahead:
         node = ahead.pop()
@@ -94,24 +101,19 @@ def custom_function(out: Tensor) -> str:
     return ""
 
 
-# depth 2 on one CPU core, from nothing and from the cache; a first guess for CUDA
-COLD_SECONDS, WARM_SECONDS = 67.0, 6.0
-SAVED = 0.5  # of an eager step in a CUDA graph: assumed, half of its bytes at small widths
-
-
 def pays(eager_seconds: float, key: str) -> bool:
-    """Whether compiling saves more than it takes.
+    """Whether compiling saves more time than it takes.
 
     Args:
-        eager_seconds: that the training will take without.
-        key: of what is compiled; a run on this machine may have compiled the same before.
+        eager_seconds: predicted time of the training without compilation.
+        key: identifies the code to compile, which an earlier run may have compiled here.
     """
     takes = WARM_SECONDS if _marker(key).exists() else COLD_SECONDS
     return SAVED * eager_seconds > takes
 
 
 def remember(key: str) -> None:
-    """The compiled code is in the cache from now on."""
+    """Record that torch's cache now holds the compiled code."""
     marker = _marker(key)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()

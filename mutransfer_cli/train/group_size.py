@@ -1,4 +1,4 @@
-"""How many trials train side by side: the fastest measured of those predicted to fit."""
+"""The number of trials side by side: the fastest measured among those predicted to fit."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from mutransfer_cli.train.device import available_memory, is_out_of_memory
 from mutransfer_cli.train.loop import StepCost, Trainer
 from mutransfer_cli.train.slots import Job
 
-CPU_TOKENS_PER_STEP = 8192  # beyond it a larger stack only leaves the cache
+CPU_TOKENS_PER_STEP = 8192  # a larger stack no longer fits in the cache
 CPU_WIDTH_TOKENS = 1 << 19
 CUDA_TOKENS_PER_STEP = 1 << 17
-WORTH = 1.03  # a larger group must gain so much
-TIMED_SHARE = 0.05  # of all steps, that timing may take
-STEPS_TO_TIME = {"cpu": 3, "cuda": 10}  # of each size, with warm-up and capture
+WORTH = 1.03  # smallest speed-up for which a larger group is chosen
+TIMED_SHARE = 0.05  # share of all steps that timing may take
+STEPS_TO_TIME = {"cpu": 3, "cuda": 10}  # steps to time one size, with warm-up and capture
 
 
 @dataclass(frozen=True)
 class GroupSize:
-    """
+    """The chosen number of trials side by side.
+
     Attributes:
         slots: trials side by side.
         memory: predicted peak bytes; on CUDA from the measured peaks of one trial and of two.
-        seconds: measured, of a step of one trial; None where training is too short to measure.
+        seconds: measured time per step and trial; None if training is too short to measure.
     """
 
     slots: int
@@ -41,12 +42,10 @@ class GroupSize:
 def most_slots(
     protocol: Protocol, width: int, cost: Cost, device: torch.device, sharing: int = 1
 ) -> int:
-    """The most that may help: as many as half the free memory holds and as keep the device busy.
-
-    On a CPU a stack stops paying once it leaves the cache; on CUDA once a step fills the device.
+    """Largest number of slots worth trying: it fits in half the free memory and pays.
 
     Args:
-        sharing: workers, each of which may take its part of the memory.
+        sharing: number of workers that share the memory.
 
     Raises:
         InputError: one trial alone is predicted not to fit.
@@ -62,7 +61,10 @@ def most_slots(
 
 
 def useful_slots(protocol: Protocol, width: int, device_type: str) -> int:
-    """As many as keep a device of the type busy, whatever its memory."""
+    """Number of slots beyond which more do not pay, regardless of memory.
+
+    On a CPU a larger stack leaves the cache; on CUDA one step fills the device already.
+    """
     if device_type == "cpu":
         useful = min(
             CPU_TOKENS_PER_STEP // protocol.batch_tokens,
@@ -74,7 +76,7 @@ def useful_slots(protocol: Protocol, width: int, device_type: str) -> int:
 
 
 def slot_count(trials: int, most: int) -> int:
-    """As few rounds as `most` at a time allow, and in them as few idle slots as possible."""
+    """Slots for the fewest rounds of at most `most` trials, with the fewest idle slots in them."""
     rounds = -(-trials // most)
     return -(-trials // rounds)
 
@@ -87,13 +89,13 @@ def fastest(
     most: int,
     always: bool = False,
 ) -> GroupSize:
-    """Times 1, 2, 4, ... trials side by side, as many as are predicted to fit.
+    """Choose the group size by timing 1, 2, 4, ... trials side by side while they should fit.
 
     Args:
-        jobs: the first `most` of them.
-        trials: how many are to be trained.
-        most: slots at most.
-        always: measure also where that takes more than TIMED_SHARE of the training.
+        jobs: the first `most` jobs.
+        trials: number of trials to train.
+        most: largest number of slots.
+        always: measure even if that takes more than TIMED_SHARE of the training.
     """
     largest = min(most, len(jobs))
     sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest] + [largest]
@@ -112,7 +114,7 @@ def fastest(
                 raise
             break
         if trainer.ensemble.device.type == "cuda":
-            gc.collect()  # graph and pool of the last size; a third of a second
+            gc.collect()  # frees graph and pool of the last size; takes a third of a second
     if not measured:
         return GroupSize(1, cost.memory(1))
     seconds = {size: found.seconds / size for size, found in measured.items()}
@@ -122,8 +124,13 @@ def fastest(
 
 
 def smallest_as_fast(seconds_a_trial: Mapping[int, float], trials: int) -> int:
-    """The smallest size that takes no longer than the fastest, for a step of so many trials in
-    rounds; slots that idle in the last round take their time, too. Sizes ascend."""
+    """Smallest size whose rounds over all trials take at most WORTH times the shortest time.
+
+    Slots that idle in the last round take time too.
+
+    Args:
+        seconds_a_trial: time per step and trial by size, ascending.
+    """
     seconds = {}
     for size, each in seconds_a_trial.items():
         slots = slot_count(trials, size)
@@ -133,7 +140,7 @@ def smallest_as_fast(seconds_a_trial: Mapping[int, float], trials: int) -> int:
 
 
 def predicted_memory(measured: dict[int, StepCost], cost: Cost, slots: int) -> int:
-    """Peak bytes are affine in the slots: from two measured ones where there are such."""
+    """Peak bytes: as measured, or affine in the slots from 1 and 2, or otherwise from `cost`."""
     peaks = {size: found.memory for size, found in measured.items() if found.memory is not None}
     if slots in peaks:
         return peaks[slots]

@@ -1,10 +1,9 @@
-"""The first steps of a width, compiled and replayed, held against the same steps launched.
+"""Trains the trials of one width: a queue of jobs through slots, from first weights to eval losses.
 
-A graph that froze what should have moved, or code that a compiler got wrong, trains on and gives
-numbers; three steps show it. Shapes: T slots, K steps.
-
-MERGED:
-Trains the trials of one width, a queue through slots, from first weights to eval losses."""
+Before compiled or captured steps train anything, their first losses are compared with those of the
+same steps launched one by one: a graph that froze a value, or miscompiled code, would otherwise
+train on and give wrong numbers. Shapes: T slots, K steps.
+"""
 
 from __future__ import annotations
 
@@ -25,78 +24,32 @@ from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER
 from mutransfer_cli.train.slots import Job, Slots
 
-STEPS = 3
-# relative differences of losses that rounding explains, by precision: about ten times what
-# compiled and launched steps of well-behaved trials were seen to differ by
+Check = Callable[[], None]  # called before every step; may raise to stop the training there
+
+CURVE_POINTS = 100
+LOOKS = 20  # looks at the losses per trial; more if they would be further apart than
+LOOK_SECONDS = 1.0  # about: a look waits for all queued steps, and so does an interrupt
+TIMED_STEPS = 2
+REHEARSED_STEPS = 3
+# relative differences of losses that rounding explains, by precision: about ten times the largest
+# seen between compiled and launched steps of well-behaved trials
 ROUNDING = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2}
-EXPLODED = 1.5  # times the first loss: beyond it training amplifies rounding
+EXPLODED = 1.5  # times the first loss: beyond that, training amplifies rounding
 
 
 class UnlikeLaunched(RuntimeError):
-    """Steps give other losses than the same steps launched one by one."""
-
-
-def rehearse(slots: Slots, jobs: Sequence[Job]) -> None:
-    """Trains jobs for a few steps and evaluates them, as `slots` will and launched; then takes the
-    jobs out again.
-
-    Raises:
-        UnlikeLaunched: losses differ by more than rounding.
-    """
-    with slots.ensemble.uncompiled():
-        expected = first_losses(slots, jobs, launched=True)
-    found = first_losses(slots, jobs, launched=False)
-    for slot in slots.busy:
-        slots.clear(slot)
-    worst = largest_difference(found, expected)
-    allowed = ROUNDING[slots.train.precision]
-    if worst > allowed:
-        raise UnlikeLaunched(
-            f"losses of the first {STEPS} steps differ by {worst:.1e} from those of launched steps "
-            f"(rounding explains {allowed:.0e})"
-        )
-
-
-def first_losses(slots: Slots, jobs: Sequence[Job], launched: bool) -> Tensor:
-    """Training losses of the first steps and, last, the sum of as many eval losses, [T, K + 1]."""
-    for slot, job in enumerate(jobs):
-        slots.fill(slot, job)
-    slots.eval_total.zero_()
-    slots.eval_index.zero_()
-    for _ in range(STEPS):
-        slots.run_step(launched)
-        slots.advance(1)
-    for batch in range(STEPS):
-        slots.run_eval_batch(batch % slots.train.eval_batches, launched)
-    losses = torch.cat([slots.history[:, :STEPS], slots.eval_total.unsqueeze(1)], dim=1)
-    return losses[: len(jobs)].double().cpu()
-
-
-def largest_difference(found_TK: Tensor, expected_TK: Tensor) -> float:
-    """Relative to the expected losses, over those of trials that have not exploded."""
-    first_T1 = expected_TK[:, :1]
-    tame = expected_TK.isfinite() & (expected_TK <= EXPLODED * first_T1)
-    tame[:, -1] = tame[:, :-1].all(1) & (expected_TK[:, -1] <= STEPS * EXPLODED * first_T1[:, 0])
-    difference = (found_TK - expected_TK).abs() / expected_TK.abs()
-    # a loss that should be finite and is not differs by as much as can be
-    return float(difference.nan_to_num(nan=torch.inf)[tame].max()) if tame.any() else 0.0
-
-
-CURVE_POINTS = 100
-LOOKS = 20  # at the losses, in the steps of a trial; more where they would be further apart than
-LOOK_SECONDS = 1.0  # about: a look waits for all that the host has queued, and an interrupt does
-TIMED_STEPS = 2
+    """Compiled or captured steps give other losses than the same steps launched one by one."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial gave.
+    """Result of training one trial.
 
     Attributes:
         train_losses: [steps run], nats per token or squared error; not finite from divergence on.
-        eval_loss: alike; not finite for a diverged trial.
-        seconds: its share of the wall time.
-        measured: while it trained, after a divergence too.
+        eval_loss: in the same unit; not finite for a diverged trial.
+        seconds: the trial's share of the wall time.
+        measured: all measurements, including those after a divergence.
     """
 
     train_losses: Tensor
@@ -106,7 +59,7 @@ class TrialResult:
 
     @property
     def diverged_at(self) -> int | None:
-        """First step, from 1, whose loss was not finite; the last step if only eval was not."""
+        """First step, counted from 1, whose loss is not finite; the last step if only eval was."""
         bad = (~self.train_losses.isfinite()).nonzero()
         if len(bad):
             return int(bad[0]) + 1
@@ -120,7 +73,7 @@ class TrialResult:
 
     @property
     def curve(self) -> tuple[list[int], list[float]]:
-        """About CURVE_POINTS (step from 1, loss) points up to divergence, the last one included."""
+        """About CURVE_POINTS steps (from 1) and their losses, up to divergence or the last step."""
         end = (self.diverged_at or len(self.train_losses) + 1) - 1
         stride = max(1, math.ceil(end / CURVE_POINTS))
         steps = sorted({*range(1, end + 1, stride), end} - {0})
@@ -128,19 +81,21 @@ class TrialResult:
 
     @property
     def measurements(self) -> list[Measurement]:
-        """Those before a divergence."""
+        """Measurements before a divergence."""
         end = self.diverged_at or len(self.train_losses) + 1
         return [measurement for measurement in self.measured if measurement.step < end]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a queue stands, since its last finished trials.
+    """State of a queue in training.
 
     Attributes:
-        running: trials in training; alive: those whose losses are finite.
-        trials_done: of the running ones, in units of whole trials.
-        tokens, seconds: trained on and taken since the last finished trials.
+        running: number of trials in training.
+        alive: number of these whose losses are finite.
+        trials_done: work done on these, in units of whole trials.
+        tokens: trained on since the last finished trials.
+        seconds: taken since then.
     """
 
     running: int
@@ -152,8 +107,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a queue took: `tokens` in `seconds` of training, after `start` seconds to build,
-    compile and capture."""
+    """Time that a queue took: `tokens` in `seconds` of training, after `start` seconds of building,
+    compiling and capturing."""
 
     tokens: int
     seconds: float
@@ -162,7 +117,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one step of a group: seconds, and peak bytes where the device counts them."""
+    """Cost of one step of a group: seconds, and peak bytes if the device counts them."""
 
     seconds: float
     memory: int | None
@@ -180,18 +135,20 @@ class Trainer:
         count: int,
         finished: Callable[[dict[str, TrialResult]], None],
         report: Callable[[Progress], None] = lambda progress: None,
-        check: Callable[[], None] = lambda: None,
+        check: Check = lambda: None,
         checkpoint: Checkpoint | None = None,
         measured_steps: Sequence[int] = (),
     ) -> Speed:
-        """Trains every job, `count` at a time; a diverged one makes room early.
+        """Train every job, `count` at a time; a diverged one makes room early.
 
         Args:
-            finished: gets the results of jobs that end together, by id.
-            report: called at every look, LOOKS times or more in the steps of a trial.
-            check: called before every step; what it raises ends the training.
-            checkpoint: where jobs in training go on from, and are kept.
-            measured_steps: after which trials are measured, from 0; empty: never.
+            finished: receives the results of jobs that end together, by id.
+            report: called at every look, at least LOOKS times per trial.
+            checkpoint: holds the jobs that were in training, and keeps those that are.
+            measured_steps: numbers of steps after which trials are measured, from 0; may be empty.
+
+        Raises:
+            UnlikeLaunched: compiled or captured steps give other losses than launched ones.
         """
         started = time.perf_counter()
         slots = Slots(self.ensemble, self.text, self.train, jobs[0], count, measured_steps)
@@ -227,13 +184,13 @@ class Trainer:
         return Speed(all_tokens, time.perf_counter() - begun, begun - started)
 
     def slots(self, jobs: Sequence[Job], count: int) -> Slots:
-        """As many slots, the first jobs in them."""
+        """New slots with the first jobs in them."""
         slots = Slots(self.ensemble, self.text, self.train, jobs[0], count)
         refill(slots, deque(jobs), {})
         return slots
 
     def step_cost(self, jobs: Sequence[Job]) -> StepCost:
-        """Of all these jobs side by side: the fastest of a few steps after one to warm up."""
+        """Cost of a step of all these jobs side by side: the fastest of a few after a warm-up."""
         device = self.ensemble.device
         before = 0
         if device.type == "cuda":
@@ -260,19 +217,13 @@ class Trainer:
         self, slots: Slots, diverged: Sequence[bool], tokens: int, seconds: float
     ) -> Progress:
         busy = slots.busy
-        return Progress(
-            running=len(busy),
-            alive=sum(not diverged[slot] for slot in busy),
-            trials_done=sum(slots.steps_done[slot] for slot in busy) / self.train.steps,
-            tokens=tokens,
-            seconds=seconds,
-        )
+        alive = sum(not diverged[slot] for slot in busy)
+        trials_done = sum(slots.steps_done[slot] for slot in busy) / self.train.steps
+        return Progress(len(busy), alive, trials_done, tokens, seconds)
 
 
-def train_steps(
-    slots: Slots, steps: int, check: Callable[[], None], checkpoint: Checkpoint | None
-) -> None:
-    """Runs `steps` steps of every slot; if `check` raises, saves a checkpoint first."""
+def train_steps(slots: Slots, steps: int, check: Check, checkpoint: Checkpoint | None) -> None:
+    """Run `steps` steps of every slot; if `check` raises, save a checkpoint first."""
     for _ in range(steps):
         try:
             check()
@@ -285,7 +236,7 @@ def train_steps(
 
 
 def refill(slots: Slots, queue: deque[Job], saved: dict[str, Saved]) -> None:
-    """Puts the next jobs into empty slots, where they were left or from their first step."""
+    """Put the next jobs into empty slots, at their saved step or at the first one."""
     for slot, before in enumerate(slots.jobs):
         if before is None and queue:
             job = queue.popleft()
@@ -297,7 +248,7 @@ def refill(slots: Slots, queue: deque[Job], saved: dict[str, Saved]) -> None:
 
 
 def collect(slots: Slots, ended: Sequence[int], seconds: Sequence[float]) -> dict[str, TrialResult]:
-    """Results of slots that ended, by id of their jobs."""
+    """Results of the slots that ended, by id of their jobs."""
     eval_losses = slots.evaluate()
     results = {}
     for slot in ended:
@@ -307,3 +258,50 @@ def collect(slots: Slots, ended: Sequence[int], seconds: Sequence[float]) -> dic
             slots.losses(slot), eval_losses[slot], seconds[slot], slots.measurements(slot)
         )
     return results
+
+
+def rehearse(slots: Slots, jobs: Sequence[Job]) -> None:
+    """Train and evaluate jobs for a few steps, launched and as `slots` will; then clear the slots.
+
+    Raises:
+        UnlikeLaunched: losses differ by more than rounding.
+    """
+    with slots.ensemble.uncompiled():
+        expected = first_losses(slots, jobs, launched=True)
+    found = first_losses(slots, jobs, launched=False)
+    for slot in slots.busy:
+        slots.clear(slot)
+    worst = largest_difference(found, expected)
+    allowed = ROUNDING[slots.train.precision]
+    if worst > allowed:
+        raise UnlikeLaunched(
+            f"losses of the first {REHEARSED_STEPS} steps differ by {worst:.1e} from those of "
+            f"launched steps (rounding explains {allowed:.0e})"
+        )
+
+
+def first_losses(slots: Slots, jobs: Sequence[Job], launched: bool) -> Tensor:
+    """Training losses of the first steps and, last, the sum of as many eval losses, [T, K + 1]."""
+    for slot, job in enumerate(jobs):
+        slots.fill(slot, job)
+    slots.eval_total.zero_()
+    slots.eval_index.zero_()
+    for _ in range(REHEARSED_STEPS):
+        slots.run_step(launched)
+        slots.advance(1)
+    for batch in range(REHEARSED_STEPS):
+        slots.run_eval_batch(batch % slots.train.eval_batches, launched)
+    losses = torch.cat([slots.history[:, :REHEARSED_STEPS], slots.eval_total.unsqueeze(1)], dim=1)
+    return losses[: len(jobs)].double().cpu()
+
+
+def largest_difference(found_TK: Tensor, expected_TK: Tensor) -> float:
+    """Largest difference relative to the expected losses, among losses that have not exploded."""
+    first_T1 = expected_TK[:, :1]
+    tame = expected_TK.isfinite() & (expected_TK <= EXPLODED * first_T1)
+    # the last column sums REHEARSED_STEPS eval losses, after all these steps
+    limit_T = REHEARSED_STEPS * EXPLODED * first_T1[:, 0]
+    tame[:, -1] = tame[:, :-1].all(1) & (expected_TK[:, -1] <= limit_T)
+    difference = (found_TK - expected_TK).abs() / expected_TK.abs()
+    # a loss that is not finite where it should be counts as an infinite difference
+    return float(difference.nan_to_num(nan=torch.inf)[tame].max()) if tame.any() else 0.0

@@ -1,11 +1,15 @@
 """Cross-entropy of a stack of trials from hidden states, without ever holding all logits.
 
-Shapes: T trials, N tokens, D width, V vocabulary. A chunk of tokens has its logits made, turned
-into their own gradient in place and multiplied back; then the next chunk takes the memory. Hence
-gradients are made in forward, and backward only scales them. It is one custom op because Inductor
-would fuse a visible loop across chunks and hold all logits again.
+The logits of one chunk of tokens are computed, turned into their own gradient in place and
+multiplied back; then the next chunk takes the same memory. Gradients are therefore computed in the
+forward pass, and the backward pass only scales them. The whole is one custom operator, because
+Inductor would fuse a visible loop across chunks and hold all logits again. Fused linear
+cross-entropy after Hsu et al. 2024 (Liger Kernel, arXiv 2410.10989), with a trial dimension.
 
-The bounds of chunks depend on N and V alone: a trial is computed alike in every company.
+The bounds of the chunks depend on N and V alone, so that a trial is computed the same way whichever
+trials train beside it.
+
+Shapes: T trials, N tokens, D width, V vocabulary; t, n: the trials and tokens of one chunk.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_LOGITS = 1 << 23  # held at once: 32 MB in float32
-WHOLE_VOCAB = 4096  # up to it compiled code holds all logits at once
-CHUNK_TOKENS = 256  # at least: every chunk reads and writes the whole gradient of the weight
+CHUNK_LOGITS = 1 << 23  # logits held at once: 32 MB in float32
+WHOLE_VOCAB = 4096  # up to this vocabulary compiled code holds all logits at once
+CHUNK_TOKENS = 256  # fewest of a chunk: each chunk reads and writes the weight's whole gradient
 
 
 def linear_cross_entropy(
@@ -28,16 +32,16 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy [T] in nats of the logits `hidden @ weight.mT`.
 
-    Its gradient is that of the cross-entropy plus z_loss * mean(log(Z)^2), Z being the sum of the
-    exponentials of a token's logits (Chowdhery et al. 2022, arXiv 2204.02311); its value stays
-    the cross-entropy.
+    Its gradient is that of cross-entropy + z_loss * mean(log(Z)^2), where Z is the sum of the
+    exponentials of a token's logits (Chowdhery et al. 2022, arXiv 2204.02311); its value is the
+    cross-entropy alone.
 
-    Products are in autocast's type where autocast is on; log-sum-exp and the gradient of the
-    weight are always in the type of the weight. First derivatives only, and once. Where it is
-    compiled a small vocabulary needs no chunks: one graph holds all logits.
+    Under autocast products use autocast's type; log-sum-exp and the weight's gradient always use
+    the weight's type. Only first derivatives, and only once.
     """
     compiled = torch.compiler.is_compiling()
     if compiled and weight_TVD.shape[1] <= WHOLE_VOCAB:
+        # a small vocabulary needs no chunks in compiled code: one graph holds all logits
         logits_TNV = torch.bmm(hidden_TND, weight_TVD.mT).to(weight_TVD.dtype)
         return token_loss(logits_TNV, targets_TN, z_loss)
     device = hidden_TND.device.type
@@ -51,18 +55,17 @@ def linear_cross_entropy(
     return losses_T
 
 
-def token_loss(logits: Tensor, targets: Tensor, z_loss: float = 0.0) -> Tensor:
-    """The same of logits [..., N, V] and targets [..., N]: [...].
-
-    The target's logit is picked by comparison: its backward has no scatter and no atomics.
-    """
-    vocab = torch.arange(logits.shape[-1], device=logits.device)
-    picked = torch.where(vocab == targets.unsqueeze(-1), logits, 0.0).sum(-1)
-    log_sum = logits.logsumexp(-1)
-    losses = (log_sum - picked).mean(-1)
+def token_loss(logits_NV: Tensor, targets_N: Tensor, z_loss: float = 0.0) -> Tensor:
+    """Mean cross-entropy over N of whole logits [..., N, V] and targets [..., N], shape [...]."""
+    # the target's logit is picked by comparison: its backward has no scatter and no atomics
+    vocab_V = torch.arange(logits_NV.shape[-1], device=logits_NV.device)
+    picked_N = torch.where(vocab_V == targets_N.unsqueeze(-1), logits_NV, 0.0).sum(-1)
+    log_Z_N = logits_NV.logsumexp(-1)
+    losses = (log_Z_N - picked_N).mean(-1)
     if not z_loss:
         return losses
-    penalty = z_loss * log_sum.square().mean(-1)
+    # the penalty contributes its gradient and the value 0
+    penalty = z_loss * log_Z_N.square().mean(-1)
     return losses + (penalty - penalty.detach())
 
 
@@ -87,17 +90,21 @@ def losses_and_gradients(
     of_chunk = compiled_of_logits() if compiled else of_logits
     with torch.autocast(hidden_TND.device.type, enabled=False):
         for trials in slices(T, trials_at_once):
-            weight = weight_TVD[trials].to(product_type)
+            weight_tVD = weight_TVD[trials].to(product_type)
             for tokens in slices(N, tokens_at_once):
-                hidden = hidden_TND[trials, tokens].to(product_type)
-                losses, d_logits = of_chunk(
-                    torch.bmm(hidden, weight.mT), targets_TN[trials, tokens], exact_type, z_loss
+                hidden_tnD = hidden_TND[trials, tokens].to(product_type)
+                # logits L = h W^T [t, n, V], replaced by d_L = N * d(mean loss)/dL
+                losses_TN[trials, tokens], d_logits_tnV = of_chunk(
+                    torch.bmm(hidden_tnD, weight_tVD.mT),
+                    targets_TN[trials, tokens],
+                    exact_type,
+                    z_loss,
                 )
-                losses_TN[trials, tokens] = losses
-                if not gradients_wanted:
-                    continue
-                d_hidden_TND[trials, tokens] = torch.bmm(d_logits, weight)
-                add_product_(d_weight_TVD[trials], d_logits.mT, hidden, first=tokens.start == 0)
+                if gradients_wanted:
+                    # d_h = d_L W [t, n, D] for this chunk alone; d_W = d_L^T h [t, V, D] summed
+                    d_hidden_TND[trials, tokens] = torch.bmm(d_logits_tnV, weight_tVD)
+                    d_weight_tVD, first = d_weight_TVD[trials], tokens.start == 0
+                    add_product_(d_weight_tVD, d_logits_tnV.mT, hidden_tnD, first)
     return losses_TN.mean(1), d_hidden_TND, d_weight_TVD
 
 
@@ -119,36 +126,43 @@ def _(
 def of_logits(
     logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype, z_loss: float
 ) -> tuple[Tensor, Tensor]:
-    """Losses [T, N], and N times the gradient in the logits, in the logits' type.
+    """Losses [T, N], and the gradient of each token's loss in its logits, in the logits' type.
 
-    With p = softmax(logits) it is p - one_hot, and with z-loss p (1 + 2 z_loss log Z) - one_hot.
+    With p = softmax(logits) the gradient is p - one_hot(target); z-loss makes it
+    p (1 + 2 z_loss log Z) - one_hot(target).
     """
-    targets = targets_TN.unsqueeze(-1)
-    log_p = torch.log_softmax(logits_TNV, -1, dtype=exact)
-    losses = -log_p.gather(-1, targets).squeeze(-1)
-    p = log_p.exp_()
+    # loss = -log p[target]
+    targets_TN1 = targets_TN.unsqueeze(-1)
+    log_p_TNV = torch.log_softmax(logits_TNV, -1, dtype=exact)
+    losses_TN = -log_p_TNV.gather(-1, targets_TN1).squeeze(-1)
+    p_TNV = log_p_TNV.exp_()
     if z_loss:
-        log_sum = logits_TNV.gather(-1, targets) + losses.unsqueeze(-1)
-        p.mul_(1 + 2 * z_loss * log_sum)
-    if torch.are_deterministic_algorithms_enabled():  # scatter would sort, which no graph captures
-        p.sub_((torch.arange(p.shape[-1], device=p.device) == targets).to(exact))
+        # log p = logit - log Z at the target, hence log Z = logit + loss
+        log_Z_TN1 = logits_TNV.gather(-1, targets_TN1) + losses_TN.unsqueeze(-1)
+        p_TNV.mul_(1 + 2 * z_loss * log_Z_TN1)
+    # subtract the one-hot targets; a deterministic scatter would sort, which no graph captures
+    if torch.are_deterministic_algorithms_enabled():
+        vocab_V = torch.arange(p_TNV.shape[-1], device=p_TNV.device)
+        p_TNV.sub_((vocab_V == targets_TN1).to(exact))
     else:
-        p.scatter_add_(-1, targets, p.new_full(targets.shape, -1.0))
-    return losses, p.to(logits_TNV.dtype)
+        p_TNV.scatter_add_(-1, targets_TN1, p_TNV.new_full(targets_TN1.shape, -1.0))
+    return losses_TN, p_TNV.to(logits_TNV.dtype)
 
 
 def fused_of_logits(
     logits_TNV: Tensor, targets_TN: Tensor, exact: torch.dtype, z_loss: float
 ) -> tuple[Tensor, Tensor]:
-    """The same for a compiler: two passes over the logits, and no scatter."""
-    x = logits_TNV.to(exact)
-    log_sum = x.logsumexp(-1, keepdim=True)
-    is_target = torch.arange(x.shape[-1], device=x.device) == targets_TN.unsqueeze(-1)
-    losses = log_sum.squeeze(-1) - torch.where(is_target, x, 0.0).sum(-1)
-    p = (x - log_sum).exp()
+    """Compute `of_logits` in a form for the compiler: two passes over the logits, no scatter."""
+    x_TNV = logits_TNV.to(exact)
+    # loss = log Z - logit[target]
+    log_Z_TN1 = x_TNV.logsumexp(-1, keepdim=True)
+    is_target_TNV = torch.arange(x_TNV.shape[-1], device=x_TNV.device) == targets_TN.unsqueeze(-1)
+    losses_TN = log_Z_TN1.squeeze(-1) - torch.where(is_target_TNV, x_TNV, 0.0).sum(-1)
+    # p (1 + 2 z_loss log Z) - one_hot(target)
+    p_TNV = (x_TNV - log_Z_TN1).exp()
     if z_loss:
-        p = p * (1 + 2 * z_loss * log_sum)
-    return losses, (p - is_target.to(exact)).to(logits_TNV.dtype)
+        p_TNV = p_TNV * (1 + 2 * z_loss * log_Z_TN1)
+    return losses_TN, (p_TNV - is_target_TNV.to(exact)).to(logits_TNV.dtype)
 
 
 @cache
@@ -161,26 +175,28 @@ def keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.tokens = inputs[0].shape[1]
     ctx.save_for_backward(*gradients)
     ctx.mark_non_differentiable(*gradients)
-    ctx.set_materialize_grads(False)  # else zeros as large as both gradients come in
+    # otherwise autograd would pass zeros as large as both gradients
+    ctx.set_materialize_grads(False)
 
 
 def scale_gradients(ctx: Any, d_losses_T: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    """Backward pass: the saved gradients are N times those of the mean loss of each trial."""
     d_hidden_TND, d_weight_TVD = ctx.saved_tensors
-    scale = (d_losses_T / ctx.tokens)[:, None, None]
-    return d_hidden_TND.mul_(scale), d_weight_TVD.mul_(scale), None, None, None, None, None
+    scale_T11 = (d_losses_T / ctx.tokens)[:, None, None]
+    return d_hidden_TND.mul_(scale_T11), d_weight_TVD.mul_(scale_T11), None, None, None, None, None
 
 
 losses_and_gradients.register_autograd(scale_gradients, setup_context=keep_gradients)
 
 
 def chunk_tokens(tokens: int, vocab: int) -> int:
-    """Tokens of a chunk, so that all chunks are about equal."""
+    """Tokens per chunk, so that all chunks have about equal size."""
     most = max(CHUNK_TOKENS, CHUNK_LOGITS // vocab)
     return math.ceil(tokens / math.ceil(tokens / most))
 
 
 def chunk_trials(tokens: int, vocab: int) -> int:
-    """Trials of which a chunk holds so many tokens each."""
+    """Trials per chunk, given the tokens that a chunk holds of each."""
     return max(1, CHUNK_LOGITS // (tokens * vocab))
 
 
@@ -193,7 +209,7 @@ def empty_gradient(x: Tensor, wanted: bool) -> Tensor:
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
-    """total += a @ b, or = if first; in the type of the total even if that of a and b is less."""
+    """Add a @ b to total, or overwrite total if `first`; accumulates in the type of total."""
     if a.dtype == total.dtype:
         total.baddbmm_(a, b, beta=0 if first else 1)
     elif first:

@@ -1,14 +1,9 @@
-"""Batches of trials side by side: where a step finds them.
+"""Slots: the positions of a stack of trials, through which the trials of a queue pass.
+
+Each slot has its own step, batches and hyperparameters, all in tensors: a trial that ends or
+diverges makes room for the next one without a new shape, compilation or address.
 
 Shapes: T slots, N batches, B sequences or samples of a batch, S context.
-
-MERGED:
-The learning-rate schedule as a tensor.
-Slots: as many positions in a stack as train side by side; trials pass through them.
-
-Each slot has its own step, data and hyperparameters, all in tensors: a trial that ends or diverges
-makes room for the next one without another shape, compilation or address.
-Shapes: T slots, B batch, S context.
 """
 
 from __future__ import annotations
@@ -29,63 +24,46 @@ from mutransfer_cli.train.diagnosis import Diagnosis, probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
 
 
-class Resident:
-    """Batches from a part of the text that lies on the device: a step gathers them itself.
+class Batches:
+    """Batches from one part of the text; a step gathers them on the device.
+
+    A part that is streamed lies on the host. Its batches are copied before the step that reads
+    them, always to the same tensor, so that a captured step finds them there.
 
     Attributes:
-        offsets: where their sequences start, [T, N, B], on the device.
+        offsets: start of each sequence, [T, N, B], on the device of the part.
+        place: the batches copied last, [T, B, S + 1]; None unless the part is streamed.
     """
 
-    def __init__(self, part: Tensor, offsets: Tensor, context: int) -> None:
+    def __init__(self, text: DeviceText, part: Tensor, offsets: Tensor, context: int) -> None:
         self.part, self.offsets, self.context = part, offsets.to(part.device), context
         self.each = torch.arange(len(offsets), device=part.device)
+        self.place: Tensor | None = None
+        if text.streamed:
+            self.place = self._gathered(torch.zeros(len(offsets), dtype=torch.int64))
+            self.place = self.place.to(text.device)
 
     def load(self, index: Sequence[int]) -> None:
-        """Nothing: the device has all it needs."""
+        """Queue the copy of each slot's streamed batch, by its index, behind the queued steps.
 
-    def read(self, index: Tensor) -> Tensor:
-        """The batch of each slot, [T, B, S + 1], by its index [T]; without a word to the host."""
-        return gather(self.part, self.offsets[self.each, index], self.context)
-
-
-class Streamed:
-    """Batches from a part of the text on the host, copied to one place on the device before the
-    step that reads them there: to a captured step only what stands in that place is new.
-
-    Attributes:
-        offsets: where their sequences start, [T, N, B], on the host.
-    """
-
-    def __init__(self, part: Tensor, offsets: Tensor, context: int, device: torch.device) -> None:
-        self.part, self.offsets, self.context = part, offsets, context
-        self.each = torch.arange(len(offsets))
-        self.place = self._gathered([0] * len(offsets)).to(device)
-
-    def load(self, index: Sequence[int]) -> None:
-        """Copies the batch of each slot by its index, behind the steps that are queued.
-
-        Nothing waits: torch gives pinned memory out again only when the copy from it is done.
+        The host need not wait: torch reuses pinned memory only after the copy from it is done.
         """
-        batch = self._gathered(index)
+        if self.place is None:
+            return
+        batch = self._gathered(torch.tensor(index).clamp(max=self.offsets.shape[1] - 1))
         if self.place.device.type == "cuda":
             batch = batch.pin_memory()
         self.place.copy_(batch, non_blocking=True)
 
     def read(self, index: Tensor) -> Tensor:
-        """The batches that were loaded last, [T, B, S + 1]: the host knew the index."""
-        return self.place
+        """The batch of each slot, [T, B, S + 1], by its index [T]; never waits for the device.
 
-    def _gathered(self, index: Sequence[int]) -> Tensor:
-        last = self.offsets.shape[1] - 1
-        rows = self.offsets[self.each, torch.tensor(index).clamp(max=last)]
-        return gather(self.part, rows, self.context)
+        Streamed batches are those that `load` copied last.
+        """
+        return self._gathered(index) if self.place is None else self.place
 
-
-def batches(text: DeviceText, part: Tensor, offsets: Tensor, context: int) -> Resident | Streamed:
-    """Batches from one of the parts of the text, at offsets [T, N, B]."""
-    if text.streamed:
-        return Streamed(part, offsets, context, text.device)
-    return Resident(part, offsets, context)
+    def _gathered(self, index: Tensor) -> Tensor:
+        return gather(self.part, self.offsets[self.each, index], self.context)
 
 
 def schedule_tensor(train: TrainSpec) -> Tensor:
@@ -104,15 +82,16 @@ class Job:
 
 
 class Slots:
-    """
+    """Trials side by side, each at its own step.
+
     Args:
-        like: a job whose plan has the structure of all that will come.
+        like: a job whose plan has the same structure as those of all later jobs.
         count: T.
-        measured_steps: after which trials are measured, from 0; empty: never.
+        measured_steps: numbers of steps after which trials are measured, from 0; may be empty.
 
     Attributes:
-        jobs: what each slot trains; None for an empty one, whose updates have rate 0.
-        steps_done: of each slot; the host's copy of `position`.
+        jobs: the job of each slot; None for an empty slot, which trains on with learning rate 0.
+        steps_done: number of steps of each slot; the host's copy of `position`.
     """
 
     def __init__(
@@ -133,11 +112,11 @@ class Slots:
         starts = torch.zeros(
             count, train.steps, train.batch, dtype=torch.int64, device=text.train.device
         )
-        self.batches = batches(text, text.train, starts, train.context)
+        self.batches = Batches(text, text.train, starts, train.context)
         self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
         self.columns = torch.arange(train.steps, device=device)
         fixed = eval_offsets(text.corpus, train).expand(count, -1, -1)
-        self.eval_batches = batches(text, text.eval, fixed, train.context)
+        self.eval_batches = Batches(text, text.eval, fixed, train.context)
         self.eval_index = torch.zeros((), dtype=torch.int64, device=device)
         self.eval_total = torch.zeros(count, device=device, dtype=dtype)
         self.jobs: list[Job | None] = [None] * count
@@ -145,7 +124,7 @@ class Slots:
         self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.gradients: Stack = {}
         if ensemble.execution.captured:
-            # before anything is in the slots: the steps of the warm-up change what stands in them
+            # while the slots are empty: the warm-up steps change their content
             step, self.gradients = captured(self._step, beside=None)
             self.graphs = step, captured(self._evaluate_batch, beside=step)[0]
         elif ensemble.execution.compiled:
@@ -160,8 +139,7 @@ class Slots:
         return [slot for slot, job in enumerate(self.jobs) if job is not None]
 
     def step(self) -> None:
-        """Trains every slot for one step of its own, without waiting for the device but to measure
-        a trial."""
+        """Train every slot for one step; waits for the device only to measure a trial."""
         if self.diagnosis is None:
             self.run_step()
             return
@@ -175,10 +153,10 @@ class Slots:
             self.diagnosis.after(due, before, gradients)
 
     def run_step(self, launched: bool = False) -> Stack:
-        """Runs a step without measuring anything; returns its gradients, valid until the next one.
+        """Run a step without measurements; return its gradients, which the next step overwrites.
 
         Args:
-            launched: one operation after the other, although there is a graph.
+            launched: launch each operation even if there is a graph.
         """
         self.batches.load(self.steps_done)
         if self.graphs is None or launched:
@@ -187,7 +165,7 @@ class Slots:
         return self.gradients
 
     def run_eval_batch(self, batch: int, launched: bool = False) -> None:
-        """Adds the losses of all slots on an eval batch, the next in order, to `eval_total`."""
+        """Add the losses of all slots on an eval batch to `eval_total`; call batches in order."""
         self.eval_batches.load([batch] * len(self.jobs))
         if self.graphs is None or launched:
             self._evaluate_batch()
@@ -195,7 +173,7 @@ class Slots:
             self.graphs[1].replay()
 
     def _step(self) -> Stack:
-        """Reads and writes this object's tensors only, without a word to the host."""
+        """Take a step that touches only this object's tensors and never waits for the device."""
         index = self.position.clamp(max=self.train.steps - 1)
         schedule = self.factors[index] * self.running
         losses, gradients = self.ensemble.step(self.trials, self.batches.read(index), schedule)
@@ -205,20 +183,20 @@ class Slots:
         return gradients
 
     def _evaluate_batch(self) -> None:
-        """Reads and writes this object's tensors only, as `_step` does."""
-        # an index of no dimension would ask the host for its value
+        """Evaluate the next batch under the same conditions as `_step`."""
+        # a zero-dimensional index would ask the host for its value
         tokens = self.eval_batches.read(self.eval_index.expand(len(self.jobs)))
         self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
         self.eval_index.add_(1).remainder_(self.train.eval_batches)
 
     def advance(self, steps: int) -> None:
-        """Tells the host that so many steps were made."""
+        """Count steps that were run, on the host."""
         for slot in self.busy:
             self.steps_done[slot] += steps
 
     @torch.no_grad()
     def fill(self, slot: int, job: Job) -> None:
-        """First weights, fresh optimizer state, the job's own rates and data."""
+        """Start a job in a slot: initial weights, fresh optimizer state, its own rates and data."""
         alone = dict(self._tensors(self.ensemble.start([job.plan], [job.seed])))
         for name, stack in self._tensors(self.trials):
             stack[slot].copy_(alone[name][0])
@@ -231,22 +209,24 @@ class Slots:
         self.running[slot] = 0
 
     def losses(self, slot: int) -> Tensor:
-        """Of the steps done, on the host."""
+        """Training losses of the steps done, on the host."""
         return self.history[slot, : self.steps_done[slot]].to("cpu", copy=True)
 
     def measurements(self, slot: int) -> list[Measurement]:
-        """Of the steps done."""
+        """Measurements at the steps done."""
         return self.diagnosis.measurements(slot, self.steps_done[slot]) if self.diagnosis else []
 
     def diverged(self) -> list[bool]:
-        """Whether a loss of each slot was not finite, the last one or, since a trial may recover
-        before anyone looks, another; waits for the device."""
+        """Whether any loss of each slot was not finite; waits for the device.
+
+        Earlier losses count too, because a trial may recover before anyone looks.
+        """
         done = self.columns < self.position.unsqueeze(1)
         bad = (done & ~self.history.isfinite()).any(1).tolist()
         return [job is not None and found for job, found in zip(self.jobs, bad, strict=True)]
 
     def evaluate(self) -> list[float]:
-        """Eval losses of all slots, on the same batches."""
+        """Mean eval loss of each slot, on the same batches for all."""
         self.eval_total.zero_()
         self.eval_index.zero_()
         for batch in range(self.train.eval_batches):
@@ -255,17 +235,17 @@ class Slots:
         return losses
 
     def state(self) -> dict[str, Tensor]:
-        """All that training changes, by name, [T, ...]; the tensors themselves."""
+        """Everything that training changes, by name, [T, ...]; the tensors themselves."""
         measured = self.diagnosis.state() if self.diagnosis else {}
         return {**dict(self._tensors(self.trials)), "history": self.history, **measured}
 
     def completed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """A slot's saved state with all that this run keeps of a trial."""
+        """A slot's saved state, completed with what this run keeps in addition."""
         return self.diagnosis.completed(state) if self.diagnosis else state
 
     @torch.no_grad()
     def restore(self, slot: int, state: Mapping[str, Tensor], job: Job, steps_done: int) -> None:
-        """Goes on where a slot's part of `state` was taken."""
+        """Continue a job from a slot's part of `state`."""
         for name, stack in self.state().items():
             stack[slot].copy_(state[name])
         self._occupy(slot, job, steps_done)

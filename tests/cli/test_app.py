@@ -5,8 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from mutransfer_cli.cli.app import option_of, with_options
+from mutransfer_cli.errors import InputError
 
 LIMIT = 0.4  # seconds
 
@@ -49,3 +54,37 @@ def test_the_version() -> None:
         [sys.executable, "-m", "mutransfer_cli", "--version"], capture_output=True, text=True
     )
     assert result.stdout == f"mutransfer {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (InputError("no such file"), "no such file"),
+        (InputError("width 64: is seen", setting="width"), "--width 64: is seen"),
+        (InputError("columns: unknown name 'x'", setting="columns"), "--columns: unknown name 'x'"),
+        (InputError("widths differ", setting="width"), "--width: widths differ"),
+        (InputError("lr: is 0", setting="decay_convention"), "--decay-convention: lr: is 0"),
+        (InputError("two sweeps", remedy="group"), "two sweeps (--group)"),
+        (
+            InputError("out is in use; give another folder", setting="spec", remedy="output"),
+            "--spec: out is in use; give another folder (--output)",
+        ),
+    ],
+)
+def test_errors_show_the_options_of_the_arguments_they_name(error: InputError, shown: str) -> None:
+    assert with_options(error) == shown
+
+
+def test_arguments_have_the_names_of_options() -> None:
+    assert option_of("width") == "--width"
+    assert option_of("decay_convention") == "--decay-convention"
+
+
+def test_a_command_ends_with_the_sentence_and_the_exit_code(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library names its argument `device`, the user reads the option."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = run("doctor", "--device", "cuda")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: --device cuda: torch sees no CUDA device; use the CPU")

@@ -220,7 +220,7 @@ def test_cuda_without_cuda(tiny: dict[str, Any], write_spec: WriteSpec, run: Run
         pytest.skip("this machine has CUDA")
     result = run("sweep-proxy", write_spec(tiny), "--device", "cuda")
     assert result.exit_code == 2
-    assert "torch sees no CUDA device; use --device cpu" in result.stderr
+    assert "--device cuda: torch sees no CUDA device; use the CPU" in result.stderr
 
 
 def test_one_width_is_a_sweep_whose_fit_is_insufficient(

@@ -16,7 +16,7 @@ from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import TOP, Queue, Rung, Settings, choose_run
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished
-from mutransfer_cli.sweep.training import train_queue
+from mutransfer_cli.sweep.worker import train_queue
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.execution import EAGER, Execution
 from tests.conftest import CPU
@@ -66,9 +66,8 @@ class BranchingSweep(Sweep):
 
 
 def train(sweep: Sweep, tmp_path: Path, settings: Settings = SETTINGS) -> Collected:
-    collected, text = Collected(), DeviceText.on(CPU, sweep.corpus)
-    path = tmp_path / "checkpoint.pt"
-    train_queue(sweep, sweep.trials[16], text, settings, TOP, collected.take, lambda: None, path)
+    collected, path = Collected(), tmp_path / "checkpoint.pt"
+    train_queue(queue(sweep), settings, TOP, collected.take, lambda: None, path)
     return collected
 
 

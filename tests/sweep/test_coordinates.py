@@ -192,5 +192,5 @@ def test_attention_where_heads_grow(
 
 
 def test_a_width_that_the_model_cannot_have(tiny: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"--widths: found 20, which model\.head_size 8"):
+    with pytest.raises(InputError, match=r"widths: found 20, which model\.head_size 8"):
         few_steps(spec_of(tiny), [16, 20], SEEDS, AXES)

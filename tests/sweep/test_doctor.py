@@ -58,9 +58,9 @@ def test_a_rung_works_that_trained_so_with_the_losses_of_launched_steps() -> Non
 @pytest.mark.parametrize(
     ("trained", "reason"),
     [
-        (replace(REFERENCE, speed=speed(LAUNCHED), said=["it failed"]), "it failed"),
+        (replace(REFERENCE, speed=speed(LAUNCHED), notes=["it failed"]), "it failed"),
         (replace(REFERENCE, speed=speed(CAPTURED), failed=["no memory"]), "no memory"),
-        (replace(REFERENCE, said=["lost"]), "lost"),
+        (replace(REFERENCE, notes=["lost"]), "lost"),
         (
             replace(REFERENCE, losses={(0.2, 0): 4.4}, speed=speed(CAPTURED)),
             "losses differ by 1.0e-01 from those of launched steps in fp32",
@@ -78,7 +78,7 @@ def test_else_it_does_not_and_the_report_says_why_and_what_to_do(
 
 def test_the_speed_of_another_rung_is_not_that_of_the_one_asked_for() -> None:
     unneeded = replace(REPORT, expected=False, reason="not needed here")
-    trained = replace(REFERENCE, speed=speed(LAUNCHED), said=["it failed"])
+    trained = replace(REFERENCE, speed=speed(LAUNCHED), notes=["it failed"])
     report = judged(unneeded, CAPTURED, trained, REFERENCE)
     assert report.tokens_per_second is None
     assert report.reason == "not needed here; it failed"

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.sweep import local, spawn
+from mutransfer_cli.sweep import spawn
 from tests.conftest import invoke, tiny_in, without_workers
 from tests.sweep.running import Table, command, of_session, table
 
@@ -78,7 +76,8 @@ def disturbed(folder: Path, program: str) -> dict[str, str]:
     """An environment in which every Python runs a program at its start."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(program)
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    paths = filter(None, (str(folder), os.environ.get("PYTHONPATH")))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def test_workers_that_die_raise_and_hang_are_replaced(
@@ -213,35 +212,6 @@ def test_so_does_a_system_that_starts_none(
     assert result.exit_code == 0, result.stderr
     assert "(Function not implemented); training in this process\n" in result.stderr
     assert table(tmp_path / "out") == undisturbed
-
-
-def test_as_many_workers_as_there_are_cores_or_gpus_and_trials(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(local, "usable_cores", lambda: 6)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert local.worker_count(None, cpu, trials=100) == 6
-    assert local.worker_count(8, cpu, trials=100) == 8
-    assert local.worker_count(None, cpu, trials=5) == 5
-    assert local.worker_count(None, cuda, trials=100) == 4
-    assert local.worker_count(2, cuda, trials=100) == 2
-    with pytest.raises(InputError, match=r"--workers 5: torch sees 4 CUDA devices, and each"):
-        local.worker_count(5, cuda, trials=100)
-
-
-@pytest.mark.processes
-def test_each_worker_has_a_gpu_of_those_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert spawn.environments("cuda", 2) == [
-        {"CUDA_VISIBLE_DEVICES": "0"},
-        {"CUDA_VISIBLE_DEVICES": "1"},
-    ]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-1f,2")
-    assert spawn.environments("cuda", 2) == [
-        {"CUDA_VISIBLE_DEVICES": "5"},
-        {"CUDA_VISIBLE_DEVICES": "GPU-1f"},
-    ]
 
 
 def test_no_worker_is_a_usage_error(spec: Path, run: Run) -> None:

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mutransfer_cli.cli.app import with_options
 from mutransfer_cli.errors import InputError
 
 pytest.importorskip("ray")
@@ -34,8 +34,8 @@ pytest.importorskip("ray")
 import ray
 from ray.cluster_utils import Cluster
 
-from mutransfer_cli.sweep import ray_launcher, worker
-from mutransfer_cli.sweep.choice import TOP, Settings
+from mutransfer_cli.sweep import ray_launcher
+from mutransfer_cli.sweep.messages import Assignment, Message, Refused
 from mutransfer_cli.sweep.ray_launcher import connected
 from tests.conftest import TINY
 from tests.sweep.running import Table, command, command_line, of_session, table
@@ -201,9 +201,9 @@ def test_a_worker_that_hangs_is_given_up(
 ) -> None:
     train = ray_launcher.train_and_post
 
-    def hang_once(assignment: worker.Assignment, sweep: Any, inbox: Any) -> int:
+    def hang_once(assignment: Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.attempt == 1 and assignment.group.width == 24:
-            inbox.put.remote(pickle.dumps(worker.Message(*assignment.key, None)))
+            inbox.put.remote(pickle.dumps(Message(*assignment.key, None)))
             threading.Event().wait()
         return train(assignment, sweep, inbox)
 
@@ -226,7 +226,7 @@ def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
 ) -> None:
     train = ray_launcher.train_and_post
 
-    def die(assignment: worker.Assignment, sweep: Any, inbox: Any) -> int:
+    def die(assignment: Assignment, sweep: Any, inbox: Any) -> int:
         if assignment.group.width == 24:
             os.kill(os.getpid(), signal.SIGKILL)
         return train(assignment, sweep, inbox)
@@ -260,17 +260,6 @@ def test_nodes_go_and_come(
         said = end(process)
     assert "was lost, its node is gone; they go on in another" in said
     assert table(tmp_path) == undisturbed
-
-
-def test_a_checkpoint_lies_where_the_worker_can_write(tmp_path: Path) -> None:
-    group = worker.Group("0123", 16, ())
-    settings = Settings("auto", False, 60.0)
-    seen, unseen = (
-        worker.Assignment(group, 1, (), folder, (), "cpu", settings, TOP)
-        for folder in (tmp_path, tmp_path / "on-the-driver-only")
-    )
-    assert seen.checkpoint == tmp_path / "checkpoint-0123.pt"
-    assert unseen.checkpoint == Path(tempfile.gettempdir()) / "checkpoint-0123.pt"
 
 
 @pytest.mark.slow
@@ -323,9 +312,9 @@ def test_ctrl_c_keeps_the_records_and_leaves_no_process(
 def test_a_trial_that_raises_ends_the_sweep_with_its_sentence(
     spec: Path, machines: Machines, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(assignment: worker.Assignment, sweep: Any, inbox: Any) -> int:
-        refused = worker.Refused("InputError", f"width {assignment.group.width}: no")
-        ray.get(inbox.put.remote(pickle.dumps(worker.Message(*assignment.key, refused))))
+    def refuse(assignment: Assignment, sweep: Any, inbox: Any) -> int:
+        refused = Refused(InputError(f"width {assignment.group.width}: no"))
+        ray.get(inbox.put.remote(pickle.dumps(Message(*assignment.key, refused))))
         return 1
 
     monkeypatch.setattr(ray_launcher, "train_and_post", refuse)
@@ -357,7 +346,7 @@ def test_an_address_that_does_not_answer_fails_soon(deaf_addresses: dict[str, st
         started = time.monotonic()
         with pytest.raises(InputError) as raised, connected(address):
             pass
-        return str(raised.value), time.monotonic() - started
+        return with_options(raised.value), time.monotonic() - started
 
     with ThreadPoolExecutor() as pool:
         answers = pool.map(refusal, deaf_addresses)

@@ -11,8 +11,8 @@ import pytest
 
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.training import failed_record
 from mutransfer_cli.sweep.underflow import underflow_warnings
+from mutransfer_cli.sweep.worker import failed_record
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 WIDTHS, BASE_WIDTH = (16, 32, 64), 16
@@ -62,7 +62,7 @@ def test_the_role_its_widths_and_the_rule_that_mends_it(
     assert warnings(prepare(raw), tmp_path, falling) == [
         "hidden, widths 32 to 64: gradients of RMS 4.5e-06 (width 64) are less than 10 times eps, "
         "1.0e-06, which makes the updates smaller than the rule says; set "
-        "parameterization.epsilon: per_layer, or take optimizer adam_atan2, which has none"
+        "parameterization.epsilon: per_layer, or choose optimizer adam_atan2, which has no eps"
     ]
 
 
@@ -74,7 +74,7 @@ def test_a_smaller_eps_where_the_rule_would_not_do(
     (found,) = warnings(prepare(raw), tmp_path, falling)
     assert found.startswith("hidden, width 16: gradients of RMS 3.0e-06 (width 16)")
     assert found.endswith(
-        "set optimizer.eps to at most 3.0e-07, or take optimizer adam_atan2, which has none"
+        "set optimizer.eps to at most 3.0e-07, or choose optimizer adam_atan2, which has no eps"
     )
     raw["optimizer"]["eps"] = 3e-7
     assert warnings(prepare(raw), tmp_path, falling) == []
@@ -88,7 +88,7 @@ def test_with_eps_per_layer_it_is_that_which_counts(
     (found,) = warnings(prepare(raw), tmp_path, {16: 1e-3, 32: 1e-3, 64: 0.5e-6})
     assert "hidden, width 64: gradients of RMS 5.0e-07 (width 64) are less than" in found
     assert "times eps, 2.5e-07" in found
-    assert "set optimizer.eps to at most 2.0e-07, or take" in found
+    assert "set optimizer.eps to at most 2.0e-07, or choose" in found
 
 
 def test_muon_is_not_told_to_take_another_optimizer(

@@ -1,63 +1,145 @@
-"""How a sweep is cut into groups: fast together, and shared among workers."""
+"""A worker's attempt at a group: its messages, and how it ends."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from mutransfer_cli.spec.sources import load_spec
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.records import ThroughputRecord
+from mutransfer_cli.sweep import worker
+from mutransfer_cli.sweep.choice import TOP, Rung, Settings
+from mutransfer_cli.sweep.messages import Assignment, Content, Done, Failed, Group, Message, Refused
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.sweep.worker import Group, cut
+from mutransfer_cli.sweep.store import Finished
+from mutransfer_cli.sweep.worker import (
+    Mail,
+    Stopped,
+    failed_record,
+    fault_of,
+    outcome,
+    reason_of,
+    train_group,
+)
+from mutransfer_cli.train.capture import AsksTheHost
+from mutransfer_cli.train.loop import Progress, TrialResult
+
+Prepare = Callable[[dict[str, Any]], Sweep]
 
 
-@pytest.fixture(scope="module")
-def sweep() -> Sweep:
-    """The quickstart: six widths of fourteen trials."""
-    spec, path = load_spec("quickstart")
-    return Sweep.prepare(spec, path.parent)
+@pytest.fixture
+def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
+    """Two trials, of which one diverges."""
+    tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-8, 1e30]}}
+    return prepare(tiny)
 
 
-def sizes(groups: list[Group]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for group in groups:
-        found.setdefault(group.width, []).append(len(group.trials))
-    return found
+@pytest.fixture
+def assignment(sweep: Sweep, tmp_path: Path) -> Assignment:
+    trials = tuple(sweep.trials[16])
+    settings = Settings("off", False, float("inf"))
+    return Assignment(Group(16, trials), 1, trials, tmp_path, (), "cpu", settings, TOP)
 
 
-def work(sweep: Sweep, group: Group) -> float:
-    return sweep.cost(group.width).flops * len(group.trials)
+def attempt(assignment: Assignment, sweep: Sweep, **options: Any) -> list[Content]:
+    messages: list[Message] = []
+    train_group(assignment, replace(sweep, trials={}), messages.append, **options)
+    assert {message.key for message in messages} == {assignment.key}
+    return [message.content for message in messages]
 
 
-def test_one_worker_trains_each_width_as_a_whole(sweep: Sweep) -> None:
-    assert sizes(cut(sweep, "cpu", 1)) == {width: [14] for width in sweep.trials}
-
-
-@pytest.mark.parametrize("workers", [2, 3, 8, 200])
-def test_no_worker_gets_more_than_half_its_share_at_once(sweep: Sweep, workers: int) -> None:
-    groups = cut(sweep, "cpu", workers)
-    assert sorted(t.id for group in groups for t in group.trials) == sorted(
-        trial.id for trials in sweep.trials.values() for trial in trials
-    )
-    limit = sum(work(sweep, group) for group in groups) / (2 * workers)
-    for group in groups:
-        trial = sweep.cost(group.width).flops  # which cannot be cut
-        assert work(sweep, group) < limit + trial
-
-
-def test_narrow_widths_stay_together(sweep: Sweep) -> None:
-    found = sizes(cut(sweep, "cpu", 2))
-    assert found[16] == found[32] == [14]
-    assert len(found[128]) == 2
-
-
-def test_where_workers_are_not_counted_a_group_keeps_one_busy(
-    tiny: dict[str, Any], prepare: Callable[[dict[str, Any]], Sweep], tmp_path: Path
+def test_an_attempt_begins_with_a_sign_of_life_and_ends_with_its_end(
+    sweep: Sweep, assignment: Assignment
 ) -> None:
-    tiny["data"] = {"source": "stdlib"}
-    tiny["train"] |= {"batch": 64, "context": 32, "steps": 5}
-    tiny["sweep"] = {"widths": [16], "axes": {"lr": [2.0**-k for k in range(4, 14)]}}
-    groups = cut(prepare(tiny), "cpu", None)
-    assert sizes(groups) == {16: [4, 4, 2]}, "8,192 tokens a step"
+    first, rung, *_, speed, last = contents = attempt(assignment, sweep)
+    assert (first, last) == (None, Done())
+    assert isinstance(rung, Rung)
+    assert isinstance(speed, ThroughputRecord)
+    records = {
+        r.trial: r for found in contents if isinstance(found, Finished) for r in found.records
+    }
+    assert {t.id: records[t.id].status for t in assignment.trials} == dict(
+        zip((t.id for t in assignment.trials), ("ok", "diverged"), strict=True)
+    )
+    assert {r.group for r in records.values()} == {assignment.queue}
+    assert any(isinstance(content, Progress) for content in contents)
+
+
+def test_an_error_ends_the_attempt_with_its_reason(
+    sweep: Sweep, assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(assignment: Assignment, sweep: Sweep, mail: Mail) -> None:
+        raise RuntimeError("the kernel is gone\nsecond line")
+
+    monkeypatch.setattr(worker, "train", broken)
+    assert attempt(assignment, sweep)[-1] == Failed(
+        f"RuntimeError: the kernel is gone (test_worker.py:{broken.__code__.co_firstlineno + 1})",
+        "rung",
+        died=False,
+    )
+
+
+def test_what_the_user_must_change_is_refused(sweep: Sweep, assignment: Assignment) -> None:
+    tf32 = sweep.protocol.model_copy(
+        update={"train": sweep.protocol.train.model_copy(update={"precision": "tf32"})}
+    )
+    *_, last = attempt(assignment, replace(sweep, protocol=tf32))
+    assert isinstance(last, Refused)
+    assert isinstance(last.error, InputError)
+    assert "tf32 exists on CUDA only" in str(last.error)
+
+
+def test_a_check_stops_an_attempt_without_an_end(sweep: Sweep, assignment: Assignment) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    messages: list[Message] = []
+    with pytest.raises(Stopped):
+        train_group(assignment, sweep, messages.append, stop)
+    assert not isinstance(messages[-1].content, Done | Failed | Refused)
+
+
+def test_a_long_silence_is_broken(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Message] = []
+    mail = Mail(assignment, sent.append, lambda: None)
+    mail.send("begun")
+    mail.check()
+    assert [message.content for message in sent] == ["begun"]
+    monkeypatch.setattr(worker, "SILENCE", -1.0)
+    mail.check()
+    assert [message.content for message in sent] == ["begun", None]
+
+
+def test_a_diverged_trial_is_recorded_up_to_its_divergence(sweep: Sweep) -> None:
+    result = TrialResult(torch.tensor([4.0, math.inf] + 8 * [math.nan]), math.nan, 0.123456)
+    found = outcome(sweep.protocol, result, flops=1000.0)
+    assert found == {
+        "status": "diverged",
+        "train_loss": None,
+        "eval_loss": None,
+        "diverged_at": 2,
+        "steps": 2,
+        "tokens": 2 * 2 * 16,
+        "flops": 200.0,
+        "seconds": 0.1235,
+    }
+
+
+def test_a_failed_trial_is_recorded_with_the_reason(sweep: Sweep) -> None:
+    trial = sweep.trials[16][0]
+    record = failed_record(sweep.protocol, trial, "g", "its node is gone")
+    assert (record.status, record.error, record.steps) == ("failed", "its node is gone", 0)
+    assert (record.trial, record.lr, record.eval_loss) == (trial.id, 2**-8, None)
+
+
+def test_faults_are_told_apart() -> None:
+    assert fault_of(torch.OutOfMemoryError("CUDA out of memory.")) == "memory"
+    assert fault_of(AsksTheHost("a.py:1 waits")) == "capture"
+    assert fault_of(ValueError("no")) == "rung"
+    assert reason_of(AsksTheHost("a.py:1 waits")) == "a.py:1 waits", "it names its own line"

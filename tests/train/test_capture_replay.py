@@ -133,7 +133,9 @@ def test_what_is_measured_of_a_replayed_step_is_what_is_measured_of_the_step(
 
 def test_a_step_that_asks_the_host_is_named() -> None:
     x = torch.ones(3)
-    with pytest.raises(AsksTheHost, match=r"aten::index in .*test_replay.py:\d+: .*x\[x > 0\]"):
+    with pytest.raises(
+        AsksTheHost, match=r"aten::index in .*test_capture_replay.py:\d+: .*x\[x > 0\]"
+    ):
         taped(lambda: x[x > 0], None)
 
 

@@ -22,7 +22,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_process_uses_the_cores_that_it_is_bound_to(groups: Path) -> None:
     (groups / "own").write_text("0::/\n")
-    assert cgroups.granted_cores() == math.inf
+    assert cgroups.tightest(cgroups.granted_cores, cgroups.QUOTA_FILES) == math.inf
     assert cgroups.usable_cores() == 8
 
 

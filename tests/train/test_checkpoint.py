@@ -128,9 +128,12 @@ def test_what_was_recorded_meanwhile_is_not_trained_again(
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "is not a whole checkpoint"),
-        (lambda path: path.write_bytes(b""), "is not a whole checkpoint"),
-        (lambda path: torch.save({"schema": "other"}, path), "is no checkpoint of this schema"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "is not a complete checkpoint"),
+        (lambda path: path.write_bytes(b""), "is not a complete checkpoint"),
+        (
+            lambda path: torch.save({"schema": "other"}, path),
+            "is not a checkpoint of schema",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_and_all_starts_again(
@@ -149,7 +152,7 @@ def test_a_file_that_cannot_be_used_is_named_and_all_starts_again(
     assert_same(second.results, whole)
     (said,) = second.said
     assert sentence in said
-    assert said.endswith("what it held starts again")
+    assert said.endswith("its trials start again")
 
 
 def test_a_checkpoint_of_another_protocol_is_refused(
@@ -161,7 +164,7 @@ def test_a_checkpoint_of_another_protocol_is_refused(
     second = Run(sweep, path, "protocol")
     second.train(jobs)
     assert_same(second.results, whole)
-    assert "is of protocol another, not of protocol; what it held" in second.said[0]
+    assert "belongs to protocol another, not to protocol; its trials" in second.said[0]
 
 
 def test_a_disk_that_refuses_stops_no_training(

@@ -14,7 +14,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.diagnosis import probe_batch
 from mutransfer_cli.train.execution import EAGER, Execution
 from mutransfer_cli.train.loop import TrialResult
-from mutransfer_cli.train.slots import Resident, Streamed, batches
+from mutransfer_cli.train.slots import Batches
 from tests.conftest import CPU
 from tests.train.replay import taped
 
@@ -69,9 +69,10 @@ def test_so_it_is_where_the_step_is_captured(sweep: Sweep, monkeypatch: pytest.M
 def test_slots_out_of_step_get_batches_of_their_own(sweep: Sweep) -> None:
     text, train = DeviceText.on(CPU, sweep.corpus), sweep.protocol.train
     starts = torch.stack([train_offsets(sweep.corpus, train, seed) for seed in (0, 1, 2)])
-    resident = batches(text, text.train, starts, train.context)
-    streamed = batches(replace(text, streamed=True), text.train, starts, train.context)
-    assert (type(resident), type(streamed)) == (Resident, Streamed)
+    resident = Batches(text, text.train, starts, train.context)
+    streamed = Batches(replace(text, streamed=True), text.train, starts, train.context)
+    assert resident.place is None
+    assert streamed.place is not None
     for steps in ([0, 0, 0], [3, 0, STEPS - 1]):
         index = torch.tensor(steps)
         streamed.load(steps)
