@@ -1,1 +1,1 @@
-"""What users write and what the tool records, validated at the boundary. No torch."""
+"""The files that users write and the tool records, validated at the boundary. No torch."""

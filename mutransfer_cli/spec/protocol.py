@@ -39,7 +39,7 @@ HERE = Path()
 
 
 class DeclaredModel(Strict):
-    """What is known of the model behind one's own results; it is the same at all widths."""
+    """The model behind a user's own results, as far as it is known; the same at all widths."""
 
     depth: Count | None = None
     """Number of blocks."""
