@@ -17,7 +17,7 @@ COLUMNS = "width=dim,lr=base_lr,loss=val_loss,seed=run"
 
 
 def table(exponents: dict[str, float], widths: tuple[int, ...] = WIDTHS) -> pd.DataFrame:
-    """Runs of several variants whose best rate goes as width^exponent, under other names."""
+    """Runs of several variants whose best rate scales as width^exponent, under other names."""
     random = np.random.default_rng(0)
     return pd.DataFrame(
         [

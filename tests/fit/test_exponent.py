@@ -15,7 +15,7 @@ from mutransfer_cli.fit.exponents import Axis, Interval, Optimum
 def sweep(
     exponent: float, widths: tuple[int, ...] = (32, 64, 128), top: float = -2.0
 ) -> pd.DataFrame:
-    """Bowls whose optimum is 2^-5 at width 32 and goes as width^exponent; a little noise."""
+    """Bowls whose optimum is 2^-5 at width 32 and scales as width^exponent; a little noise."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -47,7 +47,7 @@ def test_the_exponent_is_recovered(exponent: float) -> None:
     found = exponent_of(fit)
     assert found.value == pytest.approx(exponent, abs=0.05)
     assert found.low <= exponent <= found.high
-    assert fit.sentence.startswith("the optimal lr goes as width^")
+    assert fit.sentence.startswith("the optimal lr scales as width^")
 
 
 def test_three_widths_carry_a_warning() -> None:

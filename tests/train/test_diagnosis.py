@@ -159,7 +159,7 @@ def test_activations_at_init_go_with_width_as_the_product_of_gaussian_matrices_d
     tiny: dict[str, Any], prepare: Prepare, name: str, slope: float
 ) -> None:
     """RMS(W1 x) = s1 and RMS(W2 W1 x) = sqrt(n) s2 s1 for stds s of weights times multipliers: s1
-    is constant, and s2 goes as n^-1/2, under muP as n^-1."""
+    is constant, and s2 scales as n^-1/2, under muP as n^-1."""
     widths = (16, 64, 256)
     found = []
     for width in widths:
