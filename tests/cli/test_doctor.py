@@ -57,7 +57,7 @@ def test_a_rung_that_should_work_and_does_not_is_exit_code_1(
     monkeypatch.setattr(doctor, "judged", broken)
     result = run("doctor", "--device", "cpu")
     assert result.exit_code == 1
-    assert "fp32 launched: the device is gone; no sweep can train so; see what" in result.stdout
+    assert "fp32 launched: the device is gone; no sweep can train; see the message" in result.stdout
     assert result.stdout.endswith("no sweep can train on this device\n")
 
 
