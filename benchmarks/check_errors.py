@@ -1,7 +1,7 @@
-"""How often the gates err, over simulated sweeps whose truth is known.
+"""Error rates of the gates, over simulated sweeps whose truth is known.
 
-A row a gate and world: share of verdicts where the truth is as expected (no drift) and where it is
-off by twice the tolerance. A minute on one CPU core.
+Prints one row per gate and world: the shares of the verdicts where the truth is as expected (no
+drift) and where it is off by twice the tolerance. Takes a minute on one CPU core.
 
     python -m benchmarks.check_errors
 """
@@ -33,7 +33,7 @@ LOSS = 2.5  # of the simulated optima, nats
 
 
 def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Counter[Verdict]:
-    """Where the rule expects an exponent that is off the true one by `drift`."""
+    """Verdicts where the rule's expected exponent differs from the true one by `drift`."""
     sweeps = simulate(world, cases, seed)
     found: Counter[Verdict] = Counter()
     for fit, truth in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.exponent, strict=True):
@@ -46,9 +46,9 @@ def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Coun
 
 
 def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Counter[Verdict]:
-    """Where the optimum of a width beyond the fitted ones lies so that the law costs `lost` nats.
+    """Verdicts where the optimum beyond the fitted widths makes the law's value cost `lost` nats.
 
-    The curvature is the same in all sweeps, for the cost to be.
+    The curvature is the same in all sweeps, so that the cost is too.
     """
     curvature = sum(world.curvature) / 2
     # below the law, so that its value is too high, on the side that `steeper` makes steeper

@@ -1,4 +1,4 @@
-"""recipes/README.md: reports of the papers beside the measurements here."""
+"""Writes recipes/README.md: the papers' reports beside the measurements made here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""How often the intervals of the fit hold, over simulated sweeps whose truth is known.
+"""Coverage of the fit's intervals, over simulated sweeps whose truth is known.
 
-Two minutes on two CPU cores. A row a world: share of sweeps refused, bias of the exponent, bias and
-sd of one optimum's error (octaves), coverage and median half-width of the reported interval and of
-the one that assumes no scatter between widths, coverage of one optimum's interval, share of alarms.
+Takes two minutes on two CPU cores and prints one row per world: share of sweeps refused, bias of
+the exponent, bias and sd of one optimum's error (octaves), coverage and median half-width of the
+reported interval and of the one that assumes no scatter between widths, coverage of one optimum's
+interval, and share of shape alarms.
 """
 
 from __future__ import annotations
