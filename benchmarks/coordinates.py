@@ -103,7 +103,7 @@ def spec_of(case: Case) -> dict[str, Any]:
 
 def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, seconds of the whole command\n")
-    print("| model and rule | expected | verdict | farthest from its slope | seconds |")
+    print("| model and rule | expected | verdict | largest deviation of a slope | seconds |")
     print("|---|---|---|---|---|")
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:

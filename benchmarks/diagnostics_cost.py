@@ -102,7 +102,7 @@ def main() -> None:
     print(
         f"{options.steps} steps; measured after {DiagnosticsSpec().measured_steps(options.steps)}"
     )
-    print("| width | trials | tokens a step | on over off: median | least | most |")
+    print("| width | trials | tokens per step | median ratio | least | most |")
     print("|---|---|---|---|---|---|")
     medians = []
     for case in CASES:

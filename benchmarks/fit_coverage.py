@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| world | refused % | bias | bias of an optimum | sd of an optimum "
-        "| 95 % interval holds % (half-width) | no scatter assumed | optimum's holds % "
+        "| 95 % interval: coverage % (half-width) | the same without scatter | optimum: coverage % "
         "| shape alarm % |"
     )
     print("|---|---|---|---|---|---|---|---|---|")

@@ -97,8 +97,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(
-        "| optimum, octaves from the end | width accepted % | all four % | exponent % "
-        "| right side named % | right values asked for % | optimum's holds % |"
+        "| optimum, octaves from the end | widths accepted % | all four accepted % "
+        "| with an exponent % | right side named % | right values asked for % "
+        "| optimum: coverage % |"
     )
     print("|---|---|---|---|---|---|---|")
     for measured, world in MEASURED.items():

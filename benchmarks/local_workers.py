@@ -84,7 +84,7 @@ def main() -> None:
     print("|---|---|---|")
     print(f"| {names[0]} | {one:.1f} | |")
     print(f"| {names[1]} | {many:.1f} | {one / many:.2f} times as fast as one |")
-    print(f"| {names[2]} | {beside_busy:.1f} | {beside_busy / many:.2f} times its calm time |")
+    print(f"| {names[2]} | {beside_busy:.1f} | {beside_busy / many:.2f} times as long as alone |")
 
 
 if __name__ == "__main__":
