@@ -86,7 +86,7 @@ def shares(found: Counter[Verdict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=500, help="a side")
+    parser.add_argument("--cases", type=int, default=500, help="simulated sweeps per cell")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print("| gate | world | no drift: pass / fail / inconclusive % | twice the tolerance |")

@@ -212,7 +212,7 @@ def main() -> int:
     )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("specs", nargs="*", metavar="NAME", help="default: all not yet measured")
-    parser.add_argument("--machine", default="2 CPU cores", help="in words, for the table")
+    parser.add_argument("--machine", default="2 CPU cores", help="description for the table")
     args = parser.parse_args()
     if args.what == "run":
         known = dict.fromkeys(row.spec for row in rows() if row.small)

@@ -104,7 +104,7 @@ def row(table: Table, repetitions: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--resamples", type=int, default=1000, help="0 leaves the option away")
+    parser.add_argument("--resamples", type=int, default=1000, help="0 omits the option")
     options = parser.parse_args()
     resamples = ("--resamples", str(options.resamples)) if options.resamples else ()
     print(

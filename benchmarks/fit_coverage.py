@@ -79,7 +79,7 @@ def row(name: str, world: World, sweeps: int, seed: int, scatter_below: float | 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sweeps", type=int, default=2000, help="of each world")
+    parser.add_argument("--sweeps", type=int, default=2000, help="simulated sweeps per world")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(

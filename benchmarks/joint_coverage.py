@@ -159,7 +159,7 @@ HEADER = """\
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--worlds", type=int, default=500, help="sweeps of each kind")
+    parser.add_argument("--worlds", type=int, default=500, help="simulated sweeps per bowl")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(HEADER)
