@@ -102,9 +102,9 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--depth", type=int)
     parser.add_argument("--head-size", type=int)
     parser.add_argument("--contenders", nargs="+", choices=get_args(Name), metavar="NAME")
-    parser.add_argument("--processes", type=int, help="processes of contender c, sharing the device")
+    parser.add_argument("--processes", type=int, help="processes of contender c")
     parser.add_argument("--budget", type=float, default=420, help="seconds for the whole benchmark")
-    parser.add_argument("--profile", action="store_true", help="print the kernels of the fused step")
+    parser.add_argument("--profile", action="store_true", help="show kernels of the fused step")
     given = vars(parser.parse_args(arguments))
     said = {f.name: given[f.name] for f in fields(Sizes) if given[f.name] is not None}
     sizes = replace(ON_CUDA if given["device"] == "cuda" else ON_CPU, **said)

@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--group-size", type=int, default=1000, help="records per fsync")
-    parser.add_argument("--folder", type=Path, help="folder on the disk to measure; default: temporary")
+    parser.add_argument("--folder", type=Path, help="folder to write; default: temporary")
     parser.add_argument("--load", type=Path, help="only open this folder and measure that")
     options = parser.parse_args()
     if options.load:
