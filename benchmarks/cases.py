@@ -18,7 +18,7 @@ from mutransfer_cli.train.device import DeviceName, choose_device
 from mutransfer_cli.train.slots import Job
 
 TOKENS = 1 << 20
-MOST_STEPS = 5000  # of a trial; no contender is timed for more steps in total
+MOST_STEPS = 5000  # per trial; no contender is timed for more in total
 SEEDS = (0, 1)
 
 

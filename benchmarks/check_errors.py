@@ -29,7 +29,7 @@ WORLDS = {
     "4 widths, twice as steep above": World(steeper=2.0),
     "4 widths, one seed": World(seeds=1),
 }
-LOSS = 2.5  # of the simulated optima, nats
+LOSS = 2.5  # loss at the simulated optima, nats
 
 
 def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Counter[Verdict]:
@@ -51,7 +51,7 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
     The curvature is the same in all sweeps, so that the cost is too.
     """
     curvature = sum(world.curvature) / 2
-    # below the law, so that its value is too high, on the side that `steeper` makes steeper
+    # the optimum lies below the law, so the law's value is too high, on the side of `steeper`
     astray = -math.sqrt(lost / (curvature * world.steeper))
     alike = replace(world, curvature=(curvature, curvature), widths=world.widths + 1, astray=astray)
     cells = simulate(alike, cases, seed).cells

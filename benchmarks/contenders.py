@@ -118,7 +118,7 @@ class Plain:
             self.train.steps, self.train.batch, dtype=torch.int64, device=device
         )
         self.history = torch.zeros(self.train.steps, device=device)
-        self.noise: tuple[int, list[Tensor]] = (-1, [])  # of the last seed
+        self.noise: tuple[int, list[Tensor]] = (-1, [])  # last seed and its noise
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
         found = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.cases import Case
 
-EAGER_MS = 4.5  # of a trial-step, assumed: the time to launch about a thousand kernels
+EAGER_MS = 4.5  # assumed time of a trial-step: that to launch about a thousand kernels
 TRIALS = 32
 
 # (tokens per step, vocab, width): ms per trial-step, one at a time and fused

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOISE = 0.0025  # nats
-SPAN = 6.0  # octaves of learning rate, about the optimum
-IMPORT = "import time:"  # how a line of `-X importtime` begins
+SPAN = 6.0  # range of learning rates about the optimum, octaves
+IMPORT = "import time:"  # first words of a line of `-X importtime`
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ WORLDS = {
     "curvature 0.010, cubic 0.12": TILTED,
     "steepness above drifts from 1 to 2 (known to fail)": World(drift=1 / 3),
 }
-SCATTER_BELOW = 0.4  # octaves, assumed
+SCATTER_BELOW = 0.4  # assumed bound, octaves
 ASSUMED = {
     f"{widths} widths, scatter {scatter:g}, assumed below {SCATTER_BELOW:g}": World(
         widths=widths, scatter=scatter

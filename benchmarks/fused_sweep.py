@@ -31,9 +31,9 @@ CHECKED_STEPS = 8
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-3}
 REPETITIONS, LEAST_REPETITIONS = 15, 3
 PROBED_STEPS, PROBES = 5, 3
-STEPS_BEFORE = CHECKED_STEPS + (PROBES + 1) * PROBED_STEPS  # the timing
-MOST_SECONDS = 1.0  # of one contender in one repetition
-PROCESS_BYTES = 1_500_000_000  # that a process takes on CUDA besides its tensors
+STEPS_BEFORE = CHECKED_STEPS + (PROBES + 1) * PROBED_STEPS  # steps before the timing
+MOST_SECONDS = 1.0  # per contender and repetition
+PROCESS_BYTES = 1_500_000_000  # taken by a process on CUDA besides its tensors
 
 
 class LeftOutError(Exception):
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     left_out: list[str] = []
     failed: list[str] = []
-    setup = 0.0  # of the previous part: an estimate of the next one's time before anything is timed
+    setup = 0.0  # seconds that the previous part took before its timing
     for index, case in enumerate(options.cases):
         now = time.monotonic()
         left = begun + options.budget - now

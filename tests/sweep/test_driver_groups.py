@@ -44,7 +44,7 @@ def test_no_worker_gets_more_than_half_its_share_at_once(sweep: Sweep, workers: 
     )
     limit = sum(work(sweep, group) for group in groups) / (2 * workers)
     for group in groups:
-        trial = sweep.cost(group.width).flops  # its trials cannot be split
+        trial = sweep.cost(group.width).flops  # one trial cannot be split
         assert work(sweep, group) < limit + trial
 
 

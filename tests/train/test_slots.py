@@ -65,7 +65,7 @@ def test_a_trial_that_recovered_before_anyone_looked_has_diverged(
     train_steps(slots, 5, lambda: None, None)
     assert slots.diverged() == [False] * 3, "an empty slot has not"
     slots.history[1, 2] = torch.inf
-    slots.history[0, 7] = torch.inf  # not reached
+    slots.history[0, 7] = torch.inf  # a step that is not reached
     assert slots.diverged() == [False, True, False]
     slots.clear(1)
     assert not any(slots.diverged())
