@@ -1,4 +1,4 @@
-# Two commands do all the set-up: `make quickstart` and `make test`.
+# Two targets set everything up by themselves: `make quickstart` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +25,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# two processes of one thread each: threads of one process wait for each other on small tensors
+# two processes with one thread each, because threads of one process wait for each other on small tensors
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser'
 	$(BIN)/python -m pytest -m timed
@@ -33,7 +33,7 @@ test: lint
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-# reports in headless Chromium; installed where that needs no password, skipped where it cannot be
+# opens reports in headless Chromium; installs it if that needs no password, otherwise the tests are skipped
 test-browser: install
 	@command -v chromium chromium-browser google-chrome > /dev/null \
 	  || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends chromium; } \

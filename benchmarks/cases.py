@@ -18,7 +18,7 @@ from mutransfer_cli.train.device import DeviceName, choose_device
 from mutransfer_cli.train.slots import Job
 
 TOKENS = 1 << 20
-MOST_STEPS = 5000  # of a trial; no contender is timed for more in all
+MOST_STEPS = 5000  # per trial; no contender is timed for more in total
 SEEDS = (0, 1)
 
 
@@ -26,11 +26,11 @@ SEEDS = (0, 1)
 class Case:
     """A part of the benchmark: what all contenders train.
 
-    At the base width every parameterization is the plain model, so that an ordinary module with
-    one rate is the same trial. The schedule is constant: nobody has to compute one.
+    At the base width every parameterization is the plain model, so an ordinary module with one
+    rate is the same trial. The schedule is constant, so no contender has to compute one.
 
     Attributes:
-        trials: an even number; each rate is trained with two seeds.
+        trials: number of trials, even, because each rate is trained with two seeds.
     """
 
     width: int
@@ -51,7 +51,7 @@ class Case:
         return "bf16" if self.device_name == "cuda" else "fp32"
 
     def device(self) -> torch.device:
-        """The device, with its matrix precision set for this process."""
+        """Return the device and set its matrix precision for this process."""
         return choose_device(self.device_name, self.precision)
 
     def sweep(self) -> Sweep:
@@ -66,7 +66,7 @@ class Case:
 
     def _raw_spec(self) -> dict[str, object]:
         rates = self.trials // len(SEEDS)
-        # below the best rate, where rounding does not grow: it falls about as 1 / width
+        # below the best rate, where rounding errors do not grow; it scales roughly as 1 / width
         lr = [2.0 ** (-k / rates) / (2 * self.width) for k in range(rates)]
         return {
             "schema": "mutransfer.sweep/1",
@@ -85,7 +85,7 @@ class Case:
 
 
 def zipf_corpus(vocab: int) -> Corpus:
-    """Independent tokens, the k-th most frequent about 1 / k of the first; always the same."""
+    """Independent Zipf tokens: the k-th is 1/k as frequent as the first; fixed seed."""
     chance = np.random.default_rng(0)
     weights = 1 / np.arange(1, vocab + 1)
     tokens = chance.choice(vocab, TOKENS, p=weights / weights.sum()).astype(np.int32)

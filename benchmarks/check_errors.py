@@ -1,7 +1,7 @@
-"""How often the gates err, over simulated sweeps whose truth is known.
+"""Error rates of the gates, over simulated sweeps whose truth is known.
 
-A row a gate and world: share of verdicts where the truth is as expected (no drift) and where it is
-off by twice the tolerance. A minute on one CPU core.
+Prints one row per gate and world: the shares of the verdicts where the truth is as expected (no
+drift) and where it is off by twice the tolerance. Takes a minute on one CPU core.
 
     python -m benchmarks.check_errors
 """
@@ -29,11 +29,11 @@ WORLDS = {
     "4 widths, twice as steep above": World(steeper=2.0),
     "4 widths, one seed": World(seeds=1),
 }
-LOSS = 2.5  # of the simulated optima, nats
+LOSS = 2.5  # loss at the simulated optima, nats
 
 
 def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Counter[Verdict]:
-    """Where the rule expects an exponent that is off the true one by `drift`."""
+    """Verdicts where the rule's expected exponent differs from the true one by `drift`."""
     sweeps = simulate(world, cases, seed)
     found: Counter[Verdict] = Counter()
     for fit, truth in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.exponent, strict=True):
@@ -46,12 +46,12 @@ def exponent_verdicts(world: World, cases: int, drift: float, seed: int) -> Coun
 
 
 def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Counter[Verdict]:
-    """Where the optimum of a width beyond the fitted ones lies so that the law costs `lost` nats.
+    """Verdicts where the optimum beyond the fitted widths makes the law's value cost `lost` nats.
 
-    The curvature is the same in all sweeps, for the cost to be.
+    The curvature is the same in all sweeps, so that the cost is too.
     """
     curvature = sum(world.curvature) / 2
-    # below the law, so that its value is too high, on the side that `steeper` makes steeper
+    # the optimum lies below the law, so the law's value is too high, on the side of `steeper`
     astray = -math.sqrt(lost / (curvature * world.steeper))
     alike = replace(world, curvature=(curvature, curvature), widths=world.widths + 1, astray=astray)
     cells = simulate(alike, cases, seed).cells
@@ -86,7 +86,7 @@ def shares(found: Counter[Verdict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=500, help="a side")
+    parser.add_argument("--cases", type=int, default=500, help="simulated sweeps per cell")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print("| gate | world | no drift: pass / fail / inconclusive % | twice the tolerance |")

@@ -1,4 +1,4 @@
-"""Ways to train the same trials, all with one face: what the benchmark of fused sweeps compares."""
+"""Contenders of the benchmark of fused sweeps: ways to train the same trials, one interface."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Contender(Protocol):
     """A way to train.
 
     Attributes:
-        side_by_side: how many trials a step advances.
+        side_by_side: number of trials that one step advances.
     """
 
     side_by_side: int
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
-        """Trains each job from its start; the losses of its first steps, [jobs, steps]."""
+        """Train each job from its start and return the losses of its first steps, [jobs, steps]."""
         ...
 
     def run(self, steps: int) -> None:
-        """Goes on with the jobs that were trained last."""
+        """Continue with the jobs that were trained last."""
         ...
 
 
@@ -65,7 +65,7 @@ def build(name: Name, case: Case) -> Contender:
 
 
 class Engine:
-    """The sweep's own engine: compiled and captured on CUDA, as many slots as fastest on a CPU."""
+    """The sweep's own engine: compiled and captured on CUDA; on a CPU the fastest slot count."""
 
     def __init__(self, case: Case, device: torch.device, jobs: Sequence[Job]) -> None:
         sweep = case.sweep()
@@ -74,7 +74,7 @@ class Engine:
         trainer = sweep.trainer(case.width, DeviceText.on(device, sweep.corpus), execution)
         self.side_by_side = len(jobs)
         if len(jobs) > 1 and not on_cuda:
-            # on CUDA what is compiled beforehand has to be what is timed: all trials
+            # on CUDA all trials: the number of slots compiled beforehand must be the number timed
             cost = trial_cost(sweep.protocol, case.width)
             most = most_slots(sweep.protocol, case.width, cost, device)
             self.side_by_side = fastest(trainer, jobs, len(jobs), cost, most, always=True).slots
@@ -101,7 +101,7 @@ class Engine:
 
 
 class Plain:
-    """One trial as an ordinary module: what (a2) and (b) share."""
+    """One trial as an ordinary module: the common base of (a2) and (b)."""
 
     side_by_side = 1
 
@@ -118,7 +118,7 @@ class Plain:
             self.train.steps, self.train.batch, dtype=torch.int64, device=device
         )
         self.history = torch.zeros(self.train.steps, device=device)
-        self.noise: tuple[int, list[Tensor]] = (-1, [])  # of the last seed
+        self.noise: tuple[int, list[Tensor]] = (-1, [])  # last seed and its noise
 
     def losses(self, jobs: Sequence[Job], steps: int) -> Tensor:
         found = []
@@ -136,7 +136,7 @@ class Plain:
 
     @torch.no_grad()
     def load(self, job: Job) -> float:
-        """First weights and data of a job; returns its rate."""
+        """Load the first weights and the data of a job and return its rate."""
         if job.seed != self.noise[0]:
             self.noise = job.seed, draw(job.plan, job.seed)
         for planned, noise in zip(job.plan, self.noise[1], strict=True):
@@ -159,7 +159,7 @@ class Plain:
 
 
 class Eager(Plain):
-    """The training loop that most people write."""
+    """The plain training loop that most people write."""
 
     def begin(self, job: Job) -> None:
         lr = self.load(job)
@@ -181,9 +181,9 @@ class Eager(Plain):
 
 
 class Captured(Plain):
-    """The best that one trial alone can have: compiled, and its whole step one CUDA graph.
+    """The fastest form of a single trial: compiled, and its whole step one CUDA graph.
 
-    Trials follow each other in the same tensors: one compilation and one capture serve all.
+    Trials follow each other in the same tensors, so one compilation and one capture serve all.
     """
 
     def __init__(self, case: Case, device: torch.device) -> None:
@@ -218,7 +218,7 @@ class Captured(Plain):
     def _step(self) -> None:
         offsets = self.offsets.index_select(0, self.position)[0]
         loss = self.compiled_loss(gather(self.text, offsets, self.train.context))
-        # not backward(): it would add to gradients, or keep them across the capture's stream
+        # not backward(), which would accumulate gradients or keep them across the capture's stream
         gradients = torch.autograd.grad(loss, self.parameters)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient

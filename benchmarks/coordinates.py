@@ -1,6 +1,7 @@
-"""Verdicts of gate `coordinates` on correct and incorrect rules, and how long it takes.
+"""Verdicts of the gate `coordinates` on correct and incorrect rules, and its run time.
 
-Each case is the quickstart with other parts, through `mutransfer check` in a process of its own.
+Each case is the quickstart with some sections replaced, judged by `mutransfer check` in its own
+process.
 
     python -m benchmarks.coordinates
 """
@@ -29,10 +30,11 @@ TEACHER = {"source": "linear_teacher", "inputs": 64, "samples": 8000, "noise": 0
 
 @dataclass(frozen=True)
 class Case:
-    """
+    """A rule for the quickstart and its expected verdict.
+
     Attributes:
-        lr: base value; None: the middle of the quickstart's grid.
-        expected: of the verdict.
+        lr: base learning rate; None is the middle of the quickstart's grid.
+        expected: expected verdict.
     """
 
     title: str
@@ -50,7 +52,7 @@ def heads(**choices: Any) -> Parts:
 
 
 def perceptron(outputs: int, **choices: Any) -> Parts:
-    """A net on samples."""
+    """Return the sections of a perceptron trained on samples."""
     train = {"steps": 60, "batch": 32, "warmup": 6, "clip": None}
     model = {"family": "mlp", **choices}
     return {"model": model, "data": TEACHER | {"outputs": outputs}, "train": train}
@@ -101,7 +103,7 @@ def spec_of(case: Case) -> dict[str, Any]:
 
 def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, seconds of the whole command\n")
-    print("| model and rule | expected | verdict | farthest from its slope | seconds |")
+    print("| model and rule | expected | verdict | largest deviation of a slope | seconds |")
     print("|---|---|---|---|---|")
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:

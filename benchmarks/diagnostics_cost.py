@@ -1,8 +1,8 @@
-"""Cost of diagnostics: whole trainings with the default diagnostics over trainings without.
+"""Cost of diagnostics: time of whole trainings with the default diagnostics over those without.
 
-Both train the same trials, to the same losses, and take turns on one machine in one run; the ratio
-of each pair is kept. On a CPU it is that of CPU seconds on one thread, which other work on the
-machine disturbs little.
+Both train the same trials to the same losses and take turns on one machine in one run; the ratio
+of each pair is kept. On a CPU it is the ratio of CPU seconds on one thread, which other work on
+the machine hardly disturbs.
 
     python -m benchmarks.diagnostics_cost
 """
@@ -34,7 +34,7 @@ MOST = 1.05
 
 @dataclass(frozen=True)
 class Case:
-    """Trials side by side, with so many tokens a step each."""
+    """A group of trials side by side: its size and the tokens per step of each trial."""
 
     width: int
     trials: int
@@ -102,7 +102,7 @@ def main() -> None:
     print(
         f"{options.steps} steps; measured after {DiagnosticsSpec().measured_steps(options.steps)}"
     )
-    print("| width | trials | tokens a step | on over off: median | least | most |")
+    print("| width | trials | tokens per step | median ratio | least | most |")
     print("|---|---|---|---|---|---|")
     medians = []
     for case in CASES:

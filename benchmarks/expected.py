@@ -1,9 +1,10 @@
 """Expected figures of fused sweeps: predictions of a roofline model, and requirements.
 
-The predictions are a roofline MODEL of an H200 at depth 4, heads of 64, context 256, bf16 and 32
-trials; nothing in them was measured. It adds matrix products (790 TFLOP/s in waves of tiles, and 2
-to 3 us for every kernel) and memory traffic (4.3 TB/s, 6 TB/s where a trial's activations stay in
-the L2 cache); a step of one trial is 157 kernels. Its error is about 25 %.
+The predictions come from a roofline MODEL of an H200 at depth 4, heads of 64, context 256, bf16
+and 32 trials; none of them was measured. The model adds the time of matrix products (790 TFLOP/s
+in waves of tiles, and 2 to 3 us per kernel) and of memory traffic (4.3 TB/s, or 6 TB/s where a
+trial's activations stay in the L2 cache); a step of one trial is 157 kernels. Its error is about
+25 %.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 from benchmarks.cases import Case
 
-EAGER_MS = 4.5  # of a trial-step, assumed: what launching about a thousand kernels takes
+EAGER_MS = 4.5  # assumed time of a trial-step: that to launch about a thousand kernels
 TRIALS = 32
 
-# (tokens of a step, vocab, width): ms of a trial-step one at a time, and fused
+# (tokens per step, vocab, width): ms per trial-step, one at a time and fused
 PREDICTED_MS = {
     (1024, 256, 128): (0.53, 0.05),
     (1024, 256, 256): (0.59, 0.12),
@@ -34,7 +35,7 @@ PREDICTED_MS = {
     (4096, 32768, 512): (2.43, 2.00),
     (4096, 32768, 1024): (5.12, 4.66),
 }
-# ratio of (tokens of a step, vocab) by width
+# required ratio for (tokens per step, vocab), by width
 Bars = dict[tuple[int, int], dict[int, float]]
 REQUIRED: dict[str, Bars] = {
     "d/a": {
@@ -62,7 +63,7 @@ class Expected:
 
 
 def expected(case: Case, figure: str) -> Expected:
-    """For the sizes of the tables only; figures are d/a, d/b, d/c and share of peak."""
+    """Expected figures (d/a, d/b, d/c, share of peak), defined for the sizes of the tables only."""
     sizes = (case.batch * case.context, case.vocab)
     shape = (case.depth, case.head_size, case.trials)
     if case.device_name == "cpu":

@@ -1,4 +1,4 @@
-"""The experiments of the papers: which there are, what is reported, and what was measured here.
+"""The experiments of the papers: their list, the reports, and the measurements made here.
 
     python -m benchmarks.experiments run [NAME ...]   # the `cpu` variants not yet measured
     python -m benchmarks.experiments table            # recipes/README.md from the records
@@ -43,7 +43,7 @@ Mark = Literal["text", "figure", "derived", "second-hand", "ours"]
 
 
 class Claim(Strict):
-    """A statement about the sweep, as a paper makes it; give exactly one besides `at`."""
+    """A paper's statement about a sweep; exactly one field besides `at` is set."""
 
     exponent: Number | None = None
     """Exponent of the width in the best base lr."""
@@ -93,13 +93,13 @@ class Paper(Strict):
 
 
 class Experiments(Strict):
-    """All experiments: `experiments.yaml`."""
+    """All experiments, as listed in `experiments.yaml`."""
 
     papers: tuple[Paper, ...] = Field(min_length=1)
 
 
 class Run(Strict):
-    """When, where and for how long (seconds) a sweep was trained."""
+    """Date, machine and duration (seconds) of the training of a sweep."""
 
     seconds: NonNegative
     date: str
@@ -108,7 +108,7 @@ class Run(Strict):
 
 @dataclass(frozen=True)
 class Measured:
-    """An experiment as measured here: its records and how they came to be."""
+    """An experiment as measured here: its records and the run that made them."""
 
     spec: str
     run: Run
@@ -147,7 +147,7 @@ def measured(spec: str) -> Measured | None:
 
 
 def archive(spec: str) -> Path:
-    """The file that holds what was measured of a paper."""
+    """Path of the archive with the measurements of a paper."""
     return MEASURED / f"{spec.partition('/')[0]}.zip"
 
 
@@ -162,9 +162,9 @@ def packed(spec: str, kind: str) -> bytes:
 
 
 def pack(spec: str, kind: str, content: bytes) -> None:
-    """Put what was measured into the paper's archive, in place of an earlier measurement.
+    """Put measurements into the paper's archive, replacing earlier ones of the same spec.
 
-    Members are sorted and have no dates: the same content makes the same file.
+    Members are sorted and carry no dates, so the same content makes the same file.
     """
     target, members = archive(spec), {member(spec, kind): content}
     if target.exists():
@@ -212,7 +212,7 @@ def main() -> int:
     )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("specs", nargs="*", metavar="NAME", help="default: all not yet measured")
-    parser.add_argument("--machine", default="2 CPU cores", help="in words, for the table")
+    parser.add_argument("--machine", default="2 CPU cores", help="description for the table")
     args = parser.parse_args()
     if args.what == "run":
         known = dict.fromkeys(row.spec for row in rows() if row.small)

@@ -18,9 +18,9 @@ from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.spec.records import Records, TrialRecord
 from mutransfer_cli.spec.tables import trial_frame
 
-WITHIN = 0.25  # exponents this close count as equal
+WITHIN = 0.25  # largest difference at which exponents count as equal
 WITHIN_LOSS = 0.01  # nats
-WITHIN_SPECTRUM = 0.1  # the rules of weight decay are 1/4 apart
+WITHIN_SPECTRUM = 0.1  # predictions of the weight-decay rules differ by 1/4
 NOT_RESOLVED = "not resolved"
 
 
@@ -34,7 +34,7 @@ class Found:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Found:
-        """The mean of values, by Student's t."""
+        """The mean of values, with an interval by Student's t."""
         mean, half = t_interval(values)
         return cls(mean, mean - half, mean + half)
 
@@ -46,7 +46,7 @@ class Found:
 
 
 def judged(claim: Claim, found: Measured) -> tuple[str, str]:
-    """The measurement in words, and whether it agrees."""
+    """Return the measurement in words and whether it agrees with the claim."""
     records = found.records
     if claim.lower_loss_than is not None:
         return _of_losses(records, claim.lower_loss_than, lower)
@@ -71,7 +71,7 @@ NEGATED = {"yes": "no", "no": "yes", NOT_RESOLVED: NOT_RESOLVED}
 
 
 def near(found: Found, expected: float, within: float) -> str:
-    """Yes if the whole interval is within the tolerance, no if it is outside."""
+    """Return yes if the whole interval is within the tolerance, no if it is outside."""
     low, high = expected - within, expected + within
     if low <= found.low and found.high <= high:
         return "yes"
@@ -79,7 +79,7 @@ def near(found: Found, expected: float, within: float) -> str:
 
 
 def at(records: Records, values: Mapping[AxisName, float]) -> list[TrialRecord]:
-    """The trials that were given these values."""
+    """The trials whose hyperparameters have these values."""
     return [t for t in records.trials if all(t.axes[axis] == x for axis, x in values.items())]
 
 
@@ -116,7 +116,7 @@ def lower(difference: Found) -> str:
 def loss_difference(one: Records, other: Records) -> Found:
     """The difference of the best losses, over seeds and the wider half of the common widths.
 
-    Trials of one seed read the same data, so that differences are paired.
+    Trials of one seed read the same data, so the differences are paired.
     """
     best = [best_losses(records) for records in (one, other)]
     both = best[0].index.intersection(best[1].index)

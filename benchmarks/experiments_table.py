@@ -1,4 +1,4 @@
-"""recipes/README.md: reports of the papers beside the measurements here."""
+"""Writes recipes/README.md: the papers' reports beside the measurements made here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, j
 
 HEAD = """# Recipes
 
-`quickstart`, `quickstart-standard` and `hf-llama-tiny` are explained in the README of the project.
-The others are the experiments of three papers, one file per paper and one row per experiment, each
-at a size for one GPU with a variant for two CPU cores:
+`quickstart` and `quickstart-standard` are explained in the README of the project, and
+`hf-llama-tiny` in `mutransfer docs models`. The others are the experiments of three papers, one
+file per paper and one row per experiment, each sized for one GPU with a variant for two CPU cores:
 
 ```sh
 mutransfer sweep-proxy everett/adam-full-mup                  # on a GPU
-mutransfer sweep-proxy everett/adam-full-mup --variant cpu    # some minutes
+mutransfer sweep-proxy everett/adam-full-mup --variant cpu    # a few minutes
 mutransfer fit-exponents runs/everett/adam-full-mup-cpu
 ```
 
@@ -21,10 +21,10 @@ The tables show the `cpu` variants, measured here; their records are in `measure
 paper. Agreement is `yes` if the whole 95 % interval is within {within} of the reported exponent
 ({spectrum} for a singular value; below 0 for a lower loss; within {loss} nats for the same loss),
 `no` if it is outside, and otherwise `not resolved`: at this scale the interval is too wide to tell.
-Reports come from the paper's `text` or `figure`, are `derived` from its theory, or `second-hand`:
-reported by others, not a statement of the paper; `ours` is our expectation where none is known.
-Times on one of two cores were taken beside other work and are upper bounds.
-`make experiments` trains what is not measured yet and writes this file.
+A report is taken from the paper's `text` or `figure`, is `derived` from its theory, or is
+`second-hand`, that is reported by others rather than by the paper; `ours` is our own expectation
+where no report is known. Times on one of two cores were taken beside other work and are upper
+bounds. `make experiments` trains the experiments that are not measured yet and writes this file.
 """
 
 

@@ -1,7 +1,7 @@
 """Time and memory of `mutransfer fit-exponents` on large tables, each run in a fresh process.
 
-Imports are measured in the same run, by `python -X importtime`; the best of the repetitions counts.
-This script imports nothing large: a child's peak memory starts with that of its parent.
+Imports are measured in the same run by `python -X importtime`; the best repetition counts. This
+script imports nothing large, because a child's peak memory starts at its parent's.
 
     python -m benchmarks.fit_cost
 """
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOISE = 0.0025  # nats
-SPAN = 6.0  # octaves of learning rate, about the optimum
-IMPORT = "import time:"  # how a line of `-X importtime` begins
+SPAN = 6.0  # range of learning rates about the optimum, octaves
+IMPORT = "import time:"  # first words of a line of `-X importtime`
 
 
 @dataclass(frozen=True)
 class Table:
-    """Results of made-up sweeps of four widths; more than one group is fitted with `--by`."""
+    """Results of made-up sweeps of four widths; several groups are fitted with `--by`."""
 
     groups: int
     rates: int
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall time of a whole process and of its imports, s, and its peak memory, MB."""
+    """Wall time of a whole process and of its imports (s), and its peak memory (MB)."""
 
     wall: float
     imports: float
@@ -80,7 +80,7 @@ def measure(arguments: list[str], log: Path) -> Cost:
 
 
 def imported(log: str) -> float:
-    """Sum of the self times, s: "import time: self [us] | cumulative | module" below a heading."""
+    """Sum the self times (s) in lines "import time: self [us] | cumulative | module"."""
     lines = [line for line in log.splitlines() if line.startswith(IMPORT)]
     return sum(int(line.removeprefix(IMPORT).split("|")[0]) for line in lines[1:]) / 1e6
 
@@ -104,7 +104,7 @@ def row(table: Table, repetitions: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--resamples", type=int, default=1000, help="0 leaves the option away")
+    parser.add_argument("--resamples", type=int, default=1000, help="0 omits the option")
     options = parser.parse_args()
     resamples = ("--resamples", str(options.resamples)) if options.resamples else ()
     print(

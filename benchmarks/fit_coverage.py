@@ -1,8 +1,9 @@
-"""How often the intervals of the fit hold, over simulated sweeps whose truth is known.
+"""Coverage of the fit's intervals, over simulated sweeps whose truth is known.
 
-Two minutes on two CPU cores. A row a world: share of sweeps refused, bias of the exponent, bias and
-sd of one optimum's error (octaves), coverage and median half-width of the reported interval and of
-the one that assumes no scatter between widths, coverage of one optimum's interval, share of alarms.
+Takes two minutes on two CPU cores and prints one row per world: share of sweeps refused, bias of
+the exponent, bias and sd of one optimum's error (octaves), coverage and median half-width of the
+reported interval and of the one that assumes no scatter between widths, coverage of one optimum's
+interval, and share of shape alarms.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ WORLDS = {
     "curvature 0.010, cubic 0.12": TILTED,
     "steepness above drifts from 1 to 2 (known to fail)": World(drift=1 / 3),
 }
-SCATTER_BELOW = 0.4  # octaves, assumed
+SCATTER_BELOW = 0.4  # assumed bound, octaves
 ASSUMED = {
     f"{widths} widths, scatter {scatter:g}, assumed below {SCATTER_BELOW:g}": World(
         widths=widths, scatter=scatter
@@ -78,12 +79,12 @@ def row(name: str, world: World, sweeps: int, seed: int, scatter_below: float | 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sweeps", type=int, default=2000, help="of each world")
+    parser.add_argument("--sweeps", type=int, default=2000, help="simulated sweeps per world")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(
         "| world | refused % | bias | bias of an optimum | sd of an optimum "
-        "| 95 % interval holds % (half-width) | no scatter assumed | optimum's holds % "
+        "| 95 % interval: coverage % (half-width) | the same without scatter | optimum: coverage % "
         "| shape alarm % |"
     )
     print("|---|---|---|---|---|---|---|---|---|")

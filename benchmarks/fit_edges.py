@@ -1,9 +1,12 @@
-"""Answers of the fit when the optimum lies at, next to or outside an end of the grid, or nowhere.
+"""Answers of the fit for optima at, next to or outside an end of the grid, or without any optimum.
 
-Under two minutes on one CPU core. A row a world: share of widths accepted, of sweeps with all
-four accepted, of sweeps with an exponent; of the widths not accepted, those called not_bracketed on
-the right side; of the sweeps without an exponent, those whose sentence asks for values on the right
-side and not on the other; how often the interval of an accepted optimum holds.
+Takes under two minutes on one CPU core and prints one row per world, in per cent:
+
+- widths accepted, sweeps with all four widths accepted, and sweeps with an exponent;
+- among widths not accepted, those called not_bracketed on the right side;
+- among sweeps without an exponent, those whose sentence asks for values on the right side and not
+  on the other;
+- coverage of the interval of an accepted optimum.
 
     python -m benchmarks.fit_edges
 """
@@ -51,7 +54,7 @@ def asks_for(sentence: str, end: Side) -> bool:
 
 
 def share(those: Iterable[bool]) -> str:
-    """Per cent; empty where there is none to count."""
+    """Return the share in per cent, or nothing if there are no cases."""
     counted = list(those)
     return f"{100 * np.mean(counted):.2f}" if counted else ""
 
@@ -90,12 +93,13 @@ def row(name: str, world: World, sweeps: int, seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sweeps", type=int, default=2000, help="of each world")
+    parser.add_argument("--sweeps", type=int, default=2000, help="simulated sweeps per row")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(
-        "| optimum, octaves from the end | width accepted % | all four % | exponent % "
-        "| right side named % | right values asked for % | optimum's holds % |"
+        "| optimum, octaves from the end | widths accepted % | all four accepted % "
+        "| with an exponent % | right side named % | right values asked for % "
+        "| optimum: coverage % |"
     )
     print("|---|---|---|---|---|---|---|")
     for measured, world in MEASURED.items():

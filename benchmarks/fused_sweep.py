@@ -1,9 +1,9 @@
-"""Times trials trained together against other ways to train the same trials: `make bench`.
+"""Compares the speed of trials trained together with other ways to train them (`make bench`).
 
 Every contender trains the same trials, with the same first weights, rates and data; before
-anything is timed their losses must agree. Then they take turns on one machine in one run, and the
-ratios of each turn are kept, so that a machine whose speed drifts does not decide. Filling a slot
-and beginning a trial are not timed on either side.
+anything is timed, their losses must agree. Then they take turns on one machine in one run, and the
+ratios of each turn are kept, so that a drifting machine speed does not matter. Filling a slot and
+starting a trial are not timed for any contender.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from benchmarks.workers import OutOfMemoryError, Pool, pool
 from mutransfer_cli.train.cost import trial_cost
 
 CHECKED_STEPS = 8
-# largest relative difference of losses; in bf16 products of other shapes add up in another order
+# largest relative difference of losses; bf16 products of other shapes are summed in other orders
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-3}
 REPETITIONS, LEAST_REPETITIONS = 15, 3
 PROBED_STEPS, PROBES = 5, 3
-STEPS_BEFORE = CHECKED_STEPS + (PROBES + 1) * PROBED_STEPS  # the timing
-MOST_SECONDS = 1.0  # of one contender in one repetition
-PROCESS_BYTES = 1_500_000_000  # that a process takes on CUDA besides its tensors
+STEPS_BEFORE = CHECKED_STEPS + (PROBES + 1) * PROBED_STEPS  # steps before the timing
+MOST_SECONDS = 1.0  # per contender and repetition
+PROCESS_BYTES = 1_500_000_000  # taken by a process on CUDA besides its tensors
 
 
 class LeftOutError(Exception):
-    """Why a part, or a contender of it, is not measured."""
+    """Raised with the reason why a part, or one of its contenders, is not measured."""
 
 
 class DisagreementError(Exception):
-    """Contenders do not train the same."""
+    """Raised if the losses of contenders disagree."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--device", choices=["cpu", "cuda"], default=default)
     parser.add_argument("--widths", type=int, nargs="+")
     parser.add_argument("--vocab", type=int, nargs="+")
-    parser.add_argument("--tokens", nargs="+", help="batch x context of a trial, such as 16x256")
-    parser.add_argument("--trials", type=int, help="an even number")
+    parser.add_argument("--tokens", nargs="+", help="batch x context of one trial, such as 16x256")
+    parser.add_argument("--trials", type=int, help="number of trials, even")
     parser.add_argument("--depth", type=int)
     parser.add_argument("--head-size", type=int)
     parser.add_argument("--contenders", nargs="+", choices=get_args(Name), metavar="NAME")
-    parser.add_argument("--processes", type=int, help="that share the device, in contender c")
-    parser.add_argument("--budget", type=float, default=420, help="seconds for everything")
-    parser.add_argument("--profile", action="store_true", help="kernels of the fused step")
+    parser.add_argument("--processes", type=int, help="processes of contender c")
+    parser.add_argument("--budget", type=float, default=420, help="seconds for the whole benchmark")
+    parser.add_argument("--profile", action="store_true", help="show kernels of the fused step")
     given = vars(parser.parse_args(arguments))
     said = {f.name: given[f.name] for f in fields(Sizes) if given[f.name] is not None}
     sizes = replace(ON_CUDA if given["device"] == "cuda" else ON_CPU, **said)
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     left_out: list[str] = []
     failed: list[str] = []
-    setup = 0.0  # of the part before: what the next one needs before anything is timed
+    setup = 0.0  # seconds that the previous part took before its timing
     for index, case in enumerate(options.cases):
         now = time.monotonic()
         left = begun + options.budget - now
@@ -164,14 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compile_all(options: Options, end: float) -> dict[Case, dict[Name, float]]:
-    """Compiles into the cache, in parallel processes, until `end`: seconds of each part.
+    """Compile into the cache, in parallel processes, until `end`; return the seconds of each part.
 
-    They are wall times of processes that compete; in a warm cache they are short.
+    These are wall times of competing processes; with a warm cache they are short.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     free, _ = torch.cuda.mem_get_info()
     seconds: dict[Case, dict[Name, float]] = {}
-    # predictions count activations in float32, of which autocast halves most
+    # predictions count activations in float32; autocast halves most of them
     for batch in batches(options, 1.4 * free, os.cpu_count() or 1):
         if time.monotonic() > end:
             break
@@ -181,12 +181,12 @@ def compile_all(options: Options, end: float) -> dict[Case, dict[Name, float]]:
                 try:
                     found[made.name] = made.wait().build_seconds
                 except (OutOfMemoryError, RuntimeError):
-                    continue  # the part itself meets it again, and says so
+                    continue  # the part itself will fail in the same way and report it
     return seconds
 
 
 def batches(options: Options, memory: float, most: int) -> Iterator[list[tuple[Case, Name]]]:
-    """Split jobs into batches to compile at once, within so many processes and so much memory."""
+    """Split jobs into batches that compile at once within the given processes and memory."""
     batch: list[tuple[Case, Name]] = []
     used = 0
     for case, name in product(options.cases, options.contenders):
@@ -206,11 +206,11 @@ def predicted_memory(case: Case, slots: int) -> int:
 
 
 def measure(case: Case, options: Options, end: float, left_out: list[str]) -> Row:
-    """The row of a part.
+    """Measure one part and return its row.
 
     Args:
-        end: when the part should be over, on the monotonic clock.
-        left_out: gets a sentence about each contender that cannot be measured.
+        end: time by which the part should end, on the monotonic clock.
+        left_out: receives a sentence about each contender that cannot be measured.
     """
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -256,10 +256,10 @@ def measure(case: Case, options: Options, end: float, left_out: list[str]) -> Ro
 def check_losses(
     case: Case, reference: torch.Tensor, pools: Mapping[Name, Pool]
 ) -> dict[Name, float]:
-    """Largest relative difference of each from the fused losses.
+    """Return each contender's largest relative difference from the fused losses.
 
     Raises:
-        DisagreementError: also where agreement would prove nothing.
+        DisagreementError: The losses differ, or agreement would prove nothing.
     """
     tolerance = LOSS_TOLERANCE[case.precision]
     moved = float((reference[:, 0] - reference[:, -1]).abs().min() / reference[:, 0].mean())
@@ -278,7 +278,7 @@ def check_losses(
 
 
 def best_alone(pools: Mapping[Name, Pool]) -> Name:
-    """The fastest of (a) there is, by a short look; plain eager without any."""
+    """Return the contender of (a) that a short timing finds fastest; plain eager without any."""
     alone = [name for name in pools if name.startswith("a")] or ["b"]
     looks = {name: min(pools[name].seconds(PROBED_STEPS) for _ in range(PROBES)) for name in alone}
     return min(alone, key=lambda name: looks[name])
@@ -298,7 +298,7 @@ def refuse_too_many(case: Case, processes: int, fused: Pool) -> None:
 def take_turns(
     pools: Mapping[Name, Pool], end: float
 ) -> tuple[dict[Name, int], dict[Name, list[float]]]:
-    """Steps of each in one repetition, and its seconds per trial-step in every repetition."""
+    """Return each contender's steps per repetition and its seconds per trial-step in every one."""
     walls = {name: made.seconds(PROBED_STEPS) * made.side_by_side for name, made in pools.items()}
     left = end - time.monotonic()
     repetitions = min(REPETITIONS, int(left / sum(walls.values())))
@@ -310,7 +310,7 @@ def take_turns(
     seconds: dict[Name, list[float]] = {name: [] for name in pools}
     for repetition in range(repetitions):
         if repetition >= LEAST_REPETITIONS and time.monotonic() > end:
-            break  # the machine has become slower
+            break  # the machine has slowed down
         for name in list(pools)[:: -1 if repetition % 2 else 1]:
             seconds[name].append(pools[name].seconds(steps[name]))
     return steps, seconds

@@ -1,8 +1,8 @@
 """Coverage of the exponents of learning rate and weight decay fitted together, in simulated sweeps.
 
-Four widths, 7 x 7 cells one octave apart, one seed; the optima move through a grid that stands
-still. Prints a Markdown table: sweeps called a ridge, and for each exponent the coverage of the
-law's interval alone / of the reported interval and the median half-width of the reported one.
+Sweeps have four widths, 7 x 7 cells one octave apart, and one seed; the optima move through a fixed
+grid. Prints a Markdown table: share of sweeps called a ridge, and for each exponent the coverage of
+the law's interval alone / of the reported interval, and the median half-width of the reported one.
 
     python -m benchmarks.joint_coverage --worlds 500
 """
@@ -19,7 +19,7 @@ from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 
-CURVATURE = (0.008, 0.02)  # nats per octave^2, strong direction; drawn for each width
+CURVATURE = (0.008, 0.02)  # nats per octave^2 along the strong direction; drawn anew for each width
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class World:
     """A kind of sweep.
 
     Attributes:
-        lr, wd: exponents of the two optima in width.
-        ratio: weak over strong curvature; 0 is a ridge.
-        angle: of the strong direction, degrees from the lr axis.
-        cubic: coefficient of the cube along the strong direction, in units of its curvature.
-        tau: sd of the true optima about their lines, octaves, on each axis.
-        noise: sd of a loss, nats.
-        side: cells along one axis.
-        spacing: of the cells, octaves.
-        widths: how many, an octave apart.
-        follow: octaves by which the grid of (lr, wd) moves from width to width.
+        lr, wd: exponents of width of the two optima.
+        ratio: ratio of the weak to the strong curvature; 0 is a ridge.
+        angle: direction of strong curvature, in degrees from the lr axis.
+        cubic: cubic coefficient along the strong direction, in units of its curvature.
+        tau: sd of the true optima about their lines on each axis, octaves.
+        noise: sd of one loss, nats.
+        side: number of cells along one axis.
+        spacing: distance between cells, octaves.
+        widths: number of widths, one octave apart.
+        follow: shift of the (lr, wd) grid from width to width, octaves.
     """
 
     lr: float = 0.0
@@ -59,12 +59,12 @@ class World:
 
     @property
     def across(self) -> float:
-        """Exponent across the ridge, scaled as that of lr * wd."""
+        """Exponent across the ridge, in the scale of the exponent of lr * wd."""
         return float(np.sqrt(2) * self.strong @ np.array([self.lr, self.wd]))
 
 
 def simulate(world: World, sweeps: int, random: np.random.Generator) -> Planes:
-    """Sweeps of a kind, their optima up to half an octave off the middle of the grids."""
+    """Simulate sweeps of one kind, with optima up to half an octave off the middle of the grids."""
     k = world.widths
     u = np.arange(k) - (k - 1) / 2
     ticks = (np.arange(world.side) - (world.side - 1) / 2) * world.spacing
@@ -91,13 +91,13 @@ def simulate(world: World, sweeps: int, random: np.random.Generator) -> Planes:
 
 
 def covered(laws: Laws, truth: float, half_width: npt.NDArray[np.float64]) -> float:
-    """Share of the laws given whose interval holds the truth."""
+    """Share of the given laws whose interval holds the truth."""
     given = np.isfinite(laws.exponent)
     return float(np.mean(np.abs(laws.exponent - truth)[given] <= half_width[given]))
 
 
 def cell(laws: Laws, truth: float) -> str:
-    """Coverage of law / reported interval and the median half-width of the reported one."""
+    """Format the coverage of the law / reported interval and the reported median half-width."""
     given = np.isfinite(laws.exponent)
     if given.mean() < 0.02:
         return "none" if not given.any() else f"{given.sum()} given"
@@ -159,7 +159,7 @@ HEADER = """\
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--worlds", type=int, default=500, help="sweeps of each kind")
+    parser.add_argument("--worlds", type=int, default=500, help="simulated sweeps per bowl")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(HEADER)

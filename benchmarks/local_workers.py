@@ -1,5 +1,5 @@
-"""Times the quickstart with one worker, with one for each core, and so with a busy program beside
-it: `make bench`.
+"""Times the quickstart with one worker and with one per core, the latter also beside a busy program
+(`make bench`).
 
 The three take turns in one run. Medians of the rounds are compared, and every run must give the
 same losses.
@@ -32,7 +32,7 @@ BUSY = "while True: pass"
 
 @contextlib.contextmanager
 def busy_program() -> Iterator[None]:
-    """A program of one thread that wants a core."""
+    """Run a single-threaded program that keeps one core busy."""
     with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
         try:
             yield
@@ -41,7 +41,7 @@ def busy_program() -> Iterator[None]:
 
 
 def timed(*options: object) -> tuple[float, float, Table]:
-    """Seconds of the command, seconds until its first line, and its table."""
+    """Return the command's seconds, the seconds until its first line, and its table."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = command(SPEC, Path(folder) / "out", "--device", "cpu", *options)
         started = time.perf_counter()
@@ -84,7 +84,7 @@ def main() -> None:
     print("|---|---|---|")
     print(f"| {names[0]} | {one:.1f} | |")
     print(f"| {names[1]} | {many:.1f} | {one / many:.2f} times as fast as one |")
-    print(f"| {names[2]} | {beside_busy:.1f} | {beside_busy / many:.2f} times its calm time |")
+    print(f"| {names[2]} | {beside_busy:.1f} | {beside_busy / many:.2f} times as long as alone |")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Appends a million records group by group, each with its fsync, and opens the folder again.
 
-Opening, which is what resuming begins with, is measured in a process of its own; its peak memory
-holds the libraries too (about 300 MB, most of it torch). Appending leaves out the making of the
-records and writes no curves.
+Opening, the first step of resuming, is measured in its own process; the peak memory includes the
+libraries (about 300 MB, most of it torch). The time to append leaves out making the records, and
+no curves are written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.cases import Case
 from mutransfer_cli.spec.records import SweepHeader, TrialRecord
 from mutransfer_cli.sweep.store import Finished, RecordStore
 
-ODD = 0x9E3779B97F4B  # times a counter, modulo 2^48: identities that look drawn and never repeat
+ODD = 0x9E3779B97F4B  # times a counter, modulo 2^48: identities that look random and never repeat
 
 
 def sweep_header() -> SweepHeader:
@@ -54,7 +54,7 @@ def trial_record(index: int, group_size: int, chance: random.Random) -> TrialRec
 
 
 def append(folder: Path, count: int, group_size: int) -> float:
-    """Seconds in `append`."""
+    """Append the records and return the seconds spent in `append`."""
     chance, seconds = random.Random(0), 0.0
     with RecordStore(folder, sweep_header()) as store:
         for first in range(0, count, group_size):
@@ -67,7 +67,7 @@ def append(folder: Path, count: int, group_size: int) -> float:
 
 
 def load(folder: Path) -> str:
-    """Records, seconds and peak MB of this process."""
+    """Open the folder and return its records, the seconds and the peak MB of this process."""
     header = sweep_header()
     started = time.perf_counter()
     with RecordStore(folder, header) as store:
@@ -76,7 +76,7 @@ def load(folder: Path) -> str:
 
 
 def peak_mb() -> float:
-    # Linux; ru_maxrss would be that of the parent where it is larger
+    # Linux; ru_maxrss would be the parent's where that is larger
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].removesuffix("kB")) * 1024 / 1e6
 
@@ -84,9 +84,9 @@ def peak_mb() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--group-size", type=int, default=1000, help="records for an fsync")
-    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
-    parser.add_argument("--load", type=Path, help="only open this folder")
+    parser.add_argument("--group-size", type=int, default=1000, help="records per fsync")
+    parser.add_argument("--folder", type=Path, help="folder to write; default: temporary")
+    parser.add_argument("--load", type=Path, help="only open this folder and measure that")
     options = parser.parse_args()
     if options.load:
         print(load(options.load))

@@ -1,7 +1,7 @@
-"""Times 64 groups on two local Ray workers against the same groups on one: `make bench`.
+"""Times 64 groups on two local Ray workers and on one (`make bench`).
 
-Both take turns on one machine in one run, and the ratio of each pair is kept. What Ray and its
-workers need to start is measured apart.
+Both take turns on one machine in one run, and the ratio of each pair is kept. The start of Ray and
+of its workers is measured separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GROUPS = 64
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds: to start Ray, until each worker has trained a group, and for all groups."""
+    """Seconds to start Ray, until each worker has trained a group, and for all groups."""
 
     ray: float
     workers: float
@@ -43,7 +43,7 @@ class Times:
 
 
 def prepare(groups: int, steps: int) -> Sweep:
-    """A trial fills a group."""
+    """Prepare a sweep whose groups each hold one trial."""
     rates = [2.0 ** (-10 + k / 16) for k in range(groups)]
     raw = {
         "schema": "mutransfer.sweep/1",
@@ -59,7 +59,7 @@ def prepare(groups: int, steps: int) -> Sweep:
 
 
 class Nobody:
-    """Watches a sweep."""
+    """A watcher that shows nothing."""
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         pass
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    # Ray's own 15 lets everything else on the machine go first
+    # Ray's default of 15 would yield to everything else on the machine
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     sweep = prepare(GROUPS, options.steps)
     pairs = []

@@ -1,4 +1,4 @@
-""".github/bowls.svg, the picture of the README: bowls and optima of two sweeps.
+"""Draws .github/bowls.svg, the picture of the README: bowls and optima of two sweeps.
 
 mutransfer sweep-proxy quickstart-standard && mutransfer sweep-proxy quickstart
 mutransfer fit-exponents runs/quickstart-standard -o runs/quickstart-standard/exponents.yaml
@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 
 PICTURE = Path(__file__).parents[1] / ".github" / "bowls.svg"
 NAMES = {"standard": "One global learning rate", "mup": "muP"}
-# text stays text, ids do not change from run to run, nothing says when it was drawn
+# text stays text, ids are the same in every run, and there is no date
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mutransfer",
@@ -48,13 +48,13 @@ def main(folders: list[Path]) -> None:
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, title="width", loc="outside right center", frameon=False)
         figure.savefig(PICTURE, metadata={"Date": None})
-    # readers without matplotlib's font shall not see a serif one
+    # a sans-serif fallback for readers without matplotlib's font
     lines = PICTURE.read_text().replace("'DejaVu Sans'\"", 'sans-serif"').splitlines()
     PICTURE.write_text("\n".join(line.rstrip() for line in lines) + "\n")
 
 
 def mean_losses(records: Path) -> pd.DataFrame:
-    """Eval loss, mean over seeds: a row per learning rate and a column per width."""
+    """Mean eval loss over seeds: one row per learning rate, one column per width."""
     trials = pd.read_json(records, lines=True)
     trials = trials[trials["kind"] == "trial"].astype({"width": int})
     return trials.pivot_table(values="eval_loss", index="lr", columns="width")

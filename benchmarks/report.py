@@ -1,4 +1,4 @@
-"""Output of the benchmark of fused sweeps: a table for people and a line for programs."""
+"""Output of the benchmark of fused sweeps: a table for people and a JSON line for programs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ RATIOS = ("d/a", "d/b", "d/c")
 
 @dataclass
 class Row:
-    """One part as measured; lists and dictionaries by contender.
+    """Measurements of one part; lists and dictionaries are by contender.
 
     Attributes:
-        slots: of (d).
-        shared_by: how many processes (c) has, and as which contender they train.
-        steps: of one repetition.
-        seconds: per trial-step, one of each repetition.
-        differences: largest relative difference of losses from the fused ones.
-        peak_flops: FLOP/s of a large matrix product in the precision of the run.
-        memory: peak bytes on the device of one process.
-        setup_seconds: before anything was timed, compiled code in the cache.
-        compile_seconds: to the first step, in processes that competed, the cache as it was found.
-        profile: kernels of the fused step: name, ms a step, share.
+        slots: number of slots of (d).
+        shared_by: number of processes of (c), and the contender that each of them trains as.
+        steps: steps of one repetition.
+        seconds: seconds per trial-step, one value per repetition.
+        differences: largest relative difference from the fused losses.
+        peak_flops: FLOP/s of a large matrix product in the run's precision.
+        memory: peak bytes of one process on the device.
+        setup_seconds: seconds before anything was timed, with compiled code in the cache.
+        compile_seconds: seconds to the first step, in competing processes, with the cache as found.
+        profile: kernels of the fused step: name, ms per step, share.
     """
 
     case: Case
@@ -57,13 +57,13 @@ class Row:
 
     @property
     def best_alone(self) -> Name | None:
-        """Which of (a) is the faster."""
+        """The faster contender of (a)."""
         alone: list[Name] = [name for name in self.seconds if name.startswith("a")]
         return min(alone, key=self.medians.__getitem__, default=None)
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times faster the fused sweep is, the median over the turns."""
+        """Speedup of the fused sweep, median over the turns."""
         others = {"d/a": self.best_alone, "d/b": "b", "d/c": "c"}
         return {
             ratio: statistics.median(
@@ -76,7 +76,7 @@ class Row:
 
     @property
     def predicted_memory(self) -> int:
-        """Bytes that the program expects all slots to take."""
+        """Bytes that the program predicts for all slots."""
         return trial_cost(self.case.sweep().protocol, self.case.width).memory(self.slots)
 
     @property
@@ -114,7 +114,7 @@ def environment(device: torch.device, precision: str) -> dict[str, str]:
     found["precision"] = precision
     found["torch"] = torch.__version__
     if device.type == "cuda":
-        with suppress(importlib.metadata.PackageNotFoundError):  # some builds name it otherwise
+        with suppress(importlib.metadata.PackageNotFoundError):  # some builds rename it
             found["triton"] = importlib.metadata.version("triton")
         found["CUDA"] = str(torch.version.cuda)
     else:
@@ -123,7 +123,7 @@ def environment(device: torch.device, precision: str) -> dict[str, str]:
 
 
 def print_report(rows: Sequence[Row], left_out: Sequence[str]) -> None:
-    """Markdown to paste into RESULTS.md, and one line of JSON."""
+    """Print Markdown to paste into RESULTS.md, and one line of JSON."""
     about: dict[str, str] = {}
     if rows:
         about = print_tables(rows)
@@ -189,7 +189,7 @@ def cells(row: Row, names: Sequence[Name], ratios: Sequence[str]) -> list[str]:
 
 
 def compared(row: Row, figure: str) -> str:
-    """A figure with what was predicted and required of it."""
+    """Format a figure with its prediction and requirement."""
     if figure not in row.figures:
         return "-"
     value, held = row.figures[figure], expected(row.case, figure)

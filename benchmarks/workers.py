@@ -1,7 +1,8 @@
-"""Contenders in processes of their own.
+"""Runs each contender in its own processes.
 
-Each has its own compiled code and memory, so that none disturbs another: their peaks are measured
-apart, and what one compiles the others do not throw away. They wait while another is timed.
+Each contender has its own compiled code and memory, so that none disturbs another: peaks are
+measured separately, and no contender evicts another's compiled code. A contender waits while
+another is timed.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from benchmarks.cases import Case
 from benchmarks.contenders import Name, build
 from mutransfer_cli.train.device import matrix_peak
 
-SPAWN = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+SPAWN = multiprocessing.get_context("spawn")  # a CUDA context does not survive a fork
 PROFILED_STEPS = 5
 TOP_KERNELS = 8
 
 
 class OutOfMemoryError(Exception):
-    """A contender does not fit on the device."""
+    """Raised if a contender does not fit on the device."""
 
 
 class Pool:
-    """One contender in one process or more, that train different trials of a case.
+    """One contender in one or more processes, each of which trains other trials of a case.
 
     Attributes:
-        side_by_side: trials that a step of all processes advances.
-        build_seconds: of the slowest process, compilation and capture included.
+        side_by_side: number of trials that one step of all processes advances.
+        build_seconds: build time of the slowest process, including compilation and capture.
     """
 
     def __init__(self, name: Name, case: Case, trains_as: Name, processes: int = 1) -> None:
@@ -44,14 +45,14 @@ class Pool:
         self.side_by_side, self.build_seconds = 0, 0.0
 
     def wait(self) -> Pool:
-        """Until every process has built its contender."""
+        """Wait until every process has built its contender."""
         built = [receive(connection) for _, connection in self.workers]
         self.side_by_side = sum(side_by_side for side_by_side, _ in built)
         self.build_seconds = max(seconds for _, seconds in built)
         return self
 
     def ask(self, command: str, *args: object) -> Any:
-        """The answer of the first process."""
+        """Send a request to all processes and return the first one's answer."""
         _, connection = self.workers[0]
         connection.send((command, *args))
         return receive(connection)
@@ -68,10 +69,10 @@ class Pool:
         return losses
 
     def seconds(self, steps: int) -> float:
-        """Wall time of a trial-step, over so many steps of every process at once."""
+        """Wall time of a trial-step, over `steps` steps of all processes at once."""
         for _, connection in self.workers:
             connection.send(("run", steps))
-        # the clock is the machine's: its readings compare across processes
+        # the monotonic clock is the machine's, so readings of different processes can be compared
         spans = [receive(connection) for _, connection in self.workers]
         wall = max(end for _, end in spans) - min(begin for begin, _ in spans)
         return float(wall / steps / self.side_by_side)
@@ -103,9 +104,11 @@ def start(name: Name, case: Case, processes: int) -> tuple[Any, Connection]:
 
 
 def receive(connection: Connection) -> Any:
-    """
+    """Receive an answer of a process.
+
     Raises:
-        OutOfMemoryError: in the process; RuntimeError: anything else there.
+        OutOfMemoryError: The process ran out of memory.
+        RuntimeError: Anything else went wrong in the process.
     """
     try:
         kind, answer = connection.recv()
@@ -119,7 +122,7 @@ def receive(connection: Connection) -> Any:
 
 
 def serve(connection: Connection, name: Name, case: Case, processes: int) -> None:
-    """A process: builds its contender, then answers until nobody is left to ask."""
+    """Body of a process: build the contender, then answer requests until the pipe closes."""
     if case.device_name == "cpu" and processes > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     try:
@@ -152,7 +155,7 @@ class Worker:
         return found
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Begin and end."""
+        """Run `steps` steps and return the clock at their begin and end."""
         begin = time.perf_counter()
         self.contender.run(steps)
         self._wait()
@@ -162,7 +165,7 @@ class Worker:
         return matrix_peak(self.device, self.case.precision)
 
     def peak_memory(self) -> int | None:
-        """Bytes of the device; None on a CPU."""
+        """Peak bytes on the device; None on a CPU."""
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
 
     def free_memory(self) -> int:
@@ -170,12 +173,12 @@ class Worker:
         return int(free)
 
     def profile(self) -> list[tuple[str, float, float]]:
-        """Kernels that take most of a step: name, milliseconds, share of all."""
+        """The kernels that take most of a step: name, milliseconds per step, share."""
         on_cuda = self.device.type == "cuda"
         with torch.profiler.profile() as profiler:
             self.contender.run(PROFILED_STEPS)
             self._wait()
-        # the operators of the host carry the device time of their kernels a second time
+        # host operators repeat the device time of their kernels
         kind = DeviceType.CUDA if on_cuda else DeviceType.CPU
         times = {
             event.key: event.self_device_time_total if on_cuda else event.self_cpu_time_total

@@ -1,4 +1,4 @@
-"""Shared fixtures: sweeps so small that they train in a second, and the commands as functions."""
+"""Shared fixtures: sweeps that train in a second, and the commands as functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train sweeps in the test's process, with one group per width: starting workers takes seconds.
+    """Train sweeps in the test's process, one group per width; starting workers takes seconds.
 
     Tests marked `processes` start workers.
     """
@@ -64,18 +64,18 @@ def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_mlp() -> dict[str, Any]:
-    """The raw spec of a multilayer perceptron; change it at will."""
+    """The raw spec of a multilayer perceptron; tests may change it."""
     return copy.deepcopy(TINY_MLP)
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> dict[str, Any]:
-    """The raw spec, with its text beside where `write_spec` puts it; change it at will."""
+    """The raw spec, with its text where `write_spec` puts it; tests may change it."""
     return tiny_in(tmp_path)
 
 
 def tiny_in(folder: Path) -> dict[str, Any]:
-    """The raw spec, its text in the folder."""
+    """Return the raw spec and write its text into the folder."""
     words = "".join(f"the {n} of {n * n % 97} and\n" for n in range(800))
     (folder / "text.txt").write_text(words)
     return copy.deepcopy(TINY)
@@ -93,7 +93,7 @@ def write_spec(tmp_path: Path) -> Callable[[Any], Path]:
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[[dict[str, Any]], Sweep]:
-    """A raw spec as a prepared sweep."""
+    """Prepare a sweep from a raw spec."""
     return lambda raw: Sweep.prepare(validated(SweepSpec, raw, "spec"), tmp_path)
 
 
@@ -106,7 +106,7 @@ class Result:
 
 @pytest.fixture
 def run() -> Callable[..., Result]:
-    """`mutransfer ARGS` in this process, stdin from `stdin`."""
+    """Run `mutransfer ARGS` in this process, with stdin from `stdin`."""
 
     return invoke
 
@@ -120,14 +120,14 @@ def invoke(*args: object, stdin: str | bytes = "") -> Result:
 def made(
     tiny: dict[str, Any], prepare: Callable[[dict[str, Any]], Sweep]
 ) -> Callable[..., Records]:
-    """Records of the tiny sweep's protocol."""
+    """Make records of the tiny sweep's protocol."""
     header = prepare(tiny).header(CPU)
     return lambda **law: Records(header, Made(**law).trials())
 
 
 @pytest.fixture
 def write_records(tmp_path: Path) -> Callable[..., Path]:
-    """Records as a file."""
+    """Write records to a file."""
 
     def write(records: Records, name: str = "trials.jsonl") -> Path:
         lines = [records.header, *records.trials]

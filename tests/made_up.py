@@ -1,4 +1,4 @@
-"""Records, and such whose losses follow a known law."""
+"""Made-up records, also with losses that follow a known law."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ RATES = [2.0 ** (-9 + k / 2) for k in range(13)]
 
 @dataclass(frozen=True)
 class Made:
-    """
+    """A sweep whose optima follow a law.
+
     Attributes:
-        exponent: of the optimum, 2^-6 at width 16.
-        astray: octaves by which the optimum of the largest width lies off that.
-        noise: sd of a loss, nats.
+        exponent: exponent of width of the optimum, which is 2^-6 at width 16.
+        astray: distance of the largest width's optimum from that law, octaves.
+        noise: sd of one loss, nats.
     """
 
     widths: Sequence[int] = (16, 24, 32, 48, 64)

@@ -1,4 +1,4 @@
-"""The folder of somebody who follows the documentation: a model, records, tables of runs."""
+"""The folder of a user who follows the documentation: a model, records, tables of runs."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def adamw(model):
 
 
 def lay_out(folder: Path, protocol: str) -> None:
-    """Write everything that the lines name: a model, its records, tables and what follows.
+    """Write every file that the documented commands name: a model, its records, tables and results.
 
     Args:
-        protocol: of the tables, YAML.
+        protocol: protocol of the tables, YAML.
     """
     raw = tiny_in(folder)
     (folder / "my_package").mkdir()
@@ -98,7 +98,7 @@ def keep(folder: Path, records: Records) -> None:
 
 
 def own_tables(folder: Path) -> None:
-    """runs.csv under its owner's names, the others under ours."""
+    """Write the tables: runs.csv with its owner's column names, the others with ours."""
     runs = pd.DataFrame(
         {"width": trial.width, "lr": trial.lr, "loss": trial.eval_loss, "seed": trial.seed}
         for trial in Made(widths=(64, 128, 256, 512)).trials()

@@ -1,4 +1,4 @@
-"""Each error is one sentence, and ends a command with its documented exit code."""
+"""Each error is one sentence and ends a command with its documented exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrows between the rooms of the package point one way; every shipped recipe loads."""
+"""Layout of the repository: imports, docstrings, mirrored tests, recipes, and the wheel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mutransfer_cli.spec.sources import load_spec, shipped_recipes
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
-# what each room may import from: rules <- spec <- fit <- recipe <- check <- report;
+# rooms that each room may import from: rules <- spec <- fit <- recipe <- check <- report;
 # optim <- spec <- proxies <- recipe; proxies <- diagnose <- train <- sweep; the command line on top
 MAY_IMPORT = {
     "rules": set[str](),
@@ -37,13 +37,14 @@ MAY_IMPORT = {
 SHARED = {"errors", "strict", "torch_private"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
+DATA = ("docs", "report/templates", "recipe/formats/templates")  # folders without code
 SETTINGS = re.compile(r"(?<![\w-])--[a-z]")
 FIRST_WORDS = {"Of", "Those", "Its", "In", "At", "What", "Who", "With"}
 OF_THE_WHOLE = {Path("test_layout"), Path("test_readme")}
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of all imported modules, those inside functions too."""
+    """Full names of all imported modules, including imports inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -73,20 +74,21 @@ def test_files_stay_readable() -> None:
 
 
 def sources(room: str) -> list[Path]:
-    """The modules of a room with those of its subfolders; the room `` holds the package's own."""
+    """Modules of a room and of its subfolders; the room "" holds the package's top-level ones."""
     found = PACKAGE.glob("*.py") if not room else (PACKAGE / room).rglob("*.py")
     return sorted(path for path in found if path.name not in ("__init__.py", "__main__.py"))
 
 
-@pytest.mark.parametrize("room", ["", *MAY_IMPORT])
-def test_docstrings_begin_with_a_subject_or_an_imperative(room: str) -> None:
-    for path in sources(room):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
+@pytest.mark.parametrize("folder", ["mutransfer_cli", "tests", "benchmarks"])
+def test_docstrings_begin_with_a_subject_or_an_imperative(folder: str) -> None:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                first = (ast.get_docstring(node) or "").partition(" ")[0]
+                first = (ast.get_docstring(node) or "").split(maxsplit=1)[:1]
                 name = getattr(node, "name", "module")
-                assert first not in FIRST_WORDS, f"{path.relative_to(ROOT)}: {name}"
+                assert FIRST_WORDS.isdisjoint(first), f"{path.relative_to(ROOT)}: {name}"
 
 
 @pytest.mark.parametrize("room", ["", *sorted(MAY_IMPORT.keys() - {"cli"})])
@@ -135,14 +137,15 @@ def test_all_recipes_are_listed_for_the_wheel() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_ships_the_recipes(tmp_path: Path) -> None:
+def test_the_wheel_ships_recipes_pages_and_templates(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", tmp_path, ROOT], check=True
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {f"mutransfer_cli/{path.relative_to(ROOT)}" for path in shipped_recipes().values()}
-    assert shipped <= set(names)
+    data = [path for folder in DATA for path in (PACKAGE / folder).iterdir()]
+    assert shipped | {f"{path.relative_to(ROOT)}" for path in data} <= set(names)
     assert not [name for name in names if "/measured/" in name]
     assert "mutransfer_cli/py.typed" in names
     site = tmp_path / "site"

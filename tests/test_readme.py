@@ -1,4 +1,4 @@
-"""What the README and the pages of the documentation say is so."""
+"""The README and the pages of the documentation are true."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SHOWN = {
 }
 EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 
-# lines that take seconds, or want another machine, or differ from one that runs by an option that
-# other tests run: their options are parsed
+# lines that take seconds, need another machine, or differ from a line that runs only by an option
+# that other tests cover: their options are parsed
 EXPENSIVE = re.compile(
     r"sweep-proxy (quickstart|hf-llama-tiny|lingle)|--device cuda|--engine ray|mutransfer doctor"
     r"|check my-sweep|--spec |mutransfer report"
@@ -56,7 +56,7 @@ Run = Callable[..., Any]
 
 
 def block(path: Path, heading: str, language: str, index: int = 0) -> str:
-    """A fenced block of a section, by the heading's beginning."""
+    """Return a fenced block of the section whose heading begins as given."""
     sections = re.split(r"^#+ ", path.read_text(), flags=re.MULTILINE)
     (section,) = (found for found in sections if found.startswith(heading))
     found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
@@ -64,7 +64,7 @@ def block(path: Path, heading: str, language: str, index: int = 0) -> str:
 
 
 def yaml_of(topic: str, heading: str) -> Any:
-    """The first YAML of a section of a page."""
+    """Return the first YAML block of a section of a page."""
     return load_yaml(block(PAGES[topic], heading, "yaml"), topic)
 
 
@@ -79,7 +79,7 @@ def shell_lines() -> list[str]:
 
 
 def commands_of(line: str) -> list[list[str]]:
-    """The arguments of each `mutransfer` in a line's pipe."""
+    """Return the arguments of each `mutransfer` in a pipe."""
     words = shlex.split(line, comments=True)
     joined = " ".join("|" if word == "|" else shlex.quote(word) for word in words)
     parts = (shlex.split(part) for part in joined.split(" | "))
@@ -87,7 +87,7 @@ def commands_of(line: str) -> list[list[str]]:
 
 
 def mentioned() -> list[str]:
-    """Commands in the text, in batch scripts and in the files of others; N stands for a number."""
+    """Commands in prose, batch scripts and other tools' files, with N in place of numbers."""
     text = "".join(path.read_text() for path in DOCUMENTS)
     inline = re.findall(r"`(mutransfer [a-z-]+ (?!\.\.\.)[^`]+)`", text)
     nested = re.findall(r"^  +(mutransfer .*)$", text, re.MULTILINE)
@@ -278,13 +278,13 @@ def test_continuous_integration_runs_the_tests() -> None:
 
 
 def bowls_shown(name: str) -> str:
-    """The output of `fit-exponents` on a shipped spec, as it is shown."""
+    """The shown output of `fit-exponents` on a shipped spec."""
     path, heading = SHOWN[name]
     return block(path, heading, "text")
 
 
 def words(output: str) -> list[str]:
-    """The words of an output without its numbers and warnings, which differ between machines."""
+    """The words of an output without numbers and warnings, which differ between machines."""
     said = output.partition("warning:")[0].split()
     return [word for word in said if re.search("[A-Za-z]", word) and not re.search(r"\d", word)]
 
@@ -292,7 +292,7 @@ def words(output: str) -> list[str]:
 def check_quickstart(
     run: Run, folder: Path, name: str, expected: float, within: float, wide: float = 0.6
 ) -> None:
-    """Runs a quickstart and holds it against its promise and against what is shown of it."""
+    """Run a quickstart and compare it with its promise and with its shown output."""
     assert run("sweep-proxy", name, "-o", folder).exit_code == 0
     fitted = run("fit-exponents", folder)
     assert fitted.exit_code == 0, fitted.stderr

@@ -18,7 +18,7 @@ from mutransfer_cli.torch_private import CACHE, prepare_inductor
 def test_compiled_code_is_kept_in_the_users_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also where torch has already chosen its own folder, among the temporary files."""
+    """This holds even if torch has already chosen its own folder among the temporary files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for before in (None, str(Path(tempfile.gettempdir()) / "torchinductor_somebody")):
         monkeypatch.delenv(CACHE, raising=False)
@@ -38,13 +38,13 @@ def test_a_folder_of_the_users_own_stays(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_the_hint_to_turn_tensor_float_on_is_not_heard(
     monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
-    """torch's own functions give it, once a process, on a GPU that has TensorFloat32."""
+    """torch gives it once per process, on a GPU that has TensorFloat32."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     hint = module._warn_tf32_disabled.__wrapped__
     with pytest.warns(UserWarning, match="TensorFloat32"):
         hint()
     prepare_inductor()
-    hint()  # a warning is an error here
+    hint()  # warnings are errors in tests
     with pytest.warns(UserWarning, match="TensorFloat32 of another kind"):
         warnings.warn("TensorFloat32 of another kind", stacklevel=1)

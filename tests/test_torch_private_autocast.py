@@ -1,4 +1,4 @@
-"""Under vmap autocast gives every operator the types that it gives it without."""
+"""Autocast gives every operator the same types under vmap as without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def attention(x: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(x, x, x, is_causal=True)
 
 
-# of x [4, 8], a matrix [8, 8] and a vector [8]
+# functions of x [4, 8], a matrix [8, 8] and a vector [8]
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 OPERATORS: dict[str, Operator] = {
     "linear with a bias": F.linear,
@@ -55,7 +55,7 @@ def rules() -> None:
 
 @contextmanager
 def autocast(device: str) -> Iterator[None]:
-    """torch.autocast refuses CUDA where there is none."""
+    """Enter autocast also for CUDA without a GPU, which torch.autocast refuses."""
     torch.set_autocast_dtype(device, torch.bfloat16)
     torch.set_autocast_enabled(device, True)
     try:

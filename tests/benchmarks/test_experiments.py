@@ -1,4 +1,4 @@
-"""The table of the papers' experiments says what the records say."""
+"""The table of the papers' experiments agrees with the records."""
 
 from __future__ import annotations
 

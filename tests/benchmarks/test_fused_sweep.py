@@ -28,7 +28,7 @@ def case(**changes: Any) -> Case:
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_sweep, "MOST_SECONDS", 0.02)
     monkeypatch.setattr(fused_sweep, "REPETITIONS", 3)
-    # two threads wait for each other at length where other processes take the cores
+    # two threads wait for each other for long where other processes use the cores
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -69,7 +69,7 @@ def test_a_contender_that_trains_otherwise_fails(monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_rate_or_order_of_data_is_noticed() -> None:
-    """What the comparison of losses is there for."""
+    """The comparison of losses exists to find this."""
     here = case()
     sweep = here.sweep()
     low, high, other_seed = (

@@ -1,4 +1,4 @@
-"""Made-up measurements of known slope get the verdict that they deserve."""
+"""Made-up measurements of known slope get the right verdict."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def frame(
     widths: tuple[int, ...] = WIDTHS,
     seeds: tuple[int, ...] = SEEDS,
 ) -> pd.DataFrame:
-    """Powers of the width, flat but for `slopes`, with noise in octaves."""
+    """Powers of the width, with exponent 0 except for `slopes`, and noise in octaves."""
     rng = np.random.default_rng(0)
     rows = [
         (quantity, name, kind, width, seed)

@@ -1,4 +1,4 @@
-"""Slopes in width of what was measured."""
+"""Slopes of measurements against width."""
 
 from __future__ import annotations
 

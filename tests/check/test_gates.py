@@ -34,7 +34,7 @@ def recipe_of(records: Records, width: int) -> Recipe:
     return build_recipe(exponents_of_records(records)[0], Target(width, {}))
 
 
-# of records
+# gates of records
 
 
 def test_what_transfers_passes(made: Make) -> None:
@@ -130,7 +130,7 @@ def test_no_trials_at_all_are_refused(made: Make) -> None:
         gates_of_records(replace(made(), trials=()), [], Asked())
 
 
-# of exponents and recipes, with a held-out sweep
+# gates of exponents and recipes, with a held-out sweep
 
 
 def test_exponents_forecast_a_larger_width(made: Make) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts, and what would decide them."""
+"""Verdicts, and how many widths would decide them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_one_failure_fails_and_one_open_question_leaves_all_open() -> None:
 
 
 def test_widths_that_decide() -> None:
-    """Four widths with scatter 0.1 have a half-width of about 0.19; six decide at 0.1 mostly."""
+    """Four widths with scatter 0.1 have a half-width of about 0.19; six mostly decide at 0.1."""
     assert widths_to_decide(0.05, 0.1, widths=4, level=0.95) == 4
     assert widths_to_decide(0.167, 0.1, widths=4, level=0.95) == 6
     assert widths_to_decide(50.0, 0.01, widths=4, level=0.95) is None

@@ -1,4 +1,4 @@
-"""How often gates err, over simulated cases; `make bench` prints the table for more worlds."""
+"""Error rates of gates over simulated cases; `make bench-fit` prints a table of more worlds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CI is told."""
+"""Annotations, step summary and JUnit for CI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every seeded fault of a recipe is found and named; a recipe as it was written is right."""
+"""Every seeded fault of a recipe is found and named; an unchanged recipe passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDTH = 64  # four times the base width
 
 @pytest.fixture
 def make(tiny: Document, prepare: Prepare) -> Callable[..., Document]:
-    """The recipe of a sweep as its file holds it; sections of the spec as keywords."""
+    """Make the recipe document of a sweep; keywords replace sections of the spec."""
 
     def written(
         width: int = WIDTH, folded: bool = True, target: TargetModel | None = None, **sections: Any
@@ -49,7 +49,7 @@ def checked(document: Document) -> Gate:
 
 
 def sentences(gate: Gate) -> list[str]:
-    """Of what fails."""
+    """Sentences of the failures."""
     return [m.sentence for m in gate.measures if m.verdict == "fail"] + list(gate.findings)
 
 
@@ -96,7 +96,7 @@ def test_at_the_base_width_it_is_the_plain_model(make: Callable[..., Document]) 
 def test_roles_without_parameters_are_held_against_the_rule_too(
     make: Callable[..., Document],
 ) -> None:
-    """As of own results, whose protocol is declared."""
+    """Recipes from own results with a declared protocol have no parameters."""
     document = make()
     for role in document["roles"].values():
         role["parameters"] = []
@@ -207,7 +207,7 @@ FAULTS: dict[Seed, str] = {
     claimed_twice: r"^\^readout\S* is claimed by hidden and by readout; every parameter has one",
     another_optimizer: r"^roles.hidden.optimizer is lion; under adamw it is adamw$",
 }
-FOLDED: set[Seed] = {embedding_rate_is_hiddens}  # with multipliers an embedding's rate does move
+FOLDED: set[Seed] = {embedding_rate_is_hiddens}  # with multipliers the rate does scale
 
 
 @pytest.mark.parametrize("seed", FAULTS, ids=lambda seed: seed.__name__)

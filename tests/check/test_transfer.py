@@ -1,4 +1,4 @@
-"""The cost of a value beside the optimum."""
+"""The cost of a value that is not the optimum."""
 
 from __future__ import annotations
 

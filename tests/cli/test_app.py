@@ -1,4 +1,4 @@
-"""Help is quick and needs nothing heavy."""
+"""Help is quick and imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
 @pytest.mark.timed
 @pytest.mark.parametrize("args", COMMANDS)
 def test_help_is_quick(args: list[str]) -> None:
-    """The best of five: the machine's noise is not the program's."""
+    """The best of five runs counts, to leave out the machine's noise."""
     times = []
     for _ in range(5):
         started = time.perf_counter()
@@ -83,7 +83,7 @@ def test_arguments_have_the_names_of_options() -> None:
 def test_a_command_ends_with_the_sentence_and_the_exit_code(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library names its argument `device`, the user reads the option."""
+    """The library names its argument `device`; the user reads the option."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = run("doctor", "--device", "cuda")
     assert result.exit_code == 2

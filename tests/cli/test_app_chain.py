@@ -1,4 +1,4 @@
-"""The three commands joined, in files and in pipes, good input and bad."""
+"""The three commands joined by files and by pipes, with good and bad input."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""From one's own model and tokens to one's own training loop, and there the same losses.
+"""A user's own model and tokens end in the user's own training loop with the same losses.
 
-The folder `own_folder` is the user's: its loop knows torch, the model and the emitted file alone.
+The folder `own_folder` is the user's: its loop knows only torch, the model and the emitted file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def compared(
     for path in OWN.glob("*.py"):
         shutil.copy(path, tmp_path)
     write_tokens(tmp_path / "tokens.bin")
-    # folded gradients have another norm: clipping would act at another point, as the recipe says
+    # folded gradients have another norm, so clipping would act at another point, as the recipe says
     fold, clip = ([], "0.5") if request.param == "multipliers" else (["--fold-multipliers"], "null")
     grid = "{from: 2^-6, to: 2^-1, per_octave: 1.5}"
     (tmp_path / "spec.yaml").write_text(spec_of("[16, 24, 32]", grid, clip))
@@ -90,7 +90,7 @@ def done(result: Result) -> str:
 
 
 def write_tokens(path: Path) -> None:
-    """As nanoGPT: uint16 and nothing else. Each token is one of three that may follow the last."""
+    """Write bare uint16, as nanoGPT does. Each token is one of three that may follow the last."""
     generator, tokens = np.random.default_rng(0), [0]
     for step in generator.choice(3, 20_000, p=[0.6, 0.3, 0.1]):
         tokens.append((5 * tokens[-1] + 7 * int(step) + 1) % 48)
@@ -107,7 +107,7 @@ def trial_of(folder: Path) -> tuple[dict[str, Any], list[float]]:
 
 
 def save_given(path: Path) -> None:
-    """What the engine draws by its seeds, as data for the plain loop."""
+    """Save what the engine draws from its seeds as data for the plain loop."""
     spec, found = load_spec("at_recipe.yaml")
     sweep = Sweep.prepare(spec, found.parent)
     plan, train = sweep.trial_plan(sweep.trials[WIDTH][0]), sweep.protocol.train

@@ -1,4 +1,4 @@
-"""`mutransfer check`: an answer as an exit code, and what CI is told."""
+"""`mutransfer check`: its exit codes and its output for CI."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The GitHub action: its steps as the runner runs them, on recipes that pass and that fail.
+"""The GitHub action: its steps, run as the runner runs them, on recipes that pass and that fail.
 
-What the runner does: https://docs.github.com/en/actions/reference/workflows-and-actions/metadata-syntax
+The runner is described at https://docs.github.com/en/actions/reference/workflows-and-actions/metadata-syntax
 and, for the shell, actions/runner, src/Runner.Worker/Handlers/ScriptHandlerHelpers.cs.
 """
 
@@ -38,7 +38,7 @@ Run = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a step left behind."""
+    """The result of a step."""
 
     exit_code: int
     stdout: str
@@ -48,14 +48,14 @@ class Ran:
 
 
 class Job:
-    """A job's temporary folder, and what its steps have put out."""
+    """A job: its temporary folder and the outputs of its steps."""
 
     def __init__(self, temp: Path) -> None:
         self.temp = temp
         self.outputs: dict[str, dict[str, str]] = {}
 
     def step(self, name: str, workspace: Path, **inputs: str) -> Ran:
-        """One step; inputs that are not given have their defaults."""
+        """Run one step; inputs that are not given have their defaults."""
         (step,) = [step for step in STEPS if step["name"] == name]
         given = {key: said.get("default", "") for key, said in ACTION["inputs"].items()} | inputs
         kept = {
@@ -96,7 +96,7 @@ class Job:
         )
 
     def evaluated(self, expression: str, inputs: dict[str, str]) -> str:
-        """Of the two kinds that the action uses."""
+        """Evaluate an expression of one of the two kinds that the action uses."""
         found = re.fullmatch(r"\$\{\{ (?:inputs|steps\.(\w+)\.outputs)\.(\w+) \}\}", expression)
         assert found, expression
         return (self.outputs[found[1]] if found[1] else inputs)[found[2]]
@@ -109,7 +109,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def static(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """After the step that installs, without torch."""
+    """A job after the step that installs, without torch."""
     job = Job(tmp_path_factory.mktemp("static"))
     job.install(job.temp, source="recipe.yaml", gates="static")
     return job
@@ -117,7 +117,7 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 @pytest.fixture
 def recipe(made: Make, write_records: Write, run: Run, tmp_path: Path) -> Path:
-    """A good one in the current folder of the job."""
+    """A recipe that passes, in the current folder of the job."""
     exponents, path = tmp_path / "exponents.yaml", tmp_path / "recipe.yaml"
     assert run("fit-exponents", write_records(made()), "-o", exponents).exit_code == 0
     assert run("transfer", exponents, "--width", 128, "-o", path).exit_code == 0
@@ -125,7 +125,7 @@ def recipe(made: Make, write_records: Write, run: Run, tmp_path: Path) -> Path:
 
 
 def spoil(recipe: Path) -> None:
-    """Twice the rate of the hidden matrices."""
+    """Double the rate of the hidden matrices."""
     document = yaml.safe_load(recipe.read_text())
     document["roles"]["hidden"]["lr"]["value"] *= 2
     recipe.write_text(yaml.safe_dump(document))
@@ -239,7 +239,7 @@ def test_inputs_that_are_none(tmp_path: Path, inputs: dict[str, str], sentence: 
 
 
 def test_inputs_come_through_the_environment() -> None:
-    """What stands in a script is code, whoever wrote it."""
+    """Input that is pasted into a script would be run as code."""
     assert all("${{" not in step["run"] for step in STEPS)
     assert all(step["shell"] == "bash" for step in STEPS)
     used = {name for step in STEPS for name in re.findall(r"inputs\.(\w+)", str(step["env"]))}

@@ -1,4 +1,4 @@
-"""The hook for pre-commit: its entry is run as pre-commit does, with all files at the end."""
+"""The pre-commit hook: its entry is run as pre-commit runs it, with all files at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., Any]
 
 
 def commit(folder: Path, *files: str) -> subprocess.CompletedProcess[str]:
-    """What is said on both streams, together."""
+    """Run the hook on the files, with both streams joined."""
     return subprocess.run(
         [*shlex.split(HOOK["entry"]), *files],
         cwd=folder,

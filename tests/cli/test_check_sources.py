@@ -1,4 +1,4 @@
-"""Sources of `mutransfer check`, told apart by their content, and options that are not for them."""
+"""`mutransfer check` recognises sources by content and refuses options that do not apply."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ GLOBAL = {"name": "standard", "base_width": 16, "lr_rule": "global"}
 
 
 def gate_of(result: Any, name: str) -> dict[str, Any]:
-    """As it stands in the document."""
+    """Return a gate as the document holds it."""
     (gate,) = [gate for gate in yaml.safe_load(result.stdout)["gates"] if gate["gate"] == name]
     return dict(gate)
 
@@ -71,7 +71,7 @@ def test_so_is_a_model_of_ones_own(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its output factor, which the rule asks for, is missing: logits at init grow."""
+    """The second model lacks the output factor that the rule asks for: its logits at init grow."""
     (tmp_path / "models_of_check.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     tiny["model"] = {"factory": "models_of_check:build"}

@@ -1,4 +1,4 @@
-"""How commands talk to people."""
+"""Messages and tables for people."""
 
 from __future__ import annotations
 

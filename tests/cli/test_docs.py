@@ -79,7 +79,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(topic: str, run: Run) -> None:
 def test_no_line_of_code_is_wrapped_where_there_is_room(topic: str) -> None:
     text = (FOLDER / f"{topic}.md").read_text()
     for language, code in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        if language != "text":  # output of commands is shown as it is
+        if language != "text":  # output of commands is shown verbatim
             assert max(map(len, code.splitlines())) <= WIDEST - 2, code
 
 

@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def one_rung(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others take most of a minute."""
+    """Limit the doctor to one rung, because the others take most of a minute."""
     monkeypatch.setattr(doctor, "rungs", lambda device: [("fp32", "launched")])
 
 

@@ -1,4 +1,4 @@
-"""What the fit of own results cannot know: declared with --protocol, or said to be missing."""
+"""Facts that a table of own results lacks: declared with --protocol, or reported as missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROTOCOL: dict[str, Any] = {
 
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
-    """The best lr is 2^-6 at every width."""
+    """Write a table whose best lr is 2^-6 at every width."""
     random = np.random.default_rng(0)
     rows = [
         {"width": w, "lr": 2.0**x, "loss": 3 + 0.02 * (x + 6) ** 2 + random.normal(0, 0.001)}
@@ -101,7 +101,7 @@ def test_the_horizon_needs_the_steps(run: Run, csv: Path) -> None:
     fit = run("fit-exponents", csv, "--protocol", declared(csv, protocol))
     assert fit.exit_code == 0, fit.stderr
     document = load_yaml(fit.stdout, "fit")
-    # independent decay 2^-12 over 1,000 steps of a rate that counts as constant
+    # independent decay 2^-12 over 1,000 steps at a constant rate
     assert document["decay"]["horizon"]["value"] == pytest.approx(1000 * 2**-12, rel=0.05)
     assert document["decay"]["horizon"]["at_most"]
     assert "short_horizon" in document["axes"]["weight_decay"]["warnings"]
@@ -150,7 +150,7 @@ def test_optima_without_losses(run: Run, tmp_path: Path) -> None:
     assert "--grid-spacing: taken as 1 octaves" in result.stderr
     axis = load_yaml(result.stdout, "fit")["axes"]["lr"]
     assert "grid resolution only" in axis["sentence"]
-    # sd of half an octave's rounding, 1 / sqrt(12), over the widths' spread of sqrt(5) octaves
+    # sd of rounding to a cell, 1 / sqrt(12) octave, over the widths' spread of sqrt(5) octaves
     half = axis["measurement_interval"]["high"] - axis["measurement_interval"]["value"]
     assert half == pytest.approx(1.96 / 12**0.5 / 5**0.5, rel=1e-3)
     assert axis["exponent"]["value"] == pytest.approx(-0.6)
@@ -226,7 +226,7 @@ def test_a_convention_given_as_an_option_is_that_of_the_protocol(run: Run, csv: 
 def test_a_decay_that_varies_without_being_fitted_makes_no_recipe_by_role(
     run: Run, csv: Path
 ) -> None:
-    """Two values: each optimum is at its best one, and nothing says which to use."""
+    """Each optimum is at the better of two decays, and nothing says which of them to use."""
     table = pd.read_csv(csv)
     both = [table.assign(weight_decay=d, loss=table["loss"] + d) for d in (0.1, 0.2)]
     pd.concat(both).to_csv(csv, index=False)

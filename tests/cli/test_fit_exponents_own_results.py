@@ -17,7 +17,7 @@ COLUMNS = "width=dim,lr=base_lr,loss=val_loss,seed=run"
 
 
 def table(exponents: dict[str, float], widths: tuple[int, ...] = WIDTHS) -> pd.DataFrame:
-    """Runs of several variants whose best rate scales as width^exponent, under other names."""
+    """Runs of several variants whose best rate scales as width^exponent, with renamed columns."""
     random = np.random.default_rng(0)
     return pd.DataFrame(
         [
@@ -70,7 +70,7 @@ def test_stdin_and_json_lines_are_the_same(run: Run, csv: Path) -> None:
 
 
 def test_each_group_is_fitted_on_its_own(run: Run, tmp_path: Path) -> None:
-    """One variant with too few widths is refused without harm to the others."""
+    """A variant with too few widths is refused without affecting the others."""
     path = tmp_path / "runs.csv"
     two = table({"c": 0.0}, widths=(64, 128))
     pd.concat([table({"a": -0.5, "b": 0.0}), two]).to_csv(path, index=False)

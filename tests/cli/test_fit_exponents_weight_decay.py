@@ -19,7 +19,7 @@ COUPLED = ("--decay-convention", "lr_coupled")
 
 
 def table_of(world: World, without_decay: bool = False) -> pd.DataFrame:
-    """One sweep: best lr 2^-8 and weight decay 2^-3 in the middle of the widths."""
+    """One sweep with best lr 2^-8 and best weight decay 2^-3 in the middle of the widths."""
     planes = simulate(world, 1, np.random.default_rng(0))
     width = np.broadcast_to(2 ** np.arange(7, 7 + world.widths)[:, None], planes.x[0].shape)
     columns = {
@@ -189,7 +189,7 @@ def test_the_horizon_is_that_of_a_width_with_finite_losses(
 def test_weight_decay_alone_has_its_zero_rows_and_horizon_too(
     fitted: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The learning rate is held: nothing to fit jointly."""
+    """The learning rate is fixed, so there is nothing to fit jointly."""
     protocol = tmp_path / "protocol.yaml"
     protocol.write_text(
         "{schema: mutransfer.protocol/1, optimizer: {name: adamw}, train: {batch: 1, steps: 100},"
@@ -209,7 +209,7 @@ def test_weight_decay_alone_has_its_zero_rows_and_horizon_too(
 
 
 def test_losses_that_are_all_equal_have_no_optimum(fitted: Callable[..., Any]) -> None:
-    """Whatever curvature rounding gives them."""
+    """Rounding may give them a curvature, which does not count."""
     for constant in (5.03, 3.0, 0.0031):
         document = fitted(table_of(World()).assign(loss=constant), *COUPLED, exit_code=4)
         assert document["axes"]["lr"]["status"] == "insufficient"

@@ -1,4 +1,4 @@
-"""`mutransfer report`: where it reads and writes, and its errors."""
+"""`mutransfer report`: its input and output paths, and its errors."""
 
 from __future__ import annotations
 

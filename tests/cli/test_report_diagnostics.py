@@ -1,4 +1,4 @@
-"""`sweep-proxy` measures trials while they train, and says what must be known of it."""
+"""`sweep-proxy` measures trials while they train and warns where the measurements ask for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_beside_the_records_and_nowhere_else(
 def test_off_there_is_no_file_and_the_losses_are_the_same(
     raw: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
 ) -> None:
-    """And the same protocol: one folder takes both."""
+    """The protocol is the same too, so one folder takes both."""
     assert run("sweep-proxy", write_spec(raw), "-o", tmp_path / "on").exit_code == 0
     raw["diagnostics"] = "off"
     spec = write_spec(raw)

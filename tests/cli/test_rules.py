@@ -1,4 +1,4 @@
-"""`mutransfer rules`: exponents of any rule, the plan of any spec."""
+"""`mutransfer rules`: the exponents of any rule and the plan of any spec."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_an_alignment_file_with_an_impossible_exponent_is_named(run: Run, tmp_pa
 
 @pytest.mark.timed
 def test_the_table_is_quick_and_needs_nothing_heavy() -> None:
-    """The best of five: the machine's noise is not the program's."""
+    """The best of five runs counts, to leave out the machine's noise."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

@@ -26,7 +26,7 @@ MODELINE = "# yaml-language-server: $schema="
 
 @pytest.fixture
 def accepted(run: Run) -> Callable[[str, str], Any]:
-    """Parses the text of a file, which the printed schema must accept."""
+    """Parse the text of a file, which the printed schema must accept."""
 
     printed: dict[str, Draft7Validator] = {}
 
@@ -145,7 +145,7 @@ def recipe(run: Run, tmp_path: Path) -> str:
 def test_the_first_line_of_written_yaml_leads_to_its_schema(
     run: Run, tmp_path: Path, recipe: str
 ) -> None:
-    """As an editor follows it: from the folder of the file."""
+    """An editor follows it from the folder of the file."""
     exponents = tmp_path / "exponents.yaml"
     args = ("fit-exponents", tmp_path / "runs.csv", *COUPLED)
     assert run(*args, "-o", exponents).exit_code == 0

@@ -97,7 +97,7 @@ def test_a_diverged_trial_is_a_record(
     tiny["sweep"] = {"widths": [16], "axes": {"lr": [0.01, 1e30]}}
     result = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out")
     assert result.exit_code == 0
-    diverged = json.loads(result.stdout.splitlines()[1])  # it makes room before the other ends
+    diverged = json.loads(result.stdout.splitlines()[1])  # it frees its slot before the other ends
     assert diverged["status"] == "diverged"
     assert (diverged["train_loss"], diverged["eval_loss"]) == (None, None)
     assert 1 < diverged["diverged_at"] == diverged["steps"] < 10

@@ -1,4 +1,4 @@
-"""The multilayer perceptron through the commands: what a user of synthetic data sees."""
+"""The multilayer perceptron on synthetic data, through the commands."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_under_mup_the_best_rate_stays_where_it_is(
 def test_under_mup_so_does_that_of_sgd(
     transferring: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path
 ) -> None:
-    """The rule expects 0; the narrow ones drift a little, -0.17 to -0.31 on three data seeds."""
+    """The rule expects 0; narrow models drift a little: -0.17 to -0.31 on three data seeds."""
     transferring["data"]["noise"] = 0.1
     transferring["optimizer"] = {"name": "sgd"}
     transferring["sweep"]["axes"]["lr"] = {"from": "2^-4", "to": "2^1", "per_octave": 2}

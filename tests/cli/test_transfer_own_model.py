@@ -1,4 +1,4 @@
-"""A model of the user's own through the commands, good and bad."""
+"""A user's own model through the commands, correct and faulty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user of a running sweep sees, and what is piped."""
+"""The display of a running sweep, and the records that are piped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a corpus lies while it is trained on."""
+"""Placement of a corpus during training: on the device or on the host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_on_a_cpu_nothing_is_streamed(
 def test_a_batch_of_a_text_on_the_host_is_on_the_device(
     tiny: dict[str, Any], prepare: Callable[[dict[str, Any]], Sweep]
 ) -> None:
-    """`meta` stands for a device: a tensor on it has a shape and no values."""
+    """The device `meta` stands for any device: its tensors have shapes and no values."""
     text = DeviceText.on(CPU, prepare(tiny).corpus)
     starts = torch.tensor([[3, 5], [8, 13]])
     assert torch.equal(text.batch(text.eval, starts, 4), gather(text.eval, starts, 4))

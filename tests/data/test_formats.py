@@ -1,4 +1,4 @@
-"""Files of tokens are recognised by their content; their tokens are where the format says."""
+"""Token files are recognised by content; their tokens are where the format puts them."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def losses(lines: str) -> list[float]:
 
 
 def write_kind(kind: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """A file of IDS of a kind, and the keys that its spec needs besides."""
+    """Write a file of IDS in one format and return the extra keys that its spec needs."""
     name = {"numpy": "t.npy", "olmo": "t.npy", "parquet": "t.parquet"}.get(kind, "t.bin")
     path, keys = folder / name, {}
     if kind in ("nanogpt", "olmo"):
@@ -111,7 +111,7 @@ def test_a_sweep_trains_on_every_kind(
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "int32", "int64"])
 def test_ids_of_all_bits_arrive_at_the_model(dtype: str, tmp_path: Path) -> None:
-    """Above 32767 a uint16 has the sign bit of an int16."""
+    """A uint16 above 32767 has the sign bit of an int16 set."""
     ids = np.array([0, 32767, 32768, 65535] * 10, dtype)
     (tmp_path / "t.bin").write_bytes(ids.tobytes())
     corpus = load(tmp_path / "t.bin", dtype=dtype, vocab=65536)

@@ -1,4 +1,4 @@
-"""Tokens joined in a temporary file or mapped in their own, with digest and largest token."""
+"""Tokens joined in a temporary file, or mapped in their own file, with digest and largest token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = np.arange(10, dtype=np.uint16)
 
 
 def pieces(folder: Path, *ranges: tuple[int, int]) -> list[Piece]:
-    """Ranges of a file that holds IDS after four other bytes."""
+    """Pieces of a file that holds IDS after four other bytes."""
     path = folder / "ids.bin"
     path.write_bytes(b"head" + IDS.tobytes())
     return [Piece(path, IDS.dtype, 4 + 2 * start, end - start) for start, end in ranges]

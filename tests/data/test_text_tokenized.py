@@ -26,7 +26,7 @@ WORDS = "".join(f"the {n} of {n * n % 97} and\n" for n in range(800))
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Any:
-    """Byte-level BPE, saved as tokenizer.json with what a model's file may ask for besides."""
+    """Byte-level BPE, saved as tokenizer.json with settings that a model's file may have."""
     library = pytest.importorskip("tokenizers")
     found = library.Tokenizer(library.models.BPE())
     found.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -167,7 +167,7 @@ def test_a_column_without_a_tokenizer_is_refused(
 
 
 def test_large_texts_are_not_held_in_memory(tokenizer: Any, tmp_path: Path) -> None:
-    """Three MB more of text, more than a million tokens, take hardly more memory."""
+    """Three more MB of text, over a million tokens, take hardly more memory."""
     for name, megabytes in (("less", 1), ("more", 4)):
         (tmp_path / name).write_text(WORDS * ((megabytes << 20) // len(WORDS)))
     program = f"""

@@ -1,4 +1,4 @@
-"""Token files as their own tools write them."""
+"""Writes token files as the tools of each format do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "float64": 6
 
 
 def tokens(count: int = 2000, vocab: int = 300, dtype: str = "uint16") -> Array:
-    """Of some structure; the largest comes last and nowhere else."""
+    """Tokens with some structure; the largest is the last and occurs once."""
     found = (np.arange(count) ** 2 // 7 + np.arange(count)) % (vocab - 1)
     found[-2:] = 0, vocab - 1
     return found.astype(dtype)

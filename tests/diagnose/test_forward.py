@@ -1,4 +1,4 @@
-"""Where a model is looked at, and that it does not notice."""
+"""Places where a model is measured; measuring changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GPT2_BLOCKS = ("transformer.h.0", "transformer.h.1")
 
 
 class AroundASequence(nn.Module):
-    """Blocks in a sequence, in a dictionary of modules, with a list inside of each."""
+    """A sequence of blocks in a dictionary of modules, each with a list inside."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What attention takes the softmax of, against q.k computed by hand."""
+"""Attention scores before the softmax, against q.k computed by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD_SIZE = 16
 
 
 def queries_and_keys(key_heads: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """[batch, heads, positions, head size]"""
+    """Queries and keys [batch, heads, positions, head size]."""
     generator = torch.Generator().manual_seed(0)
     return (
         torch.randn(2, 4, 5, HEAD_SIZE, generator=generator),

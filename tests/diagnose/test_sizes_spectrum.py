@@ -19,7 +19,7 @@ def exact(matrices: Tensor) -> Tensor:
     return tops
 
 
-# of Gaussian values no gap parts the largest singular value from the next
+# Gaussian matrices have no gap between the largest singular value and the next
 GAUSSIAN = [(60, 256, 256), (60, 64, 64), (8, 512, 128), (8, 128, 512), (8, 8, 8), (3, 1, 6)]
 
 
@@ -72,7 +72,7 @@ def test_a_diverged_matrix_has_none_and_its_neighbours_theirs(wrong: float) -> N
 def test_by_name_whatever_the_shapes_and_how_many_are_taken_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two trials: matrices of one shape, its transpose, another, and a stack of three experts."""
+    """Two trials: matrices of one shape, its transpose and another, and three stacked experts."""
     stacks = {
         "up": draw(2, 32, 8),
         "down": draw(2, 8, 32, seed=1),

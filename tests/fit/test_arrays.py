@@ -18,7 +18,7 @@ def test_the_median_leaves_out_what_is_missing() -> None:
 
 
 def test_parts_are_filled_up_at_their_ends() -> None:
-    """Two sweeps of two widths; the second size follows the parts, the first is at least 3."""
+    """Two sweeps of two widths: the second size is that of the parts, the first is at least 3."""
     parts = [np.ones((2, 1)), np.ones((1, 2)), np.ones((2, 2)), np.ones((0, 1))]
     found = padded(parts, 2, -1.0, least=(3,))
     assert found.shape == (2, 2, 3, 2)

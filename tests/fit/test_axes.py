@@ -11,7 +11,7 @@ AXES = ("lr", "weight_decay", "lr_mult.hidden")
 
 
 def sweep(exponent: float = 0.0, decays: tuple[float, ...] = ()) -> pd.DataFrame:
-    """Best lr 2^-6 and, where there are weight decays, best weight decay 2^-3 at every width."""
+    """A sweep with best lr 2^-6 and, given `decays`, best weight decay 2^-3 at every width."""
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         [
@@ -27,7 +27,7 @@ def sweep(exponent: float = 0.0, decays: tuple[float, ...] = ()) -> pd.DataFrame
 
 
 def exponent(fit: Group) -> float:
-    """That of lr."""
+    """Return the fitted exponent of lr."""
     found = fit.axes["lr"].exponent
     assert found is not None
     return found.value
@@ -43,7 +43,7 @@ def test_weight_decay_is_an_axis_from_three_positive_values_on() -> None:
 
 
 def test_too_few_weight_decays_count_as_one_of_the_others() -> None:
-    """The best of two at every rate: the fit is that of the better one alone."""
+    """The fit takes the better of two at every rate, so it equals the fit of that one alone."""
     two = sweep(decays=(2**-3, 2**-1))
     better = two[two["weight_decay"] == 2**-3]
     (fit,), (alone,) = (fit_axes({"": t}, ["lr"]).values() for t in (two, better))

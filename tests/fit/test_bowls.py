@@ -1,4 +1,4 @@
-"""Tilted bowls of widths whose optima are known: by hand, and by simulation."""
+"""Tilted bowls with known optima: worked by hand, and simulated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRID = np.arange(-9.0, -3.0, 0.5)
 
 
 def cells_of(mean_KC: Array, x_C: Array = GRID, seeds: int = 1) -> Cells:
-    """One sweep whose losses are given for each width."""
+    """Cells of one sweep with the given losses of each width."""
     x = np.broadcast_to(x_C, (1, *mean_KC.shape))
     return Cells(
         x=x.copy(),
@@ -48,7 +48,7 @@ def fitted(cells: Cells, noise: float = 1e-3) -> Bowls:
 
 
 def test_the_window_falls_to_nothing_over_a_cell() -> None:
-    """Half-width 1.5 octaves in cells of 0.5, about -6.1; on a grid of octaves it is 2 cells."""
+    """The half-width is 1.5 octaves about -6.1 in cells of 0.5, and 2 cells of an octave."""
     x = np.array([-8.0, -7.5, -7.0, -6.5, -6.0, -5.5, -5.0, -4.5, -4.0])
     weight = window(cells_of(np.zeros((1, 9)), x), np.array([[-6.1]]), 1.5, 2)[0, 0]
     assert weight == pytest.approx([0, 0.7, 1, 1, 1, 1, 1, 0.3, 0])
@@ -72,7 +72,7 @@ def test_a_parabola_gives_back_its_vertex_and_curvature() -> None:
 
 @pytest.mark.parametrize("tilt", [-0.5, 0.0, 0.8])
 def test_bowls_without_noise_are_found_exactly(tilt: float) -> None:
-    """The prior of the tilts pulls a little, by noise^2 over what the cells tell."""
+    """The prior on the tilts shifts them slightly, by noise^2 over the information in the cells."""
     found = fitted(tilted(tilt), noise=1e-5)
     assert found.optimum[0] == pytest.approx(OPTIMA, abs=1e-4)
     assert found.curvature[0] == pytest.approx([0.5] * 3, abs=1e-3)
@@ -95,7 +95,7 @@ def test_the_prior_lets_a_common_tilt_go_and_holds_own_ones() -> None:
 
 
 def test_the_covariance_is_the_spread_of_the_optima() -> None:
-    """Over 1,000 sweeps, one seed; the errors share a little through the tilt."""
+    """Over 1,000 sweeps of one seed; the errors are slightly correlated through the tilt."""
     sweeps = simulate(World(seeds=1, curvature=(0.014, 0.014)), 1000, seed=3)
     cells, _, _ = sweeps.cells.normalised()
     found = fit_bowls(cells, first_noise(cells))
@@ -108,7 +108,7 @@ def test_the_covariance_is_the_spread_of_the_optima() -> None:
 
 
 def test_the_noise_is_that_of_cell_means() -> None:
-    """Sd 0.0025 of one loss, three seeds; levels of seeds are taken out."""
+    """One loss has sd 0.0025; there are three seeds, whose levels are removed."""
     for level in (0.0, 0.05):
         cells = simulate(World(level=level), 100, seed=4).cells
         found = fit_bowls(cells, first_noise(cells))
@@ -116,7 +116,7 @@ def test_the_noise_is_that_of_cell_means() -> None:
 
 
 def test_the_deviations_of_a_seed_are_a_level_and_a_slope() -> None:
-    """2 + 3 x from two of three cells; the third is evaluated."""
+    """The line 2 + 3 x is fitted to two of three cells and evaluated at the third."""
     x = np.array([-1.0, 0.0, 1.0])
     columns = np.stack([np.ones(3), x], axis=-1)[None, None]
     away = np.array([-1.0, 2.0, np.nan])[None, None, :, None]
@@ -125,7 +125,7 @@ def test_the_deviations_of_a_seed_are_a_level_and_a_slope() -> None:
 
 
 def test_seeds_that_move_the_optima_inflate_their_variance() -> None:
-    """Three seeds at 0, 1 and 2: variance 1 of one, 1/3 of their mean."""
+    """Three seeds at 0, 1 and 2 have variance 1; their mean has 1/3."""
     displaced, there = np.array([[[0.0, 1.0, 2.0]] * 2]), np.ones((1, 2, 3), dtype=bool)
     factor, freedom = inflation(displaced, there, np.full((1, 2), 1 / 30), np.array([50.0]))
     assert (factor[0], freedom[0]) == (pytest.approx(10), 4)

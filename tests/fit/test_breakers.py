@@ -1,4 +1,4 @@
-"""What is known to break transfer is said before a sweep and after it, with what avoids it."""
+"""Choices known to break transfer are reported before and after a sweep, each with a remedy."""
 
 from __future__ import annotations
 

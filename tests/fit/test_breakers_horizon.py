@@ -23,7 +23,7 @@ def protocol(train: dict[str, Any], **section: Any) -> DeclaredProtocol:
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        # the hidden rate falls as 1/width, its lr-coupled decay rises by the rule
+        # the hidden rate scales as 1/width, and the rule raises its lr-coupled decay
         ({"weight_decay": "linear_width"}, 0.01 * 0.1 * 1000),
         ({"weight_decay": "constant"}, 0.01 / 4 * 0.1 * 1000),
         ({"weight_decay": "sqrt_width"}, 0.01 / 4 * 0.1 * 4**0.5 * 1000),

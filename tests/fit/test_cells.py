@@ -1,4 +1,4 @@
-"""Cells of tables, their noise, and broken runs."""
+"""Cells made from tables, their noise, and broken runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fit.worlds import World, simulate
 
 
 def table(losses: dict[float, list[float]], width: int = 64) -> pd.DataFrame:
-    """Losses of seeds by log2 of the rate."""
+    """A table of losses by seed and log2 of the rate."""
     rows = [
         {"width": width, "lr": 2.0**x, "seed": seed, "loss": loss}
         for x, row in losses.items()
@@ -61,7 +61,7 @@ def test_rows_that_repeat_a_trial_are_replicates() -> None:
 
 
 def test_a_seed_that_misses_cells_shifts_no_mean() -> None:
-    """A second seed, 1 higher and with a slope of 0.1 per cell, at three of five cells."""
+    """The second seed is 1 higher, has a slope of 0.1 per cell, and covers three of five cells."""
     whole = {x: [row[0]] for x, row in BOWL.items()}
     some = {x: [row[0], row[0] + 1 + 0.1 * (x + 6)] for x, row in BOWL.items() if x <= -6}
     cells = cells_of([table(whole | some)], "lr", "loss")
@@ -79,7 +79,7 @@ def test_the_unit_is_the_excess_of_the_fourth_lowest_cell() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_first_noise_is_that_of_a_cell_mean(seeds: int) -> None:
-    """Levels of seeds do not inflate it, and a cliff of whole nats hardly does."""
+    """Levels of seeds do not inflate the noise, and a cliff of several nats hardly does."""
     for world, within in (
         (World(seeds=seeds), 0.1),
         (World(seeds=seeds, level=0.1), 0.1),
@@ -90,7 +90,7 @@ def test_the_first_noise_is_that_of_a_cell_mean(seeds: int) -> None:
 
 
 def test_broken_runs_above_the_optimum_are_left_out() -> None:
-    """The excess 2.5 octaves below the lowest cell is 3.125: a cell of 9 is beyond it."""
+    """The excess 2.5 octaves below the lowest cell is 3.125, and a cell of 9 exceeds it."""
     x = np.arange(-10.0, -1.0)
     losses = {at: [0.5 * (at + 6) ** 2] for at in x}
     losses[-3.0] = [9.0]

@@ -1,4 +1,4 @@
-"""The joint fit from tables: what it adds to the fit of planes."""
+"""The joint fit of tables, as far as it goes beyond the fit of planes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mutransfer_cli.fit.planes import Planes
 
 
 def tables(planes: Planes) -> dict[str, pd.DataFrame]:
-    """One a sweep, under widths 2^log2_width."""
+    """Turn planes into one table per sweep, with widths 2^log2_width."""
     found = {}
     for g, log2_width in enumerate(planes.log2_width):
         columns = {
@@ -79,7 +79,7 @@ def test_the_best_run_without_decay_is_held_against_the_best_with_it() -> None:
 
 
 def test_seeds_that_move_whole_surfaces_are_no_independent_measurements() -> None:
-    """Three seeds, each with its own optimum: a fifth of an octave apart in lr."""
+    """Three seeds whose optima differ by a fifth of an octave in lr."""
     random, held = np.random.default_rng(3), []
     groups = {}
     for name, table in tables(simulated(World(0.0, 0.0, ratio=0.5, noise=0.0), 20)).items():

@@ -15,7 +15,7 @@ from mutransfer_cli.fit.exponents import Axis, Interval, Optimum
 def sweep(
     exponent: float, widths: tuple[int, ...] = (32, 64, 128), top: float = -2.0
 ) -> pd.DataFrame:
-    """Bowls whose optimum is 2^-5 at width 32 and scales as width^exponent; a little noise."""
+    """Bowls with a little noise, whose optimum is 2^-5 at width 32 and scales as width^exponent."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -81,7 +81,7 @@ def test_a_diverged_trial_is_a_bound_not_a_point() -> None:
 
 
 def test_a_seed_that_is_missing_from_some_cells_bends_nothing() -> None:
-    """A second seed of another level, stopped half way up the grid."""
+    """The second seed has another level and covers only the lower half of the grid."""
     table = sweep(0.0).assign(seed=0)
     second = table.assign(loss=table["loss"] + 0.2, seed=1)
     both = pd.concat([table, second[second["lr"] < 2**-5]])
@@ -98,7 +98,7 @@ def test_losses_without_noise_are_fitted_too() -> None:
 
 
 def test_replicates_are_averaged() -> None:
-    """Two seeds whose levels differ have the optimum of one."""
+    """Two seeds that differ in level have the optimum of one."""
     table = sweep(0.0)
     both = pd.concat([table, table.assign(loss=table["loss"] + 0.2)])
     single, double = fit_exponents(table), fit_exponents(both)
@@ -112,7 +112,7 @@ def test_nothing_to_fit_is_said() -> None:
 
 
 def test_groups_are_fitted_as_if_alone() -> None:
-    """Some with as many widths, some not."""
+    """Two groups have the same number of widths, one has another."""
     groups = {"a": sweep(0.0), "b": sweep(-0.5), "c": sweep(-1.0, (32, 64, 128, 256))}
     together = fit_groups(groups)
     assert list(together) == ["a", "b", "c"]
@@ -131,7 +131,7 @@ def test_a_wider_model_that_is_worse_is_named() -> None:
 
 
 def test_an_exponent_whose_sign_hangs_on_the_largest_width_is_named() -> None:
-    """Falling up to 128, far higher at 1024; noise in a steady law changes no sign that counts."""
+    """The optimum falls up to 128 and jumps at 1024; the noise of a steady law raises no alarm."""
     falling, far = sweep(-0.1, (32, 64, 128)), sweep(1.5, (64,)).assign(width=1024)
     fit = fit_exponents(pd.concat([falling, far]))
     assert fit.without_largest is not None
@@ -141,7 +141,7 @@ def test_an_exponent_whose_sign_hangs_on_the_largest_width_is_named() -> None:
 
 
 def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
-    """lr * factor matters here: at each factor the best lr moves against it, the loss does not."""
+    """Each factor adds a penalty that does not depend on lr: the fit is that of the best factor."""
     frames = []
     for factor in (0.5, 1.0, 2.0):
         frame = sweep(0.0, (32, 64, 128, 256))
@@ -155,7 +155,7 @@ def test_a_further_axis_is_fitted_at_the_best_of_the_others() -> None:
 
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
 def test_the_unit_of_the_losses_does_not_matter(unit: float) -> None:
-    """Bits, nats or anything else: optima and intervals are the same, losses scale."""
+    """Another unit scales the losses and leaves optima and intervals unchanged."""
     table = sweep(-0.5, (32, 64, 128, 256))
     plain, scaled = fit_exponents(table), fit_exponents(table.assign(loss=unit * table["loss"]))
     assert vars(exponent_of(scaled)) == pytest.approx(vars(exponent_of(plain)), rel=1e-6)
@@ -169,7 +169,7 @@ def test_the_unit_of_the_losses_does_not_matter(unit: float) -> None:
 def seeded(
     random: np.random.Generator, move: float, seeds: tuple[int, ...] = (3, 3, 3, 3)
 ) -> pd.DataFrame:
-    """So many seeds by width; each moves the optimum, 2^-6, of each width by `move` octaves."""
+    """A sweep; each of a width's seeds shifts the optimum, 2^-6, with sd `move` octaves."""
     rows = []
     for width, count in zip((32, 64, 128, 256), seeds, strict=True):
         for seed, shift in enumerate(random.normal(0, move, count)):
@@ -192,7 +192,7 @@ def seeded(
 def test_the_interval_of_an_optimum_holds_with_seeds_of_any_number(
     move: float, missing: float, seeds: tuple[int, ...]
 ) -> None:
-    """With runs missing here and there, and with widths of many seeds beside widths of few."""
+    """Some runs are missing, and some widths have many seeds beside others with few."""
     random, held = np.random.default_rng(0), []
     for _ in range(60):
         table = seeded(random, move, seeds)
@@ -202,7 +202,7 @@ def test_the_interval_of_an_optimum_holds_with_seeds_of_any_number(
 
 
 def test_a_group_with_more_seeds_changes_no_other() -> None:
-    """Three seeds beside two: the third is no seed that the two miss."""
+    """A group of three seeds does not make its third seed a missing one in a group of two."""
     three = seeded(np.random.default_rng(1), 0.2)
     two = three[three["seed"] < 2]
     alone = fit_exponents(two).measurement_interval
@@ -243,7 +243,7 @@ def test_input_that_is_no_evidence_is_refused(
 
 
 def test_the_unit_of_the_losses_changes_no_warning() -> None:
-    """The noise scales with them: a width that is worse by 0.05 nats is named in any unit."""
+    """The noise scales with the losses: a width worse by 0.05 nats is named in any unit."""
     table = sweep(0.0, (32, 64, 128, 256))
     worse = table.assign(loss=table["loss"].mask(table["width"] == 128, table["loss"] + 0.05))
     for unit in (1e-9, 1e6):

@@ -1,6 +1,6 @@
-"""Intervals hold what they promise: a few hundred simulated sweeps of each kind.
+"""Intervals have the coverage that they promise, over a few hundred simulated sweeps of each kind.
 
-`make bench-fit` runs the same with 2,000 of each and prints the table.
+`make bench-fit` runs the same with 2,000 sweeps of each kind and prints the table.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from mutransfer_cli.fit.exponents import Axis
 from tests.fit.worlds import Sweeps, World, simulate
 
 SWEEPS = 400
-# a true 95 % falls below this in one of a thousand draws of 400
+# a true coverage of 95 % falls below this in one of a thousand draws of 400
 LEAST = 0.915
 
 
 def errors(fits: list[Axis], sweeps: Sweeps) -> tuple[np.ndarray, np.ndarray]:
-    """Error of the exponent and its half-width, of the sweeps that have one."""
+    """Errors and half-widths of the exponent, for the sweeps that have one."""
     pairs = [
         (fit.exponent.value - truth, fit.exponent.high - fit.exponent.value)
         for fit, truth in zip(fits, sweeps.exponent, strict=True)
@@ -57,7 +57,7 @@ def test_the_interval_of_the_exponent_holds(world: World, widest: float) -> None
 
 
 def test_the_interval_of_one_optimum_holds() -> None:
-    """One seed, curvature about 0.014, half-octave grid."""
+    """The sweeps have one seed, a curvature of about 0.014, and a half-octave grid."""
     sweeps = simulate(World(seeds=1), SWEEPS, seed=8)
     held, offs = [], []
     for fit, truths in zip(fit_sweeps(sweeps.cells, "lr"), sweeps.optimum, strict=True):
@@ -80,7 +80,7 @@ def test_an_optimum_beyond_the_grid_is_never_accepted(seeds: int) -> None:
 
 
 def test_seeds_that_move_whole_bowls_are_not_taken_for_many_measurements() -> None:
-    """Common random numbers: level and optimum of a seed are shared by all its cells."""
+    """Common random numbers give all cells of a seed the same level and optimum."""
     alike = simulate(World(level=0.01, shift=0.1), 50, seed=3)
     apart = simulate(World(level=0.01), 50, seed=3)
     wide, narrow = (
@@ -97,7 +97,7 @@ def test_seeds_that_move_whole_bowls_are_not_taken_for_many_measurements() -> No
 
 
 def test_drifting_steepness_raises_an_alarm() -> None:
-    """The one bias that no interval here covers: it is named instead."""
+    """No interval covers this bias, so it is reported instead."""
     drifting = fit_sweeps(simulate(World(drift=1 / 3), 200, seed=4).cells, "lr")
     steady = fit_sweeps(simulate(World(), 200, seed=4).cells, "lr")
     alarms = [

@@ -1,6 +1,6 @@
 """Optima at, next to and outside an end of the grid: 200 simulated sweeps of each kind.
 
-`python -m benchmarks.fit_edges` runs more worlds with 2,000 of each and prints the table.
+`python -m benchmarks.fit_edges` runs more worlds with 2,000 sweeps each and prints the table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mutransfer_cli.fit.exponents import Side
 from tests.fit.worlds import World, simulate
 
 SWEEPS = 200
-# a true 0.5 % exceeds this in one of a thousand draws of 800 widths
+# a true rate of 0.5 % exceeds this in one of a thousand draws of 800 widths
 MOST = 0.0138
 LAST_CELL: dict[Side, int] = {"low": 0, "high": World.cells - 1}
 ASKED: dict[Side, str] = {"low": "add lower values of lr", "high": "add higher values of lr"}
@@ -33,7 +33,7 @@ def test_an_optimum_outside_the_grid_is_not_accepted(end: Side) -> None:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_identical_edge_minima_are_refused_with_the_right_side(end: Side) -> None:
-    """The lowest loss of every width is at the same end of one grid."""
+    """Every width has its lowest loss at the same end of one grid."""
     sweeps = simulate(World(beyond=2.0, end=end, one_grid=True), SWEEPS, seed=12)
     assert np.all(sweeps.cells.best == LAST_CELL[end])
     assert np.ptp(sweeps.cells.x[..., LAST_CELL[end]], axis=1).max() == 0
@@ -66,7 +66,7 @@ def test_losses_without_curvature_have_no_optimum() -> None:
 
 
 def test_broken_runs_above_a_grid_that_starts_too_high_make_no_optimum() -> None:
-    """Three healthy cells and then losses of any size: the lowest cell is the first."""
+    """Three healthy cells are followed by losses of any size, and the lowest cell is the first."""
     sweeps = simulate(World(beyond=0.5, end="low", cliff=1.5), SWEEPS, seed=15)
     assert np.all(sweeps.cells.best == 0)
     fits = fit_sweeps(sweeps.cells, "lr")

@@ -1,4 +1,4 @@
-"""The types of the result, which are those of the exponents file."""
+"""The types of the fit's result, which are also those of the exponents file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def axis(**changes: Any) -> Axis:
 
 
 def test_the_line_at_a_width() -> None:
-    """Two doublings above its own width and three above that of the prediction."""
+    """Width 256 is two doublings above the line's centre and three above the prediction's width."""
     found = axis().at(256)
     assert found.value == pytest.approx(-7)
     assert found.half_width == pytest.approx(math.hypot(0.5, 0.5))

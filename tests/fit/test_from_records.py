@@ -1,4 +1,4 @@
-"""From records and tables to the exponents file."""
+"""Records and tables are fitted to the exponents file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rate and weight decay fitted together: exponents where there are two, a ridge if not."""
+"""Learning rate and weight decay fitted together: two exponents, or a ridge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 
 SWEEPS = 150
-SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial, of a coverage near 95 %
+SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial error of a coverage near 95 %
 
 
 def fitted(world: World, sweeps: int = SWEEPS, seed: int = 0) -> Joint:
@@ -22,7 +22,7 @@ def fitted(world: World, sweeps: int = SWEEPS, seed: int = 0) -> Joint:
 
 
 def arrays(joint: Joint) -> dict[str, npt.NDArray[np.generic]]:
-    """Every array of the fit, those of its laws by dotted name."""
+    """All arrays of the fit; those of its laws have dotted names."""
     flat: dict[str, npt.NDArray[np.generic]] = {}
     for name, value in vars(joint).items():
         inner = vars(value).items() if isinstance(value, Laws) else [("", value)]
@@ -197,6 +197,6 @@ def test_exchanging_the_axes_exchanges_the_exponents() -> None:
     planes = simulate(World(-1.0, 0.5, ratio=0.17), 20, np.random.default_rng(8))
     joint = fit_planes(planes)
     turned = fit_planes(replace(planes, x=planes.y, y=planes.x))
-    # the window is longer in y, so the two fits differ by a fraction of their error
+    # the window is longer in y, so the two fits differ by a fraction of their errors
     np.testing.assert_allclose(joint.lr.exponent, turned.wd.exponent, atol=0.05)
     np.testing.assert_allclose(joint.angle, 90 - turned.angle, atol=1)

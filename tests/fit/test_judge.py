@@ -1,4 +1,4 @@
-"""One width: its optimum, and why there may be none."""
+"""The optimum of one width, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parabola(optimum: float, curvature: float = 0.04) -> Losses:
 
 
 def sweep(losses: Losses, x: Array = GRID, noise: float = 0.001, diverged: float = np.inf) -> Axis:
-    """The bowl at width 32, beside two ordinary widths that tell the noise."""
+    """A sweep with the bowl at width 32 and two ordinary widths that determine the noise."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -103,7 +103,7 @@ def test_three_cells_are_too_few() -> None:
 
 
 def test_an_optimum_that_its_own_interval_does_not_hold_is_unresolved() -> None:
-    """Walls of 0.3 an octave beside a flat bottom, on a grid of octaves: no step settles it."""
+    """Walls of 0.3 per octave beside a flat bottom, on a grid of octaves, let no step settle."""
     losses = {
         (32, 0): [0.94, 0.75, 0.43, 0.23, 0.18, 0.18, 0.53, 1.05],
         (32, 1): [0.90, 0.67, 0.36, 0.20, 0.14, 0.18, 0.53, 1.05],

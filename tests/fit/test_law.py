@@ -1,4 +1,4 @@
-"""Across widths: exponent and interval, with and without scatter between widths."""
+"""The law across widths: exponent and interval, with and without scatter between widths."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sure_optima_weigh_more() -> None:
 
 
 def test_an_error_that_all_widths_share_does_not_touch_the_exponent() -> None:
-    """A tilt misjudged in common moves all optima alike."""
+    """A common error of the tilt shifts all optima equally."""
     y = -5 - 0.5 * U
     own = independent(np.full(5, 0.02))
     shared = own + 0.04 * np.ones((5, 5))
@@ -77,7 +77,7 @@ def test_the_value_at_the_centre_is_the_weighted_mean() -> None:
 
 @pytest.mark.parametrize("scatter", [0.0, 0.15])
 def test_a_future_optimum_lies_where_it_is_predicted(scatter: float) -> None:
-    """Three octaves beyond the largest width."""
+    """The future width is three octaves beyond the largest."""
     random = np.random.default_rng(2)
     sweeps, error, target = 2000, 0.03, 10.0
     y = random.normal(0, np.hypot(scatter, error), (sweeps, U.size))

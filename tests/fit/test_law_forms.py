@@ -12,7 +12,7 @@ from mutransfer_cli.fit.law import FormFits, fit_forms, paule_mandel
 U = np.array([5.0, 5.585, 6.0, 7.0, 8.0, 9.0])
 X = U - U.mean()
 Y = np.array([-5.0, -5.3, -5.2, -5.9, -6.1, -7.0])
-# unequal errors, in part shared by all widths
+# unequal errors, partly shared by all widths
 COVARIANCE = np.diag(np.array([0.02, 0.03, 0.1, 0.2, 0.05, 0.1]) ** 2) + 0.01**2
 
 
@@ -23,7 +23,7 @@ def one(y: Array, u: Array = U, covariance: Array = COVARIANCE, scatter: float =
 def worlds(
     widths: int, scatter: float, bend: float = 0.0, drift: float = 0.0
 ) -> tuple[FormFits, int]:
-    """600 sweeps with the scatter about their lines."""
+    """600 sweeps with the given scatter about their lines."""
     u = np.tile(np.arange(5.0, 5 + widths), (600, 1))
     x = u - u.mean(1, keepdims=True)
     noise = np.random.default_rng(5).normal(0, np.hypot(scatter, 0.03), u.shape)
@@ -45,7 +45,7 @@ def test_a_curve_gives_its_bend() -> None:
 
 
 def test_a_drift_that_fades_gives_its_limit() -> None:
-    """log2 optimum = -6 - 40 / width."""
+    """The optimum is log2 lr = -6 - 40 / width."""
     found = one(-6 - 40 / 2**U)
     assert found.limit[0] == pytest.approx(-6)
     at_4096 = found.limit + found.drift * 2 ** (found.centre - 12)
@@ -53,7 +53,7 @@ def test_a_drift_that_fades_gives_its_limit() -> None:
 
 
 def test_widths_are_weighed_by_all_their_errors() -> None:
-    """Against least squares of whitened optima."""
+    """The reference is least squares of whitened optima."""
     found = one(Y)
     whiten = np.linalg.inv(np.linalg.cholesky(COVARIANCE + 0.1**2 * np.eye(6)))
     curved, *_ = np.linalg.lstsq(whiten @ np.stack([X**0, X, X**2], axis=1), whiten @ Y)

@@ -1,4 +1,4 @@
-"""Exponents of best grid points."""
+"""Exponents fitted to best grid points."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_optima_on_a_line_have_its_exponent() -> None:
 
 
 def test_the_interval_is_never_below_the_resolution_of_the_grids() -> None:
-    """Variance spacing^2 / 12 at four widths a doubling apart: 1.96 / sqrt(5) errors."""
+    """The variance is spacing^2 / 12 at four widths a doubling apart: 1.96 / sqrt(5) errors."""
     fit = fit_optima(optima(-4, -5, -6, -7), "lr", 0.5)
     assert fit.exponent is not None
     half_width = fit.exponent.high - fit.exponent.value

@@ -21,7 +21,7 @@ TICKS = np.arange(-3.0, 4.0)
 
 
 def planes(loss: Array, weight: Array | None = None) -> Planes:
-    """One sweep of one width for each row of losses, on a grid of octaves."""
+    """One sweep of one width per row of losses, on a grid of octaves."""
     x, y = np.broadcast_arrays(TICKS[:, None], TICKS)
     shape = (1, len(loss), x.size)
     return Planes(
@@ -37,7 +37,7 @@ def planes(loss: Array, weight: Array | None = None) -> Planes:
 def bowl(
     strong: float, weak: float, angle: float = 45.0, at: tuple[float, float] = (0, 0)
 ) -> Array:
-    """2 + strong p^2 + weak q^2 with p at an angle to x."""
+    """The surface 2 + strong p^2 + weak q^2, with p at an angle to x."""
     x, y = np.broadcast_arrays(TICKS[:, None] - at[0], TICKS - at[1])
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     loss = 2 + strong * (cos * x + sin * y) ** 2 + weak * (cos * y - sin * x) ** 2
@@ -70,7 +70,7 @@ def test_along_a_ridge_the_window_stays_in_the_middle() -> None:
 
 
 def test_degrees_of_freedom_are_the_expected_squares() -> None:
-    """Mean over 300 sweeps of noise alone, with unequal seeds."""
+    """The mean is over 300 sweeps of noise alone, with unequal numbers of seeds."""
     random = np.random.default_rng(1)
     seeds = random.integers(1, 4, TICKS.size**2).astype(float)
     noise = random.normal(0, 1, (300, 1, seeds.size)) / np.sqrt(seeds)
@@ -79,7 +79,7 @@ def test_degrees_of_freedom_are_the_expected_squares() -> None:
     grids = prepare(Planes(**stack | {"loss": stack["loss"] + noise}))
     at = (np.zeros((300, 1, 2)), np.full(300, np.pi / 4), np.full(300, 1e-6))
     found = fit_surfaces(grids, *at)
-    # variance is that at the mean number of seeds
+    # the variance is that at the mean number of seeds
     assert found.variance.mean() * seeds.mean() == pytest.approx(1, abs=0.06)
 
 
@@ -108,7 +108,7 @@ def test_the_spacing_is_that_of_distinct_values() -> None:
 
 
 def test_widths_pool_with_one_weight_each() -> None:
-    """Variances 1 and 3 in sum: weights 3/4 and 1/4."""
+    """Total variances 1 and 3 give weights 3/4 and 1/4."""
     values = np.array([[[1.0, 10.0], [5.0, 30.0]]])
     covariance = np.array([[np.diag([0.5, 0.5]), np.diag([1.0, 2.0])]])
     mean, variance = pool(values, covariance, np.ones((1, 2), dtype=bool))

@@ -16,7 +16,7 @@ from mutransfer_cli.fit.scatter import assume_scatter
 BOUND, ERROR = 0.4, 0.025
 U = np.array([5.0, 5.585, 6.0, 7.0, 9.0])
 Y = np.array([-5.05, -5.2, -5.7, -5.8, -7.2])
-# unequal errors, in part shared by all widths
+# unequal errors, partly shared by all widths
 COVARIANCE = np.diag(np.array([0.02, 0.03, 0.1, 0.2, 0.3]) ** 2) + 0.01**2
 
 
@@ -34,7 +34,7 @@ def one(
 def worlds(
     random: np.random.Generator, widths: int, scatter: float
 ) -> tuple[Array, Array, Array, Array]:
-    """400 sweeps of level and exponent 0, one doubling between widths."""
+    """400 sweeps of level and exponent 0, with widths one doubling apart."""
     u = np.tile(np.arange(5.0, 5 + widths), (400, 1))
     y = random.normal(0, math.hypot(scatter, ERROR), (400, widths))
     covariance = np.broadcast_to(ERROR**2 * np.eye(widths), (400, widths, widths))
@@ -48,7 +48,7 @@ def test_it_agrees_with_an_integral_point_by_point(size: float) -> None:
     scatter = root**2
     z = np.stack([np.ones_like(U), U - found.centre], axis=1)
     inverse = np.linalg.inv(size**2 * COVARIANCE + scatter[:, None, None] ** 2 * np.eye(U.size))
-    lines = np.linalg.inv(z.T @ inverse @ z)  # of level at the centre and slope
+    lines = np.linalg.inv(z.T @ inverse @ z)  # covariance of the level at the centre and the slope
     means = lines @ (z.T @ inverse @ (size * Y))[..., None]
     residual = size * Y - means[..., 0] @ z.T
     square = np.einsum("ti,tij,tj->t", residual, inverse, residual)
@@ -88,7 +88,7 @@ def test_it_agrees_with_an_integral_point_by_point(size: float) -> None:
 def test_the_interval_holds_up_to_the_bound(
     widths: int, scatter: float, least: float, most: float, half_width: float
 ) -> None:
-    """It over-covers below half the bound; one future optimum is three octaves ahead."""
+    """The interval over-covers below half the bound; the future optimum is three octaves ahead."""
     random = np.random.default_rng(3)
     found = assume_scatter(*worlds(random, widths, scatter), BOUND)
     ahead = 7.0 + widths - found.future_centre

@@ -1,4 +1,4 @@
-"""Made-up sweeps whose optima are known: bowls with noise, tilts, cliffs and scatter.
+"""Made-up sweeps with known optima: bowls with noise, tilts, cliffs and scatter.
 
 Shapes: G sweeps, K widths (one doubling apart), C cells, S seeds.
 """
@@ -16,24 +16,24 @@ from mutransfer_cli.fit.exponents import Side
 
 @dataclass(frozen=True)
 class World:
-    """How losses come about.
+    """Parameters of the simulated losses.
 
     Attributes:
         noise: sd of one loss, nats.
-        cubic: d^3 term, in units of the curvature.
-        off_centre: the grid is shifted by up to so many octaves.
-        diverged: share of the cells, the highest ones.
-        scatter: sd of the optima about the law, octaves.
+        cubic: cubic coefficient, in units of the curvature.
+        off_centre: largest shift of the grid, octaves.
+        diverged: share of the cells that diverge, from the highest rate down.
+        scatter: sd of the true optima about the law, octaves.
         steeper: factor on the curvature above the optimum.
-        drift: by how much that factor grows per doubling of width.
-        cliff: octaves above the optimum from where on losses are broken.
-        curvature_exponent: of width.
-        level, shift: sd by which a seed moves the level (nats) and the optimum (octaves) of all.
-        beyond: the optimum lies so many octaves outside the grid; below 0 inside.
-        end: of the grid, from which `beyond` counts.
-        one_grid: all widths have the grid of the one whose optimum is nearest to it.
-        astray: octaves by which the optimum of the largest width lies off the law.
-        curvature: of the parabola, drawn between these, nats per octave^2.
+        drift: growth of that factor per doubling of width.
+        cliff: octaves above the optimum from which on losses are broken.
+        curvature_exponent: exponent of width of the curvature.
+        level, shift: sd of a seed's common shift of levels (nats) and of optima (octaves).
+        beyond: octaves by which the optimum lies outside the grid; negative if inside.
+        end: end of the grid from which `beyond` counts.
+        one_grid: whether all widths share the grid of the width whose optimum is nearest to it.
+        astray: distance of the largest width's optimum from the law, octaves.
+        curvature: range from which the parabola's curvature is drawn, nats per octave^2.
     """
 
     widths: int = 4
@@ -68,7 +68,7 @@ class Sweeps:
 
 
 def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
-    """Sweeps whose exponents lie between -1 and 0."""
+    """Simulate sweeps whose exponents lie between -1 and 0."""
     random = np.random.default_rng(seed)
     shape = (sweeps, world.widths)
     u = np.broadcast_to(np.arange(world.widths) + 5.0, shape)

@@ -1,4 +1,4 @@
-"""Three trials of two parameters with their own rates, and twenty steps of made-up gradients."""
+"""Three trials of two parameters with rates of their own, and twenty steps of made-up gradients."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(
 def first_step(
     optimizer: OptimizerSection, update: Update | None = None, **changes: Stack
 ) -> Stack:
-    """What one update without decay changes; `changes` replaces params or grads."""
+    """The change by one update without decay; `changes` replaces params or grads."""
     params, in_groups = changes.get("params", stack_of(0)), groups(decay=0)
     before = {name: stack.clone() for name, stack in params.items()}
     ones, update = torch.ones(TRIALS, dtype=torch.float64), update or partial(update_, optimizer)

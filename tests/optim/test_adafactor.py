@@ -19,7 +19,7 @@ def test_equals_torch_adafactor() -> None:
 
 
 def test_the_rate_has_no_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty times the rate is forty times the step, far beyond torch's cap of 1."""
+    """Forty times the rate gives forty times the step, far beyond torch's cap of 1."""
     plain = first_step(RULE)
     monkeypatch.setattr(stacks, "LR", [40 * lr for lr in stacks.LR])
     fast = first_step(RULE)
@@ -43,7 +43,7 @@ def test_the_scale_of_the_loss_does_not_matter() -> None:
 
 
 def test_a_row_without_gradient_stays_in_float32() -> None:
-    """As rows of an embedding whose tokens are not in the batch."""
+    """Rows of an embedding whose tokens are not in the batch are such rows."""
     params = {name: stack.float() for name, stack in stack_of(0).items()}
     grads = {name: stack.float() for name, stack in stack_of(1).items()}
     grads["matrix"][:, 2] = 0

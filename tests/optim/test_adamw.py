@@ -32,7 +32,7 @@ def test_without_decay_it_is_torch_adam(update: Update) -> None:
 
 
 def test_a_gradient_laid_out_otherwise_is_read_by_its_indices() -> None:
-    """Backward of a transposed product hands out strided gradients; the kernel reads memory."""
+    """A transposed product's backward returns strided gradients; the kernel reads raw memory."""
     gradient = stack_of(1)
     strided = {k: g.transpose(-1, -2).contiguous().transpose(-1, -2) for k, g in gradient.items()}
     assert not strided["matrix"].is_contiguous()

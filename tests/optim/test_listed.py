@@ -1,4 +1,4 @@
-"""The list and its sections agree; another optimizer is one file and one entry of the list."""
+"""The list and its sections agree; a new optimizer is one file and one entry of the list."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_section_has_its_name_and_facts(name: str) -> None:
 def test_another_optimizer_is_one_file_and_one_entry(
     tiny: dict[str, Any], write_spec: Callable[[Any], Path], tmp_path: Path
 ) -> None:
-    """In a copy of the package: its rule, its plan and two trials of a sweep."""
+    """A copy of the package with it gives its rule, its plan and two trials of a sweep."""
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     optim = tmp_path / PACKAGE.name / "optim"
     (optim / "toy.py").write_text(TOY)

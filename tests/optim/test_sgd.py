@@ -24,7 +24,7 @@ def test_equals_torch_sgd(momentum: float) -> None:
 
 
 def test_decay_is_decoupled_from_the_gradient() -> None:
-    """Without gradient a step takes lr * weight_decay of the weight and momentum stays out."""
+    """A step without gradient removes lr * weight_decay of the weight, without momentum."""
     params = run(SGDSpec(name="sgd", momentum=0.9), gradient_scale=0.0)
     for trial in range(TRIALS):
         kept = 1.0

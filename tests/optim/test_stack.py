@@ -1,4 +1,4 @@
-"""Updating one trial after the other is updating the stack, whatever the optimizer."""
+"""Updating one trial after the other equals updating the stack, for every optimizer."""
 
 from __future__ import annotations
 

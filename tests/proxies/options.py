@@ -1,5 +1,6 @@
-"""Every option of the built-in decoder, as a spec's `model` writes it, at widths of whole heads
-of 8: multiples of 16."""
+"""Every option of the built-in decoder as a spec's `model` writes it.
+
+Heads have size 8 and widths must be multiples of 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models as users write them, each a function of width."""
+"""Models as users write them, each made by a function of width."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def token_mlp(width: int, vocab: int) -> nn.Module:
 
 
 class TwoLayers(nn.Module):
-    """Linear in both: logits = W2 W1 x."""
+    """A network linear in both matrices: logits = W2 W1 x."""
 
     def __init__(self, width: int, vocab: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def two_layers(width: int, vocab: int) -> nn.Module:
 
 
 class RoundedMlp(nn.Module):
-    """An inner size that is a multiple of 32, as trainers like it."""
+    """An MLP whose inner size is rounded to a multiple of 32, as is common."""
 
     def __init__(self, width: int, vocab: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def with_loss(width: int, vocab: int) -> nn.Module:
 
 
 class CausalConvNet(nn.Module):
-    """Convolutions over tokens: one by channel, one of groups, one that lies the other way."""
+    """Convolutions over tokens: one depthwise, one grouped, one transposed."""
 
     def __init__(self, width: int, vocab: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ HEAD_SIZE, KV_HEADS, EXPERTS = 8, 1, 4
 
 
 class Attention(nn.Module):
-    """Fixed kv heads, norms of queries and keys."""
+    """Attention with a fixed number of kv heads and norms of queries and keys."""
 
     mask: Tensor
 
@@ -200,7 +200,7 @@ def untied_moe(width: int, vocab: int, context: int, base: int = 16) -> nn.Modul
     return model
 
 
-# what cannot be a proxy
+# models that cannot be proxies
 
 
 def without_width(size: int) -> nn.Module:
@@ -271,7 +271,7 @@ def shared_layers(width: int, vocab: int) -> nn.Module:
 
 
 def sequential(width: int, vocab: int) -> nn.Module:
-    """Names that are numbers: 0.weight is the embedding, 3.weight the readout."""
+    """A model whose names are numbers: 0.weight is the embedding, 3.weight the readout."""
     hidden = [nn.Linear(width, width, bias=False) for _ in range(2)]
     readout = nn.Linear(width, vocab, bias=False)
     return nn.Sequential(nn.Embedding(vocab, width), *hidden, readout)

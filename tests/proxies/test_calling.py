@@ -1,4 +1,4 @@
-"""Calling models: their constants and outputs, one run of a base model, factors of its own code."""
+"""Calling models: their constants and outputs, one run of a base model, and its own factors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_call_uses_the_given_values() -> None:
     model, tokens = WithLoss(), torch.zeros(2, CONTEXT, dtype=torch.long)
     values = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     values["shift"] = torch.zeros(1)
-    # all logits are 0, so that every token has probability 1 / VOCAB
+    # all logits are 0, so every token has probability 1 / VOCAB
     loss = call(model, values, tokens, tokens)
     torch.testing.assert_close(loss, torch.tensor(float(VOCAB)).log())
 
@@ -90,7 +90,7 @@ def test_a_call_uses_the_given_values() -> None:
 def test_one_run_finds_the_readout_and_the_memory_of_a_sequence() -> None:
     found = run_once(Tiny(), CONTEXT, VOCAB)
     assert (found.readout, found.why_not, found.has_loss) == ("head.weight", "", False)
-    # more than the readout's input and the four copies of the logits that the loss takes
+    # more than the readout's input and the loss's four copies of the logits
     assert found.sequence_bytes > 4 * CONTEXT * (WIDTH + 4 * VOCAB)
     with_loss = run_once(WithLoss(), CONTEXT, VOCAB)
     assert (with_loss.readout, with_loss.has_loss) == ("head.weight", True)

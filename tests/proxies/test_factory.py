@@ -1,4 +1,4 @@
-"""Own models: what a person who reads their code would say of every parameter."""
+"""Own models get the roles that a reader of their code would give every parameter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_mlp_over_tokens() -> None:
 def test_a_convolutional_net_over_tokens() -> None:
     assert roles_of(read("conv_net")) == {
         "embed.weight": "embedding",
-        "by_channel.weight": "vector",  # every channel sees itself alone
+        "by_channel.weight": "vector",  # every channel sees only itself
         "by_channel.bias": "vector",
         "mix.weight": "hidden",
         "mix.bias": "vector",
@@ -184,7 +184,7 @@ def test_first_values_have_the_means_and_stds_of_the_plan(
     params = sweep.trainer(32, device_text(sweep)).ensemble.start([planned], [0]).params
     assert torch.equal(params["norm.weight"], torch.ones(1, 32))
     assert torch.equal(params["up.bias"], torch.zeros(1, 128))
-    half = (3 * 16) ** -0.5 * 2**-0.5  # of the base width, at twice it
+    half = (3 * 16) ** -0.5 * 2**-0.5  # values of the base width, at twice that width
     assert float(params["up.weight"].std().detach()) == pytest.approx(half, rel=0.1)
 
 
@@ -195,7 +195,7 @@ def test_a_frozen_weight_keeps_its_value(tiny: dict[str, Any], prepare: Prepare)
 
 
 def test_own_fan_ins_are_taken_where_they_do_not_grow_as_width() -> None:
-    """A rounded layer, as at width 24 of base width 16."""
+    """A layer of rounded size, here at width 24 of base width 16."""
     base = [BaseParameter("down", "hidden", (16, 42), (0, 1), 0.1, fan_in_axis=1)]
     values = BaseValues(lr=1.0, weight_decay=0.0, eps=None)
     (found,) = plan(base, Rule("mup"), 16, 24, values, {"down": (24, 64)})

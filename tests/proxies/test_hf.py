@@ -68,7 +68,7 @@ ROLES: dict[str, dict[str, str]] = {
     "gemma": MODERN_ROLES,
     "qwen3": MODERN_ROLES
     | {
-        "model.layers.N.self_attn.q_norm.weight": "scalar",  # of the fixed head size
+        "model.layers.N.self_attn.q_norm.weight": "scalar",  # the scale of the fixed head size
         "model.layers.N.self_attn.k_norm.weight": "scalar",
     },
     "gpt2": {
@@ -169,7 +169,7 @@ def test_sizes_are_scaled_with_the_width() -> None:
 
 
 def test_rounded_inner_sizes_have_the_rates_of_their_own_fan_in() -> None:
-    """And GPT-2's linear layers lie the other way round."""
+    """GPT-2's linear layers are transposed as well."""
     model = hf_model("gpt2", n_inner=102)
     base, shapes = read_model(model, 16, 16).base_plan, proxy_shapes(model, 16, 16, 48)
     values = BaseValues(lr=1.0, weight_decay=0.0, eps=None)
@@ -181,7 +181,7 @@ def test_rounded_inner_sizes_have_the_rates_of_their_own_fan_in() -> None:
 
 
 def embedded(width: int, parameterization: Any) -> tuple[float, float]:
-    """Size of what enters Gemma's first block at init: by the plan, and as the model would."""
+    """RMS of the input of Gemma's first block at init: by the plan, and by the model itself."""
     model = hf_model("gemma")
     base = read_model(model, 16, 16).base_plan
     values = BaseValues(lr=1.0, weight_decay=0.0, eps=None)

@@ -1,4 +1,4 @@
-"""Hugging Face models attend without masks where that changes nothing."""
+"""Hugging Face models attend without masks wherever that changes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tokens() -> Tensor:
 
 
 def plain(model: Any, tokens: Tensor, precision: Precision = "fp32") -> Tensor:
-    """The losses with transformers' own choice of attention, one trial after the other."""
+    """Losses with transformers' own choice of attention, one trial after the other."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         logits = [model(of_trial[:, :-1]).logits for of_trial in tokens]
     return torch.stack(
@@ -58,7 +58,7 @@ def plain(model: Any, tokens: Tensor, precision: Precision = "fp32") -> Tensor:
 def side_by_side(
     model: Any, tokens: Tensor, precision: Precision = "fp32", compiled: bool = False
 ) -> Tensor:
-    """The losses of the engine; the gradients are taken too."""
+    """Losses of the engine, with a backward pass."""
     params = {
         name: torch.stack([p.detach()] * len(tokens)).requires_grad_()
         for name, p in model.named_parameters()

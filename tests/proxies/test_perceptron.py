@@ -36,7 +36,7 @@ def test_init_stds_are_those_of_the_fan_in() -> None:
 
 
 def test_a_single_output_has_a_readout_too() -> None:
-    """Its matrix has one row; in a vector its rate would not fall with width."""
+    """The readout is a matrix of one row; as a vector its rate would not fall with width."""
     plan = read_base_plan(lambda width: MLP(8, 1, width, 0, "relu", normed=False), base_width=16)
     assert [(p.name, p.role) for p in plan] == [
         ("input.weight", "embedding"),

@@ -1,4 +1,4 @@
-"""Roles from two widths and inits from values, on modules small enough to see at a glance."""
+"""Roles from two widths and inits from values, on modules small enough to check by eye."""
 
 from __future__ import annotations
 

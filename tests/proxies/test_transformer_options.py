@@ -1,5 +1,4 @@
-"""What each option of the built-in decoder adds to the base plan, and that it computes what it
-says."""
+"""Options of the built-in decoder: the parameters that each adds, and what it computes."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tests.proxies.options import OPTIONS
 
 VOCAB, CONTEXT, WIDTH = 32, 12, 16
 
-# name in block 0: role, shape, axes that grow, std and mean at init
+# by name in block 0: role, shape, axes that grow, std and mean at init
 Table = dict[str, tuple[str, tuple[int, ...], tuple[int, ...], float, float]]
 
 
@@ -161,7 +160,7 @@ def rms(x: Tensor) -> Tensor:
 
 
 def plain_decoder(weights: dict[str, Tensor], tokens: Tensor, rotate: Callable[..., Any]) -> Tensor:
-    """The default model of depth 1 with two heads of 8, line by line."""
+    """The default model of depth 1 with two heads of 8, written out."""
     x = weights["embedding.weight"][tokens]
     B, S, D = x.shape
     qkv = F.linear(rms(x), weights["blocks.0.attention.qkv.weight"])
@@ -176,7 +175,7 @@ def plain_decoder(weights: dict[str, Tensor], tokens: Tensor, rotate: Callable[.
 
 
 def rotated(x: Tensor) -> Tensor:
-    """Rotary positions by complex numbers: feature i and i + 4 turn by position * 10000^(-i/4)."""
+    """Rotary positions by complex numbers: features i and i + 4 turn by position * 10000^(-i/4)."""
     angle = torch.outer(torch.arange(x.shape[2]), 10_000.0 ** (-torch.arange(4) / 4))
     turned = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(()), angle)
     return torch.cat((turned.real, turned.imag), -1)
@@ -192,7 +191,7 @@ def test_the_default_is_the_plain_decoder() -> None:
 
 
 def with_values(built: Transformer) -> Transformer:
-    """Gains and biases away from 1 and 0, all in float64."""
+    """Move gains and biases away from 1 and 0, all in float64."""
     built = built.double()
     with torch.no_grad():
         for name, parameter in built.named_parameters():
@@ -202,7 +201,7 @@ def with_values(built: Transformer) -> Transformer:
 
 
 def test_the_llama_preset_is_llama() -> None:
-    """Of transformers, with the same weights."""
+    """Llama of transformers with the same weights is the reference."""
     transformers: Any = pytest.importorskip("transformers")
     ours = with_values(model({"preset": "llama", "depth": 2, "kv_group": 2}, 32))
     config = transformers.LlamaConfig(
@@ -280,7 +279,7 @@ def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(of: str) 
 
 
 def test_queries_of_one_kv_head_share_its_keys() -> None:
-    """Multi-query attention is plain attention whose heads of keys and values are all the same."""
+    """Multi-query attention is plain attention with identical heads of keys and values."""
     shared, plain = model({"kv_heads": 1}).double(), model({}).double()
     weights = shared.state_dict()
     query, kv = (weights.pop(f"blocks.0.attention.{name}.weight") for name in ("query", "kv"))

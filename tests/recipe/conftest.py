@@ -1,4 +1,4 @@
-"""Recipes, made once: nothing changes them."""
+"""Recipes that are made once, as no test changes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.recipe.test_build import exponents
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """muP from base width 16 on, with weight decay."""
+    """A muP sweep of base width 16 with weight decay."""
     folder = tmp_path_factory.mktemp("apply")
     (folder / "text.txt").write_text("the quick brown fox\n" * 800)
     raw = copy.deepcopy(TINY) | {"optimizer": {"weight_decay": 0.1}}

@@ -1,4 +1,4 @@
-"""Recipes to apply, and models to apply them to."""
+"""Recipes, and models to apply them to."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def loaded(
     patterns: Patterns | None = None,
     edit: Callable[[dict[str, Any]], object] = lambda document: None,
 ) -> LoadedRecipe:
-    """The recipe as its file gives it back, edited by hand."""
+    """Write a recipe, edit it by hand, and load it."""
     document = yaml.safe_load(dump(recipe))
     edit(document)
     return load_recipe(io.StringIO(yaml.safe_dump(document)), patterns=patterns)
 
 
 def with_vectors(document: dict[str, Any]) -> None:
-    """Vectors in the recipe's roles, as embeddings that have no multiplier."""
+    """Add vectors to the recipe's roles, as embeddings without a multiplier."""
     vector = {**document["roles"]["embedding"], "parameters": []}
     document["roles"]["vector"] = vector | {
         "lr": document["base_lr"],
@@ -43,7 +43,7 @@ def with_vectors(document: dict[str, Any]) -> None:
 
 
 class Net(nn.Module):
-    """Names that no proxy has; gains, and a buffer."""
+    """A model with names that no proxy has, with optional gains and a buffer."""
 
     def __init__(self, depth: int = 2, gains: bool = False) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Net(nn.Module):
 
 
 class Wrapper(nn.Module):
-    """As DistributedDataParallel holds its model."""
+    """A wrapper that holds its model as DistributedDataParallel does."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Wrapper(nn.Module):
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """As torch.compile holds it; nothing is compiled before it runs."""
+    """Wrap a model in torch.compile, which compiles nothing before the first call."""
     wrapped = torch.compile(model, backend="eager")
     assert isinstance(wrapped, nn.Module)
     return wrapped

@@ -1,4 +1,4 @@
-"""Nets as users write them, one right and the others each with one fault, and their optimizers."""
+"""Nets as users write them, one correct and the others with one fault each; their optimizers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BASE, HEAD_SIZE = 16, 8
 
 
 class Net(nn.Module):
-    """Attention of fixed head size, an MLP; init as torch makes it.
+    """Attention of fixed head size and an MLP, with torch's default init.
 
     Args:
-        scale: on q.k.
-        multiplier: the exponent of width / BASE by which the output is multiplied.
+        scale: factor on q.k.
+        multiplier: exponent of width / BASE of the factor on the output.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Net(nn.Module):
         return normed
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[batch, context, heads, head size]."""
+        """Attend causally; q, k, v and the result are [batch, context, heads, head size]."""
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
         return mixed.transpose(1, 2)
@@ -62,7 +62,7 @@ def multiplied(width: int, vocab: int) -> nn.Module:
 
 
 class PreMultiplied(Net):
-    """The factor before the readout."""
+    """A net that applies the factor before the readout."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(tokens) * self.factor)
@@ -103,7 +103,7 @@ def one_constant_init(width: int, vocab: int) -> nn.Module:
 
 
 def mup_init(width: int, vocab: int) -> nn.Module:
-    """Hidden matrices with 1/width in place of 1/sqrt(width)."""
+    """A net whose hidden matrices have std 1/width in place of 1/sqrt(width)."""
     model = Net(width, vocab)
     for weight in (model.qkv.weight, *(layer.weight for layer in model.layers)):
         nn.init.normal_(weight, std=1 / width)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def mup_init(width: int, vocab: int) -> nn.Module:
 
 
 def constant_init(width: int, vocab: int) -> nn.Module:
-    """0.02 for all, as of Hugging Face."""
+    """A net whose weights all have std 0.02, as in Hugging Face models."""
     model = Net(width, vocab)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.02)
@@ -138,7 +138,7 @@ def tied(width: int, vocab: int) -> nn.Module:
 
 
 def narrow(width: int, vocab: int) -> nn.Module:
-    """One matrix whose fan-in does not grow as the width."""
+    """A net with one matrix whose fan-in does not scale with width."""
     model = Net(width, vocab)
     half = 4 * round(width**0.5)
     model.layers[1] = nn.Sequential(
@@ -147,7 +147,7 @@ def narrow(width: int, vocab: int) -> nn.Module:
     return model
 
 
-# what `--optimizer` calls
+# functions for `--optimizer`
 
 
 def groups(model: nn.Module) -> list[dict[str, Any]]:

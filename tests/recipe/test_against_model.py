@@ -1,4 +1,4 @@
-"""A model against its recipe: each seeded fault is found and named, the right model has none."""
+"""A model against its recipe: each seeded fault is found and named; the correct model passes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Edit = Callable[[dict[str, Any]], object]
 def recipe(
     fitted: Exponents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Recipe]:
-    """The recipe for a model, also as a file for its optimizer."""
+    """Make the recipe for a model, and write it to a file for its optimizer."""
 
     def made(name: str = "net", folded: bool = True, edit: Edit = lambda _: None) -> Recipe:
         target = read_target(OWN + name, WIDTH, {}, fitted)

@@ -81,7 +81,7 @@ def test_the_recipe_is_the_plan_at_the_target(sweep: Sweep) -> None:
     base = recipe.base_lr.value
     assert base == pytest.approx(2**-6, rel=0.05)
     lr = {role: recipe.roles[role].lr.value for role in recipe.roles}
-    # base width 16: sixteen times the width
+    # sixteen times the base width 16
     assert lr == pytest.approx({"embedding": base / 4, "hidden": base / 16, "readout": base / 4})
     assert recipe.roles["readout"].multiplier.value == pytest.approx(1 / 4)
     assert recipe.roles["hidden"].weight_decay.value == pytest.approx(0.1 * 16)
@@ -259,7 +259,7 @@ def test_a_fixed_factor_is_in_the_rate_of_its_role(tiny: dict[str, Any], prepare
 def test_a_swept_factor_is_fitted_and_widens_the_interval(
     tiny: dict[str, Any], prepare: Prepare
 ) -> None:
-    """Best rate 2^-6 and best factor of the embedding 2, at every width."""
+    """The best rate is 2^-6 and the embedding's best factor 2, at every width."""
     random = np.random.default_rng(0)
     factors = {"lr": [0.1, 0.2], "lr_mult.embedding": [0.5, 1]}
     tiny["sweep"]["axes"] = factors

@@ -55,7 +55,7 @@ def test_the_excess_is_that_of_a_parabola_at_the_standard_error_of_the_predictio
 
 
 def test_an_excess_is_worth_compute_where_the_slope_is_known() -> None:
-    """As many doublings as the excess holds slopes."""
+    """The excess divided by the slope is the number of doublings."""
     exponents = fitted(table((64, 128, 256)))
     found = forecast_of(exponents, Target(65536, {}, loss_per_doubling=0.02))
     assert found.expected_excess_loss is not None
@@ -65,7 +65,7 @@ def test_an_excess_is_worth_compute_where_the_slope_is_known() -> None:
 
 
 def test_other_forms_are_shown_from_five_widths_on() -> None:
-    """Optima that bend: the curved form follows them, the line does not."""
+    """The curved form follows optima that bend; the line does not."""
     five = (64, 128, 256, 512, 1024)
     exponents = fitted(table(five, bend=0.1))
     assert "law_bends" in exponents.axes["lr"].warnings

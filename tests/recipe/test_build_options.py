@@ -1,4 +1,4 @@
-"""What a recipe says of proxies that are not the default model."""
+"""Recipes of proxies other than the default model."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_emitted_for_torch_gains_start_at_1_and_zero_inits_at_0(make: Make) -> N
 def test_a_stock_model_gets_the_readout_of_the_proxies(
     make: Make, readout_init: str, factor: float
 ) -> None:
-    """Folded, at 16 times the base width: against that of the target's base model."""
+    """The factor at 16 times the base width, folded, is relative to the target's base model."""
     found = make({"head_size": 8, "readout_init": readout_init})
     names = executed(emit(found, Target(256, {}, folded=True), "transformers").text)
     assert names["INIT_FACTORS"]["readout"] == pytest.approx(factor)
@@ -150,7 +150,7 @@ def test_wsd_is_written_where_the_target_has_it(wsd: Exponents, to: str) -> None
 
 
 def test_transformers_wsd_is_ours(wsd: Exponents) -> None:
-    """But for its warm-up, which begins at 0 as all of transformers' do."""
+    """Only the warm-up differs: all of transformers' begin at 0."""
     optimization: Any = pytest.importorskip("transformers.optimization")
     given = executed(emit(wsd, Target(256, {}, folded=True), "transformers", True).text)
     arguments = given["TRAINING_ARGUMENTS"]

@@ -1,4 +1,4 @@
-"""Recipes from anywhere, and what is said of bad ones."""
+"""Recipes loaded from any source, and the errors of bad ones."""
 
 from __future__ import annotations
 

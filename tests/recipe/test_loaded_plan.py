@@ -1,4 +1,4 @@
-"""What every parameter gets, whatever wraps the model; and who is left out."""
+"""The values of every parameter, whatever wraps the model, and the parameters left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain module and torch.optim.AdamW with a recipe train as the engine does by the same plan."""
+"""A plain module and torch.optim.AdamW with a recipe train as the engine with the same plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine_losses(sweep: Sweep, recipe: LoadedRecipe, folded: bool) -> Tensor:
 
 
 def recipe_losses(sweep: Sweep, recipe: LoadedRecipe) -> Tensor:
-    """As in anybody's trainer, the multipliers applied to the weights in the forward pass."""
+    """Train as a user would, with the multipliers applied to the weights in the forward pass."""
     protocol, model = sweep.protocol, sweep.model(WIDTH)
     initialised = recipe.init_(model, stream_generator(SEED, "init"))
     assert not initialised.left

@@ -1,4 +1,4 @@
-"""Groups for torch optimizers, and first weights."""
+"""Groups for torch optimizers, and initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model to be trained: its real names, its own sizes, nothing of its weight held."""
+"""The target model is read with its real names and sizes, without memory for its weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWN = "tests.proxies.own_models:"
 
 @pytest.fixture
 def found(tiny: dict[str, Any], prepare: Prepare) -> Exponents:
-    """A fit of the built-in proxy, base width 16."""
+    """A fit of the built-in proxy with base width 16."""
     tiny["optimizer"] = {"weight_decay": 0.1}
     return exponents(prepare(tiny))
 
@@ -107,7 +107,7 @@ def test_what_is_known_of_a_config_is_held_against_the_fit(
 
 
 def test_a_rounded_inner_size_has_a_rate_by_its_own_fan_in(found: Exponents) -> None:
-    """Inner sizes 32 and 160 at widths 16 and 64: five times, where the width is four times."""
+    """From width 16 to 64 the inner size grows five times, 32 to 160, and the width four times."""
     recipe = recipe_for(found, f"{OWN}rounded_mlp", 64)
     from tests.proxies.own_models import rounded_mlp
 

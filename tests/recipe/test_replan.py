@@ -1,4 +1,4 @@
-"""A recipe's values against those of its rule, and the mistakes that explain a difference."""
+"""A recipe's values compared with its rule's, and the mistakes that explain a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns of names, readouts of the proxies, and inits that the swept model has."""
+"""Patterns of names, readouts of the proxies, and inits of the swept model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_readout_starts_as_that_of_the_proxies() -> None:
 
 
 class Gained(nn.Module):
-    """A model of gains N(1, 0.02), as some write them."""
+    """A model whose gains are drawn from N(1, 0.02), as in some code."""
 
     def __init__(self, width: int, vocab: int) -> None:
         super().__init__()

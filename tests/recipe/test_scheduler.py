@@ -1,4 +1,4 @@
-"""The settings of an optimizer, now and after steps that its scheduler has not taken."""
+"""The settings of an optimizer, now and after steps that its scheduler has yet to take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe file: what is written of a value, and the numbers alone."""
+"""The recipe file: the keys of a value, and the numbers alone."""
 
 from __future__ import annotations
 

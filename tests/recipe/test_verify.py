@@ -1,4 +1,4 @@
-"""Each way in which a trainer loses a recipe is found and named; what is no difference is not."""
+"""Each way in which a trainer departs from a recipe is found and named, and nothing else is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WARMUP = [0.0, 0.5, 1.0]
 
 @pytest.fixture
 def recipe(folded: Recipe) -> LoadedRecipe:
-    """Four times the base width: the rate of embedding is four times that of the others."""
+    """A recipe at four times the base width, where embeddings have four times the others' rate."""
     return loaded(folded, NAMES)
 
 
@@ -46,14 +46,14 @@ def adamw(recipe: LoadedRecipe, model: Net) -> Optimizer:
 
 
 def found(recipe: LoadedRecipe, model: Net, optimizer: Optimizer, *args: Any) -> dict[str, str]:
-    """Sentences by name of the difference."""
+    """Return the sentences of the differences by name."""
     result = recipe.verify(model, optimizer, *args)
     assert result.ok == (not result.differences)
     return {difference.name: difference.sentence for difference in result.differences}
 
 
 class Hand:
-    """A scheduler as loops write it: sets the rate of every group itself."""
+    """A hand-written scheduler that sets the rate of every group."""
 
     def __init__(self, optimizer: Optimizer, rate: Callable[[float, int], float]) -> None:
         self.optimizer, self.rate, self.steps = optimizer, rate, -1
@@ -107,7 +107,7 @@ def test_so_they_are_in_wrapped_models_and_tensor_rates(recipe: LoadedRecipe, mo
 
 
 def state(optimizer: Optimizer, scheduler: Any) -> Any:
-    """All there is, weights by value and identity."""
+    """The whole state of optimizer and scheduler, with weights by identity."""
     groups = [
         {k: [id(p) for p in v] if k == "params" else copy.deepcopy(v) for k, v in g.items()}
         for g in optimizer.param_groups
@@ -135,7 +135,7 @@ def test_optimizer_and_scheduler_stay_as_they_are(
 
 
 def test_so_does_an_optimizer_that_a_function_holds(recipe: LoadedRecipe, model: Net) -> None:
-    """In whatever a copy of the scheduler shares with it, and where rates are tensors."""
+    """A schedule function may hold the optimizer itself, and rates may be tensors."""
     optimizer = adamw(recipe, model)
     filled, replaced, _ = optimizer.param_groups
     for group in (filled, replaced):
@@ -201,7 +201,7 @@ def test_one_rate_set_by_the_scheduler(recipe: LoadedRecipe, model: Net) -> None
 
 
 def test_one_rate_beside_a_schedule_that_would_be_right(recipe: LoadedRecipe, model: Net) -> None:
-    """As a loop that overwrites what its LambdaLR said."""
+    """A loop may overwrite the rates of its LambdaLR."""
     optimizer = adamw(recipe, model)
     scheduler = LambdaLR(optimizer, lambda step: 1.0)
     for group in optimizer.param_groups:
@@ -266,7 +266,7 @@ def test_rates_that_are_wrong_by_themselves(recipe: LoadedRecipe, model: Net) ->
     for group in (optimizer := adamw(recipe, model)).param_groups:
         group["lr"] *= 0.1
     assert found(recipe, model, optimizer)["lr"].startswith("every lr is 0.1 times the recipe's")
-    # nothing shows that it is no warm-up, but LambdaLR knows its peak
+    # it could be a warm-up, but LambdaLR knows its peak
     assert recipe.verify(model, optimizer, Hand(optimizer, lambda peak, step: peak)).ok
     assert "lr" in found(recipe, model, optimizer, LambdaLR(optimizer, lambda step: 1.0))
     for group in (optimizer := adamw(recipe, model)).param_groups:
@@ -336,7 +336,7 @@ def test_settings_that_a_scheduler_changes(recipe: LoadedRecipe, model: Net) -> 
 
 
 def test_mup_applied_twice_by_the_trainer(recipe: LoadedRecipe, model: Net) -> None:
-    """As a trainer that divides the rates of matrices by the width multiplier itself."""
+    """Some trainers divide the rates of matrices by the width multiplier themselves."""
     optimizer = adamw(recipe, model)
     for group in optimizer.param_groups[1:]:
         group["lr"] /= 4
@@ -356,7 +356,7 @@ def test_mup_applied_twice_to_hidden_only(unfolded: Recipe, model: Net) -> None:
 
 
 def test_ratios_that_are_squares(unfolded: Recipe, model: Net) -> None:
-    """With another base rate too, so that no rate alone gives it away."""
+    """The base rate differs too, so that no single rate shows it."""
     recipe = loaded(unfolded, NAMES)
     optimizer = torch.optim.AdamW(recipe.param_groups(model, multipliers="in_model"))
     for group in optimizer.param_groups:

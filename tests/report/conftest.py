@@ -1,4 +1,4 @@
-"""A folder of a sweep, as it is read and as its page."""
+"""The folder of a sweep, read as a run and rendered as a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.report.runs import write_run
 
 @pytest.fixture(scope="session")
 def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
-    """The page of a run as `write_run` makes it; the same one for the same options."""
+    """Return the page of a run that `write_run` makes, cached by options."""
     made: dict[str, Page] = {}
 
     def page(name: str = "run", **options: Any) -> Page:
@@ -33,7 +33,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """The run that `write_run` makes, as a page reads it; the same one for the same options."""
+    """Return the run that `write_run` makes as a page reads it, cached by options."""
     made: dict[str, Run] = {}
 
     def read(**options: Any) -> Run:

@@ -1,4 +1,4 @@
-"""A page taken apart by a parser of HTML."""
+"""Parses an HTML page into its parts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 class Page(HTMLParser):
-    """
+    """The parts of a page.
+
     Attributes:
-        folder: the folder that it is made from.
-        pictures: by title, the words of every `<svg role="img">`.
-        links: values of attributes that load or lead somewhere.
-        tables: by label, rows of cells.
-        data: the embedded JSON.
-        text: all text that a reader sees, white space between elements left out.
-        tags: how often each element occurs.
-        ids: all ids in their order.
-        unnamed: how many pictures lack a title or words.
+        folder: folder that the page is made from.
+        pictures: words of every `<svg role="img">`, by title.
+        links: values of attributes that load something or link to it.
+        tables: rows of cells, by label.
+        data: embedded JSON.
+        text: all visible text, without white space between elements.
+        tags: number of occurrences of each element.
+        ids: all ids, in order.
+        unnamed: number of pictures without a title or words.
     """
 
     def __init__(self, html: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders of sweeps that were never run: records made from bowls that are known."""
+"""Folders of sweeps that were never run, with records made from known bowls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATES = [2.0**x for x in range(-9, -2)]
 
 
 def bowl(width: int, lr: float, decay: float, seed: int, drift: float = 0.0) -> float:
-    """The optimum at lr 2^-6 * (width / 32)^drift and weight decay 1; noise of 0.002."""
+    """A loss with optimum at lr 2^-6 * (width / 32)^drift and weight decay 1; noise of 0.002."""
     x = math.log2(lr) + 6 - drift * math.log2(width / 32)
     y = math.log2(decay) if decay else 0.0
     noise = 0.002 * math.sin(1e4 * (x + 3 * seed + width))
@@ -40,11 +40,11 @@ def write_run(
     device: str = "cpu",
     gates: Sequence[Gate] = (),
 ) -> Path:
-    """A folder with records, and with curves, measurements and a check beside them.
+    """Write a folder with records, curves, measurements and a check.
 
     Args:
-        loss: of width, lr, weight decay and seed; None diverges.
-        module: whose activations are measured.
+        loss: loss as a function of width, lr, weight decay and seed; None is a diverged run.
+        module: module whose activations are measured.
     """
     folder.mkdir(parents=True)
     header = _header(len(decays) > 1, device)
@@ -134,7 +134,7 @@ def _curve(trial: str, loss: float | None) -> dict[str, Any]:
 
 
 def _measurements(trial: str, width: int, module: str) -> list[dict[str, Any]]:
-    """Of activations that grow as width^0.5 after training."""
+    """Measurements of activations that scale as width^0.5 after training."""
     return [
         {
             "trial": trial,

@@ -1,4 +1,4 @@
-"""The page of a sweep: what it shows, and what it leaves out with a sentence."""
+"""The page of a sweep: its sections, and the sentences in place of missing ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = '</script><script>alert(1)</script><img src="http://a.b/c.png">$x_1$&'
 
 
 def product_only(width: int, lr: float, decay: float, seed: int) -> float:
-    """A ridge: only lr * weight_decay matters."""
+    """A loss with a ridge: only lr * weight_decay matters."""
     return bowl(width, lr * decay, 1.0, seed)
 
 

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, on a phone and on a desk. Run by `make test-browser`."""
+"""The page in headless Chromium, on a phone and on a desktop. Run by `make test-browser`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ window.onload = () => {
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Callable[[str, int], dict[str, Any]]:
-    """What a browser finds on a page so many pixels wide, the page's own policy taken away."""
+    """Look at a page of a given width in a browser, without the page's own security policy."""
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None:
         pytest.skip("Chromium is not installed")
@@ -69,7 +69,7 @@ def seen(tmp_path: Path) -> Callable[[str, int], dict[str, Any]]:
     def look(page: str, wide: int) -> dict[str, Any]:
         path, profile = tmp_path / "page.html", tmp_path / "profile"
         inner = html.escape(POLICY.sub("", page).replace("</body>", f"{MEASURE}</body>"))
-        # a window has a least width, a frame has none
+        # a window has a minimum width, a frame has none
         style = f"width: {wide}px; height: 900px; border: 0"
         path.write_text(f'<body><iframe style="{style}" srcdoc="{inner}"></iframe></body>')
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"]

@@ -1,4 +1,4 @@
-"""Colours of the style sheet stand out from what is behind them, in both themes."""
+"""Colours of the style sheet have enough contrast to their background, in both themes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mutransfer_cli.report.svg import COLOURS
 
 CSS = (Path(page.__file__).parent / "templates" / "page.css").read_text()
 LIGHT, DARK = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
-TEXT, LINE = 4.5, 3.0  # least contrast of text and of lines: WCAG 2.2, 1.4.3 and 1.4.11
+TEXT, LINE = 4.5, 3.0  # minimum contrast of text and of lines: WCAG 2.2, 1.4.3 and 1.4.11
 
 
 def colours(theme: str) -> dict[str, str]:
@@ -20,7 +20,7 @@ def colours(theme: str) -> dict[str, str]:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of sRGB: WCAG 2.2."""
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -51,7 +51,7 @@ def test_text_and_lines_are_seen(theme: str) -> None:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("kind", ["s", "h"])
 def test_scales_are_ordered_by_lightness(theme: str, kind: str) -> None:
-    """They are read without hues too."""
+    """Scales must be readable without hues too."""
     found = colours(theme)
     scale = [luminance(found[name]) for name in found if re.fullmatch(rf"{kind}\d+", name)]
     assert len(scale) == (12 if kind == "s" else 7)

@@ -1,4 +1,4 @@
-"""A folder as a page reads it."""
+"""A sweep's folder as a page reads it."""
 
 from __future__ import annotations
 

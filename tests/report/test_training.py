@@ -1,4 +1,4 @@
-"""Curves, diagnostics and slopes of what was measured in training."""
+"""Curves, diagnostics and slopes of the measurements made during training."""
 
 from __future__ import annotations
 

@@ -42,5 +42,5 @@ def test_muon_updates_hidden_matrices_and_adamw_the_rest() -> None:
     [("sgd", 2), ("adam", 1), ("lion", 1), ("muon", 1), ("adafactor", 0)],
 )
 def test_how_often_rescaling_a_weight_enters_its_rate(name: str, rescalings: int) -> None:
-    """W/s under SGD has 1/s of the size and s times the gradient; Adam's steps have one size."""
+    """Under SGD, W/s has 1/s of the size and s times the gradient; Adam's steps keep their size."""
     assert OPTIMIZERS[name].rescalings("hidden") == rescalings

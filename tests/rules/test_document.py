@@ -1,4 +1,4 @@
-"""A rule and a plan as documents."""
+"""Rules and plans written as documents."""
 
 from __future__ import annotations
 

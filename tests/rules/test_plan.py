@@ -55,7 +55,7 @@ def test_gamma_multiplies_the_rate_of_its_role_at_every_width() -> None:
 
 
 def test_independent_decay_does_not_know_of_rates() -> None:
-    """The plan speaks lr_coupled: a higher rate comes with a smaller number."""
+    """The plan's convention is lr_coupled, so a higher rate gets a smaller weight decay."""
     rule = Rule("mup", decay_convention="independent")
     for lr in (0.01, 0.04):
         values = BaseValues(lr, 1e-3, 1e-8, lr_mult={"hidden": 2.0})
@@ -89,7 +89,7 @@ def test_a_parameter_in_two_places_is_refused() -> None:
 def test_an_init_exponent_is_that_of_weight_times_multiplier(
     parameterization: ParameterizationName, folded: bool
 ) -> None:
-    """The readout then starts at width^-1/2 under every rule; nothing else of it changes."""
+    """The readout then starts at width^-1/2 under every rule, and nothing else changes."""
     rule = Rule(parameterization, folded=folded)
     own = [replace(p, init_exponent=-0.5) if p.role == "readout" else p for p in BASE]
     *others, readout = plan(own, rule, 32, 128, VALUES)

@@ -1,4 +1,4 @@
-"""What a rule applies to each role, and what folding leaves unchanged."""
+"""Exponents that a rule gives each role, and what folding leaves unchanged."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def decay(rule: Rule, role: Role = "hidden") -> Fraction | None:
 
 
 def test_fan_et_al_in_their_own_terms() -> None:
-    """lr ~ 1/d asks for weight decay ~ sqrt(d); without alignment lr ~ d^-1/2 for ~ d."""
+    """Weight decay scales as sqrt(d) for lr ~ 1/d, and as d for lr ~ d^-1/2 (no alignment)."""
     fan = Rule("mup", weight_decay="sqrt_width")
     assert decay(fan) == HALF
     assert decay(replace(fan, alignment=NONE)) == 1
     assert decay(Rule("ntk", weight_decay="sqrt_width")) == 0
     assert decay(replace(fan, decay_convention="independent")) == -HALF
-    # one global rate falls as 1/d by itself
+    # one global rate scales as 1/d by itself
     assert decay(Rule("standard", weight_decay="sqrt_width", lr_rule="global")) == HALF
 
 

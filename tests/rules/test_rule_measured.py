@@ -1,4 +1,4 @@
-"""The derived exponents against real proxies on real text, over a wide range of widths.
+"""The derived exponents compared with real proxies on real text, over a wide range of widths.
 
 `pytest -rP` prints the slopes.
 """
@@ -33,7 +33,7 @@ Measure = Callable[["Proxies"], Mapping[str, float]]
 
 
 class Proxies:
-    """Two seeds of a proxy at one width, and the batches that they train on."""
+    """Two seeds of a proxy at one width, with their batches."""
 
     def __init__(
         self, width: int, rule: dict[str, Any], optimizer: dict[str, Any], lr: float, steps: int
@@ -82,7 +82,7 @@ class Proxies:
 
 @contextmanager
 def listening(model: nn.Module, found: dict[str, list[Tensor]]) -> Iterator[None]:
-    """Collects the outputs of the embedding, the blocks and the readout."""
+    """Collect the outputs of the embedding, the blocks and the readout."""
     handles = [
         module.register_forward_hook(
             lambda _, __, output, name=name: found.setdefault(name, []).append(output)
@@ -128,7 +128,7 @@ def feature_changes(proxies: Proxies) -> dict[str, float]:
 
 
 def hidden_updates(proxies: Proxies) -> dict[str, float]:
-    """Size of the updates of hidden matrices, in units of their learning rates."""
+    """Sizes of the updates of hidden matrices, divided by their learning rates."""
     before = {name: stack.detach().clone() for name, stack in proxies.trials.params.items()}
     proxies.train()
     return {
@@ -164,7 +164,7 @@ def test_under_one_global_rate_they_do_not() -> None:
 
 
 def muon_slopes(parameterization: str, adjustment: str, lr: float, extra: float) -> list[float]:
-    """Of both blocks, with the derived hidden exponent c plus `extra`."""
+    """Slopes of both blocks, with the derived hidden exponent c plus `extra`."""
 
     def muon(width: int) -> dict[str, Any]:
         hidden = (width / BASE_WIDTH) ** -extra
@@ -186,7 +186,7 @@ def test_muon_moves_features_alike_at_all_widths(
 
 
 def test_muon_matched_to_adamw_does_not_follow_adamws_exponent() -> None:
-    """Entries as large as AdamW's but still orthogonal: c is 1/2, and at AdamW's 1 they stop."""
+    """Updates are as large as AdamW's but orthogonal: c is 1/2; with AdamW's 1 features slow."""
     assert max(map(abs, muon_slopes("mup", "match_rms_adamw", 2**-7, extra=0))) <= 0.1
     assert max(muon_slopes("mup", "match_rms_adamw", 2**-7, extra=0.5)) < -0.25
 
@@ -197,7 +197,7 @@ def first_update(optimizer: dict[str, Any], **rule: str) -> list[float]:
 
 
 def test_a_constant_epsilon_stops_the_hidden_layers_of_ntk_at_large_width() -> None:
-    """Their gradient falls as 1/n; from where it meets eps on, so does the update."""
+    """The gradient scales as 1/n, and so does the update once the gradient is below eps."""
     assert max(first_update({"eps": 1e-2})) < -0.5
 
 

@@ -1,4 +1,4 @@
-"""Factors on the peak rate, step by step, by hand."""
+"""Factors on the peak rate, checked step by step against values worked by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The derived learning-rate exponents against Table 1 of Everett et al. 2024 (arXiv 2407.05872)."""
+"""Derived learning-rate exponents against Table 1 of Everett et al. 2024 (arXiv 2407.05872)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from mutransfer_cli.rules.choices import (
 )
 from mutransfer_cli.rules.stability import derive_rates
 
-# c of embedding, hidden, readout in lr ~ n^-c, under full and under no alignment. SGD and Adam as
-# the paper prints them; Adafactor from its constraints. SGD without alignment: the readout of mup
-# and mean_field alone could be faster by n^1/2, which would slow the layers below it by more.
+# c of embedding, hidden, readout in lr ~ n^-c, under full and under no alignment. SGD and Adam are
+# as printed in the paper; Adafactor follows from its constraints. Under SGD without alignment the
+# readout of mup and mean_field alone could be faster by n^1/2 and slow the layers below by more.
 TABLE_1 = """
     standard    sgd        -1/2  1/2  1     -1/2  0     1/2
     standard    adam        0    1    1      0    1/2   1/2
@@ -97,7 +97,7 @@ def test_activations_are_of_size_one_at_init(parameterization: ParameterizationN
 def test_optimizers_of_adams_family_are_adam(
     parameterization: ParameterizationName, alignment: str
 ) -> None:
-    """Entries of the update are of size 1 whatever the gradient: sign, ratio or angle."""
+    """Entries of the update (a sign, ratio or angle) have size 1 whatever the gradient."""
     chosen = ALIGNMENTS[alignment]  # type: ignore[index]
     adam = c(parameterization, "adam", chosen)
     for optimizer, facts in OPTIMIZERS.items():
@@ -129,8 +129,11 @@ def aligned(alpha: str = "1", omega: str = "1/2", u: str = "1") -> LayerAlignmen
 
 
 def test_an_aligned_readout_slows_the_features_where_it_is_large_at_init() -> None:
-    """Tensor Programs take omega of the readout as 1: standard and ntk then cannot move at all
-    widths, mup and mean_field, whose readout is smaller by n^-1/2, keep their rates."""
+    """Tensor Programs assume omega = 1 for the readout.
+
+    The features of standard and ntk then cannot move at all widths; mup and mean_field, whose
+    readout is smaller by n^-1/2, keep their rates.
+    """
     readout = Alignment(aligned(), aligned(omega="1"))
     for name, slowed in (("standard", HALF), ("ntk", HALF), ("mup", 0), ("mean_field", 0)):
         assert derive_rates(name, ADAMW, readout).features == slowed
@@ -139,14 +142,14 @@ def test_an_aligned_readout_slows_the_features_where_it_is_large_at_init() -> No
 
 
 def test_measured_alignment() -> None:
-    """Between no and full alignment the rates are between theirs, at the measured exponent."""
+    """Rates under measured alignment lie between those of no and of full alignment."""
     measured = Alignment(aligned("0.88", "0.5", "0.7"), aligned("0.9", "0.5", "0.9"))
     assert c("standard", "adam", measured) == fractions(["0", "22/25", "9/10"])
     assert derive_rates("standard", ADAMW, measured).features == 0
 
 
 def test_of_equal_sums_the_earlier_layer_is_the_faster() -> None:
-    """u above alpha: a slower embedding could buy a faster hidden layer, one for one."""
+    """Here u exceeds alpha: a slower embedding could buy an equally faster hidden layer."""
     measured = Alignment(aligned("0.7", "0.5", "0.9"), aligned())
     assert c("standard", "adam", measured) == fractions(["0", "9/10", "1"])
 

@@ -9,7 +9,7 @@ from mutransfer_cli.rules.weight_decay import parse_decay_rule, to_independent, 
 
 
 def test_conventions_are_converted_there_and_back() -> None:
-    """What a step takes away is lr * wd of the one and wd of the other."""
+    """A step removes the fraction lr * wd in one convention and wd in the other."""
     assert to_independent(0.1, "lr_coupled", lr=0.01) == pytest.approx(0.001)
     assert to_lr_coupled(0.001, "independent", lr=0.01) == pytest.approx(0.1)
     assert to_lr_coupled(0.1, "lr_coupled", lr=0.01) == 0.1

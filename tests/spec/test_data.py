@@ -1,4 +1,4 @@
-"""Adding to what a protocol says of its data leaves the hashes of older ones as they were."""
+"""Adding keys to the data of a protocol leaves the hashes of older protocols unchanged."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The options of the built-in decoder: what is refused and why, presets, and what a protocol
-holds."""
+"""The options of the built-in decoder: errors, presets, and the keys of a protocol."""
 
 from __future__ import annotations
 
@@ -94,7 +93,7 @@ def test_an_odd_head_size_needs_learned_positions(tiny: dict[str, Any]) -> None:
 
 
 def test_a_suggested_width_is_one_that_is_taken(tiny: dict[str, Any]) -> None:
-    """Whatever else the options ask for."""
+    """The suggestion satisfies all options at once."""
     tiny["model"] |= {"kv_group": 2, "mlp_ratio": "8/3"}
     with pytest.raises(InputError, match="use 48"):
         load(tiny)

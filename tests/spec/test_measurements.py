@@ -67,7 +67,7 @@ def line(trial: str, step: int, **values: Any) -> str:
 
 
 def test_the_lines_of_some_trials_are_read_back(tmp_path: Path) -> None:
-    """In order; the last of two for one step counts, a torn one does not."""
+    """Lines keep their order; the last of two for one step counts, and a torn one does not."""
     path = tmp_path / "diagnostics.jsonl"
     path.write_text(
         line("b", 10, gradient_rms={"up": 3})

@@ -1,4 +1,4 @@
-"""Arguments of one's own model: what is a number in them, and what stays text."""
+"""Arguments of a user's own model: which become numbers, and which stay text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_number_that_does_not_exist_is_refused(written: str) -> None:
 
 
 def test_text_that_looks_like_a_number_stays_text_elsewhere() -> None:
-    """A hash may be digits around one e."""
+    """A hash may consist of digits around one e."""
     assert load_yaml("protocol_hash: 1234567890123e45", "x") == {
         "protocol_hash": "1234567890123e45"
     }

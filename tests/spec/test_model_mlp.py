@@ -1,4 +1,4 @@
-"""A spec of the multilayer perceptron: what it may say, and what it becomes in a protocol."""
+"""A spec of the multilayer perceptron: its allowed values, and its form in a protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section as people write it, and the exact rule that it stands for."""
+"""The section as written, and the exact rule that it denotes."""
 
 from __future__ import annotations
 

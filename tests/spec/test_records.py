@@ -39,7 +39,7 @@ def test_a_stream_is_read_back_as_written(header: SweepHeader) -> None:
 
 
 def by_hand(trial: str, **changes: str) -> bytes:
-    """A line with some values as JSON text, which may be no JSON."""
+    """A line with some values given as JSON text, which may be invalid."""
     values = {key: json.dumps(value) for key, value in json.loads(record(trial).line()).items()}
     inner = ", ".join(f'"{key}": {value}' for key, value in (values | changes).items())
     return f"{{{inner}}}\n".encode()
@@ -182,7 +182,7 @@ def test_the_same_text_elsewhere_is_the_same_protocol(
 
 
 def test_the_protocol_of_the_built_in_model_keeps_its_hash() -> None:
-    """Records of earlier sweeps go on."""
+    """Earlier sweeps must still be resumable."""
     data = DataProtocol(source="stdlib", sha256="0" * 64, bytes=1000, eval_fraction=0.1)
     hashes = [
         Protocol.of(load_spec(name)[0], data, 256).hash

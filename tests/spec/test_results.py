@@ -31,7 +31,7 @@ def read(text: str | bytes, columns: str = "", **options: Any) -> pd.DataFrame:
 
 
 def rows(frame: pd.DataFrame) -> list[list[Any]]:
-    """Cells by row; None for NaN."""
+    """Rows of cells, with None for NaN."""
     return frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas accept what the tool accepts, and refuse what is clearly wrong."""
+"""The JSON Schemas accept what the tool accepts and refuse what is clearly wrong."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def validator(name: str) -> Draft7Validator:
 
 
 def problems(found: Draft7Validator, document: Any) -> list[str]:
-    """What a draft-7 validator says of a document whose keys are text, as in JSON."""
+    """Errors of a draft-7 validator for a document whose keys are text, as in JSON."""
     read = json.loads(json.dumps(document))
     return [f"{error.json_path}: {error.message[:300]}" for error in found.iter_errors(read)]
 
 
 def parts(found: Any) -> Iterator[dict[str, Any]]:
-    """A schema and all schemas in it."""
+    """Yield a schema and all schemas nested in it."""
     if isinstance(found, list):
         for part in found:
             yield from parts(part)

@@ -1,4 +1,4 @@
-"""Names of specs and models, and where records are found."""
+"""Names of specs and models, and the places of records."""
 
 from __future__ import annotations
 

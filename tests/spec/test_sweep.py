@@ -172,7 +172,7 @@ def test_the_parameterization_section_is_the_rule(tiny: dict[str, Any]) -> None:
 
 
 def test_at_most_two_factors_beside_the_rate(tiny: dict[str, Any]) -> None:
-    """A common factor of all three is the rate again."""
+    """A common factor on all three roles would be the rate again."""
     axes = {"lr": [0.1, 0.2]} | {f"lr_mult.{role}": [1, 2] for role in ("embedding", "hidden")}
     tiny["sweep"]["axes"] = axes
     assert load(tiny).sweep.axes["lr_mult.hidden"] == (1.0, 2.0)

@@ -1,4 +1,4 @@
-"""YAML as people write it, results in one step, lines that the tool wrote itself."""
+"""YAML as people write it, atomic writes of results, and lines that the tool itself wrote."""
 
 from __future__ import annotations
 

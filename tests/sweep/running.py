@@ -1,4 +1,4 @@
-"""Sweeps as commands of their own, and what they leave: records and processes."""
+"""Runs sweeps as commands in their own processes and reads the records and processes they leave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-# status and eval loss by width, rate and seed
+# (status, eval loss) by (width, rate, seed)
 Table = dict[tuple[int, float, int], tuple[str, float | None]]
 
 
@@ -16,7 +16,7 @@ def command(spec: Path, folder: Path, *options: object) -> list[str]:
 
 
 def table(folder: Path) -> Table:
-    """Of the trials whose records are whole; fails when one is there twice."""
+    """Return the trials with whole records; fail if a trial is recorded twice."""
     path = folder / "trials.jsonl"
     lines = path.read_bytes().splitlines(True) if path.exists() else []
     records = [json.loads(line) for line in lines if line.endswith(b"\n")]
@@ -27,7 +27,7 @@ def table(folder: Path) -> Table:
 
 
 def of_session(leader: int) -> dict[int, str]:
-    """Command lines of the processes of a session that have not ended, by process id."""
+    """Command lines of a session's running processes, by process id."""
     found = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""How the trials of a width are run, and that a model's limits change nothing but speed."""
+"""The choice of how to run the trials of a width; limits of a model change nothing but speed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPILED = Execution(compiled=True, captured=False)
 
 
 class Collected:
-    """What a training gave."""
+    """Collects the output of a training run."""
 
     def __init__(self) -> None:
         self.records: list[TrialRecord] = []
@@ -102,7 +102,7 @@ def test_the_user_is_told_why_data_are_streamed(tiny: dict[str, Any], prepare: P
 
 
 def test_on_a_cpu_auto_is_eager(tiny: dict[str, Any], prepare: Prepare) -> None:
-    """Compiled code rounds otherwise, and a resumed sweep would not be one that was not stopped."""
+    """Compiled code rounds differently, so a resumed sweep would differ from one without a stop."""
     tiny["train"]["steps"] = 1_000_000
     execution, slots = choose_run(queue(prepare(tiny)), SETTINGS, None, refuse)
     assert execution == EAGER

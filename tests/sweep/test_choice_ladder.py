@@ -1,4 +1,4 @@
-"""Where one way to run steps fails, the next lower one goes on."""
+"""If one way to run steps fails, the next lower rung continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAULTS: dict[Fault, list[tuple[bool, bool, int]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_ladder_goes_down_to_one_trial_launched_alone(fault: Fault) -> None:
-    """The whole way down, by (compiled, captured, slots)."""
+    """The rungs from top to bottom are (compiled, captured, slots)."""
     steps, rung = [Rung(True, True, 5)], next_lower(Rung(True, True, 5), fault)
     while rung is not None:
         steps.append(rung)

@@ -1,4 +1,4 @@
-"""What is measured of a few steps: the split of a change, the frame, and faults that it shows."""
+"""Measurements of a few steps: the split of a change, the frame, and the faults that it shows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def spec_of(raw: dict[str, Any], **parts: Any) -> SweepSpec:
 
 
 def slopes(values: pd.DataFrame) -> Slopes:
-    """Means over seeds, by quantity and name, of what is nowhere 0."""
+    """Mean slopes over seeds of the positive values, by quantity and name."""
     found = {}
     for quantity, rows in values[values["value"] > 0].groupby("quantity"):
         for name, slope in width_slopes(rows).groupby("name").mean().items():
@@ -53,7 +53,7 @@ def slopes(values: pd.DataFrame) -> Slopes:
 def measured(
     spec: SweepSpec, folder: Path, fault: Callable[[PlannedParameter, float], PlannedParameter]
 ) -> Slopes:
-    """With a fault in the plan, a function of a parameter and of width over base width."""
+    """Measure with a fault in the plan, a function of a parameter and of width over base width."""
     sweep = Sweep.prepare(few_steps(spec, WIDTHS, SEEDS, AXES), folder)
     base_width, text = spec.parameterization.base_width, DeviceText.on(CPU, sweep.corpus)
     found = []
@@ -68,8 +68,10 @@ def none(planned: PlannedParameter, width_mult: float) -> PlannedParameter:
 
 
 def test_the_two_ways_to_change_of_a_linear_network(tiny_mlp: dict[str, Any]) -> None:
-    """Of y = V W U z the hidden matrix W sees x = U z: its two ways add up to the whole change, and
-    the input matrix has one way only."""
+    """The network is y = V W U z; its hidden matrix W has the input x = U z.
+
+    The two changes of W's output add up to the whole change; the input matrix has only one.
+    """
     spec = spec_of(tiny_mlp)
     sweep = Sweep.prepare(few_steps(spec, [16], [3], {"lr": 0.05}, steps=2), Path())
     text = DeviceText.on(CPU, sweep.corpus)
@@ -166,7 +168,7 @@ def with_mup_twice(planned: PlannedParameter, width_mult: float) -> PlannedParam
 @pytest.mark.parametrize(
     ("fault", "where", "slope"),
     [
-        (without_multiplier, ("init", "readout"), 0.0),  # -1/2 is right
+        (without_multiplier, ("init", "readout"), 0.0),  # correct: -1/2
         (with_falling_embedding, ("change", "embedding"), -1.0),
         (with_small_init, ("init", "blocks.0.up.weight"), -0.5),
         (with_mup_twice, ("effective", "blocks.0.up.weight"), -1.0),

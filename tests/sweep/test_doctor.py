@@ -1,4 +1,4 @@
-"""The doctor trains as sweeps do, and says what works, what does not, and what to do."""
+"""The doctor trains as sweeps do and reports what works, what does not, and what to do."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_on_cuda_every_rung_is_tried() -> None:
 
 
 def test_a_cpu_trains_launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, and without the compilation that takes most of a minute."""
+    """The test trains in this process and skips the compilation, which takes most of a minute."""
     monkeypatch.setattr(doctor, "rungs", lambda device: [("fp32", "launched")])
     rung, report = examine(CPU)
     assert isinstance(rung, RungReport)

@@ -1,4 +1,4 @@
-"""The driver: what it records, and how it goes on when an attempt fails."""
+"""The driver: its records, and how it continues when an attempt fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIED = Failed("its process ended with exit code 3", "rung", died=True)
 
 
 class Scripted:
-    """A launcher whose attempts end as they are told to, in order of submission."""
+    """A launcher whose attempts end as scripted, in order of submission."""
 
     def __init__(self, *endings: Callable[[Assignment], Sequence[Content]]) -> None:
         self.endings, self.given, self.log = iter(endings), list[Assignment](), list[str]()

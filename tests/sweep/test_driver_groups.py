@@ -1,4 +1,4 @@
-"""How a sweep is cut into groups: fast together, and shared among workers."""
+"""Sweeps are cut into groups that train fast together and are shared among workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_no_worker_gets_more_than_half_its_share_at_once(sweep: Sweep, workers: 
     )
     limit = sum(work(sweep, group) for group in groups) / (2 * workers)
     for group in groups:
-        trial = sweep.cost(group.width).flops  # which cannot be cut
+        trial = sweep.cost(group.width).flops  # one trial cannot be split
         assert work(sweep, group) < limit + trial
 
 

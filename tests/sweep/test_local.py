@@ -1,4 +1,4 @@
-"""A sweep in this process, where no worker process is started."""
+"""A sweep trained in this process, without worker processes."""
 
 from __future__ import annotations
 

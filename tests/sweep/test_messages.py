@@ -1,4 +1,4 @@
-"""What driver and workers exchange."""
+"""Messages between driver and workers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Worker processes: whatever becomes of them or of their driver, the table is that of a sweep that
-nothing disturbed, and no process is left."""
+"""Worker processes, disturbed in many ways.
+
+Whatever happens to them or to their driver, the table is that of an undisturbed sweep and no
+process is left."""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from tests.sweep.running import Table, command, of_session, table
 
 Run = Callable[..., Any]
 
-# in every worker: the first attempt at the first trials of a width has a fault after a few steps
+# in every worker the first attempt at the first trials of a width fails after a few steps
 FAULTS = """
 import sys
 if "spawn_main" in " ".join(sys.orig_argv):
@@ -54,7 +56,7 @@ if "spawn_main" in " ".join(sys.orig_argv):
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four widths of four trials each, of which one diverges."""
+    """Four widths of four trials each, one of which diverges."""
     folder = tmp_path_factory.mktemp("spec")
     raw = tiny_in(folder)
     raw["train"] |= {"steps": 40, "batch": 8, "eval_batches": 1}
@@ -65,7 +67,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(spec: Path) -> Table:
-    """The sweep in this process."""
+    """The table of the sweep trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
         without_workers(patch)
         assert invoke("sweep-proxy", spec, "-o", spec.parent / "undisturbed").exit_code == 0
@@ -73,7 +75,7 @@ def undisturbed(spec: Path) -> Table:
 
 
 def disturbed(folder: Path, program: str) -> dict[str, str]:
-    """An environment in which every Python runs a program at its start."""
+    """Return an environment in which every Python runs a program at its start."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(program)
     paths = filter(None, (str(folder), os.environ.get("PYTHONPATH")))
@@ -128,8 +130,7 @@ def test_records_do_not_depend_on_the_workers(
 def test_a_driver_that_ends_leaves_no_process_and_nothing_is_lost(
     spec: Path, tmp_path: Path, undisturbed: Table, run: Run, number: signal.Signals
 ) -> None:
-    """A terminal sends Ctrl-C to every process of the command, a cluster the others to its driver
-    alone."""
+    """A terminal sends Ctrl-C to all processes; clusters send other signals to the driver only."""
     folder = tmp_path / "ended"
     begun = subprocess.Popen(
         [*command(spec, folder, "--workers", 2), "--checkpoint-every", "0.1"],

@@ -1,6 +1,6 @@
-"""A sweep on a Ray cluster ends as one on this machine, whatever is lost on the way.
+"""A sweep on a Ray cluster ends as one on this machine, whatever is lost during it.
 
-Most faults are `slow`: each takes a minute where two cores have other work.
+Most tests of faults are `slow`: each takes a minute on two busy cores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six groups of about half a second, with a diverging trial in some."""
+    """Six groups of about half a second, some with a diverging trial."""
     folder = tmp_path_factory.mktemp("ray")
     (folder / "text.txt").write_text("".join(f"the {n} of {n * n % 97} and\n" for n in range(9000)))
     raw = {
@@ -62,7 +62,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(spec: Path) -> Table:
-    """The sweep on this machine; one thread, as a worker has."""
+    """The table of the sweep on this machine, with one thread as in a worker."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     folder = spec.parent / "local"
     subprocess.run(command(spec, folder), check=True, capture_output=True, env=environment)
@@ -70,7 +70,7 @@ def undisturbed(spec: Path) -> Table:
 
 
 class Machines:
-    """A cluster: a head that trains nothing, and nodes of one CPU."""
+    """A cluster of a head that trains nothing and nodes of one CPU."""
 
     def __init__(self) -> None:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -84,7 +84,7 @@ class Machines:
         self.nodes.append(self.cluster.add_node(num_cpus=1))
 
     def remove(self) -> None:
-        """Kills a node that trains."""
+        """Kill a node that is training."""
         node = next(node for node in self.nodes if trainers(node))
         self.nodes.remove(node)
         self.cluster.remove_node(node, allow_graceful=False)
@@ -99,7 +99,7 @@ class Machines:
 
 
 def trainers(node: Any) -> list[int]:
-    """Processes of a node that have a group to train."""
+    """Processes of a node that are training a group."""
     raylet = node.all_processes["raylet"][0].process.pid
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
     return [int(pid) for pid in children if command_line(pid).startswith("ray::train_and_post")]
@@ -119,7 +119,7 @@ def begin(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """What a sweep that goes well has said."""
+    """Return the messages of a sweep that ends well."""
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert "Traceback" not in said
@@ -142,7 +142,7 @@ def test_a_cluster_gives_what_this_machine_gives(
 
 
 def gradients(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """RMS by parameter, of every trial after its steps; a worker trains other trials together."""
+    """Gradient RMS by parameter, for every trial and measured step."""
     lines = map(json.loads, (folder / "diagnostics.jsonl").read_text().splitlines())
     return {(line["trial"], line["step"]): line.get("gradient_rms", {}) for line in lines}
 
@@ -171,7 +171,7 @@ def test_workers_killed_at_random_moments(
 def test_the_driver_killed_at_random_moments(
     spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path, kills: int
 ) -> None:
-    """Its tasks end with it, and nothing that was finished is repeated."""
+    """The driver's tasks end with it, and no finished trial is repeated."""
     chance, recorded = random.Random(kills), dict[Any, Any]()
     arguments = [*command(spec, tmp_path, *machines.options), "--checkpoint-every", "0.1"]
     for kill in range(kills):
@@ -237,7 +237,7 @@ def test_a_group_whose_workers_die_three_times_fails_and_a_rerun_retries_it(
     assert result.exit_code == 5
     assert "8 trials failed, the first with: 3 workers were lost" in result.stderr
     assert "its process died" in result.stderr
-    # Ray says so too, on its driver's stdout
+    # Ray prints it too, on its driver's stdout
     assert result.stdout.encode() == (tmp_path / "trials.jsonl").read_bytes()
     assert run("sweep-proxy", spec, "-o", tmp_path, *machines.options).exit_code == 0
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
@@ -266,8 +266,10 @@ def test_nodes_go_and_come(
 def test_a_full_disk_keeps_the_records(
     spec: Path, undisturbed: Table, machines: Machines, tmp_path: Path, run: Run
 ) -> None:
-    """The kernel refuses the driver writes beyond a file size, as it does on a full disk. What is
-    left is trained here."""
+    """The kernel refuses the driver's writes beyond a file size, as on a full disk.
+
+    The remaining trials are trained in this process.
+    """
     names = ("trials.jsonl", "curves.jsonl", "diagnostics.jsonl")
     files = [spec.parent / "local" / name for name in names]
     limit = max(file.stat().st_size for file in files) // 2
@@ -290,7 +292,7 @@ def test_a_full_disk_keeps_the_records(
 def test_ctrl_c_keeps_the_records_and_leaves_no_process(
     spec: Path, undisturbed: Table, tmp_path: Path, run: Run
 ) -> None:
-    """On a Ray of its own; a terminal interrupts all processes at once."""
+    """The command starts its own Ray; a terminal interrupts all processes at once."""
     arguments = command(spec, tmp_path, "--engine", "ray", "--device", "cpu")
     with begin(arguments, start_new_session=True) as process:
         assert process.stderr is not None
@@ -325,7 +327,7 @@ def test_a_trial_that_raises_ends_the_sweep_with_its_sentence(
 
 @pytest.fixture
 def deaf_addresses() -> Iterator[dict[str, str]]:
-    """Where nothing listens, where somebody listens who is not Ray, and where no way leads."""
+    """Addresses without a listener, with a listener that is not Ray, and without a route."""
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=web.serve_forever).start()
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:

@@ -1,4 +1,4 @@
-"""How many worker processes there are, and what each is given."""
+"""The number of worker processes, and their settings."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_two_sweeps_cannot_write_one_folder(folder: Path, header: SweepHeader) -
 def test_measurements_are_there_once_something_was_measured(
     folder: Path, header: SweepHeader
 ) -> None:
-    """A torn last line is cut off before the next."""
+    """A torn last line is cut off before the next is written."""
     path = folder / "diagnostics.jsonl"
     with RecordStore(folder, header) as store:
         store.append(Finished([record("a")]))

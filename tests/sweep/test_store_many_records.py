@@ -25,7 +25,7 @@ COUNT = 20_000
 def store(
     tiny: dict[str, Any], prepare: Callable[[dict[str, Any]], Sweep], tmp_path: Path
 ) -> Callable[[], RecordStore]:
-    """Opens a folder of 20,000 records."""
+    """Return a function that opens a folder of 20,000 records."""
     header = prepare(tiny).header(CPU)
     lines = [json_line(header.model_dump(mode="json", by_alias=True))]
     line = record("TRIAL", group_size=8, device="NVIDIA H100 80GB HBM3").line()
@@ -35,7 +35,7 @@ def store(
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """The least of three."""
+    """The least CPU time of three calls."""
     times = []
     for _ in range(3):
         started = time.process_time()
@@ -53,7 +53,7 @@ def test_opening_takes_about_as_long_as_parsing_the_json(
 
     lines = (tmp_path / "trials.jsonl").read_bytes().splitlines()
     parsing = cpu_seconds(lambda: [json.loads(line) for line in lines])
-    assert cpu_seconds(open_and_close) < 3 * parsing  # measured: 1.1; checked in Python: 6
+    assert cpu_seconds(open_and_close) < 3 * parsing  # measured 1.1; with checks in Python it was 6
 
 
 def test_a_record_is_held_in_less_than_two_kilobytes(store: Callable[[], RecordStore]) -> None:

@@ -1,4 +1,4 @@
-"""A sweep that is stopped in any way ends as one that was not."""
+"""A sweep that is stopped in any way ends with the results of one that was not."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def losses(folder: Path) -> Table:
-    """The table of a file that must be whole."""
+    """The losses in a folder whose records must be complete."""
     assert (folder / "trials.jsonl").read_bytes().endswith(b"\n")
     return table(folder)
 
 
 def three_groups(raw: dict[str, Any]) -> dict[str, Any]:
-    """Three groups of about half a second each, with one diverging trial in each."""
+    """Three groups of about half a second, each with one diverging trial."""
     raw["train"] |= {"steps": 60, "batch": 8, "eval_batches": 1}
     raw["sweep"]["axes"]["lr"] = [*(2.0**k for k in range(-9, -3)), 1e30]
     return raw
@@ -90,13 +90,13 @@ def test_killed_at_random_moments(
     spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
     assert run("sweep-proxy", spec, "-o", reference).exit_code == 0
     started = time.monotonic()
-    assert sweep(spec, reference).returncode == 0  # nothing to train: what starting up takes
+    assert sweep(spec, reference).returncode == 0  # nothing to train: this is the start-up time
     start_up = time.monotonic() - started
     chance, recorded, killed_while_training = random.Random(0), Table(), 0
     for attempt in range(10 * KILLS):
         if killed_while_training and attempt >= KILLS:
             break
-        if len(recorded) == len(losses(reference)):  # killed too late: begin again
+        if len(recorded) == len(losses(reference)):  # killed too late: start over
             shutil.rmtree(folder)
             recorded = {}
         with subprocess.Popen(command(spec, folder), stdout=-3, stderr=-3) as process:
@@ -133,7 +133,7 @@ def test_a_full_disk_keeps_the_records(
 ) -> None:
     """The kernel refuses writes beyond a file size, as it does on a full disk."""
     folder = tmp_path / "full"
-    # room for what one width writes, and for the trial of the next that diverges at once
+    # room for the lines of one width and for the next width's trial that diverges at once
     lines = {"trials.jsonl": 1 + 7, "curves.jsonl": 7, "diagnostics.jsonl": 6 * 2 + 1 + 1}
     written = [
         b"".join((tmp_path / "undisturbed" / name).read_bytes().splitlines(True)[:count])
@@ -156,8 +156,10 @@ def test_a_full_disk_keeps_the_records(
 def test_a_killed_sweep_goes_on_from_its_checkpoint(
     spec: Path, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path, run: Run
 ) -> None:
-    """Killed while all trials are in training and none is recorded; none starts again, although
-    there is another number of workers, which cuts the trials into other groups."""
+    """The sweep is killed while all trials are in training and none is recorded.
+
+    No trial starts again, although another number of workers makes other groups.
+    """
     tiny["train"] |= {"steps": 400, "batch": 8, "eval_batches": 1}
     tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-7, 2**-6]}}
     spec, folder, reference = write_spec(tiny), tmp_path / "killed", tmp_path / "reference"
@@ -198,7 +200,7 @@ def test_out_of_memory_goes_on_with_half_as_many_side_by_side(
 def test_out_of_memory_fails_the_trials_and_a_rerun_retries_them(
     spec: Path, tmp_path: Path, undisturbed: Table, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit 5 with the rest recorded, when the process may not allocate a wide group."""
+    """The exit code is 5 and the rest is recorded if the process may not allocate a wide group."""
     folder, train = tmp_path / "small-memory", Trainer.run
 
     def refuse(self: Trainer, jobs: Sequence[Job], *rest: Any) -> Any:

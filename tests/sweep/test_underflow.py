@@ -1,4 +1,4 @@
-"""Gradients that Adam's epsilon hides: which roles at which widths, and what mends it."""
+"""Gradients that Adam's epsilon hides: their roles and widths, and the remedy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ WIDTHS, BASE_WIDTH = (16, 32, 64), 16
 
 @pytest.fixture
 def raw(tiny: dict[str, Any]) -> dict[str, Any]:
-    """Two rates, and eps 1e-6, which `per_layer` lowers as 1 / width for hidden matrices."""
+    """A spec of two rates and eps 1e-6, which `per_layer` lowers as 1 / width in hidden layers."""
     tiny["sweep"] = {"widths": list(WIDTHS), "axes": {"lr": [2**-8, 2**-7]}}
     tiny["optimizer"] = {"name": "adamw", "eps": 1e-6}
     return tiny
 
 
 def warnings(sweep: Sweep, folder: Path, hidden: dict[int, float], other: float = 1.0) -> list[str]:
-    """Where the better of two trials ends with hidden gradients of such RMS by width, and the other
-    with `other`; all other roles have gradients of 1."""
+    """Return the warnings for two trials at each width with made-up gradients.
+
+    The better trial ends with hidden gradients of RMS `hidden[width]`, the other with `other`; all
+    other roles have gradients of 1.
+    """
     records: dict[str, TrialRecord] = {}
     lines = []
     for width, trials in sweep.trials.items():
@@ -57,7 +60,7 @@ def test_none_where_gradients_are_ten_times_eps(
 def test_the_role_its_widths_and_the_rule_that_mends_it(
     raw: dict[str, Any], prepare: Prepare, tmp_path: Path
 ) -> None:
-    """Gradients that fall as 1 / width, as eps per layer does."""
+    """The gradients scale as 1 / width, as eps per layer does."""
     falling = {16: 1.8e-5, 32: 0.9e-5, 64: 0.45e-5}
     assert warnings(prepare(raw), tmp_path, falling) == [
         "hidden, widths 32 to 64: gradients of RMS 4.5e-06 (width 64) are less than 10 times eps, "
@@ -69,7 +72,7 @@ def test_the_role_its_widths_and_the_rule_that_mends_it(
 def test_a_smaller_eps_where_the_rule_would_not_do(
     raw: dict[str, Any], prepare: Prepare, tmp_path: Path
 ) -> None:
-    """At the base width both rules are the same; 3e-7 is a tenth of what is needed there."""
+    """Both rules agree at the base width, and 3e-7 is a tenth of the gradient there."""
     falling = {16: 3e-6, 32: 1e-3, 64: 1e-3}
     (found,) = warnings(prepare(raw), tmp_path, falling)
     assert found.startswith("hidden, width 16: gradients of RMS 3.0e-06 (width 16)")
@@ -94,7 +97,7 @@ def test_with_eps_per_layer_it_is_that_which_counts(
 def test_muon_is_not_told_to_take_another_optimizer(
     raw: dict[str, Any], prepare: Prepare, tmp_path: Path
 ) -> None:
-    """Of its hidden matrices nothing is divided; eps is that of the ends."""
+    """Muon divides no gradient of hidden matrices; its eps is that of the other roles."""
     raw["optimizer"] = {"name": "muon", "eps": 1.0}
     found = warnings(prepare(raw), tmp_path, dict.fromkeys(WIDTHS, 1e-9))
     assert [sentence.split(",")[0] for sentence in found] == ["embedding", "readout"]
@@ -110,6 +113,6 @@ def test_none_for_an_optimizer_without_eps(
 
 
 def test_a_worse_trial_says_nothing(raw: dict[str, Any], prepare: Prepare, tmp_path: Path) -> None:
-    """A rate that is too high can leave a net without gradients."""
+    """Too high a rate can leave a net without gradients."""
     fine = dict.fromkeys(WIDTHS, 1.0)
     assert warnings(prepare(raw), tmp_path, fine, other=1e-20) == []

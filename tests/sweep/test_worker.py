@@ -35,7 +35,7 @@ Prepare = Callable[[dict[str, Any]], Sweep]
 
 @pytest.fixture
 def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
-    """Two trials, of which one diverges."""
+    """Two trials, one of which diverges."""
     tiny["sweep"] = {"widths": [16], "axes": {"lr": [2**-8, 1e30]}}
     return prepare(tiny)
 

@@ -1,4 +1,4 @@
-"""A deterministic run on CUDA, whole or cut off and gone on with; for a process of its own."""
+"""A deterministic run on CUDA, whole or interrupted and resumed, in its own process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cut(Exception):
 
 
 def train(folder: Path, cut: int) -> list[list[float]]:
-    """All losses; `cut` off after so many steps and gone on with by a new trainer, or never: 0."""
+    """All losses of a run that a new trainer resumes after `cut` steps; 0 is an uncut run."""
     sweep = Sweep.prepare(validated(SweepSpec, SPEC, "spec"), folder)
     device = choose_device("cuda", "bf16", deterministic=True)
     text, jobs = DeviceText.on(device, sweep.corpus), sweep.jobs(sweep.trials[64])

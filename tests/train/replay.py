@@ -1,8 +1,8 @@
-"""A CUDA graph on a CPU: the operations of one step, recorded and replayed as they were.
+"""A stand-in for CUDA graphs on a CPU: records the operations of one step and replays them.
 
-A graph replays kernels with the addresses and numbers of the capture: whatever Python computed
-then is frozen. `Tape` does the same to the operations below autograd, so that a step which depends
-on Python, or asks the host for a value, shows without a GPU.
+A graph replays kernels with the addresses and numbers of the capture: everything that Python
+computed is frozen. `Tape` does the same to the operations below autograd, so that a step which
+depends on Python, or asks the host for a value, is found without a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mutransfer_cli.train.capture import WARM_UP_STEPS
 
 Result = TypeVar("Result")
 
-# what needs a value on the host, and so waits for the device; a capture refuses it
+# operations that need a value on the host and so wait for the device; a capture refuses them
 HOST_QUESTIONS = {
     "aten::_local_scalar_dense",
     "aten::_unique2",
@@ -35,11 +35,11 @@ HOST_QUESTIONS = {
 
 
 class AsksTheHost(AssertionError):
-    """An operation that no CUDA graph can hold, and the line of the program that it comes from."""
+    """Raised at an operation that no CUDA graph can hold, with its line in the program."""
 
 
 class NoQuestions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Raises AsksTheHost at an operation that waits for the device."""
+    """Mode that raises AsksTheHost at an operation that waits for the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
@@ -56,21 +56,21 @@ class NoQuestions(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class Made:
-    """A tensor that operation `operation` of a tape makes as its output number `output`."""
+    """Refers to output number `output` of operation number `operation` of a tape."""
 
     operation: int
     output: int
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records while entered; `replay` runs the recorded operations on the same tensors again."""
+    """Mode that records operations; `replay` runs them again on the same tensors."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[tuple[Any, list[Any], Any]] = []
         self.results: list[tuple[Tensor, Made]] = []
         self._made: dict[int, Made] = {}
-        self._alive: list[Any] = []  # an id is a tensor's only as long as it lives
+        self._alive: list[Any] = []  # an id belongs to a tensor only while it lives
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         values, structure = tree_flatten((args, kwargs or {}))
@@ -86,12 +86,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
     def keep(self, result: object) -> None:
-        """Has every replay write its values into the tensors of `result`, as a graph does."""
+        """Make every replay write its values into the tensors of `result`, as a graph does."""
         tensors = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         self.results = [(x, self._made[id(x)]) for x in tensors]
 
     def pool(self) -> None:
-        """A tape has no memory to share."""
+        """Do nothing: a tape has no memory to share."""
 
     @torch.no_grad()
     def replay(self) -> None:
@@ -108,13 +108,13 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Launched:
-    """A graph that runs the step itself: what a tape is compared with."""
+    """A graph that runs the step itself, for comparison with a tape."""
 
     def __init__(self, step: Callable[[], object], result: object) -> None:
         self.step, self.result = step, result
 
     def pool(self) -> None:
-        """Shares no memory."""
+        """Do nothing: no memory is shared."""
 
     def replay(self) -> None:
         for held, new in zip(tree_leaves(self.result), tree_leaves(self.step()), strict=True):
@@ -123,7 +123,7 @@ class Launched:
 
 
 def taped(step: Callable[[], Result], beside: object) -> tuple[Tape, Result]:
-    """Stands in for `captured` on a CPU."""
+    """Replace `captured` on a CPU."""
     for _ in range(WARM_UP_STEPS):
         step()
     tape = Tape()
@@ -134,7 +134,7 @@ def taped(step: Callable[[], Result], beside: object) -> tuple[Tape, Result]:
 
 
 def launched(step: Callable[[], Result], beside: object) -> tuple[Launched, Result]:
-    """Stands in for `captured`, and runs every step anew."""
+    """Replace `captured` by a graph that runs every step anew."""
     for _ in range(WARM_UP_STEPS):
         step()
     result = step()

@@ -1,4 +1,4 @@
-"""A step that asks the host for a value is found before it is captured, and so is who asks."""
+"""A step that asks the host for a value is found before the capture, with the line that asks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ASKING = {
 
 
 class Synchronizing(NoQuestions):  # type: ignore[no-untyped-call]
-    """CUDA's debug mode on a CPU: torch's words, at the operations that wait."""
+    """CUDA's debug mode on a CPU: raises torch's message at operations that wait."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
@@ -80,7 +80,7 @@ def test_the_users_own_line_is_named(
     monkeypatch: pytest.MonkeyPatch,
     asking: str,
 ) -> None:
-    """A model whose forward asks for a value trains launched. The CPU believes it can capture."""
+    """A model whose forward asks for a value trains launched; the CPU claims to capture."""
 
     def captured(step: Callable[[], Any], beside: object) -> Any:
         with no_questions():
@@ -105,4 +105,4 @@ def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shape") as raised, no_questions():
         torch.ones(2).reshape(3)
     assert not isinstance(raised.value, AsksTheHost)
-    torch.ones(3).max().item()  # the mode is over
+    torch.ones(3).max().item()  # the mode is off again

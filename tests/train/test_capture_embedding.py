@@ -1,4 +1,4 @@
-"""An embedding that takes its gradient by a product is an embedding."""
+"""An embedding whose gradient is a matrix product equals a plain embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step asks the host nothing and depends on tensors alone: what a CUDA graph needs, on a CPU."""
+"""A step never asks the host and depends on tensors alone, as a CUDA graph requires; on a CPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Prepare = Callable[[dict[str, Any]], Sweep]
 Change = dict[str, dict[str, Any]]
 STEPS, SLOTS, WIDTH = 30, 3, 32
 MEASURED = (0, 1, 5, STEPS)
-# one diverges, and makes room in the middle of the others
+# one diverges and frees its slot while the others train
 SWEEP = {"widths": [WIDTH], "axes": {"lr": [2**-9, 2**-7, 2**-5, 1e300]}}
 TRAIN = {"steps": STEPS, "eval_batches": 3, "clip": 0.5, "schedule": "cosine"}
 
@@ -58,7 +58,7 @@ CASES: dict[str, Change] = {
 def replayed(
     tiny: dict[str, Any], prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
-    """Trains a changed spec with tapes and without, and compares everything bit for bit."""
+    """Train a spec with tapes and without, and compare everything bit for bit."""
 
     def results(raw: dict[str, Any], stand_in: Any, measured: tuple[int, ...]) -> dict[str, Any]:
         monkeypatch.setattr("mutransfer_cli.train.slots.captured", stand_in)
@@ -114,7 +114,7 @@ def test_so_it_is_of_a_hugging_face_model(
     monkeypatch: pytest.MonkeyPatch,
     precision: str,
 ) -> None:
-    """transformers asks whether a graph is being captured: it is told so while the tape runs."""
+    """transformers asks whether a graph is being captured: yes, while the tape runs."""
     pytest.importorskip("transformers")
     monkeypatch.setattr(
         "torch.cuda.is_current_stream_capturing",
@@ -140,7 +140,7 @@ def test_a_step_that_asks_the_host_is_named() -> None:
 
 
 def test_what_python_froze_is_not_what_the_step_does() -> None:
-    """The stand-in sees a number that a step takes from Python anew each time."""
+    """The tape shows a step that takes a new number from Python each time."""
     count, total = [0], torch.zeros(())
 
     def step() -> None:

@@ -13,7 +13,7 @@ from mutransfer_cli.train import cgroups
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Control groups of a made-up machine of eight cores; none has a quota yet."""
+    """Control groups of a made-up machine of eight cores, at first without quotas."""
     monkeypatch.setattr(cgroups, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(cgroups, "CGROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)

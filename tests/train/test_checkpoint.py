@@ -1,4 +1,4 @@
-"""A run that is cut off goes on where it was, and ends with the same losses bit for bit."""
+"""An interrupted run continues where it was and ends with the same losses bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
 
 
 class Run:
-    """One process: a trainer, a checkpoint file, and what came of it."""
+    """One process: a trainer, a checkpoint file, and its results."""
 
     def __init__(self, sweep: Sweep, path: Path, protocol_hash: str = "protocol") -> None:
         text = DeviceText.on(CPU, sweep.corpus)
@@ -72,7 +72,7 @@ def assert_same(found: dict[str, TrialResult], whole: dict[str, TrialResult]) ->
 def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
     tiny: dict[str, Any], sweep: Sweep, prepare: Prepare, tmp_path: Path, optimizer: str, slots: int
 ) -> None:
-    """Also with another number of slots, as after running out of memory."""
+    """The number of slots may differ, as it does after running out of memory."""
     tiny["optimizer"] = {"name": optimizer, "weight_decay": 0.1}
     sweep = prepare(tiny)
     jobs, path = sweep.jobs(sweep.trials[WIDTH]), tmp_path / "checkpoint.pt"
@@ -93,7 +93,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
 def test_with_fewer_slots_nothing_that_was_trained_is_lost(
     sweep: Sweep, tmp_path: Path, whole: dict[str, TrialResult]
 ) -> None:
-    """Three were in training, two find room, and the third waits; cut off again meanwhile."""
+    """Two of three trials in training find a slot; one waits when the run is cut off again."""
     jobs, path = sweep.jobs(sweep.trials[WIDTH]), tmp_path / "checkpoint.pt"
     runs = [Run(sweep, path) for _ in range(3)]
     with pytest.raises(Cut):
@@ -183,7 +183,7 @@ def test_it_is_not_written_when_nothing_is_in_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A moment comes after the last trial too."""
+    """A checkpoint can fall due after the last trial too."""
     monkeypatch.setattr(checkpoint, "MOST_TIME", float("inf"))
     run = Run(sweep, tmp_path / "checkpoint.pt")
     run.checkpoint.due, run.checkpoint.every = 0.0, 0.0

@@ -22,7 +22,7 @@ Prepare = Callable[[dict[str, Any]], Sweep]
 def test_parameters_and_flops_are_those_of_the_module(
     tiny: dict[str, Any], prepare: Prepare, name: str
 ) -> None:
-    """torch counts the whole attention square where the formula counts its causal half."""
+    """torch counts all of the attention matrix; the formula counts only its causal half."""
     tiny["model"] |= {"depth": 2} | OPTIONS.get(name, {})
     tiny["sweep"]["widths"] = [32]
     sweep = prepare(tiny)
@@ -57,7 +57,7 @@ LLAMA = {"preset": "llama", "kv_group": 2}
 def test_the_peak_of_a_group_is_predicted(
     tiny: dict[str, Any], prepare: Prepare, options: dict[str, Any]
 ) -> None:
-    """Of a process of its own, where nothing else takes memory."""
+    """The peak is measured in a separate process, where nothing else takes memory."""
     tiny["model"] = {"depth": 4, "head_size": 16} | options
     tiny["parameterization"]["base_width"] = 64
     tiny["train"] |= {"batch": 16, "context": 64}

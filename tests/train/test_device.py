@@ -1,4 +1,4 @@
-"""How much memory a process may take, and how torch says that there is none left."""
+"""Memory available to a process, and torch's errors when there is none left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_out_of_memory_has_many_names(error: Exception) -> None:
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
 def test_so_it_has_on_a_cpu(ask: Callable[[], object]) -> None:
-    """Real refusals, by torch's allocator and by numpy."""
+    """The errors are real, from torch's allocator and from numpy."""
     with pytest.raises((RuntimeError, MemoryError)) as refused:
         ask()
     assert is_out_of_memory(refused.value)
@@ -62,7 +62,7 @@ def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
 
 
 def raised(how: str) -> Exception:
-    """What ends a capture in which memory ran out."""
+    """Return the error that ends a capture in which memory ran out."""
     try:
         try:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -91,7 +91,7 @@ def test_errors_that_are_each_others_cause_end() -> None:
 
 @pytest.fixture
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Control groups as files: `own` is the line that the kernel tells a process."""
+    """Write control groups as files; `own` is the kernel's line about the process."""
     monkeypatch.setattr(cgroups, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(cgroups, "CGROUPS", tmp_path)
 
@@ -114,7 +114,7 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 def test_what_a_control_group_leaves_is_its_limit_less_what_it_uses(
     group: Callable[..., None],
 ) -> None:
-    """Pages of files, which the kernel gives up when memory is asked for, are not used."""
+    """Cached pages of files, which the kernel can reclaim, do not count as used."""
     group("0::/job\n", job=str(60 * MiB))
     assert available_memory(CPU) == 13 * MiB
 

@@ -1,4 +1,4 @@
-"""What is measured is what is defined, whoever trains beside a trial; training does not notice."""
+"""Measurements match their definitions whatever trains beside a trial, and change no training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def results_of(
 
 
 def flat(measurements: Sequence[Measurement]) -> Flat:
-    """By step, quantity and name."""
+    """Return all values by step, quantity and name."""
     return {
         (measurement.step, quantity, name): value
         for measurement in measurements
@@ -58,11 +58,11 @@ def flat(measurements: Sequence[Measurement]) -> Flat:
     }
 
 
-# against an exact computation
+# comparison with an exact computation
 
 
 def two_layers(tiny: dict[str, Any], width: int, name: str = "mup", **train: Any) -> dict[str, Any]:
-    """y = W2 W1 x of base width 16 in float64, plain SGD whose gradients are clipped."""
+    """A spec of y = W2 W1 x with base width 16 in float64 and plain SGD with clipped gradients."""
     return tiny | {
         "model": {"factory": "tests.proxies.own_models:two_layers"},
         "parameterization": {"name": name, "base_width": 16},
@@ -73,7 +73,7 @@ def two_layers(tiny: dict[str, Any], width: int, name: str = "mup", **train: Any
 
 
 class Pair:
-    """The same net in NumPy."""
+    """The same network in NumPy."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan = {p.name.removesuffix(".weight"): p for p in plan}
@@ -91,7 +91,7 @@ class Pair:
         return {"embed": hidden, "head": hidden @ self.effective("head").T}
 
     def gradients(self, tokens: Tensor, clip: float) -> dict[str, Array]:
-        """Of the mean cross-entropy, scaled to a global norm of at most `clip`."""
+        """Gradients of the mean cross-entropy, scaled to a global norm of at most `clip`."""
         inputs, targets = tokens[:, :-1].flatten().numpy(), tokens[:, 1:].flatten().numpy()
         outputs = self.outputs(tokens)
         d_logits = np.exp(outputs["head"])
@@ -111,7 +111,7 @@ def rms(x: Array) -> float:
 
 
 def expected_of(sweep: Sweep, job: Job, clip: float, steps: int) -> Flat:
-    """All measurements after every step."""
+    """Compute all measurements after every step."""
     pair, train, corpus = Pair(job.plan, job.seed), sweep.protocol.train, sweep.corpus
     text = DeviceText.on(CPU, corpus)
     probe = probe_batch(text, train)
@@ -141,7 +141,7 @@ def expected_of(sweep: Sweep, job: Job, clip: float, steps: int) -> Flat:
 
 
 def test_every_quantity_is_what_it_is_defined_as(tiny: dict[str, Any], prepare: Prepare) -> None:
-    """Of W2 W1 x under muP at three times the base width, where both weights have multipliers."""
+    """The net is W2 W1 x under muP at three times the base width; both weights have multipliers."""
     clip = 0.05
     sweep = prepare(two_layers(tiny, 48, steps=3, clip=clip))
     (job,) = sweep.jobs(sweep.trials[48])
@@ -158,8 +158,10 @@ def test_every_quantity_is_what_it_is_defined_as(tiny: dict[str, Any], prepare: 
 def test_activations_at_init_go_with_width_as_the_product_of_gaussian_matrices_does(
     tiny: dict[str, Any], prepare: Prepare, name: str, slope: float
 ) -> None:
-    """RMS(W1 x) = s1 and RMS(W2 W1 x) = sqrt(n) s2 s1 for stds s of weights times multipliers: s1
-    is constant, and s2 scales as n^-1/2, under muP as n^-1."""
+    """RMS(W1 x) = s1 and RMS(W2 W1 x) = sqrt(n) s2 s1, with s the std of weight * multiplier.
+
+    s1 is constant; s2 scales as n^-1/2 under the standard rule and as n^-1 under muP.
+    """
     widths = (16, 64, 256)
     found = []
     for width in widths:
@@ -174,7 +176,7 @@ def test_activations_at_init_go_with_width_as_the_product_of_gaussian_matrices_d
     assert slopes["head"] == pytest.approx(slope, abs=0.05)
 
 
-# of proxies in slots
+# proxies in slots
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def sweep(tiny: dict[str, Any], prepare: Prepare) -> Sweep:
 
 
 def jobs_of(sweep: Sweep) -> list[Job]:
-    """Those that diverge last."""
+    """Return the jobs with those that diverge last."""
     (trials,) = sweep.trials.values()
     return sweep.jobs(sorted(trials, key=lambda trial: trial.axes["lr"]))
 
@@ -200,7 +202,7 @@ def assert_close(found: Flat, expected: Flat) -> None:
 
 
 def test_a_trial_among_others_is_measured_as_alone(sweep: Sweep) -> None:
-    """In more rounds than one, out of step with the others after the divergence."""
+    """Training takes more than one round, and trials are out of step after the divergence."""
     jobs = jobs_of(sweep)
     together = results_of(sweep, jobs, 3)
     for job in jobs:
@@ -211,7 +213,7 @@ def test_a_trial_among_others_is_measured_as_alone(sweep: Sweep) -> None:
 
 
 def test_gradients_and_updates_are_those_of_the_step(sweep: Sweep) -> None:
-    """Against autograd and the weights of a trial alone."""
+    """The references are autograd and the weights of a trial alone."""
     job = jobs_of(sweep)[3]
     trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
     slots = trainer.slots([job], 1)
@@ -241,7 +243,7 @@ def test_gradients_and_updates_are_those_of_the_step(sweep: Sweep) -> None:
 def test_own_models_are_measured(
     tiny: dict[str, Any], prepare: Prepare, name: str, roles: dict[str, str]
 ) -> None:
-    """Every parameter's gradient, every matrix but convolutions; nothing is null."""
+    """Every gradient and every matrix except convolutions is measured; nothing is null."""
     tiny["train"] |= {"steps": 3}
     sweep = prepare(own_spec(tiny, name, roles=roles) | {"sweep": SMALL})
     (result, _) = results_of(sweep, jobs_of(sweep), 2, (0, 3)).values()
@@ -274,7 +276,7 @@ def test_trials_one_after_the_other_are_measured_as_side_by_side(sweep: Sweep) -
 def test_compiled_trials_are_measured_too_without_another_graph(
     tiny: dict[str, Any], sweep: Sweep, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By torch.compile's quick backend; the gradients are clipped inside the compiled update."""
+    """The backend is torch.compile's quick one; gradients are clipped in the compiled update."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     tiny["model"]["depth"] = 1
     sweep = prepare(tiny)
@@ -306,7 +308,7 @@ def test_training_is_the_same_bit_for_bit_whatever_is_measured(
 
 
 def test_what_overflows_is_null_and_leaves_its_neighbours(sweep: Sweep) -> None:
-    """The weights of the diverging trial are infinite before its loss is."""
+    """The weights of the diverging trial become infinite before its loss does."""
     jobs = jobs_of(sweep)[5:7]
     calm, wild = (results_of(sweep, jobs, 2, range(STEPS + 1))[job.id] for job in jobs)
     (init, *rest) = wild.measured
@@ -315,7 +317,7 @@ def test_what_overflows_is_null_and_leaves_its_neighbours(sweep: Sweep) -> None:
     assert None not in flat(calm.measurements).values()
 
 
-# a run that is cut off
+# an interrupted run
 
 
 class Cut(Exception):
@@ -329,7 +331,7 @@ def run(
     cut: int | None = None,
     slots: int = 3,
 ) -> dict[str, TrialResult]:
-    """Six trials, from the checkpoint where there is one, to it where they are cut off."""
+    """Train six trials from the checkpoint, if it exists, and save it if they are cut off."""
     jobs, results, steps = jobs_of(sweep)[:6], dict[str, TrialResult](), 0
 
     def check() -> None:
@@ -371,7 +373,7 @@ def test_it_is_measured_as_one_that_was_not(sweep: Sweep, tmp_path: Path, cut: i
 
 
 def test_one_that_was_not_measured_is_from_there_on(sweep: Sweep, tmp_path: Path) -> None:
-    """Of the trials that were in training: nothing before the cut, and no change since init."""
+    """Trials that were in training have no measurements before the cut and no change since init."""
     cut_off(sweep, tmp_path / "checkpoint.pt", (), 6)
     resumed = measured(run(sweep, tmp_path / "checkpoint.pt", MEASURED))
     whole = measured(run(sweep, tmp_path / "none.pt", MEASURED))
@@ -389,7 +391,7 @@ def test_one_that_was_not_measured_is_from_there_on(sweep: Sweep, tmp_path: Path
 def test_one_that_is_measured_otherwise_goes_on_so(
     sweep: Sweep, tmp_path: Path, then: tuple[int, ...]
 ) -> None:
-    """Cut off twice: of the three that were saved one waits when the next checkpoint is written."""
+    """One of three saved trials waits when the next checkpoint is written and the run is cut."""
     cut_off(sweep, tmp_path / "checkpoint.pt", MEASURED, 6)
     cut_off(sweep, tmp_path / "checkpoint.pt", then, 2, slots=2)
     resumed = run(sweep, tmp_path / "checkpoint.pt", then)

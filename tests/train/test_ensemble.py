@@ -1,4 +1,4 @@
-"""A trial in a group is the trial alone; a group is many plain training runs."""
+"""A trial in a group equals the trial alone; a group equals many plain training runs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_update_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """One graph without breaks, equal to the update of one trial after the other."""
+    """The update is one graph without breaks and equals the update trial by trial."""
     compile_whole = partial(torch.compile, backend="eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", compile_whole)
     tiny["model"]["depth"] = 1
@@ -99,7 +99,7 @@ def test_order_and_seeds_within_a_group_do_not_matter(sweep: Sweep) -> None:
 
 
 def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
-    """The same trial as anybody would write it: a module, torch.optim.AdamW, a scheduler.
+    """Losses of the same trial in plain PyTorch: a module, torch.optim.AdamW, a scheduler.
 
     The plan's multipliers are folded into the forward pass by scaling the weights in place.
     """
@@ -141,7 +141,7 @@ def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
 def test_a_group_equals_plain_modules_with_torch_adamw(
     sweep: Sweep, tiny: dict[str, Any], prepare: Prepare, clip: float | None
 ) -> None:
-    """To 1e-5 up to the optimal rate; beyond it training amplifies rounding."""
+    """They agree to 1e-5 up to the optimal rate; beyond it training amplifies rounding."""
     tiny["train"]["clip"] = clip
     sweep = prepare(tiny)
     trials = of_seed(sweep, 0)
@@ -167,7 +167,7 @@ def test_a_diverging_trial_leaves_its_neighbours_bit_for_bit(
 
 
 def test_no_operation_loops_over_trials(sweep: Sweep) -> None:
-    """vmap's fallback runs an operation once per trial; here it would be an error."""
+    """vmap's fallback, which runs an operation once per trial, is an error in this test."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         functorch: Any = torch._C._functorch
@@ -179,7 +179,7 @@ def test_no_operation_loops_over_trials(sweep: Sweep) -> None:
 
 
 def test_compiled_equals_eager(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced by torch.compile; its backend here is the quick one that generates no code."""
+    """The trace is torch.compile's; its backend here is a quick one that generates no code."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     trials = of_seed(sweep, 0)[2:4]
     eager, compiled = train(sweep, trials), train(sweep, trials, compiled=True)
@@ -189,7 +189,7 @@ def test_compiled_equals_eager(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) ->
 def test_many_widths_are_all_compiled(
     tiny: dict[str, Any], prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.compile gives up in silence after so many graphs of a function; here it would fail."""
+    """torch.compile silently gives up after a number of graphs per function; here it fails."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     tiny["train"] |= {"steps": 2, "warmup": 1}
     tiny["sweep"] = {"widths": [16, 24, 32], "axes": {"lr": [0.01]}}

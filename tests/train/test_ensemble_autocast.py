@@ -1,4 +1,4 @@
-"""In bf16 an own model trained side by side has the types of the model alone."""
+"""A user's model trained side by side in bf16 has the types of the model alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import CPU
 
 
 class Rotated(nn.Module):
-    """Its rotation leaves queries and keys in fp32, beside values in bf16."""
+    """Attention whose rotation leaves queries and keys in fp32, beside values in bf16."""
 
     angles: Tensor
 

@@ -1,4 +1,4 @@
-"""Training is the same where the rules say so: fifty steps in float64, unclipped."""
+"""Training is the same wherever the rules say so, over fifty unclipped steps in float64."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def losses(tiny: dict[str, Any], prepare: Prepare) -> Losses:
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """Largest relative difference; the losses must have moved, or it would say nothing."""
+    """Largest relative difference; the losses must have moved, or it would prove nothing."""
     assert one.dtype == torch.float64
     assert one[-1] < 0.9 * one[0]
     return float(((one - other) / one).abs().max())

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons on samples go through the same engine as models of tokens."""
+"""Multilayer perceptrons on samples use the same engine as models of tokens."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_trial_in_a_group_equals_the_trial_alone_bit_for_bit(
 
 
 def plain_losses(sweep: Sweep, trial: Trial) -> Tensor:
-    """The same trial as anybody would write it, the plan's multipliers beside the matrices."""
+    """Losses of the same trial in plain PyTorch, with explicit multipliers of the plan."""
     protocol, plan = sweep.protocol, sweep.trial_plan(trial)
     ensemble = Ensemble(sweep.model(trial.width), protocol.train, protocol.optimizer, CPU)
     state = ensemble.start([plan], [trial.seed])
@@ -155,7 +155,7 @@ def test_it_compiles_whole(
 def test_parameters_and_flops_are_those_of_the_module(
     tiny_mlp: dict[str, Any], prepare: Prepare, depth: int
 ) -> None:
-    """Data have no gradient, so that the first matrix costs two products and the others three."""
+    """Data have no gradient, so the first matrix costs two products and the others three."""
     tiny_mlp["model"]["depth"] = depth
     sweep = prepare(tiny_mlp)
     protocol, model = sweep.protocol, sweep.model(32)

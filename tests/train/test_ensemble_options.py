@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def train(tiny: dict[str, Any], prepare: Prepare) -> Train:
-    """Losses [STEPS, T] of trials of three rates and two seeds, first and last weights."""
+    """Losses [STEPS, T] of trials of three rates and two seeds, and first and last weights."""
 
     def run(
         name: str, trials: slice = slice(None), execution: Execution = EAGER
@@ -68,7 +68,7 @@ def train(tiny: dict[str, Any], prepare: Prepare) -> Train:
 def test_a_trial_in_a_group_is_the_trial_alone_and_all_of_it_learns(
     name: str, train: Train
 ) -> None:
-    """No operation loops over trials: vmap's fallback would be an error here."""
+    """No operation loops over trials: vmap's fallback is an error in this test."""
     functorch: Any = torch._C._functorch
     functorch._set_vmap_fallback_enabled(False)
     try:
@@ -85,7 +85,7 @@ def test_a_trial_in_a_group_is_the_trial_alone_and_all_of_it_learns(
 
 @pytest.mark.parametrize("name", ["many", "tied"])
 def test_it_can_be_compiled(name: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one graph without breaks."""
+    """The step is one graph without breaks."""
     quick = partial(torch.compile, backend="eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", quick)
     eager, _, _ = train(name)
@@ -94,14 +94,14 @@ def test_it_can_be_compiled(name: str, train: Train, monkeypatch: pytest.MonkeyP
 
 
 def test_the_default_trains_as_it_always_did(train: Train) -> None:
-    """First losses of two trials, from before there were options; other CPUs round otherwise."""
+    """The first losses of two trials date from before options; other CPUs round differently."""
     losses, _, _ = train("default")
     expected = [[5.747826, 5.861975, 5.616603, 5.650192], [5.694089, 5.722767, 5.695008, 5.970416]]
     torch.testing.assert_close(losses[:, 1:3].T, torch.tensor(expected), rtol=1e-5, atol=0)
 
 
 def test_every_option_changes_training(train: Train) -> None:
-    """Or the others would prove nothing."""
+    """Without this the other tests would prove nothing."""
     plain, _, _ = train("default")
     for name in CASES:
         losses, _, _ = train(name)

@@ -1,4 +1,4 @@
-"""What a model permits: side by side or one by one, compiled or not."""
+"""Ways of execution that a model permits: side by side or one by one, compiled or not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Doubled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return 3 * gradients[0]  # its own, and not that of its forward
+        return 3 * gradients[0]  # its own gradient, not that of its forward
 
 
 class Custom(Base):
@@ -93,7 +93,7 @@ def test_a_function_with_a_backward_of_its_own_is_not_compiled() -> None:
 
 
 def losses(model: nn.Module, batched: bool, trials: list[int]) -> tuple[Tensor, list[Tensor]]:
-    """Of trials with weights of their own, and the gradients."""
+    """Losses of trials with their own weights, and the gradients."""
     execution = Execution(compiled=False, captured=False, batched=batched)
     engine = Ensemble(model, TrainSpec(steps=1), AdamWSpec(), CPU, execution)
     params = {

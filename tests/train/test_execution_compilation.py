@@ -1,4 +1,4 @@
-"""A width is compiled once: two graphs at its first step, none after, whatever is trained."""
+"""A width is compiled once: two graphs at its first step and none after, whatever is trained."""
 
 from __future__ import annotations
 

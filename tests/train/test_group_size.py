@@ -56,7 +56,7 @@ def test_a_trial_that_cannot_fit_is_refused_with_both_figures(
 def test_a_larger_group_must_gain_three_per_cent(
     seconds: dict[int, float], trials: int, size: int
 ) -> None:
-    """In the time of all trials: of seven by fours, one slot idles in the second round."""
+    """The time of all trials counts: seven in four slots leave one idle in the second round."""
     assert smallest_as_fast(seconds, trials) == size
 
 

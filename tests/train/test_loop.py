@@ -50,7 +50,7 @@ def test_a_diverged_curve_ends_before_the_divergence() -> None:
 
 @pytest.fixture
 def sweep(tiny_mlp: dict[str, Any], prepare: Prepare) -> Sweep:
-    """Rates of which some diverge, one at once and one late."""
+    """A sweep of rates, some of which diverge, one at once and one late."""
     tiny_mlp["train"] |= {"steps": STEPS, "batch": 4}
     rates = [2.0**-7, 1e5, 1e30, 2.0**-6, 1e10, 2.0**-5]
     tiny_mlp["sweep"] = {"widths": [WIDTH], "axes": {"lr": rates}}
@@ -58,7 +58,7 @@ def sweep(tiny_mlp: dict[str, Any], prepare: Prepare) -> Sweep:
 
 
 class Watched:
-    """A training: how many steps went by between looks, and what came of the trials."""
+    """A training run: the steps between looks, and the results of the trials."""
 
     def __init__(self, sweep: Sweep, count: int, slots: int, pause: float = 0.0) -> None:
         self.results: dict[str, TrialResult] = {}
@@ -83,7 +83,7 @@ class Watched:
 
     @property
     def records(self) -> dict[str, list[object]]:
-        """All of a trial that is recorded, but for its seconds."""
+        """All recorded values of each trial except its seconds."""
         return {
             trial: [
                 result.diverged_at,
@@ -105,7 +105,7 @@ def test_quick_steps_are_looked_at_a_few_times_and_first_after_one(sweep: Sweep)
 def test_slow_steps_are_looked_at_about_every_second(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the time that the last ones took: 10 ms and more here, and seconds of 50."""
+    """The last steps' times decide: here steps take 10 ms or more and a "second" is 50 ms."""
     monkeypatch.setattr("mutransfer_cli.train.loop.LOOKS", 1)
     monkeypatch.setattr("mutransfer_cli.train.loop.LOOK_SECONDS", 0.05)
     between = Watched(sweep, count=1, slots=1, pause=0.01).between
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_is_due_is_written_at_the_next_look(
 def test_no_record_depends_on_when_looks_happen(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor on who takes a slot, and when, after a diverged trial has left it."""
+    """Looks decide when the slot of a diverged trial is refilled; no record shows it."""
     usual = Watched(sweep, count=6, slots=2)
     monkeypatch.setattr("mutransfer_cli.train.loop.LOOK_SECONDS", 0.0)
     always = Watched(sweep, count=6, slots=2)

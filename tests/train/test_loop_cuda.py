@@ -1,4 +1,4 @@
-"""What only a CUDA device can show."""
+"""Properties of training that only a CUDA device can show."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_cuda_trains_as_the_cpu_does(sweep: Sweep, compiled: bool) -> None:
 def test_so_it_does_with_every_option_of_the_built_in_model(
     tiny: dict[str, Any], prepare: Prepare, name: str
 ) -> None:
-    """In a graph, which none of them may break."""
+    """The step runs in a graph, which no option may break."""
     tiny["model"] |= OPTIONS[name]
     tiny["train"] |= {"z_loss": 1e-3}
     tiny["sweep"] = {"widths": [32], "axes": {"lr": [2**-9, 2**-7]}}
@@ -100,7 +100,7 @@ def test_a_step_in_a_graph_is_the_step(sweep: Sweep, compiled: bool) -> None:
 def test_what_is_measured_in_a_graph_is_what_is_measured_without(
     sweep: Sweep, compiled: bool
 ) -> None:
-    """Gradients lie in the graph's memory; a graph does not notice who reads them."""
+    """Gradients are read from the graph's memory, which does not change the graph."""
     jobs, steps = sweep.jobs(sweep.trials[32]), (0, 3, sweep.protocol.train.steps)
     plain = train_jobs(trainer_of(sweep, Execution(compiled, captured=True)), jobs, 2)
     in_a_graph, launched = (
@@ -139,7 +139,7 @@ def test_compilation_is_not_repeated_for_other_trials(sweep: Sweep) -> None:
 def test_trials_are_the_same_bit_for_bit_on_streamed_batches(
     sweep: Sweep, captured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More trials than slots; the host gathers ahead of the device."""
+    """There are more trials than slots, and the host gathers batches ahead of the device."""
     jobs, execution = sweep.jobs(sweep.trials[32]), Execution(False, captured)
     resident = train_jobs(trainer_of(sweep, execution), jobs, 2)
     monkeypatch.setattr("mutransfer_cli.data.corpus.MOST_OF_DEVICE", 0.0)
@@ -155,7 +155,7 @@ def test_trials_are_the_same_bit_for_bit_on_streamed_batches(
 def test_a_step_never_waits_for_the_host(
     sweep: Sweep, captured: bool, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither with the text on the device nor with batches streamed to it."""
+    """This holds with the text on the device and with batches streamed to it."""
     monkeypatch.setattr("mutransfer_cli.data.corpus.MOST_OF_DEVICE", most)
     jobs = sweep.jobs(sweep.trials[32])
     slots = trainer_of(sweep, Execution(compiled=False, captured=captured)).slots(jobs, 2)
@@ -183,7 +183,7 @@ def test_every_rung_of_this_machine_works() -> None:
 def test_the_peak_of_a_group_is_predicted_from_smaller_ones(
     tiny: dict[str, Any], prepare: Prepare
 ) -> None:
-    """Within 15 %, of a width where weights and activations both count."""
+    """The prediction is within 15 % at a width where weights and activations both matter."""
     tiny["model"] = {"depth": 2, "head_size": 32}
     tiny["train"] |= {"batch": 8, "context": 128}
     tiny["data"] = {"source": "stdlib"}
@@ -201,7 +201,7 @@ def test_the_peak_of_a_group_is_predicted_from_smaller_ones(
 def test_deterministic_runs_are_equal_bit_for_bit_wherever_they_are_cut(
     sweep: Sweep, tmp_path: Path
 ) -> None:
-    """In processes of their own: the mode cannot be taken back."""
+    """Each run has its own process, because the mode cannot be reset."""
     program = f"""
 import sys, torch
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Replayed steps that are not the launched ones take the graph away; who trains on is right."""
+"""If replayed steps differ from launched ones, the graph is dropped and training is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., Any]
 
 
 def without(name: str) -> Callable[..., Any]:
-    """A stand-in for `captured` whose graph leaves out the operations of a name."""
+    """A stand-in for `captured` whose graph leaves out the operations with a name."""
 
     def capture(step: Callable[[], Any], beside: Any) -> tuple[Tape, Any]:
         tape, result = taped(step, beside)
@@ -93,7 +93,7 @@ def test_only_trials_that_have_not_exploded_are_compared() -> None:
     assert largest_difference(expected * 1.5, expected) == pytest.approx(0.5)
     rounded = expected.clone()
     rounded[0] *= 1 + 1e-6
-    rounded[1:, 1:] = 7.0  # chaos
+    rounded[1:, 1:] = 7.0  # chaotic by then
     assert largest_difference(rounded, expected) == pytest.approx(1e-6)
     rounded[2, 0] = torch.nan
     assert largest_difference(rounded, expected) == torch.inf
@@ -106,7 +106,7 @@ def test_a_width_whose_graph_is_wrong_trains_launched(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The command, on a CPU that believes it can capture."""
+    """The command runs on a CPU that claims to capture graphs."""
     spec = write_spec(tiny)
     assert run("sweep-proxy", spec, "-o", tmp_path / "launched").exit_code == 0
     monkeypatch.setattr("mutransfer_cli.sweep.choice.with_capture", lambda execution, *_: execution)

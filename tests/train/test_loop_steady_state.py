@@ -1,4 +1,4 @@
-"""Where weight decay and noise balance: a top singular value of a hidden matrix, by decay rule."""
+"""Steady state of weight decay and noise: top singular values of hidden matrices by decay rule."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.conftest import CPU
 Prepare = Callable[[dict[str, Any]], Sweep]
 STEPS, WIDTHS = 800, [32, 64, 128]
 HIDDEN = "hidden.0.weight"
-EXPECTED = {"constant": -1 / 2, "sqrt_width": -3 / 4, "linear_width": -1.0}  # and p
+EXPECTED = {"constant": -1 / 2, "sqrt_width": -3 / 4, "linear_width": -1.0}  # each plus p
 
 
 @pytest.fixture
 def steady(tiny_mlp: dict[str, Any]) -> dict[str, Any]:
-    """At the widest and slowest 1 / (lr * weight decay) is 400 steps."""
+    """A spec whose slowest time constant 1 / (lr * weight decay), at the widest, is 400 steps."""
     tiny_mlp["model"]["norm"] = "rms"
     tiny_mlp["data"] |= {"inputs": 64, "outputs": 64, "samples": 60_000, "noise": 1.0}
     tiny_mlp["optimizer"] = {"name": "adamw", "weight_decay": 0.5}
@@ -36,7 +36,7 @@ def steady(tiny_mlp: dict[str, Any]) -> dict[str, Any]:
 
 
 def trained(sweep: Sweep) -> dict[int, tuple[Tensor, PlannedParameter]]:
-    """The hidden matrix of each width after training, and what it was trained with."""
+    """The hidden matrix of each width after training, and its planned values."""
     found = {}
     for width, trials in sweep.trials.items():
         (job,) = sweep.jobs(trials)
@@ -57,15 +57,15 @@ def test_the_top_singular_value_follows_the_decay_rule(
 ) -> None:
     """Fan et al. 2025 (arXiv 2510.15262) observe sqrt(lr / wd) * d^p with p = 0.75.
 
-    At lr ~ 1/d the rules wd ~ 1, d^1/2 and d then differ by 1/4. This small net shows that, with a
-    p between 1/2 (entries of independent noise) and 1 (one common direction).
+    With lr ~ 1/d the exponents of the rules wd ~ 1, d^1/2 and d then differ by 1/4. This small net
+    shows that, with p between 1/2 (entries of independent noise) and 1 (one common direction).
     """
     exponents = {}
     for rule in EXPECTED:
         steady["parameterization"]["weight_decay"] = rule
         by_width = trained(prepare(steady))
         for weight, planned in by_width.values():
-            # the entries of noise alone have RMS sqrt(lr / (2 wd))
+            # noise alone gives entries of RMS sqrt(lr / (2 wd))
             noise_alone = math.sqrt(planned.lr / (2 * (planned.weight_decay or 0)))
             assert 0.6 < float(weight.square().mean().sqrt()) / noise_alone < 1
         tops = {w: float(torch.linalg.matrix_norm(m, 2)) for w, (m, _) in by_width.items()}

@@ -1,4 +1,4 @@
-"""The loss head equals cross-entropy of whole logits, in less memory."""
+"""The loss head equals the cross-entropy of whole logits, in less memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ exactly = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 def drawn(
     T: int, N: int, D: int, V: int, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states, weight and targets."""
+    """Random hidden states, weight and targets."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(T, N, D, generator=generator, dtype=dtype)
     weight = torch.randn(T, V, D, generator=generator, dtype=dtype)
@@ -45,7 +45,7 @@ def whole_logits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def penalised(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with z-loss, as its definition reads."""
+    """Cross-entropy with z-loss, by definition."""
     Z = (hidden @ weight.mT).exp().sum(-1)
     return whole_logits(hidden, weight, targets) + Z_LOSS * (Z.log() ** 2).mean(1)
 
@@ -59,7 +59,7 @@ def with_gradients(loss: Loss, hidden: Tensor, weight: Tensor, targets: Tensor) 
 
 @pytest.fixture
 def poisoned_memory() -> Any:
-    """Fresh memory holds NaN."""
+    """Fill fresh memory with NaN."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -89,7 +89,7 @@ def test_so_it_is_in_many(monkeypatch: pytest.MonkeyPatch, T: int, N: int) -> No
 def test_z_loss_is_in_the_gradient_and_not_in_the_value(
     monkeypatch: pytest.MonkeyPatch, chunk: int, compiled: bool
 ) -> None:
-    """Its mean is over the tokens of all chunks."""
+    """The mean of z-loss is over the tokens of all chunks."""
     monkeypatch.setattr(loss_head, "CHUNK_TOKENS", chunk)
     monkeypatch.setattr(loss_head, "CHUNK_LOGITS", chunk * 50)
     if compiled:
@@ -119,7 +119,7 @@ def test_a_vocabulary_of_262144() -> None:
 def test_chunks_are_about_equal_and_do_not_know_the_trials() -> None:
     assert chunk_tokens(128, 256) == 128
     assert chunk_tokens(1024, 4096) == 1024
-    assert chunk_tokens(1025, 32_768) == 205  # five chunks, not four and a single token
+    assert chunk_tokens(1025, 32_768) == 205  # five chunks rather than four and a single token
     assert chunk_tokens(4096, 262_144) == 256
 
 
@@ -164,7 +164,7 @@ print(json.dumps(peaks[1:]))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_it_takes_a_third_of_the_memory_of_whole_logits() -> None:
-    """In a process of its own, whose peak nothing else has raised; the smaller peak first."""
+    """A separate process, whose peak nothing else has raised, measures the smaller peak first."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY_PROGRAM],
         check=True,
@@ -209,7 +209,7 @@ def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_second_backward_is_refused() -> None:
-    """The first has scaled the kept gradients in place."""
+    """The first backward has scaled the kept gradients in place."""
     losses = linear_cross_entropy(*(case := drawn(2, 5, 4, 20)))
     torch.autograd.grad(losses.sum(), case[:2], retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -229,8 +229,7 @@ def test_torch_finds_the_operator_well_formed(wanted: bool) -> None:
 def ensemble(
     tiny: dict[str, Any], prepare: Prepare
 ) -> tuple[Ensemble, Callable[..., list[Tensor]]]:
-    """Three trials in float64 at twice the base width, and their losses with all gradients,
-    z-loss included."""
+    """Three trials in float64 at twice the base width; losses with z-loss, and all gradients."""
     tiny["train"] |= {"precision": "fp64", "z_loss": Z_LOSS}
     sweep = prepare(tiny)
     ensemble = Ensemble(sweep.model(32), sweep.protocol.train, sweep.protocol.optimizer, CPU)
@@ -270,7 +269,7 @@ def test_compiled_in_one_graph_it_is_the_same(ensemble: tuple[Ensemble, Run]) ->
 def test_where_losses_are_compiled_the_body_of_a_large_vocabulary_is_too(
     monkeypatch: pytest.MonkeyPatch, z_loss: float
 ) -> None:
-    """A small one is whole logits, all of it the compiler's."""
+    """A small vocabulary uses whole logits, compiled with the losses."""
     compile_quickly = partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", compile_quickly)
     monkeypatch.setattr(loss_head, "compiled_of_logits", cache(compiled_of_logits.__wrapped__))

@@ -1,4 +1,4 @@
-"""Trials pass through slots: no one's result depends on when, where and beside whom it trains."""
+"""Trials pass through slots: no result depends on when, where and beside which others it trains."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trainer(sweep: Sweep) -> Trainer:
 def test_a_queue_ends_as_each_of_its_trials_alone_bit_for_bit(
     sweep: Sweep, trainer: Trainer
 ) -> None:
-    """Diverged trials make room, so that the others are out of step with each other."""
+    """Diverged trials free their slots, so the others are out of step with each other."""
     jobs = sweep.jobs(sweep.trials[WIDTH])
     queue, backwards = train_jobs(trainer, jobs, 3), train_jobs(trainer, jobs[::-1], 4)
     for index, job in enumerate(jobs):
@@ -65,7 +65,7 @@ def test_a_trial_that_recovered_before_anyone_looked_has_diverged(
     train_steps(slots, 5, lambda: None, None)
     assert slots.diverged() == [False] * 3, "an empty slot has not"
     slots.history[1, 2] = torch.inf
-    slots.history[0, 7] = torch.inf  # not reached
+    slots.history[0, 7] = torch.inf  # a step that is not reached
     assert slots.diverged() == [False, True, False]
     slots.clear(1)
     assert not any(slots.diverged())

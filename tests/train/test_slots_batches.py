@@ -1,4 +1,4 @@
-"""Batches are the same wherever the text lies, and so are the trials trained on them."""
+"""Batches are the same wherever the text is stored, and so are the trials trained on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sweep(
     tiny_mlp: dict[str, Any],
     prepare: Prepare,
 ) -> Sweep:
-    """Five trials, of which one diverges and makes room, so that the others are out of step."""
+    """Five trials, one of which diverges and frees its slot, so the others are out of step."""
     spec = tiny if request.param == "tokens" else tiny_mlp
     spec["train"] |= {"steps": STEPS, "eval_batches": 3}
     spec["sweep"] = {"widths": [WIDTH], "axes": {"lr": [2**-8, 1e30, 2**-7, 2**-6, 2**-5]}}
@@ -45,7 +45,7 @@ def trained(sweep: Sweep, streamed: bool, execution: Execution = EAGER) -> dict[
 
 
 def assert_same(ones: dict[str, TrialResult], others: dict[str, TrialResult]) -> None:
-    """Bit for bit."""
+    """Assert that all results are equal bit for bit."""
     assert ones.keys() == others.keys()
     for trial, one in ones.items():
         other = others[trial]
@@ -60,7 +60,7 @@ def test_a_trial_is_the_same_bit_for_bit_on_streamed_batches(sweep: Sweep) -> No
 
 
 def test_so_it_is_where_the_step_is_captured(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replay reads the one place that batches are copied to."""
+    """Every replay reads the same buffer, which batches are copied to."""
     monkeypatch.setattr("mutransfer_cli.train.slots.captured", taped)
     graph = Execution(compiled=False, captured=True)
     assert_same(trained(sweep, False, graph), trained(sweep, True, graph))

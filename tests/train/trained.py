@@ -17,7 +17,7 @@ from mutransfer_cli.train.slots import Job
 
 @dataclass(frozen=True)
 class Trained:
-    """T trials: train_losses [steps, T] (NaN after a divergence), eval_losses [T]."""
+    """Results of T trials: train_losses [steps, T] (NaN after a divergence), eval_losses [T]."""
 
     train_losses: Tensor
     eval_losses: Tensor

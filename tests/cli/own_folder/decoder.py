@@ -1,4 +1,4 @@
-"""A small decoder as somebody has it, who has never heard of this tool."""
+"""A small decoder of a user who has never heard of this tool."""
 
 from __future__ import annotations
 

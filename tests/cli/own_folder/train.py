@@ -1,8 +1,8 @@
-"""Their training loop: torch, their model, and what `transfer --to pytorch` wrote, recipe.py.
+"""The user's training loop: torch, the model, and recipe.py, written by `transfer --to pytorch`.
 
-given.pt holds what must be the same for two runs to be compared: `arguments` of the model, standard
-normal `noise` by parameter, `train` [steps, batch, context + 1] and `eval` tokens, and how the
-runs were trained (`warmup`, `clip`).
+given.pt holds everything that must be the same for two runs to be comparable: `arguments` of the
+model, standard normal `noise` by parameter, `train` [steps, batch, context + 1] and `eval` tokens,
+and the settings `warmup` and `clip`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ with torch.no_grad():
 
 
 def factor(step: int) -> float:
-    """Of the peak rates: linear warm-up, linear decay to zero."""
+    """Factor on the peak rates: linear warm-up, linear decay to zero."""
     return (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup)
 
 

@@ -1,4 +1,4 @@
-"""Exponents whose recipes hold the same digits on every machine, and targets made of paper."""
+"""Exponents whose recipes have the same digits on every machine; stand-ins for target classes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Claims = Callable[[list[str]], Iterable[tuple[str, float, float]]]
 
 TRAINERS = [to for to in FORMATS if to != "pytorch"]
 HOSTILE = "a\n'''\"\"\"\nimport os\n# \r\x0c\u2028\x85: [}{ $(touch x) `y` '{{ 6 * 7 }}{% if %}{#"
-WIDTH, LR = 256, 2.0**-6  # of base width 16
+WIDTH, LR = 256, 2.0**-6  # with base width 16
 
 
 @pytest.fixture
 def document(tiny: dict[str, Any], prepare: Prepare) -> Document:
-    """Exponents of a sweep with changed sections, whose best lr is 2^-6 at every width."""
+    """Exponents of a sweep with changed sections and best lr 2^-6 at every width."""
 
     def make(**changes: dict[str, Any]) -> Exponents:
         for section, change in changes.items():
@@ -86,7 +86,7 @@ def executed(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def paper(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
-    """Make a module whose classes only keep what they are given."""
+    """Make a module whose classes only store their arguments."""
 
     def fold(name: str, **content: Any) -> ModuleType:
         parts = name.split(".")

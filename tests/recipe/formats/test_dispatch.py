@@ -1,4 +1,4 @@
-"""Emitted files to the letter, and the errors of `emit`.
+"""Emitted files compared with golden files, and the errors of `emit`.
 
 To renew a golden file after an intended change, delete it and run this test twice: the first run
 writes the file and fails. Review the difference like code.
@@ -25,7 +25,7 @@ from tests.conftest import Result
 from tests.recipe.formats.conftest import WIDTH, Document, without_protocol, written
 
 GOLDEN = Path(__file__).parent / "golden"
-# the hash covers forecasts, whose last digits differ between machines
+# the hash includes forecasts, whose last digits differ between machines
 VARIES = re.compile(r"mutransfer \S+, recipe [0-9a-f]{16} for")
 
 INDEPENDENT = {

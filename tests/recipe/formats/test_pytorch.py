@@ -15,7 +15,7 @@ from tests.recipe.formats.conftest import WIDTH, Document, executed, written
 
 
 class Wrapper(nn.Module):
-    """As DDP, compile, FSDP and activation checkpoints hold what they wrap."""
+    """A wrapper that holds its model as DDP, compile, FSDP and activation checkpoints do."""
 
     def __init__(self, name: str, model: nn.Module) -> None:
         super().__init__()

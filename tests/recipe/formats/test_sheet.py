@@ -31,7 +31,7 @@ def test_numbers_are_numbers_in_every_language(value: float) -> None:
 
 
 def test_an_attention_scale_is_folded_into_the_queries(document: Document) -> None:
-    """1/d_head over 1/sqrt(d_head), heads of 8: 8^-0.5 times the weights of the queries."""
+    """The ratio of 1/d_head to 1/sqrt(d_head), 8^-0.5 for heads of 8, scales the query weights."""
     found = document(optimizer={"weight_decay": 0.1})
     sheet = sheet_of(emit(found, Target(WIDTH, {}, True), "yaml").recipe)
     folded = fold_attention(sheet)

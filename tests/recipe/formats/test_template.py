@@ -30,7 +30,7 @@ PYTHON = [to for to in FORMATS if to != "nemo-automodel"]
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_text_of_a_recipe_cannot_become_code(document: Document, to: str) -> None:
-    """A hostile warning in the header and, where the target takes any names, hostile patterns."""
+    """The header has a hostile warning and, if the target takes any names, hostile patterns."""
     found = document(optimizer={"weight_decay": 0.1})
     named, write = format_of(to).any_names, format_of(to).write
     source = found if named else found.model_copy(update={"base_plan": ()})
@@ -60,7 +60,7 @@ def test_text_of_a_recipe_cannot_become_code(document: Document, to: str) -> Non
 
 
 def test_emitted_python_passes_ruff(document: Document, tmp_path: Path) -> None:
-    """Line lengths aside: a table has one row per line."""
+    """Line length is not checked, because a table has one row per line."""
     found = document(optimizer={"weight_decay": 0.1})
     documents = {
         "folded": found,

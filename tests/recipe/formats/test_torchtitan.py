@@ -61,7 +61,7 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
 
 
 def test_init_is_scaled_by_role(document: Document, run_there: Run) -> None:
-    """Against the target's own: its readout scales as dim**-0.5 by itself."""
+    """The factors are relative to the target's own init, whose readout scales as dim**-0.5."""
     emitted = run_there(written(document(), "torchtitan", folded=True))
     expected = {"embedding": 1, "readout": 1 / 4, "vector": 1, "hidden": 1 / 4, "query": QUERY / 4}
     assert emitted["INIT_FACTORS"] == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The emitted file in the real library: a tiny Llama, random weights, one step on the CPU."""
+"""The emitted file in the real library: a tiny Llama of random weights, one step on the CPU."""
 
 from __future__ import annotations
 
