@@ -14,7 +14,7 @@ from mutransfer_cli.check.spectrum import TOLERANCE as SPECTRUM
 from mutransfer_cli.check.spectrum import hidden_at_end, spectrum_gate
 from mutransfer_cli.check.transfer import (
     SHARE,
-    Prediction,
+    Forecast,
     held_out_optimum,
     held_out_width,
     predicted,
@@ -107,7 +107,7 @@ def _transfer_of(records: Records, asked: Asked) -> Gate:
     others = _others(trials)
     forecast = predicted(trials, others, width, protocol.hash)
     share = asked.tolerance("transfer", SHARE)
-    if not isinstance(forecast, Prediction):
+    if not isinstance(forecast, Forecast):
         return unpredicted(forecast.sentence, width, protocol.loss_unit)
     optimum = held_out_optimum(trials, others, width)
     return transfer_gate(forecast, optimum, protocol.loss_unit, share)
@@ -155,7 +155,7 @@ def gates_of_exponents(
         if axis.line is None:
             gates.append(unpredicted(axis.sentence, width, document.loss_unit))
         else:
-            forecast = Prediction.of(axis, width, document.protocol_hash)
+            forecast = Forecast.of(axis, width, document.protocol_hash)
             gates.append(_held_out(forecast, held_out, asked))
     return gates
 
@@ -183,7 +183,7 @@ def gates_of_recipe(
                 "held-out sweep at the recipe's width",
                 setting="records",
             )
-        forecast = Prediction(
+        forecast = Forecast(
             "lr", width, recipe.base_lr.value, provenance.widths, provenance.protocol_hash
         )
         gates.append(_held_out(forecast, held_out, asked))
@@ -205,7 +205,7 @@ def _width_of(records: Records, asked: Asked) -> int:
     return width
 
 
-def _held_out(forecast: Prediction, records: Records, asked: Asked) -> Gate:
+def _held_out(forecast: Forecast, records: Records, asked: Asked) -> Gate:
     protocol = records.header.protocol
     if forecast.protocol_hash != protocol.hash:
         raise InputError(

@@ -58,7 +58,7 @@ def static_gate(
 def _measures(recipe: Recipe) -> Iterator[Measure]:
     if recipe.scope == "global" or recipe.rule is None:
         why = NO_PROTOCOL if recipe.scope == "global" else NO_RULE
-        yield unmeasured(BY_RULE, why, 0.0, CLOSE, "")
+        yield unmeasured(BY_RULE, why, 0.0, CLOSE)
     else:
         found = _deviations(recipe)
         for quantity in QUANTITIES:
@@ -66,7 +66,7 @@ def _measures(recipe: Recipe) -> Iterator[Measure]:
             if of_it:
                 yield _measured(quantity, of_it)
         if any(p.base is None for values in recipe.roles.values() for p in values.parameters):
-            yield unmeasured(f"init_std: {BY_RULE}", NO_BASE, 0.0, CLOSE, "")
+            yield unmeasured(f"init_std: {BY_RULE}", NO_BASE, 0.0, CLOSE)
     scale = recipe.attention_scale
     if scale is not None:
         wanted = attention_factor(scale.formula, scale.head_size)

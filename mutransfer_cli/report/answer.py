@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mutransfer_cli.check.measure import OF_EXPONENTS, Verdict, verdict_of
+from mutransfer_cli.check.measure import LIES, OF_EXPONENTS, Verdict, verdict_of
 from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import svg
@@ -93,7 +93,7 @@ def claim(name: str, axis: Axis) -> str:
 
 def reasons(run: Run, name: str, axis: Axis) -> str:
     """How to read an exponent and why its verdict is what it is, or why there is none."""
-    found, usable = axis.exponent, [w for w, at in axis.optimum.items() if at.status == "ok"]
+    found, usable = axis.exponent, axis.usable
     if found is None:
         return as_sentence(axis.sentence)
     narrowest, widest = min(usable), max(usable)
@@ -102,15 +102,14 @@ def reasons(run: Run, name: str, axis: Axis) -> str:
         f"From width {narrowest} to {widest} the best {words_of(name)} changes by a factor of "
         f"{value:.2f} ({low:.2f} to {high:.2f})"
     )
-    at_widest = axis.optimum[widest].value
+    at_widest = usable[widest].value
     text += "." if at_widest is None else f", to {at_widest:.3g}."
     expected, protocol, verdict = axis.expected_exponent, run.document.protocol, verdict_on(axis)
     if expected is None or verdict is None:
         return f"{text} The rule does not predict it, so there is no verdict."
     rule = f" ({protocol.parameterization.name})" if protocol else ""
-    lies = {"pass": "lies within", "fail": "lies outside", "inconclusive": "reaches beyond"}
     return (
-        f"{text} The rule{rule} expects an exponent of {expected:g}; the interval {lies[verdict]} "
+        f"{text} The rule{rule} expects an exponent of {expected:g}; the interval {LIES[verdict]} "
         f"{expected - TOLERANCE:+.2f} to {expected + TOLERANCE:+.2f}, "
         f"the tolerance of {TOLERANCE:g} around it."
     )
