@@ -44,7 +44,7 @@ def judge(cells: Cells, bowls: Bowls) -> Judgements:
     low_GK, high_GK = bowls.optimum + below_GK, bowls.optimum + above_GK
     enough_GK = bowls.in_window >= MIN_CELLS
     inside_GK = enough_GK & (low_GK >= cells.first) & (high_GK <= cells.upper)  # False for NaN
-    # on a coarse grid the soft window may go to and fro between cells, and the steps with it
+    # on a coarse grid the soft window, and with it the steps, may alternate between cells
     inside_GK &= (below_GK <= 0) & (above_GK >= 0)
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
     below_last_GK = (cells.best < cells.count - 1) | (cells.upper > cells.last)
