@@ -91,7 +91,8 @@ def linearised(
     right[:, 3] -= prior_KK @ tilt_K  # the unknown is the change of tilt
     flat = left.reshape(4 * k, 4 * k)
     posterior = np.asarray(np.linalg.inv(flat).reshape(left.shape), dtype=np.float64)
-    return soft, design, posterior, np.linalg.solve(flat, right.ravel()).reshape(k, 4)
+    solution_K4 = np.linalg.solve(flat, right.ravel()).reshape(k, 4)
+    return soft, design, posterior, np.asarray(solution_K4, dtype=np.float64)
 
 
 def covariance(
