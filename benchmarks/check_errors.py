@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from mutransfer_cli.check.exponent import TOLERANCE
 from mutransfer_cli.check.measure import Verdict, verdict_of
-from mutransfer_cli.check.transfer import SHARE, Prediction, transfer_gate
+from mutransfer_cli.check.transfer import SHARE, Forecast, transfer_gate
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.exponent import fit_sweeps
 from tests.fit.worlds import World, simulate
@@ -62,7 +62,7 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
         if fit.line is None:
             found["inconclusive"] += 1
             continue
-        forecast = Prediction.of(fit, width, None)
+        forecast = Forecast.of(fit, width, None)
         found[transfer_gate(forecast, whole.optimum[width], "nats").verdict] += 1
     return found
 

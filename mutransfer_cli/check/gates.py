@@ -14,7 +14,7 @@ from mutransfer_cli.check.spectrum import TOLERANCE as SPECTRUM
 from mutransfer_cli.check.spectrum import hidden_at_end, spectrum_gate
 from mutransfer_cli.check.transfer import (
     SHARE,
-    Prediction,
+    Forecast,
     held_out_optimum,
     held_out_width,
     predicted,
@@ -37,18 +37,19 @@ LEAST_WIDTHS = 4  # three to fit and one that is held out
 
 @dataclass(frozen=True)
 class Asked:
-    """The questions that the user asks about a source."""
+    """The user's questions about a source."""
 
     gates: frozenset[GateName] | None = None
-    """None: all that the source allows."""
+    """Gates that are asked for; None: all that the source allows."""
     tolerances: Mapping[GateName, float] = field(default_factory=dict)
     """Tolerances other than the default; for `transfer` a share of the loss."""
     held_out: int | None = None
-    """The width that is forecast; None: the largest of the records."""
+    """The width to forecast; None: the largest of the records."""
     answered: frozenset[GateName] = frozenset()
-    """Gates that are answered already."""
+    """Gates that have their answer already."""
 
     def wants(self, gate: GateName, by_default: bool) -> bool:
+        """Whether the gate is asked for, or is due `by_default` where none is named."""
         if gate in self.answered:
             return False
         return by_default if self.gates is None else gate in self.gates
@@ -60,11 +61,7 @@ class Asked:
         return self.tolerances.get(gate, default)
 
     def refuse_beyond(self, allowed: Sequence[GateName], source: str) -> None:
-        """Refuse gates that the source cannot answer.
-
-        Raises:
-            InputError: such a gate is asked for.
-        """
+        """Raise InputError if a gate is asked for that the source cannot answer."""
         for gate in sorted((self.gates or frozenset()) - self.answered):
             if gate not in allowed:
                 raise InputError(
@@ -76,7 +73,7 @@ class Asked:
 def gates_of_records(
     records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked
 ) -> list[Gate]:
-    """Exponent, transfer to the held-out width, and the spectrum where weight decay was used.
+    """Judge the exponent, transfer to the held-out width, and the spectrum with weight decay.
 
     Raises:
         InputError: a gate that records do not allow, or a width that cannot be held out.
@@ -107,7 +104,7 @@ def _transfer_of(records: Records, asked: Asked) -> Gate:
     others = _others(trials)
     forecast = predicted(trials, others, width, protocol.hash)
     share = asked.tolerance("transfer", SHARE)
-    if not isinstance(forecast, Prediction):
+    if not isinstance(forecast, Forecast):
         return unpredicted(forecast.sentence, width, protocol.loss_unit)
     optimum = held_out_optimum(trials, others, width)
     return transfer_gate(forecast, optimum, protocol.loss_unit, share)
@@ -119,11 +116,11 @@ def _others(trials: pd.DataFrame) -> list[str]:
 
 def _spectrum_of(records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked) -> Gate:
     """Judge the end of the trials with the best base values of the widest width."""
-    top = hidden_at_end(records, trials_alike(records.trials), measurements)
+    top = hidden_at_end(records, trials_like_best(records.trials), measurements)
     return spectrum_gate(top, asked.tolerance("spectrum", SPECTRUM))
 
 
-def trials_alike(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def trials_like_best(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Finished trials with the base values of the best one at the widest width."""
     widest = max(trial.width for trial in trials)
     there = [t for t in trials if t.width == widest and t.eval_loss is not None]
@@ -136,10 +133,11 @@ def trials_alike(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 def gates_of_exponents(
     document: Exponents, group: str | None, held_out: Records | None, asked: Asked
 ) -> list[Gate]:
-    """The exponent, and where there are records of a larger width, transfer to it.
+    """Judge the exponent and, given records of a larger width, transfer to it.
 
     Raises:
-        InputError: a gate that they do not allow, or records of another protocol or a fitted width.
+        InputError: a gate that the file does not allow, or records of another protocol or of a
+            fitted width.
     """
     allowed: tuple[GateName, ...] = ("exponent", "transfer") if held_out else ("exponent",)
     asked.refuse_beyond(allowed, "an exponents file" + ("" if held_out else " without records"))
@@ -155,7 +153,7 @@ def gates_of_exponents(
         if axis.line is None:
             gates.append(unpredicted(axis.sentence, width, document.loss_unit))
         else:
-            forecast = Prediction.of(axis, width, document.protocol_hash)
+            forecast = Forecast.of(axis, width, document.protocol_hash)
             gates.append(_held_out(forecast, held_out, asked))
     return gates
 
@@ -163,13 +161,13 @@ def gates_of_exponents(
 def gates_of_recipe(
     recipe: Recipe, held_out: Records | None, static: Gate | None, asked: Asked
 ) -> list[Gate]:
-    """The static gate, and where there are records of the recipe's width, transfer to it.
+    """The static gate and, given records of the recipe's width, transfer to it.
 
     Args:
-        static: the answer of that gate.
+        static: the gate, already judged; None where it is not asked for.
 
     Raises:
-        InputError: a gate that it does not allow, or records of another protocol or width.
+        InputError: a gate that a recipe does not allow, or records of another protocol or width.
     """
     allowed: tuple[GateName, ...] = ("static", "transfer") if held_out else ("static",)
     asked.refuse_beyond(allowed, "a recipe" + ("" if held_out else " without records"))
@@ -183,7 +181,7 @@ def gates_of_recipe(
                 "held-out sweep at the recipe's width",
                 setting="records",
             )
-        forecast = Prediction(
+        forecast = Forecast(
             "lr", width, recipe.base_lr.value, provenance.widths, provenance.protocol_hash
         )
         gates.append(_held_out(forecast, held_out, asked))
@@ -205,7 +203,7 @@ def _width_of(records: Records, asked: Asked) -> int:
     return width
 
 
-def _held_out(forecast: Prediction, records: Records, asked: Asked) -> Gate:
+def _held_out(forecast: Forecast, records: Records, asked: Asked) -> Gate:
     protocol = records.header.protocol
     if forecast.protocol_hash != protocol.hash:
         raise InputError(

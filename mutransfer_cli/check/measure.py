@@ -13,61 +13,18 @@ from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import NonNegative, Number, Strict, validated
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-
-OF_EXPONENTS = 0.1  # tolerance about the rule's: 7 % of a rate per doubling of width
-MOST_WIDTHS = 64
-
-
-def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Verdict:
-    """Pass if the interval lies within expected +- tolerance, fail if outside, otherwise
-    inconclusive."""
-    if expected - tolerance <= low and high <= expected + tolerance:
-        return "pass"
-    if high < expected - tolerance or expected + tolerance < low:
-        return "fail"
-    return "inconclusive"
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Combined verdict: fail if any fails, pass if all pass, otherwise inconclusive."""
-    found = set(verdicts)
-    return "fail" if "fail" in found else "pass" if found == {"pass"} else "inconclusive"
-
-
-def widths_to_decide(half_width: float, room: float, widths: int, level: float) -> int | None:
-    """How many widths within the same range narrow the interval of an exponent to `room`.
-
-    The half-width scales as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
-    widths, (k + 1) k / (k - 1) for a range of one. None where more than 64 would be needed.
-
-    Args:
-        half_width: half-width with `widths` widths, scatter between them included.
-        room: half-width at which the verdict is decided.
-    """
-
-    from scipy import stats  # not at the top: it takes a second, and files are read without it
-
-    def factor(k: int) -> float:
-        spread = (k + 1) * k / (k - 1)
-        return float(stats.t.ppf((1 + level) / 2, k - 2)) / math.sqrt(spread)
-
-    for k in range(max(widths, 3), MOST_WIDTHS + 1):
-        if half_width * factor(k) / factor(max(widths, 3)) <= room:
-            return k
-    return None
-
-
-def runs_to_decide(half_width: float, room: float) -> int | None:
-    """How many times the runs narrow the interval to `room`: it scales as runs^-1/2."""
-    if room <= 0:
-        return None
-    return max(1, math.ceil((half_width / room) ** 2))
-
+GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
 
 CHECK = "check.yaml"
 CHECK_SCHEMA = "mutransfer.check/1"
-
-GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
+OF_EXPONENTS = 0.1  # tolerance about the rule's: 7 % of a rate per doubling of width
+MOST_WIDTHS = 64
+MOST_RUNS = 100  # times the present ones
+LIES: dict[Verdict, str] = {
+    "pass": "lies within",
+    "fail": "lies outside",
+    "inconclusive": "reaches beyond",
+}
 
 
 class Measure(Strict):
@@ -129,18 +86,61 @@ def read_check(path: Path) -> Check | None:
     """Read the file; None where there is none.
 
     Raises:
-        InputError: it cannot be read, or is no check.
+        InputError: it cannot be read, or holds something else.
     """
     if not path.exists():
         return None
     return validated(Check, load_yaml(read_text(path), str(path)), str(path))
 
 
-OF_VERDICT = {
-    "pass": "lies within",
-    "fail": "lies outside",
-    "inconclusive": "reaches beyond",
-}
+def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Verdict:
+    """Pass if the interval lies within expected +- tolerance, fail if outside, otherwise
+    inconclusive."""
+    if expected - tolerance <= low and high <= expected + tolerance:
+        return "pass"
+    if high < expected - tolerance or expected + tolerance < low:
+        return "fail"
+    return "inconclusive"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Combined verdict: fail if any fails, pass if all pass, otherwise inconclusive."""
+    found = set(verdicts)
+    return "fail" if "fail" in found else "pass" if found == {"pass"} else "inconclusive"
+
+
+def widths_to_decide(half_width: float, room: float, widths: int, level: float) -> int | None:
+    """Number of widths within the same range that narrows the interval of an exponent to `room`.
+
+    The half-width scales as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
+    widths, (k + 1) k / (k - 1) for a range of one. None where more than 64 would be needed.
+
+    Args:
+        half_width: half-width with `widths` widths, scatter between them included.
+        room: half-width at which the verdict is decided.
+    """
+
+    from scipy import stats  # not at the top: it takes a second, and files are read without it
+
+    def factor(k: int) -> float:
+        spread = (k + 1) * k / (k - 1)
+        return float(stats.t.ppf((1 + level) / 2, k - 2)) / math.sqrt(spread)
+
+    for k in range(max(widths, 3), MOST_WIDTHS + 1):
+        if half_width * factor(k) / factor(max(widths, 3)) <= room:
+            return k
+    return None
+
+
+def runs_to_decide(half_width: float, room: float) -> int | None:
+    """How many times the present runs narrow the interval to `room`; it scales as runs^-1/2.
+
+    None where more than 100 times would be needed.
+    """
+    if room <= 0:
+        return None
+    times = max(1, math.ceil((half_width / room) ** 2))
+    return times if times <= MOST_RUNS else None
 
 
 def measure(
@@ -163,7 +163,7 @@ def measure(
     about = f"{expected:g} +- {tolerance:.3g}" if expected else f"+-{tolerance:.3g}"
     sentence = (
         f"{quantity} is {value:+.3g}{units}, and its 95 % interval {low:+.3g} to {high:+.3g} "
-        f"{OF_VERDICT[verdict]} {about}{units}"
+        f"{LIES[verdict]} {about}{units}"
     )
     if verdict == "inconclusive" and deciding:
         sentence += f"; {deciding}"
@@ -180,8 +180,10 @@ def measure(
     )
 
 
-def unmeasured(quantity: str, why: str, expected: float, tolerance: float, unit: str) -> Measure:
-    """An inconclusive measure without a number."""
+def unmeasured(
+    quantity: str, why: str, expected: float = 0.0, tolerance: float = 0.0, unit: str = ""
+) -> Measure:
+    """An inconclusive measure without a number; `why` is a clause."""
     return Measure(
         quantity=quantity,
         unit=unit,
@@ -201,6 +203,7 @@ def gate(
     findings: Iterable[str] = (),
     evidence: Mapping[str, str] | None = None,
 ) -> Gate:
+    """The answer to one question: fail with any finding, otherwise the measures' verdict."""
     measured, found = tuple(measures), tuple(findings)
     verdict = "fail" if found else worst(one.verdict for one in measured)
     return Gate(

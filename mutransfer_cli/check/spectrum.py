@@ -28,11 +28,11 @@ def spectrum_gate(values: pd.DataFrame, tolerance: float = TOLERANCE) -> Gate:
     widths = sorted(values["width"].unique())
     if len(widths) < 2:
         why = f"it takes two widths or more with diagnostics, there are {len(widths)}"
-        return gate("spectrum", [unmeasured(QUANTITY, why, 0.0, tolerance, "")])
+        return gate("spectrum", [unmeasured(QUANTITY, why, 0.0, tolerance)])
     slopes = width_slopes(values).to_numpy()
     if len(slopes) < 2:
         why = "it takes two matrices or seeds for an interval"
-        return gate("spectrum", [unmeasured(QUANTITY, why, 0.0, tolerance, "")])
+        return gate("spectrum", [unmeasured(QUANTITY, why, 0.0, tolerance)])
     mean, half = t_interval(slopes)
     found = measure(
         QUANTITY,

@@ -1,4 +1,4 @@
-"""Gate `static`: every value of a recipe is the one that its rule gives. Nothing is trained."""
+"""Gate `static`: whether a recipe holds the values that its rule gives. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mutransfer_cli.spec.decoder import attention_factor
 SHOWN = 5
 BY_RULE = "difference of the recipe from its rule"
 NO_PROTOCOL = (
-    "no protocol of the runs was declared (scope: global), so that there is no rule; declare one "
+    "no protocol of the runs was declared (scope: global), so there is no rule; declare one "
     "for `fit-exponents`"
 )
 NO_RULE = (
@@ -35,11 +35,11 @@ NO_BASE = "no parameter of the recipe has its init std at the base width (`param
 def static_gate(
     recipe: Recipe, findings_of_model: Iterable[str] = (), unchecked: Iterable[str] = ()
 ) -> Gate:
-    """Compare a recipe with its rule; the numbers are exact, so that intervals have no width.
+    """Compare a recipe with its rule; the numbers are exact, so intervals have no width.
 
     Args:
         findings_of_model: faults that `check_model` found.
-        unchecked: what `check_model` could not see.
+        unchecked: settings that `check_model` could not see.
 
     Raises:
         InputError: settings of the rule that contradict each other.
@@ -58,7 +58,7 @@ def static_gate(
 def _measures(recipe: Recipe) -> Iterator[Measure]:
     if recipe.scope == "global" or recipe.rule is None:
         why = NO_PROTOCOL if recipe.scope == "global" else NO_RULE
-        yield unmeasured(BY_RULE, why, 0.0, CLOSE, "")
+        yield unmeasured(BY_RULE, why, 0.0, CLOSE)
     else:
         found = _deviations(recipe)
         for quantity in QUANTITIES:
@@ -66,7 +66,7 @@ def _measures(recipe: Recipe) -> Iterator[Measure]:
             if of_it:
                 yield _measured(quantity, of_it)
         if any(p.base is None for values in recipe.roles.values() for p in values.parameters):
-            yield unmeasured(f"init_std: {BY_RULE}", NO_BASE, 0.0, CLOSE, "")
+            yield unmeasured(f"init_std: {BY_RULE}", NO_BASE, 0.0, CLOSE)
     scale = recipe.attention_scale
     if scale is not None:
         wanted = attention_factor(scale.formula, scale.head_size)
@@ -150,7 +150,7 @@ def _exact(quantity: str, share: float, sentence: str) -> Measure:
 
 
 def _findings(recipe: Recipe) -> Iterator[str]:
-    """Faults of the file that need no rule to be seen."""
+    """Faults of the file that show without a rule."""
     name = str((recipe.optimizer or {}).get("name"))
     seen: dict[str, Role] = {}
     for role, values in recipe.roles.items():

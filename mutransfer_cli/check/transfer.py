@@ -19,12 +19,11 @@ from mutransfer_cli.fit.exponents import Axis, Optimum
 
 LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss at the optimum, which may be lost
-MOST_RUNS = 100  # times the present ones
 QUANTITY = "excess loss of the forecast"
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Forecast:
     """A base value for a width, and what it rests on."""
 
     axis: str
@@ -36,14 +35,14 @@ class Prediction:
     """Protocol of the runs; None where it is not known."""
 
     @classmethod
-    def of(cls, axis: Axis, width: int, protocol_hash: str | None) -> Prediction:
+    def of(cls, axis: Axis, width: int, protocol_hash: str | None) -> Forecast:
         """The fitted line of lr at a width."""
         value = 2 ** axis.at(width).value
         return cls("lr", width, value, tuple(axis.usable), protocol_hash)
 
     @property
     def sha256(self) -> str:
-        """Hash of its canonical JSON: proves what was forecast before the width was looked at."""
+        """SHA-256 of its canonical JSON; published beforehand, it proves what was forecast."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -70,8 +69,7 @@ def excess_of(optimum: Optimum, log2_value: float) -> Excess | None:
     """
     if optimum.status != "ok":
         return None
-    assert optimum.loss is not None, "optima of losses are meant, not given ones"
-    assert optimum.tilt is not None
+    assert optimum.loss is not None and optimum.tilt is not None, "given optima have no loss"  # noqa: PT018
     low, at, high = optimum.octaves
     form = 2 * (optimum.form or 0.0)
     below, above = math.hypot(at - low, form), math.hypot(high - at, form)
@@ -91,10 +89,10 @@ def excess_of(optimum: Optimum, log2_value: float) -> Excess | None:
 
 
 def held_out_width(widths: Sequence[int], asked: int | None) -> int:
-    """The largest width, or the one asked for, which has to be the largest.
+    """The largest width; one that is asked for has to be the largest.
 
     Raises:
-        InputError: it is not there, not above all others, or the only one.
+        InputError: the width is missing, not above all others, or the only one.
     """
     there = sorted(set(widths))
     width = there[-1] if asked is None else asked
@@ -111,11 +109,7 @@ def held_out_width(widths: Sequence[int], asked: int | None) -> int:
 
 
 def refuse_inside(width: int, fitted: Collection[int]) -> None:
-    """Refuse a held-out width that is not above all that are fitted.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Raise InputError if a held-out width is not above all that are fitted."""
     if width <= max(fitted, default=0):
         raise InputError(
             f"held_out {width}: lies inside the fitted widths, up to {max(fitted)}; only a larger "
@@ -126,10 +120,10 @@ def refuse_inside(width: int, fitted: Collection[int]) -> None:
 
 def predicted(
     trials: pd.DataFrame, others: Sequence[str], width: int, protocol_hash: str | None
-) -> Prediction | Axis:
+) -> Forecast | Axis:
     """Forecast a width from the smaller ones alone; their fit where it is not usable."""
     fit = fit_exponents(trials[trials["width"] < width], "lr", others, LOSS)
-    return fit if fit.line is None else Prediction.of(fit, width, protocol_hash)
+    return fit if fit.line is None else Forecast.of(fit, width, protocol_hash)
 
 
 def held_out_optimum(trials: pd.DataFrame, others: Sequence[str], width: int) -> Optimum:
@@ -137,48 +131,44 @@ def held_out_optimum(trials: pd.DataFrame, others: Sequence[str], width: int) ->
     return fit_exponents(trials, "lr", others, LOSS).optimum[width]
 
 
-def transfer_gate(
-    prediction: Prediction, optimum: Optimum, unit: str, share: float = SHARE
-) -> Gate:
+def transfer_gate(forecast: Forecast, optimum: Optimum, unit: str, share: float = SHARE) -> Gate:
     """Compare the excess loss of the forecast with what may be lost.
 
     Args:
         optimum: the optimum found at the forecast width.
         share: tolerated share of the loss at the optimum.
     """
-    excess = excess_of(optimum, math.log2(prediction.value))
+    excess = excess_of(optimum, math.log2(forecast.value))
     if excess is None:
-        where = f"width {prediction.width} is {optimum.status}"
+        where = f"width {forecast.width} is {optimum.status}"
         side = f", its optimum lies beyond the {optimum.side} end of its grid"
-        found = unmeasured(QUANTITY, where + (side if optimum.side else ""), 0.0, 0.0, unit)
+        found = unmeasured(QUANTITY, where + (side if optimum.side else ""), unit=unit)
     else:
-        found = _measured(prediction, excess, unit, share)
+        found = _measured(forecast, excess, unit, share)
     evidence = {
-        "forecast": f"lr {prediction.value:.6g} at width {prediction.width}",
-        "forecast_sha256": prediction.sha256,
-        "fitted_widths": ", ".join(map(str, prediction.widths)),
+        "forecast": f"lr {forecast.value:.6g} at width {forecast.width}",
+        "forecast_sha256": forecast.sha256,
+        "fitted_widths": ", ".join(map(str, forecast.widths)),
     }
     return gate("transfer", [found], evidence=evidence)
 
 
 def unpredicted(why: str, width: int, unit: str) -> Gate:
     """The inconclusive gate where the smaller widths forecast nothing."""
-    quantity = f"{QUANTITY} lr at width {width}"
-    return gate("transfer", [unmeasured(quantity, why, 0.0, 0.0, unit)])
+    return gate("transfer", [unmeasured(f"{QUANTITY} lr at width {width}", why, unit=unit)])
 
 
-def _measured(prediction: Prediction, excess: Excess, unit: str, share: float) -> Measure:
+def _measured(forecast: Forecast, excess: Excess, unit: str, share: float) -> Measure:
     tolerance = share * abs(excess.loss)
-    quantity = f"{QUANTITY} lr {prediction.value:.3g} at width {prediction.width}"
-    interval = (excess.low, excess.high)
-    deciding = _deciding(excess, tolerance)
+    quantity = f"{QUANTITY} lr {forecast.value:.3g} at width {forecast.width}"
+    interval, deciding = (excess.low, excess.high), _deciding(excess, tolerance)
     return measure(quantity, excess.value, interval, 0.0, tolerance, unit, deciding)
 
 
 def _deciding(excess: Excess, tolerance: float) -> str:
-    """Near the optimum the excess is quadratic in the distance."""
+    # near the optimum the excess is quadratic in the distance
     reach = abs(excess.octaves) * math.sqrt(tolerance / excess.value) if excess.value else math.inf
     runs = runs_to_decide(excess.half_width, abs(reach - abs(excess.octaves)))
-    if runs is None or runs > MOST_RUNS:
+    if runs is None:
         return "the value is too near the edge of the tolerance for more runs to decide it soon"
     return f"{runs} times the runs at that width would decide it, were the value exact"

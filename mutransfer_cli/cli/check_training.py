@@ -136,4 +136,4 @@ class Training:
 
     def _unfinished(self, name: GateName, quantity: str, otherwise: str) -> Gate:
         why = f"--budget {self.budget.minutes:g} is spent; give more minutes, {otherwise}"
-        return gate(name, [unmeasured(quantity, why, 0.0, 0.0, "")])
+        return gate(name, [unmeasured(quantity, why)])

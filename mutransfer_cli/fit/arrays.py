@@ -21,19 +21,19 @@ LEVEL = 0.95  # of every interval
 
 
 def t_quantile(freedom: npt.ArrayLike) -> Array:
-    """Standard errors in a half-width at LEVEL, by Student's t."""
+    """Half-width at LEVEL in standard errors, by Student's t."""
     return np.asarray(stats.t.ppf(0.5 + LEVEL / 2, freedom))
 
 
 def nanmedian(values: Array, axis: int) -> Array:
     """np.nanmedian without its warning on slices without numbers, which stay NaN."""
+    # mean of the two middle values, which are one where the count is odd
     ordered = np.sort(values, axis=axis)  # NaN last
     count = np.isfinite(values).sum(axis, keepdims=True)
     low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
     high = np.minimum(high, values.shape[axis] - 1)
     pair = [np.take_along_axis(ordered, index, axis=axis) for index in (low, high)]
-    middle: Array = np.squeeze((pair[0] + pair[1]) / 2, axis=axis)
-    return middle
+    return np.asarray(np.squeeze((pair[0] + pair[1]) / 2, axis=axis))
 
 
 def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, ...] = ()) -> Array:

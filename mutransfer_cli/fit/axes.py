@@ -28,15 +28,15 @@ def fit_axes(
     sizes: Sequence[str] = (),
     protocol: AnyProtocol | None = None,
 ) -> dict[str, Group]:
-    """Fit each group on its own; what others swept does not matter.
+    """Fit each group on its own, whatever the other groups swept.
 
-    Each axis is fitted at the best value of the others, except that learning rate and weight decay
-    are fitted together where both vary enough.
+    Each axis is fitted at the best value of the others; only learning rate and weight decay are
+    fitted together where both vary enough.
 
     Args:
         groups: one row per trial, as for `fit_exponents`; with a column `train_loss` the optima of
             the training loss are compared with those of the loss.
-        candidates: columns that may be axes.
+        candidates: columns that may be axes, in their order.
         convention: convention of the weight decays; needed where they vary.
         sizes: columns, such as depth, that should be the same at all widths.
         protocol: how the runs were made; None where that is not known.
@@ -68,7 +68,7 @@ def group_of(
     trials: pd.DataFrame,
     protocol: AnyProtocol | None,
 ) -> Group:
-    """The fits of a group's trials with what its protocol adds to them.
+    """The fits of a group with the exponents and the horizon that its protocol implies.
 
     Args:
         fit: the fit of weight decay, where that is an axis.
@@ -89,14 +89,12 @@ def group_of(
 
 
 def _expected(axis: AxisName, protocol: AnyProtocol | None) -> float | None:
-    """The exponent that the rule expects; None where it does not know it.
-
-    Under one global rate the roles drift apart, and how their factors move is not derived.
-    """
+    """The exponent that the rule expects; None where it does not know it."""
     if protocol is None:
         return None
     if axis == "lr":
         return float(protocol.rule.expected_base_lr_exponent)
+    # under one global rate the roles drift apart, and how their factors move is not derived
     return 0.0 if axis == "weight_decay" or protocol.rule.lr_rule == "per_layer" else None
 
 

@@ -5,7 +5,7 @@
 
 phi is a parabola steeper on one side: linear far below the optimum, exponential above it. A soft
 window follows mu; a tilt common to all widths is almost free, and widths may differ a little from
-it. `reference.py` is the same for one sweep in plain steps.
+it. `reference.py` fits one sweep by the same method in plain steps.
 Shapes: G sweeps at once, K widths, C cells, S seeds, P = 4 columns. x and mu in octaves, losses in
 units of the excess of a low cell (Cells.normalised).
 """
@@ -24,13 +24,13 @@ TERMS = 18  # of the series of phi, which unlike the closed form is exact at L =
 REACH = 4.0  # octaves; beyond it the series is not needed
 STEPS, UNDAMPED, DAMPING = 14, 8, 0.6  # of Gauss-Newton
 PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
-COARSE = 0.75  # octaves; on a coarser grid windows are so many cells instead:
+COARSE = 0.75  # octaves; on a coarser grid half-widths are numbers of cells:
 PARABOLA_CELLS, TILTED_CELLS = 2, 3
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
-OUTLYING = 4.0  # times the median mean square: a width that does not enter the pool
-MOST_MISSING = 0.5  # of the window, for a seed to tell how it moves the optimum
+OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
+MOST_MISSING = 0.5  # of the window; a seed that lacks more does not show how it moves the optimum
 JITTER = 1e-9  # on the diagonal of normal equations
 
 
@@ -91,8 +91,7 @@ def window(cells: Cells, centre_GK: Array, half_width: float, in_cells: float) -
     distance_GKC = np.abs(cells.x - centre_GK[..., None])
     edge_GKC = (reach_GK + spacing_GK / 2)[..., None] - distance_GKC
     soft_GKC = np.clip(edge_GKC / spacing_GK[..., None], 0, 1)
-    weight_GKC: Array = soft_GKC * cells.n / cells.mean_n[:, None, None]
-    return weight_GKC
+    return np.asarray(soft_GKC * cells.n / cells.mean_n[:, None, None])
 
 
 def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
@@ -150,7 +149,7 @@ class _State:
 def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
     """Fit all widths of each sweep together, by Gauss-Newton.
 
-    The model is linear about the current (mu, a, tilt): loss = b - a dmu dphi/dd + a' phi +
+    About the current (mu, a, tilt) the model is linear: loss = b - a dmu dphi/dd + a' phi +
     dtilt a dphi/dtilt. So mu moves by minus the coefficient of dphi/dd over the curvature.
 
     Args:
@@ -184,6 +183,7 @@ def _system(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array, noise_G: Ar
     design_GKCP = np.stack(columns, axis=-1)
     squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
     g, k = mu_GK.shape
+    # blocks X' W X / noise^2 on the diagonal, the prior between the tilts of all widths
     each, prior_KK = np.arange(k), prior_precision(k)
     precision_GKPKP = np.zeros((g, k, 4, k, 4))
     variance_G11 = noise_G[:, None, None] ** 2
@@ -230,6 +230,7 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK:
     moved_G, freedom_G = _common_random_numbers(
         cells, state, own_GKPP, first_noise_G, covariance_GKK, freedom_G
     )
+    # the tilts' covariance is scaled by the noise alone
     tilt_covariance_GKK = (
         posterior_GKPKP[:, :, 3, :, 3] * relative_GK[:, :, None] * relative_GK[:, None, :]
     )
@@ -272,6 +273,7 @@ def _noise(
     usable_GK = freedom_GK > 0.5
     typical_G = np.nan_to_num(nanmedian(np.where(usable_GK, mean_square_GK, np.nan), axis=1))
     pooled_in_GK = usable_GK & (mean_square_GK <= OUTLYING * typical_G[:, None])
+    # pooled variance: squares over degrees of freedom of the widths in the pool
     pool_G = np.where(pooled_in_GK, freedom_GK, 0).sum(1)
     pooled_G = np.where(pooled_in_GK, squares_GK, 0).sum(1) / np.maximum(pool_G, JITTER)
     limit_GK = stats.f.ppf(0.99, np.maximum(freedom_GK, 0.5), np.maximum(pool_G, 0.5)[:, None])
@@ -284,8 +286,7 @@ def _pure_error(cells: Cells, state: _State, soft_GKC: Array) -> Array:
     away_GKCS = cells.losses - cells.mean[..., None]
     line_GKCS = seed_lines(away_GKCS, soft_GKC, state.design[..., :2])
     squares_GKCS = soft_GKC[..., None] * np.nan_to_num(away_GKCS - line_GKCS) ** 2
-    total_GK: Array = squares_GKCS.sum((-1, -2))
-    return total_GK
+    return np.asarray(squares_GKCS.sum((-1, -2)))
 
 
 def _common_random_numbers(
@@ -296,8 +297,8 @@ def _common_random_numbers(
     covariance_GKK: Array,
     freedom_G: Array,
 ) -> tuple[Array, Array]:
-    """How much more the seeds move the optima than independent noise would, [G], at least 1, and
-    the degrees of freedom."""
+    """Factor by which the seeds move the optima more than independent noise would, [G], at least 1,
+    and its degrees of freedom."""
     if cells.losses.shape[-1] < 2:
         return np.ones(len(freedom_G)), freedom_G
     away_GKCS = cells.losses - cells.mean[..., None]
@@ -326,8 +327,7 @@ def seed_lines(away_GKCS: Array, weight_GKC: Array, columns_GKCP: Array) -> Arra
     known_GKCS = np.where(has_GKCS, away_GKCS, 0.0)
     right_GKSP = np.einsum("gkcs,gkci,gkcs->gksi", by_seed_GKCS, columns_GKCP, known_GKCS)
     shift_GKSP = np.linalg.solve(normal_GKSPP, right_GKSP[..., None])[..., 0]
-    lines_GKCS: Array = np.einsum("gkci,gksi->gkcs", columns_GKCP, shift_GKSP)
-    return lines_GKCS
+    return np.asarray(np.einsum("gkci,gksi->gkcs", columns_GKCP, shift_GKSP))
 
 
 def whole_deviations(
@@ -357,11 +357,13 @@ def inflation(
     """
     seeds_GK = there_GKS.sum(-1)
     mean_GK = (displaced_GKS * there_GKS).sum(-1) / np.maximum(seeds_GK, 1)
+    # variance of the mean over seeds, against the one that independent noise gives
     squares_GK = (there_GKS * (displaced_GKS - mean_GK[..., None]) ** 2).sum(-1)
     observed_GK = squares_GK / np.maximum(seeds_GK - 1, 1) / np.maximum(seeds_GK, 1)
     counted_GK = (seeds_GK >= 2) & np.isfinite(expected_GK)
     known_GK = np.where(counted_GK, np.maximum(expected_GK, JITTER**2), 1.0)
     ratio_GK = np.where(counted_GK, observed_GK / known_GK, 0.0)
+    # mean ratio over widths, each weighted by its degrees of freedom, S - 1
     by_width_GK = np.where(counted_GK, seeds_GK - 1, 0)
     of_seeds_G = by_width_GK.sum(1).astype(np.float64)
     ratio_G = (ratio_GK * by_width_GK).sum(1) / np.maximum(of_seeds_G, 1)

@@ -1,6 +1,6 @@
 """Settings of a protocol that are known to break transfer, each with its source and a remedy.
 
-One of them is a short horizon: the runs end before weight decay has set their steady state.
+Among them is a short horizon: the runs end before weight decay has set their steady state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Axes = Mapping[AxisName, Sequence[float]]
 
 
 def horizon_of(protocol: AnyProtocol, width: int, lr: float, weight_decay: float) -> Horizon:
-    """The horizon at base values lr and weight decay; without a schedule the rate is constant."""
+    """The horizon at base values lr and weight decay; the rate is constant without a schedule."""
     train = protocol.train
     planned = protocol.parameterization.plan(
         protocol.optimizer, role_parameters(), width, {"lr": lr, "weight_decay": weight_decay}
@@ -42,7 +42,7 @@ def horizon_of(protocol: AnyProtocol, width: int, lr: float, weight_decay: float
 
 
 def short_horizon(horizon: Horizon | None) -> dict[str, str]:
-    """The warning, by code, that the runs were too short for their weight decay."""
+    """Warn, by code, of runs that were too short for their weight decay."""
     if horizon is None or horizon.value >= LEAST_HORIZON:
         return {}
     return {
@@ -68,7 +68,7 @@ def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
         return ()
     axes = {axis: trials[axis].tolist() for axis in AXES if axis in trials}
     known = (document.protocol, trials["width"], axes)
-    # where weight decay was fitted, the fit says the horizon of its optimum
+    # a fit of weight decay reports the horizon of its optimum itself
     short = () if document.decay or document.groups else too_short(*known)
     return (*breakers(*known), *short)
 
@@ -87,8 +87,7 @@ def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[
 
 
 def too_short(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
-    """A sentence if no trial's weight decay reaches its steady state; where weight decay is fitted,
-    the fit says so about its optimum."""
+    """A sentence if no trial's weight decay reaches its steady state."""
     decay, rates = _strongest_decay(protocol, axes), sorted(axes["lr"])
     if not decay:
         return ()

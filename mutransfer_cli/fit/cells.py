@@ -1,6 +1,6 @@
-"""Tables of trials become cells: losses by width and value of the hyperparameter.
+"""Cells from tables of trials: losses by width and value of the hyperparameter.
 
-Also the first noise of the cells, and which of them are broken runs.
+This module also estimates their first noise and finds the cells that are broken runs.
 Shapes: G sweeps at once, K widths, C cells, S seeds.
 """
 
@@ -18,14 +18,14 @@ from mutransfer_cli.fit.arrays import Array, Mask, nanmedian, padded
 
 Index = npt.NDArray[np.intp]
 
-FAR = 1e3  # octaves; where cells that do not exist lie
+FAR = 1e3  # octaves; x of absent cells
 TRIM_REACH = 2.5  # octaves
-LOW_CELL = 3  # the fourth lowest
-LEAST_NOISE = 1e-7  # of the median excess loss; without noise nothing could be weighed
-SAME = 6  # decimals of log2 within which two values are one
-LEAST_CELLS = 4  # room for, so that differences of neighbours exist
-BROKEN = 1e100  # a loss that is finite in name only
-GAP = 2  # a diverged cell further above than so many cells bounds nothing
+LOW_CELL = 3  # index of a low cell: the fourth lowest
+LEAST_NOISE = 1e-7  # share of the median excess loss; weights are finite only with some noise
+SAME = 6  # decimals; log2 values that agree to so many are one
+LEAST_CELLS = 4  # smallest C, so that third differences exist
+BROKEN = 1e100  # a loss that counts as not finite
+GAP = 2  # cells; a diverged cell further above the highest finite one is no bound
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,13 @@ class Cells:
     @property
     def count(self) -> Array:
         """Number of cells at each width, [G, K]."""
-        counted: Array = self.present.sum(-1).astype(np.float64)
-        return counted
+        return np.asarray(self.present.sum(-1).astype(np.float64))
 
     @property
     def mean_n(self) -> Array:
         """Mean number of seeds of a cell, [G]; 1 where there is no cell."""
         cells = self.count.sum(1)
-        mean: Array = np.where(cells > 0, self.n.sum((1, 2)) / np.maximum(cells, 1), 1.0)
-        return mean
+        return np.asarray(np.where(cells > 0, self.n.sum((1, 2)) / np.maximum(cells, 1), 1.0))
 
     @property
     def first(self) -> Array:
@@ -71,14 +69,12 @@ class Cells:
     @property
     def last(self) -> Array:
         """Highest x, [G, K]."""
-        highest: Array = np.where(self.present, self.x, -FAR).max(-1)
-        return highest
+        return np.asarray(np.where(self.present, self.x, -FAR).max(-1))
 
     @property
     def best(self) -> Index:
         """Index of the cell of the lowest loss, [G, K]."""
-        lowest: Index = np.where(self.present, self.mean, np.inf).argmin(-1)
-        return lowest
+        return np.asarray(np.where(self.present, self.mean, np.inf).argmin(-1))
 
     @property
     def spacing(self) -> Array:
@@ -89,14 +85,13 @@ class Cells:
 
     def at(self, values: Array, index: Index) -> Array:
         """Take from values [G, K, C] one cell of each width, [G, K]."""
-        taken: Array = np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
-        return taken
+        return np.asarray(np.take_along_axis(values, index[..., None], axis=-1)[..., 0])
 
     def normalised(self) -> tuple[Cells, Array, Array]:
         """Rescale the losses to units of the excess of a low cell over the best of its width.
 
-        Fits must not depend on whether losses are in nats, bits or anything else. A unit from all
-        cells would be that of broken runs where there are many.
+        Fits must not depend on the unit of the losses. A low cell gives it, because broken runs may
+        be among the others.
 
         Returns:
             The cells, and by sweep the level that was taken off and the unit, [G] each.
@@ -105,16 +100,17 @@ class Cells:
         fourth_GK = np.clip(self.count - 1, 0, LOW_CELL).astype(np.intp)
         excess_GK = np.nan_to_num(self.at(ordered_GKC, fourth_GK) - ordered_GKC[..., 0])
         typical_G, largest_G = np.median(excess_GK, axis=1), excess_GK.max(1)
+        # the median over widths, otherwise the largest, otherwise 1
         fallback_G = np.where(largest_G > 0, largest_G, 1.0)
-        unit = np.where(typical_G > 0, typical_G, fallback_G)
-        level = np.nan_to_num(np.where(self.present, self.mean, np.inf).min((1, 2)), posinf=0.0)
-        of, by = level[:, None, None], unit[:, None, None]
+        unit_G = np.where(typical_G > 0, typical_G, fallback_G)
+        level_G = np.nan_to_num(np.where(self.present, self.mean, np.inf).min((1, 2)), posinf=0.0)
+        level_G11, unit_G11 = level_G[:, None, None], unit_G[:, None, None]
         scaled = replace(
             self,
-            losses=(self.losses - of[..., None]) / by[..., None],
-            mean=np.where(self.present, (self.mean - of) / by, 0.0),
+            losses=(self.losses - level_G11[..., None]) / unit_G11[..., None],
+            mean=np.where(self.present, (self.mean - level_G11) / unit_G11, 0.0),
         )
-        return scaled, level, unit
+        return scaled, level_G, unit_G
 
     def without(self, cells: Mask) -> Cells:
         """Leave out some of the highest cells of a width."""
@@ -130,8 +126,8 @@ class Cells:
 def first_noise(cells: Cells) -> Array:
     """Sd of a cell mean, [G], by medians, so that a cliff does not inflate it.
 
-    With seeds: from the variance within cells, after what a seed shifts at all values is taken
-    out. With one: from third differences of neighbouring cells, where a parabola leaves nothing.
+    With several seeds, from the variance within cells, net of the shift that a seed has in all of
+    them. With one, from third differences of neighbouring cells, to which a parabola adds nothing.
     """
     repeated_GKC = cells.n >= 2
     has_seeds_G = repeated_GKC.any((1, 2))
@@ -145,15 +141,15 @@ def first_noise(cells: Cells) -> Array:
     excess_GKC = cells.mean - np.where(cells.present, lowest_GK1, 0)
     flat = np.where(cells.present, excess_GKC, np.nan).reshape(len(noise_G), -1)
     scale_G = np.nan_to_num(nanmedian(flat, axis=1))
-    least_G: Array = np.maximum(noise_G, LEAST_NOISE * np.maximum(scale_G, LEAST_NOISE))
-    return least_G
+    return np.asarray(np.maximum(noise_G, LEAST_NOISE * np.maximum(scale_G, LEAST_NOISE)))
 
 
 def _within_cells(cells: Cells, repeated_GKC: Mask) -> Array:
-    """Sd of a cell mean, [G], from its seeds: the median over cells of the variance, over that of
-    chi^2(n - 1) / (n - 1), over n."""
+    """Sd of a cell mean, [G], from its seeds: the median over cells of variance / n, divided by the
+    median of chi^2(n - 1) / (n - 1)."""
     missing_GKCS = np.isnan(cells.losses) | ~repeated_GKC[..., None]
     away_GKCS = np.where(missing_GKCS, np.nan, cells.losses - cells.mean[..., None])
+    # a seed's shift is its median deviation over the cells; then the cells are centred again
     with np.errstate(all="ignore"):
         of_seed_GKS = nanmedian(away_GKCS, axis=-2)
     away_GKCS = away_GKCS - np.nan_to_num(of_seed_GKS)[..., None, :]
@@ -164,18 +160,16 @@ def _within_cells(cells: Cells, repeated_GKC: Mask) -> Array:
     typical_GKC = stats.chi2.ppf(0.5, n_GKC - 1) / (n_GKC - 1)
     variance_GKC = (away_GKCS**2).sum(-1) / (n_GKC - 1) / typical_GKC / n_GKC
     flat = np.where(repeated_GKC, variance_GKC, np.nan).reshape(len(variance_GKC), -1)
-    noise_G: Array = np.sqrt(nanmedian(flat, axis=1))
-    return noise_G
+    return np.asarray(np.sqrt(nanmedian(flat, axis=1)))
 
 
 def _third_differences(cells: Cells) -> Array:
-    """Sd of a cell mean, [G]: the median absolute third difference, which for independent normal
-    noise is sqrt(1 + 9 + 9 + 1) / 1.4826 times that."""
+    """Sd of a cell mean, [G], from the median absolute third difference, which for independent
+    normal noise is sqrt(1 + 9 + 9 + 1) / 1.4826 times the sd."""
     m, there = cells.mean, cells.present
     third = m[..., 3:] - 3 * m[..., 2:-1] + 3 * m[..., 1:-2] - m[..., :-3]
     flat = np.where(there[..., 3:], np.abs(third), np.nan).reshape(len(m), -1)
-    noise_G: Array = np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20))
-    return noise_G
+    return np.asarray(np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20)))
 
 
 def broken(cells: Cells, noise_G: Array) -> Mask:
@@ -253,6 +247,7 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
 
 def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, float]:
     """The finite cells of one width, ascending: x [C], losses [C, S], and the upper bound."""
+    # a value at which any seed diverged is no cell
     x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
     value = table[loss].to_numpy(dtype=np.float64)
     seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
@@ -263,6 +258,7 @@ def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, flo
     column = _columns(row, seed[good])
     losses = np.full((cells.size, int(column.max()) + 1 if column.size else 1), np.nan)
     losses[row, column] = value[good]
+    # the optimum lies below the first diverged cell that follows the finite ones closely
     upper = float(cells[-1]) if cells.size else -FAR
     if cells.size > 1:
         beyond = diverged - upper
@@ -273,6 +269,7 @@ def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, flo
 
 def _columns(cell: Index, seed: npt.NDArray[np.generic]) -> Index:
     """A column for each seed, and further ones for its replicates in a cell."""
+    # number the repeats of a (cell, seed) pair: its place within its run of equal sorted keys
     of_seed = np.unique(seed, return_inverse=True)[1]
     run = cell * (of_seed.max(initial=0) + 1) + of_seed
     order = np.argsort(run, kind="stable")
@@ -302,6 +299,7 @@ def _cell_means(losses_CS: Array) -> tuple[Array, Array]:
     of_seed = np.eye(seeds)[seed]
     design = np.concatenate([np.eye(cells)[cell], of_seed, of_seed * x_C[cell][:, None]], axis=1)
     effects = np.linalg.lstsq(design, losses_CS[cell, seed], rcond=None)[0]
+    # effects are [C cells, S levels, S slopes]; take each seed's part out of the cell means
     level_S, slope_S = effects[cells : cells + seeds], effects[cells + seeds :]
     shift_CS = level_S - level_S.mean() + (slope_S - slope_S.mean()) * x_C[:, None]
     means_C -= np.where(missing_CS, 0.0, shift_CS).sum(1) / n_C

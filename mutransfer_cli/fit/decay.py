@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,16 +21,10 @@ from mutransfer_cli.fit.exponent import (
     law_fit,
     law_parts,
     optimum_of,
+    unusable,
     without_law,
 )
-from mutransfer_cli.fit.exponents import (
-    Axis,
-    Decay,
-    Optimum,
-    OptimumStatus,
-    RidgeShape,
-    WithoutDecay,
-)
+from mutransfer_cli.fit.exponents import Axis, Decay, Optimum, RidgeShape, WithoutDecay
 from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
@@ -51,11 +44,11 @@ class DecayFit:
     """The fit of weight decay, joint with the learning rate where that varies."""
 
     lr: Axis | None
-    """None where the learning rate is held; status `ridge` where they cannot be told apart."""
+    """None where lr does not vary; status `ridge` where the two cannot be told apart."""
     weight_decay: Axis
     """As for lr."""
     decay: Decay
-    """Further results, the horizon aside."""
+    """Further results, without the horizon."""
     best: tuple[int, float, float] | None
     """(width, lr, weight decay) of the widest optimum, otherwise of the best trial at the widest
     width with a finite loss; None if there is neither."""
@@ -91,7 +84,7 @@ def fit_decay(
     for stack in by_widths(decayed).values():
         axes = ["lr", "weight_decay"]
         profiled = [profile(trials, axes, others, loss) for trials in stack.values()]
-        # from the lowest loss up: of equal losses of 5 nothing but rounding would have curvature
+        # losses above the lowest one: rounding would otherwise give equal losses near 5 a curvature
         lowest = [float(np.nan_to_num(trials[loss].min())) for trials in profiled]
         raised = [
             t.assign(**{loss: t[loss] - low}) for t, low in zip(profiled, lowest, strict=True)
@@ -112,7 +105,7 @@ def fit_decay(
 def decay_alone(
     fit: Axis, trials: pd.DataFrame, others: Sequence[str] = (), loss: str = "loss"
 ) -> DecayFit:
-    """The fit of weight decay where the learning rate is held, with its further results."""
+    """The fit of weight decay at one learning rate, with its further results."""
     best = best_trial(trials[trials["weight_decay"] > 0], loss)
     if fit.usable and best is not None:
         widest, at = max(fit.usable.items())
@@ -160,7 +153,7 @@ def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, 
 def without_decay(
     trials: pd.DataFrame, others: Sequence[str], loss: str
 ) -> dict[int, WithoutDecay]:
-    """Best run with weight decay 0, for each width that has one with a finite loss."""
+    """Best run with weight decay 0, by width; widths without a finite loss there are left out."""
     means = cell_means(trials, ["lr", "weight_decay", *others], loss)
     means = means[np.isfinite(means[loss])].sort_values(loss)
     zero, decayed = (
@@ -246,8 +239,7 @@ class _Sweep:
         """The fit in one direction of (log2 lr, log2 weight decay).
 
         Args:
-            ridge: the sentence of a ridge, which leaves nothing of the fit; None where there is
-                none.
+            ridge: the sentence of a ridge, on which this direction has no law; None without one.
         """
         joint, g, direction = self.joint, self.g, np.array(along)
         of_axis = direction.astype(bool)
@@ -289,10 +281,11 @@ class _Sweep:
                     at, at - reach, at + reach, residual=residual, **details_at(k)
                 )
                 continue
-            status, side = "too_few_points", ""
-            if cells:
-                status, side = str(joint.width_status[g, k]), str(joint.side[g, k])
-            status = cast(OptimumStatus, "unresolved" if status == "ok" else status)
-            nothing = dict.fromkeys(("value", "low", "high"))
-            found[width] = Optimum(status=status, side=side or None, **nothing)
+            if not cells:
+                found[width] = unusable("too_few_points")
+                continue
+            status = str(joint.width_status[g, k])
+            found[width] = unusable(
+                "unresolved" if status == "ok" else status, str(joint.side[g, k])
+            )
         return dict(sorted(found.items()))

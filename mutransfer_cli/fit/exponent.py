@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,7 @@ from mutransfer_cli.fit import sentences as say
 from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise, profile
-from mutransfer_cli.fit.exponents import (
-    Axis,
-    Forms,
-    Interval,
-    Line,
-    Optimum,
-    OptimumStatus,
-    Prediction,
-)
+from mutransfer_cli.fit.exponents import Axis, Forms, Interval, Line, Optimum, Prediction
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
@@ -84,7 +76,7 @@ def fit_exponents(
 def refuse_unusable(
     trials: pd.DataFrame, axis: str, others: Sequence[str], loss: str, scatter_below: float | None
 ) -> None:
-    """Raise what `fit_exponents` raises for input that is no evidence at all."""
+    """Raise InputError for a table that `fit_exponents` cannot read."""
     for column in ("width", axis, loss, *others):
         if column not in trials:
             raise InputError(f"no column {column!r}; there are {', '.join(map(str, trials))}")
@@ -120,7 +112,7 @@ def fit_groups(
 
 
 def by_widths(groups: Mapping[str, pd.DataFrame]) -> dict[int, dict[str, pd.DataFrame]]:
-    """Sort groups by their number of widths: what can be stacked.
+    """Collect the groups with the same number of widths, which can be stacked.
 
     Raises:
         InsufficientEvidence: a group without trials.
@@ -138,12 +130,14 @@ def fit_sweeps(
     cells: Cells, axis: str, scatter_below: float | None = None, resamples: int = 0
 ) -> list[Axis]:
     """Fit stacked sweeps, all at once."""
+    # cells without broken runs, then the optimum of every width, then its status
     scaled, level_G, unit_G = cells.normalised()
     noise_G = first_noise(scaled)
     kept = scaled.without(broken(scaled, noise_G))
     bowls = fit_bowls(kept, noise_G)
     judged = judge(kept, bowls)
     used_GK, u_GK = judged.ok, cells.log2_width
+    # the law of the optima; by parabolas too, to see how much the form of the bowls matters
     errors = (bowls.covariance, bowls.freedom)
     line = law_fit(scatter_below)
     enough_G = used_GK.sum(1) >= MIN_WIDTHS
@@ -231,7 +225,7 @@ def in_units(bowls: Bowls, level_G: Array, unit_G: Array) -> Bowls:
 
 @dataclass(frozen=True)
 class Details:
-    """Numbers behind the sentences of a fit that its result does not hold."""
+    """Numbers for the warnings of a fit that its result does not hold."""
 
     counts: dict[int, int]
     """Usable cells by width."""
@@ -286,6 +280,12 @@ def without_law(
     )
 
 
+def unusable(status: str, side: str = "", **rest: Any) -> Optimum:
+    """An optimum that is not ok; side is empty unless the status is `not_bracketed`."""
+    known: dict[str, Any] = {"status": status, "side": side or None}
+    return Optimum(**known, value=None, low=None, high=None, **rest)
+
+
 def optimum_of(log2_value: float, log2_low: float, log2_high: float, **rest: Any) -> Optimum:
     """A usable optimum from octaves."""
     low, value, high = 2.0**log2_low, 2.0**log2_value, 2.0**log2_high
@@ -309,9 +309,8 @@ def _optima(
             "tilt": float(bowls.tilt[g, k]) if seen else None,
         }
         if not judged.ok[g, k]:
-            status, side = cast(OptimumStatus, str(judged.status[g, k])), str(judged.side[g, k])
-            nothing = dict.fromkeys(("value", "low", "high"))
-            optimum[width] = Optimum(status=status, side=side or None, **nothing, **rest)
+            reason = str(judged.status[g, k]), str(judged.side[g, k])
+            optimum[width] = unusable(*reason, **rest)
             continue
         at = float(bowls.optimum[g, k])
         optimum[width] = optimum_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from typing import get_args
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ def exponents_of_records(
     scatter_below: float | None = None,
     resamples: int = 0,
 ) -> tuple[Exponents, pd.DataFrame]:
-    """The exponents of a sweep, and the trials with the loss they are fitted to as eval_loss.
+    """The exponents of a sweep, and its trials with the fitted loss as column eval_loss.
 
     Args:
         metric: eval_loss or train_loss.
@@ -36,11 +37,7 @@ def exponents_of_records(
     options = (convention, "eval_loss", scatter_below, resamples)
     fits = fit_axes({"": trials}, AXES, *options, protocol=protocol)
     counts = Counter(record.status for record in records.trials)
-    by_status: dict[Status, int] = {
-        "ok": counts["ok"],
-        "diverged": counts["diverged"],
-        "failed": counts["failed"],
-    }
+    by_status = {status: counts[status] for status in get_args(Status)}
     document = exponents_of(
         metric, by_status, fits, protocol, base_plan=header.base_plan, convention=convention
     )

@@ -1,4 +1,4 @@
-"""The optimum of two axes across widths: where there is one, and a ridge where there is not.
+"""The optimum of two axes across widths, or the ridge along which there is none.
 
 Learning rate and weight decay often act through their product alone: the bowl is then a ridge, and
 the position along it is noise. Only the position across a ridge is given an exponent.
@@ -108,6 +108,7 @@ def fit_planes(
     across_errors = across_errors * across_inflation_G[:, None, None]
 
     def law(direction: tuple[float, float]) -> Laws:
+        # position v' d and variance d' C d of each vertex along the direction d
         variance_GK = np.einsum("i,gkij,j->gk", direction, covariance, direction)
         errors_GKK = variance_GK[..., None] * np.eye(used_GK.shape[1])
         at = (planes.log2_width, vertex_GKXY @ np.array(direction), errors_GKK, freedom_G)
@@ -185,7 +186,7 @@ def moved_by_seeds(
         return errors, np.ones(len(surfaces.freedom)), surfaces.freedom
     level_and_slopes = surfaces.design[..., :3]
     filled_GKCS, there_GKS = whole_deviations(planes.away, surfaces.weight, level_and_slopes)
-    # what each seed's deviations do to the coefficients, and these to the optimum along p and q
+    # each seed's deviations move the coefficients, and these the optimum along p and along q
     moves_GKPS = surfaces.gain @ filled_GKCS
     usable_GK = surfaces.coefficients[..., 3] > 0
     _, gradient, variance_GK = across_ridge(surfaces, usable_GK)
@@ -194,6 +195,7 @@ def moved_by_seeds(
     across_G, freedom_G = inflation(by_p_GKS, there_p_GKS, variance_GK, surfaces.freedom)
     by_q_GKS = np.nan_to_num((jacobian @ moves_GKPS[..., 1:6, :])[..., 1, :])
     along_G, of_along_G = inflation(by_q_GKS, there_GKS, errors[..., 1, 1], surfaces.freedom)
+    # D C D, with D the roots of both factors
     scale = np.sqrt(np.stack([across_G, along_G], -1))[:, None]
     inflated = errors * scale[..., None] * scale[..., None, :]
     return inflated, across_G, np.minimum(freedom_G, of_along_G)
@@ -230,6 +232,7 @@ def is_ridge(
     pooled weak curvature cannot be told from zero."""
     strong_G, _, weak_G = surfaces.curvature.T
     flat_G = weak_G <= RIDGE_ERRORS * surfaces.curvature_error[:, 2] + DEGENERATE * strong_G
+    # (p, q) turned back to (x, y): rows of `axes` are the directions of p and q
     at_GKXY = surfaces.centre + (vertex_GKPQ[..., None, :] @ surfaces.axes[:, None])[..., 0, :]
     near_GK = covariance[..., 1, 1] <= RIDGE_SPREAD**2  # False where NaN
     resolved_GK = inside(at_GKXY, grids) & near_GK
@@ -239,13 +242,13 @@ def is_ridge(
 def loss_at(surfaces: Surfaces, offset_GKPQ: Array) -> Array:
     """Loss [G, K] of the quadratics at their vertices v: b0 + (b1, b2) v / 2."""
     slope_GKPQ = surfaces.coefficients[..., 1:3]
-    level_GK: Array = surfaces.coefficients[..., 0] + (slope_GKPQ * offset_GKPQ).sum(-1) / 2
-    return level_GK
+    return np.asarray(surfaces.coefficients[..., 0] + (slope_GKPQ * offset_GKPQ).sum(-1) / 2)
 
 
 def own_curvatures(surfaces: Surfaces) -> Array:
     """Coefficients of x^2 and y^2, [G, K, 2]: the diagonal of the form in (p, q) turned back."""
     strong, cross, weak = np.moveaxis(surfaces.coefficients[..., 3:6], -1, 0)
+    # A = ((b3, b4 / 2), (b4 / 2, b5)) in (p, q) is R' A R in (x, y)
     half = np.stack([strong, cross / 2, cross / 2, weak], -1).reshape(*strong.shape, 2, 2)
     turn = surfaces.axes[:, None]
     return np.diagonal(np.swapaxes(turn, -1, -2) @ half @ turn, axis1=-2, axis2=-1)
@@ -272,6 +275,7 @@ def ridge_angle(surfaces: Surfaces, product: tuple[float, float]) -> tuple[Array
 def across_ridge(surfaces: Surfaces, curved_GK: Mask) -> tuple[Array, Array, Array]:
     """Optimum along p from the centre, -b1 / 2 b3, [G, K], its gradient in (b1, b3), [G, K, 2], and
     its variance, [G, K] (delta method)."""
+    # v = -b1 / 2 b3, so dv/db1 = -1 / 2 b3 and dv/db3 = -v / b3
     own_GK = np.where(curved_GK, surfaces.coefficients[..., 3], 1.0)
     step_GK = -surfaces.coefficients[..., 1] / (2 * own_GK)
     gradient = np.stack([-1 / (2 * own_GK), -step_GK / own_GK], -1)
@@ -291,6 +295,7 @@ def across_positions(
     step_GK, _, variance_GK = across_ridge(surfaces, used_GK)
     p_GK, q_GK = np.moveaxis(surfaces.centre @ np.swapaxes(surfaces.axes, 1, 2), -1, 0)
     middle_G = (q_GK * used_GK).sum(1) / np.maximum(used_GK.sum(1), 1)
+    # an error of the angle moves p by the distance along the ridge times that error
     swung_GK = (q_GK - middle_G[:, None]) * np.radians(angle_error_G)[:, None]
     together_GKK = swung_GK[..., None] * swung_GK[:, None]
     covariance_GKK = variance_GK[..., None] * np.eye(used_GK.shape[1]) + together_GKK

@@ -1,4 +1,7 @@
-"""Interval and status of every optimum. Shapes: G sweeps, K widths, C cells."""
+"""Interval and status of every optimum.
+
+Shapes: G sweeps, K widths, C cells, P = 2 of the pair (slope, curvature). Positions in octaves.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,7 @@ class Judgements:
 
     @property
     def ok(self) -> Mask:
-        found: Mask = self.status == "ok"
-        return found
+        return np.asarray(self.status == "ok")
 
 
 def judge(cells: Cells, bowls: Bowls) -> Judgements:
@@ -38,31 +40,38 @@ def judge(cells: Cells, bowls: Bowls) -> Judgements:
     Args:
         cells: the fitted cells, broken ones left out.
     """
-    below, above = fieller(bowls)
-    low, high = bowls.optimum + below, bowls.optimum + above
-    enough = bowls.in_window >= MIN_CELLS
-    inside = enough & (low >= cells.first) & (high <= cells.upper)  # False for NaN
-    # on a coarse grid the soft window may go to and fro between cells, and the steps with it
-    inside &= (below <= 0) & (above >= 0)
+    below_GK, above_GK = fieller(bowls)
+    low_GK, high_GK = bowls.optimum + below_GK, bowls.optimum + above_GK
+    enough_GK = bowls.in_window >= MIN_CELLS
+    inside_GK = enough_GK & (low_GK >= cells.first) & (high_GK <= cells.upper)  # False for NaN
+    # on a coarse grid the soft window, and with it the steps, may alternate between cells
+    inside_GK &= (below_GK <= 0) & (above_GK >= 0)
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
-    inside &= (cells.best > 0) & ((cells.best < cells.count - 1) | (cells.upper > cells.last))
-    at_low, at_high, both_ends = _ends(cells, bowls.noise)
-    status = np.select(
+    below_last_GK = (cells.best < cells.count - 1) | (cells.upper > cells.last)
+    inside_GK &= (cells.best > 0) & below_last_GK
+    at_low_GK, at_high_GK, both_ends_GK = _ends(cells, bowls.noise)
+    status_GK = np.select(
         [
             cells.count < MIN_CELLS,
             second_minimum(cells, bowls),
-            inside,
+            inside_GK,
             _all_equal(cells),
-            at_low | at_high,
-            both_ends,
-            ~enough,
+            at_low_GK | at_high_GK,
+            both_ends_GK,
+            ~enough_GK,
         ],
         ["too_few_points", "multimodal", "ok", "flat", "not_bracketed", "flat", "too_few_points"],
         "unresolved",
     )
-    side = np.where(status == "not_bracketed", np.where(at_high, "high", "low"), "")
-    ends = np.minimum(bowls.optimum - cells.first, cells.upper - bowls.optimum)
-    return Judgements(status, side, low, high, (status == "ok") & (ends < NEAR_EDGE))
+    towards_GK = np.where(at_high_GK, "high", "low")
+    from_ends_GK = np.minimum(bowls.optimum - cells.first, cells.upper - bowls.optimum)
+    return Judgements(
+        status=status_GK,
+        side=np.where(status_GK == "not_bracketed", towards_GK, ""),
+        low=low_GK,
+        high=high_GK,
+        near_edge=(status_GK == "ok") & (from_ends_GK < NEAR_EDGE),
+    )
 
 
 def fieller(bowls: Bowls) -> tuple[Array, Array]:
@@ -72,56 +81,53 @@ def fieller(bowls: Bowls) -> tuple[Array, Array]:
     (slope + curvature d)^2 <= t^2 Var(slope + curvature d), a quadratic a d^2 + b d + c <= 0. The
     slope is in units of the derivative of d^2 / 2.
     """
-    square = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None] ** 2
-    v = bowls.slope_curvature
-    a = bowls.curvature**2 - square * v[..., 1, 1]
-    b = 2 * (bowls.slope * bowls.curvature - square * v[..., 0, 1])
-    c = bowls.slope**2 - square * v[..., 0, 0]
-    discriminant = b**2 - 4 * a * c
-    bounded = (a > 0) & (discriminant >= 0) & (bowls.freedom[:, None] > 0.5)
-    root = np.sqrt(np.where(bounded, discriminant, np.nan))
-    twice = 2 * np.where(bounded, a, np.nan)
-    return (-b - root) / twice, (-b + root) / twice
+    square_G1 = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None] ** 2
+    # v: covariance of (slope, curvature), so Var = v00 + 2 v01 d + v11 d^2
+    v_GKPP = bowls.slope_curvature
+    a_GK = bowls.curvature**2 - square_G1 * v_GKPP[..., 1, 1]
+    b_GK = 2 * (bowls.slope * bowls.curvature - square_G1 * v_GKPP[..., 0, 1])
+    c_GK = bowls.slope**2 - square_G1 * v_GKPP[..., 0, 0]
+    # between the two roots if the parabola opens upwards: the curvature differs from 0
+    discriminant_GK = b_GK**2 - 4 * a_GK * c_GK
+    bounded_GK = (a_GK > 0) & (discriminant_GK >= 0) & (bowls.freedom[:, None] > 0.5)
+    root_GK = np.sqrt(np.where(bounded_GK, discriminant_GK, np.nan))
+    twice_GK = 2 * np.where(bounded_GK, a_GK, np.nan)
+    return (-b_GK - root_GK) / twice_GK, (-b_GK + root_GK) / twice_GK
 
 
 def _all_equal(cells: Cells) -> Mask:
     """Whether every cell has the same loss, [G, K]: the lowest would be the first by chance."""
-    lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
-    highest = np.where(cells.present, cells.mean, -np.inf).max(-1)
-    equal: Mask = (highest <= lowest) & (cells.upper <= cells.last)
-    return equal
+    lowest_GK = np.where(cells.present, cells.mean, np.inf).min(-1)
+    highest_GK = np.where(cells.present, cells.mean, -np.inf).max(-1)
+    return np.asarray((highest_GK <= lowest_GK) & (cells.upper <= cells.last))
 
 
-def _ends(cells: Cells, noise: Array) -> tuple[Mask, Mask, Mask]:
+def _ends(cells: Cells, noise_GK: Array) -> tuple[Mask, Mask, Mask]:
     """Whether the lowest cell is at or next to the low end, or the high end, while that end is not
     clearly higher, and whether neither end is clearly higher; [G, K] each."""
-    best, last = cells.best, cells.count - 1
-    lowest = cells.at(cells.mean, best)
-    clearly = lowest + 3 * np.sqrt(2) * noise
-    last_loss = cells.at(cells.mean, np.maximum(last, 0).astype(np.intp))
-    low_rises = cells.mean[..., 0] > clearly
-    high_rises = (last_loss > clearly) | (cells.upper > cells.last)
-    at_low, at_high = (best <= 1) & ~low_rises, (best >= last - 1) & ~high_rises
-    return at_low & ~at_high, at_high & ~at_low, ~low_rises & ~high_rises
+    best_GK, last_GK = cells.best, cells.count - 1
+    # 3 standard errors of a difference of two cells, sqrt(2) times the noise of one
+    clearly_GK = cells.at(cells.mean, best_GK) + 3 * np.sqrt(2) * noise_GK
+    last_loss_GK = cells.at(cells.mean, np.maximum(last_GK, 0).astype(np.intp))
+    low_rises_GK = cells.mean[..., 0] > clearly_GK
+    high_rises_GK = (last_loss_GK > clearly_GK) | (cells.upper > cells.last)
+    at_low_GK = (best_GK <= 1) & ~low_rises_GK
+    at_high_GK = (best_GK >= last_GK - 1) & ~high_rises_GK
+    return at_low_GK & ~at_high_GK, at_high_GK & ~at_low_GK, ~low_rises_GK & ~high_rises_GK
 
 
 def second_minimum(cells: Cells, bowls: Bowls) -> Mask:
-    """Whether a far cell is as low as the lowest, with a clearly higher one between; [G, K].
-
-    On each side the highest wall between the optimum and a cell is a running maximum.
-    """
-    lowest = np.where(cells.present, cells.mean, np.inf).min(-1)
-    noise = bowls.noise[..., None]
-    distance = cells.x - bowls.optimum[..., None]
-    rival = cells.present & (cells.mean <= lowest[..., None] + 2 * np.sqrt(2) * noise)
-    rival &= np.abs(distance) > FAR_CELL
-    wall = cells.mean - 4 * np.sqrt(2) * noise  # how high a pair may be below this cell
-    found = np.zeros(rival.shape[:2], dtype=bool)
-    for side in (-1, 1):
-        here = cells.present & (side * distance > 0)
-        between = np.where(here, wall, -np.inf)
-        ordered = between if side > 0 else between[..., ::-1]
-        highest = np.maximum.accumulate(ordered, axis=-1)
-        highest = highest if side > 0 else highest[..., ::-1]
-        found |= (rival & here & (highest > cells.mean)).any(-1)
-    return found
+    """Whether a far cell is as low as the lowest, with a clearly higher one between; [G, K]."""
+    lowest_GK1 = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
+    noise_GK1, distance_GKC = bowls.noise[..., None], cells.x - bowls.optimum[..., None]
+    rival_GKC = cells.present & (cells.mean <= lowest_GK1 + 2 * np.sqrt(2) * noise_GK1)
+    rival_GKC &= np.abs(distance_GKC) > FAR_CELL
+    wall_GKC = cells.mean - 4 * np.sqrt(2) * noise_GK1  # how high a pair may be below this cell
+    found_GK = np.zeros(rival_GKC.shape[:2], dtype=bool)
+    # on each side, the highest wall between the optimum and a cell is a running maximum outwards
+    for side, outwards in ((-1, slice(None, None, -1)), (1, slice(None))):
+        here_GKC = cells.present & (side * distance_GKC > 0)
+        between_GKC = np.where(here_GKC, wall_GKC, -np.inf)[..., outwards]
+        highest_GKC = np.maximum.accumulate(between_GKC, axis=-1)[..., outwards]
+        found_GK |= (rival_GKC & here_GKC & (highest_GKC > cells.mean)).any(-1)
+    return found_GK

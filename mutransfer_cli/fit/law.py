@@ -1,4 +1,4 @@
-"""Across widths: the line of log2 optimum against log2 width with scatter, and two forms beside it.
+"""The line of log2 optimum against log2 width, with scatter, and two forms beside it.
 
     optimum = value + exponent * (log2 width - centre) + scatter + measurement error
 
@@ -32,7 +32,7 @@ class Laws:
     measurement_half_width: Array
     """Half-width of the slope for exactly these widths, without scatter."""
     half_width: Array
-    """The reported one: the larger of the two."""
+    """Reported half-width: the larger of the two."""
     centre: Array
     """log2 width at which value and slope are uncorrelated."""
     value: Array
@@ -81,9 +81,11 @@ def fit_laws(u_GK: Array, y_GK: Array, covariance_GKK: Array, freedom_G: Array) 
     k = u_GK.shape[1]
     assert k >= MIN_WIDTHS, "callers refuse fewer widths"
     covariance_GKK = covariance_GKK + EXACT * np.eye(k)
+    # the line with scatter, V = covariance + scatter^2 I, and without
     scatter_G = paule_mandel(u_GK, y_GK, covariance_GKK)
     line = weighted_line(u_GK, y_GK, with_scatter(covariance_GKK, scatter_G))
     exact = weighted_line(u_GK, y_GK, covariance_GKK)
+    # Knapp-Hartung: the error scaled by sqrt(Q / (K - 2)); the floor is the measurement alone
     law_t = t_quantile(k - 2) * np.sqrt(line.squares / (k - 2))
     floor_t = t_quantile(freedom_G)
     law, measurement = law_t * line.slope_error, floor_t * exact.slope_error
@@ -110,11 +112,9 @@ def laws_where(
     freedom_G: Array,
     fit: LawFit,
 ) -> Laws:
-    """The laws of the chosen rows from their used widths, NaN in the other rows.
-
-    Sweeps that use the same widths are stacked and fitted at once.
-    """
+    """The laws of the chosen rows from their used widths; NaN in the other rows."""
     found = {field.name: np.full(len(used_GK), np.nan) for field in fields(Laws)}
+    # sweeps that use the same widths form one stack
     for pattern_K in np.unique(used_GK[rows_G], axis=0):
         at = np.flatnonzero(rows_G & (used_GK == pattern_K).all(1))
         widths = np.flatnonzero(pattern_K)
@@ -168,14 +168,16 @@ def weighted_line(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Lines:
 
 def with_scatter(covariance_GKK: Array, scatter_G: Array) -> Array:
     """V = covariance + scatter^2 I."""
-    diagonal_GKK: Array = np.eye(covariance_GKK.shape[-1]) * scatter_G[:, None, None] ** 2
-    return covariance_GKK + diagonal_GKK
+    return np.asarray(
+        covariance_GKK + np.eye(covariance_GKK.shape[-1]) * scatter_G[:, None, None] ** 2
+    )
 
 
 def paule_mandel(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Array:
     """The scatter [G] at which Q equals its expectation K - 2, by bisection; 0 if Q never exceeds
     it (Paule & Mandel 1982)."""
     expected = u_GK.shape[1] - 2
+    # Q falls with the scatter; at the upper end it lies below K - 2
     low_G, high_G = np.zeros(len(u_GK)), 2 * np.ptp(y_GK, axis=1) + 1
     for _ in range(BISECTIONS):
         middle_G = (low_G + high_G) / 2
@@ -190,6 +192,7 @@ def slope_without_largest(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> Ar
     """The slope [G] without the largest width; NaN where MIN_WIDTHS would not be left."""
     if u_GK.shape[1] <= MIN_WIDTHS:
         return np.full(len(u_GK), np.nan)
+    # covariance without the row and the column of the largest width, [G, K-1, K-1]
     rest = np.argsort(u_GK, axis=1)[:, :-1]
     fewer_u, fewer_y = (np.take_along_axis(values, rest, axis=1) for values in (u_GK, y_GK))
     fewer = np.take_along_axis(covariance_GKK, rest[:, :, None], axis=1)
@@ -207,6 +210,7 @@ def future_spread(u_GK: Array, y_GK: Array, covariance_GKK: Array) -> dict[str, 
     """
     g, k = u_GK.shape
     plain = weighted_line(u_GK, y_GK, np.broadcast_to(np.eye(k), (g, k, k)))
+    # s^2 and C of the formula, and the part of s^2 that is true scatter
     residual_G = plain.squares / (k - 2)
     measured_G = np.diagonal(covariance_GKK, axis1=1, axis2=2).mean(1)
     line_G = np.maximum(residual_G, measured_G)
@@ -274,6 +278,7 @@ def fit_forms(u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_G: Array)
     assert k >= MIN_WIDTHS_OF_FORMS, "callers refuse fewer widths"
     covariance_GKK = covariance_GKK + EXACT * np.eye(k)
     centre_G = u_GK.mean(1)
+    # columns 1, x, x^2 of the curved form and 1, 2^-x of the saturating one
     x_GK = u_GK - centre_G[:, None]
     at = (y_GK, covariance_GKK, scatter_G)
     ones_GK = np.ones_like(x_GK)
@@ -301,9 +306,11 @@ def _least_squares(
     the measurement alone.
     """
     z_GKP = np.stack(columns, axis=-1)
+    # coefficients = gain y, of variance (Z' V^-1 Z)^-1
     spread_GKK = with_scatter(covariance_GKK, scatter_G)
     gain_GPK, variance_GP = _gain(z_GKP, spread_GKK)
     coefficient_GP = np.einsum("gpk,gk->gp", gain_GPK, y_GK)
+    # residuals r, and Q / (K - P) with Q = r' V^-1 r
     residual_GK = y_GK - np.einsum("gkp,gp->gk", z_GKP, coefficient_GP)
     weighted_GK = np.linalg.solve(spread_GKK, residual_GK[..., None])[..., 0]
     scale_G = (residual_GK * weighted_GK).sum(1) / (z_GKP.shape[1] - z_GKP.shape[2])

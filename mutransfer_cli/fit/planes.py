@@ -168,6 +168,7 @@ def fit_surfaces(grids: Grids, centre_GKXY: Array, angle_G: Array, stiff_G: Arra
     move relative to the grid; its coefficient has prior mean 0 and precision `stiff_G` over the
     noise.
     """
+    # rotate the cells to (p, q) about the centre; edges fall to 0 over one cell
     cos, sin = np.cos(angle_G), np.sin(angle_G)
     axes = np.stack([cos, sin, -sin, cos], axis=-1).reshape(-1, 2, 2)
     turn = np.swapaxes(axes, 1, 2)
@@ -234,6 +235,7 @@ def pool(values: Array, covariance: Array, supported_GK: Mask) -> tuple[Array, A
     Each width has one weight, the same for all coefficients: widths of unequal curvature but the
     same axes then pool to those axes.
     """
+    # a width weighs by the inverse of the trace of its covariance
     variances = np.diagonal(covariance, axis1=-2, axis2=-1)
     weight_GK = np.where(supported_GK, 1 / variances.sum(-1), 0.0)
     total_G1 = weight_GK.sum(1, keepdims=True)

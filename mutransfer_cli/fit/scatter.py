@@ -1,4 +1,5 @@
-"""Across widths with an assumed bound on the scatter (Bayes), and the interval of the form spread.
+"""The line across widths under an assumed bound on the scatter (Bayes), and the interval of the
+form spread.
 
 Shapes: G fits at once, K widths, T grid points of the scatter, C cells, S seeds, R resamples.
 Everything in octaves (log2 units).
@@ -64,6 +65,7 @@ def assume_scatter(
         line.value + line.slope * from_line_GT,
         np.hypot(line.value_error, line.slope_error * from_line_GT),
     )
+    # one future optimum has the scatter of its component besides
     future = Mixture(weight_GT, value.means, np.hypot(value.errors, scatter_T))
     floor_t = t_quantile(freedom_G)
     law, measurement = slope.half_width(), floor_t * line.slope_error[:, 0]  # at scatter 0
@@ -114,8 +116,7 @@ class Mixture:
     @property
     def mean(self) -> Array:
         """Mean of the mixture, [G]."""
-        mean: Array = (self.weight * self.means).sum(1)
-        return mean
+        return np.asarray((self.weight * self.means).sum(1))
 
     def half_width(self) -> Array:
         """The half-width [G] about the mean that holds LEVEL of the mixture, by bisection."""
@@ -124,6 +125,7 @@ class Mixture:
         high_G: Array = (apart_GT + NORMAL * self.errors).max(1)
         for _ in range(BISECTIONS):
             middle_G = (low_G + high_G) / 2
+            # probability of each normal within the half-width of the mean
             above_GT = special.ndtr((middle_G[:, None] - apart_GT) / self.errors)
             below_GT = special.ndtr((-middle_G[:, None] - apart_GT) / self.errors)
             less_G = (self.weight * (above_GT - below_GT)).sum(1) < LEVEL
@@ -142,10 +144,10 @@ def _centre(near_G: Array, line: Lines, slope: Mixture) -> Array:
     value_GT = line.value + line.slope * from_line_GT
     value_GT -= value_GT.mean(1, keepdims=True)
     together_GT = slope.errors**2 * from_line_GT + apart_GT * value_GT
+    # law of total covariance: within the components plus between their means
     covariance_G = (slope.weight * together_GT).sum(1)
     variance_G = (slope.weight * (slope.errors**2 + apart_GT**2)).sum(1)
-    centre_G: Array = near_G - covariance_G / variance_G
-    return centre_G
+    return np.asarray(near_G - covariance_G / variance_G)
 
 
 def form_interval(

@@ -45,7 +45,7 @@ def why_insufficient(name: str, optimum: Mapping[int, Optimum], counts: Mapping[
 
 
 def advice(name: str, at: Optimum, cells: int) -> str:
-    """Why an optimum is not ok, and what to do about it."""
+    """Why an optimum is not ok, and how to mend it."""
     match at.status:
         case "ok":
             return "ok"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mutransfer_cli.check.measure import OF_EXPONENTS, Verdict, verdict_of
+from mutransfer_cli.check.measure import LIES, OF_EXPONENTS, Verdict, verdict_of
 from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import svg
@@ -43,7 +43,7 @@ def verdict_on(axis: Axis) -> Verdict | None:
 
 
 def refused(asked: Mapping[str, Axis]) -> list[list[str]]:
-    """Names of the axes without an exponent, those with the same reason together."""
+    """Names of the axes without an exponent, grouped by the reason."""
     found = defaultdict[str, list[str]](list)
     for name, axis in asked.items():
         if axis.exponent is None:
@@ -54,16 +54,16 @@ def refused(asked: Mapping[str, Axis]) -> list[list[str]]:
 def headline(asked: Mapping[str, Axis]) -> str:
     """Whether hyperparameters transfer, as a sentence: the first in full, then the others."""
     (name, axis), *others = asked.items()
-    said = claim(name, axis)
+    text = claim(name, axis)
     if any(one.status == "ridge" for one in asked.values()):
-        said = RIDGE if axis.status == "ridge" else f"{RIDGE}; {said}"
+        text = RIDGE if axis.status == "ridge" else f"{RIDGE}; {text}"
         others = [(other, one) for other, one in others if one.status != "ridge"]
-    first, alike = verdict_on(axis), defaultdict[Verdict, list[str]](list)
+    first, by_verdict = verdict_on(axis), defaultdict[Verdict, list[str]](list)
     for other, one in others:
         verdict = verdict_on(one)
         if verdict is not None:
-            alike[verdict].append(words_of(other))
-    for verdict, names in alike.items():
+            by_verdict[verdict].append(words_of(other))
+    for verdict, names in by_verdict.items():
         them, do = " and the ".join(names), "do" if len(names) > 1 else "does"
         clause = {
             "pass": f"the {them} {do}",
@@ -71,8 +71,8 @@ def headline(asked: Mapping[str, Axis]) -> str:
             "inconclusive": f"it is not decided for the {them}",
         }[verdict]
         same = " too" if verdict == "pass" else " either"
-        said += f"; {clause}" + (same if first == verdict else "")
-    return said[0].upper() + said[1:]
+        text += f"; {clause}" + (same if first == verdict else "")
+    return text[0].upper() + text[1:]
 
 
 def claim(name: str, axis: Axis) -> str:
@@ -92,8 +92,8 @@ def claim(name: str, axis: Axis) -> str:
 
 
 def reasons(run: Run, name: str, axis: Axis) -> str:
-    """How to read an exponent and why its verdict is what it is, or why there is none."""
-    found, usable = axis.exponent, [w for w, at in axis.optimum.items() if at.status == "ok"]
+    """Explain an exponent and its verdict, or why there is none."""
+    found, usable = axis.exponent, axis.usable
     if found is None:
         return as_sentence(axis.sentence)
     narrowest, widest = min(usable), max(usable)
@@ -102,15 +102,14 @@ def reasons(run: Run, name: str, axis: Axis) -> str:
         f"From width {narrowest} to {widest} the best {words_of(name)} changes by a factor of "
         f"{value:.2f} ({low:.2f} to {high:.2f})"
     )
-    at_widest = axis.optimum[widest].value
+    at_widest = usable[widest].value
     text += "." if at_widest is None else f", to {at_widest:.3g}."
     expected, protocol, verdict = axis.expected_exponent, run.document.protocol, verdict_on(axis)
     if expected is None or verdict is None:
         return f"{text} The rule does not predict it, so there is no verdict."
     rule = f" ({protocol.parameterization.name})" if protocol else ""
-    lies = {"pass": "lies within", "fail": "lies outside", "inconclusive": "reaches beyond"}
     return (
-        f"{text} The rule{rule} expects an exponent of {expected:g}; the interval {lies[verdict]} "
+        f"{text} The rule{rule} expects an exponent of {expected:g}; the interval {LIES[verdict]} "
         f"{expected - TOLERANCE:+.2f} to {expected + TOLERANCE:+.2f}, "
         f"the tolerance of {TOLERANCE:g} around it."
     )

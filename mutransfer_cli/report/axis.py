@@ -30,7 +30,7 @@ OPTIMUM: svg.Look = {"markeredgecolor": svg.INK, "markersize": 7.5, "elinewidth"
 def figures(run: Run, name: AxisName, axis: Axis) -> tuple[list[svg.Figure], list[str]]:
     """Up to three figures, and sentences about those that cannot be drawn."""
     bowls = bowls_of(run, name)
-    usable = {width: at for width, at in sorted(axis.optimum.items()) if at.status == "ok"}
+    usable = axis.usable
     if not any(math.isfinite(loss) for bowl in bowls.values() for loss in bowl.values()):
         return [], [f"No bowls of {name}: every trial diverged."]
     drawn = [_bowls(run, name, axis, bowls, usable)]
@@ -64,9 +64,9 @@ def transferred(bowls: Bowls, usable: Optima, expected: float) -> dict[int, tupl
     """
     start, found = min(usable), {}
     for width, at in usable.items():
-        carried = log2_interval(usable[start])[1] + expected * math.log2(width / start)
+        carried = usable[start].octaves[1] + expected * math.log2(width / start)
         moved = interpolated(bowls[width], carried)
-        own = interpolated(bowls[width], log2_interval(at)[1])
+        own = interpolated(bowls[width], at.octaves[1])
         if moved is not None and own is not None:
             found[width] = moved, own
     return found
@@ -84,12 +84,6 @@ def interpolated(bowl: Mapping[float, float], at: float) -> float | None:
     if not np.isfinite(losses).all():
         return None
     return float(np.polyfit(np.array(nearest) - at, losses, 2)[-1])
-
-
-def log2_interval(at: Optimum) -> tuple[float, float, float]:
-    """Low, value and high of an optimum that is ok."""
-    assert at.low is not None and at.value is not None and at.high is not None  # noqa: PT018
-    return math.log2(at.low), math.log2(at.value), math.log2(at.high)
 
 
 def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -> svg.Figure:
@@ -111,7 +105,7 @@ def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -
             axes.plot(lost, [height] * len(lost), "x", color=look["color"], markersize=5)
             at = usable.get(width)
             if at is not None and at.loss is not None:
-                low, value, high = log2_interval(at)
+                low, value, high = at.octaves
                 ends = [[value - low], [high - value]]
                 axes.errorbar([value], [at.loss], xerr=ends, zorder=3, **look, **OPTIMUM)
         svg.log2_axis(axes.xaxis)
@@ -137,7 +131,7 @@ def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -
 def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
     """log2 optimum against log2 width, with the fitted line, its band and the expected slope."""
     widths = sorted(axis.optimum)
-    intervals = {width: log2_interval(at) for width, at in usable.items()}
+    intervals = {width: at.octaves for width, at in usable.items()}
     x = np.linspace(math.log2(widths[0]), math.log2(widths[-1]), BAND)
     lines = _lines(axis, x)
     view = svg.margin([*np.concatenate([*map(np.array, intervals.values()), *lines])], 1.0)

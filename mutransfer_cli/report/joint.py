@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Decay
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
@@ -19,7 +19,6 @@ from mutransfer_cli.rules.plan import AxisName
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = npt.NDArray[np.float64]
 PAIR: tuple[AxisName, AxisName] = ("lr", "weight_decay")
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # above the best of a width, in the loss's unit
 WHITE, BLACK = "#ffffff", "#111111"  # readable on every shade, in both themes

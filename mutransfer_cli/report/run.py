@@ -78,8 +78,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: a file cannot be read or holds something else.
     """
-    said: list[str] = []
-    records = load_records([folder], warn=said.append)
+    notes: list[str] = []
+    records = load_records([folder], warn=notes.append)
     document, trials = exponents_of_records(records)
     compared = compared_trials(records)
     of_axes = [sentence for axis in document.axes.values() for sentence in axis.warnings.values()]
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> Run:
         curves=read_curves(folder / CURVES, [trial.trial for trial in records.trials]),
         compared=compared,
         diagnostics=read_diagnostics(folder / DIAGNOSTICS, [trial.trial for trial in compared]),
-        warnings=list(dict.fromkeys([*of_axes, *said, *warnings_of(document, trials)])),
+        warnings=list(dict.fromkeys([*of_axes, *notes, *warnings_of(document, trials)])),
         check=read_check(folder / CHECK),
     )
 

@@ -46,7 +46,7 @@ Look = dict[str, Any]  # keyword arguments of a line, as matplotlib takes them
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as inline SVG; `words` say what it shows to readers who cannot see it.
+    """A picture as inline SVG; `words` describe it to readers who cannot see it.
 
     `key` begins its ids and is unique on the page. The text in `drawing` is escaped.
     """
@@ -61,7 +61,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, and the tolerance around what is expected of it, if anything."""
+    """A value with its interval; `tolerance` is the one around `expected`, if there is one."""
 
     name: str
     value: float
@@ -184,7 +184,7 @@ def legend_below(axes: Axes, title: str = "", most: int = 12) -> None:
     """Put the legend below, row by row, in as many columns as fit.
 
     Args:
-        title: what the entries are values of, written before them.
+        title: name of the quantity whose values the entries are; written before them.
         most: entries shown; if there are more, evenly spread ones are kept.
     """
     from matplotlib.lines import Line2D

@@ -25,12 +25,12 @@ def as_sentence(text: str) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """The value to so many significant digits; empty for None."""
+    """The value to `digits` significant digits; empty for None."""
     return "" if value is None else f"{value:.{digits}g}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """The value with its sign to so many decimals, zero as +0; empty for None."""
+    """The value with its sign to `digits` decimals, zero as +0; empty for None."""
     return "" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 

@@ -71,7 +71,7 @@ def points(curve: CurveRecord, places: int) -> tuple[Array, Array]:
 
 
 def _view(lines: Sequence[Array]) -> tuple[float, float]:
-    """From the lowest loss to the highest one after a fifth of the run; the start says little."""
+    """Range of losses shown: the start of a run, a fifth of it, does not raise its upper end."""
     if not lines:
         return 0.0, 1.0
     bottom = min(float(y.min()) for y in lines)
@@ -159,7 +159,7 @@ def last(found: Sequence[DiagnosticsRecord]) -> list[DiagnosticsRecord]:
 
 
 def halfway(found: Sequence[DiagnosticsRecord]) -> list[DiagnosticsRecord]:
-    """The measurement of each trial nearest to half of its steps, its init left out."""
+    """The measurement of each trial nearest to half of its steps, apart from that of its init."""
     middle = {record.trial: record.step / 2 for record in last(found)}
     later = [record for record in found if record.step > 0]
     later.sort(key=lambda record: -abs(record.step - middle[record.trial]))
@@ -231,10 +231,8 @@ def activation_slopes(run: Run) -> dict[str, tuple[str, str]]:
 def checked_slopes(check: Check | None) -> list[svg.Figure]:
     """The slopes that gate `coordinates` measured; none without that gate."""
     asked = [gate for gate in check.gates if gate.gate == "coordinates"] if check else []
-    said = [f"widths {gate.evidence['widths']}; " for gate in asked if "widths" in gate.evidence]
-    caption = (
-        f"Gate coordinates, {''.join(said)}dot and bar: slope and 95 % interval; shaded: tolerance."
-    )
+    widths = "".join(f"widths {g.evidence['widths']}; " for g in asked if "widths" in g.evidence)
+    caption = f"Gate coordinates, {widths}dot and bar: slope and 95 % interval; shaded: tolerance."
     drawn = [
         svg.Estimate(name, *at, one.expected, one.tolerance, one.verdict, one.sentence)
         for gate in asked

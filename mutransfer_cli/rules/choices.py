@@ -1,8 +1,9 @@
 """The choices that make a rule: roles, optimizers, parameterizations and alignment.
 
-A role is what width does to a parameter. An optimizer counts by how the size of its updates depends
-on the gradient. A parameterization gives each role a forward multiplier n^-a and an init std n^-b.
-Alignment is how strongly changes of weights and features line up with what they multiply.
+A role says which axes of a parameter grow with width. An optimizer enters a rule through how the
+size of its updates depends on the gradient. A parameterization gives each role a forward multiplier
+n^-a and an init std n^-b. Alignment is how strongly changes of weights and features line up with
+what they multiply.
 """
 
 from __future__ import annotations

@@ -28,13 +28,11 @@ class BaseParameter:
 
     Attributes:
         name: dotted name in the module.
-        role: what width does to it.
-        shape: shape at the base width.
         growing_axes: axes whose size is proportional to width.
         init_std: std of its normal init at the base width (the base model's own).
         init_mean: mean of that init, the same at all widths; 1 for a gain.
         fan_in_axis: the input axis, where one is known.
-        own_multiplier: exponent of the width in a factor that the model's own code puts on it.
+        own_multiplier: exponent of the width in a factor that the model's own code applies to it.
         init_exponent: exponent of the width in the init std of weight times multiplier, in place of
             the rule's.
     """
@@ -51,7 +49,7 @@ class BaseParameter:
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
-    """One parameter of init std 1 for each role: what a rule does to a role, whatever the model."""
+    """One parameter of init std 1 for each role; its plan shows a rule without a model."""
     return tuple(BaseParameter(role, role, (1,), (), 1.0) for role in ROLES)
 
 
@@ -60,10 +58,9 @@ class TargetModel:
     """A model to be trained, as a rule sees it.
 
     Attributes:
-        width: width of the model.
         base_plan: every trainable parameter as it would be at the base width.
         shapes: shapes of the same parameters at `width`.
-        facts: depth, head_size and vocab, each null where it is not known.
+        facts: depth, head_size and vocab, each None where it is not known.
         is_llama: whether it is Hugging Face's Llama.
     """
 
@@ -126,10 +123,10 @@ class PlannedParameter(Values):
     """A parameter with its values at one width.
 
     Attributes:
-        name: dotted, without what wrappers put into it; for tied weights, the name that is claimed.
+        name: dotted name without the prefixes of wrappers; for tied weights, the one in the plan.
         role: None where all parameters share one rate and roles are not known.
-        optimizer: what updates it, where a recipe names it; under muon, all but hidden matrices
-            are adamw's.
+        optimizer: name of the optimizer that updates it, where a recipe gives one; under muon it is
+            adamw for all but hidden matrices.
     """
 
     name: str
@@ -153,9 +150,9 @@ def plan(
 ) -> tuple[PlannedParameter, ...]:
     """Hyperparameters of every parameter at `width`, in the order of `base_plan`.
 
-    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and likewise for the other quantities. Given
-    shapes, n / base_width is replaced by the growth of its own fan-in for a hidden or readout
-    matrix.
+    lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and likewise for the other quantities. If shapes
+    are given, a hidden or readout matrix has the growth of its own fan-in in place of
+    n / base_width.
 
     Args:
         shapes: shapes of the model at `width`; by default growing axes are proportional to width.
@@ -212,7 +209,7 @@ def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | N
 
 
 def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
-    """Exponents of its role, corrected for the width in the model's own code and own init."""
+    """Exponents of its role, corrected for powers of width in the model's own code and init."""
     role, own = parameter.role, Fraction(parameter.own_multiplier)
     x = role_exponents(rule, role)
     if own and role != "vector" and role != "scalar":
@@ -226,11 +223,7 @@ def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
 def refuse_unplannable(
     base_plan: Sequence[BaseParameter], lr_mult: Mapping[MatrixRole, float]
 ) -> None:
-    """Refuse a base plan that no values can be planned for.
-
-    Raises:
-        InputError: a parameter listed twice, or a gamma for a role that the model lacks.
-    """
+    """Raise InputError for a parameter listed twice, or a gamma for a role the model lacks."""
     names = [parameter.name for parameter in base_plan]
     for name in names:
         if names.count(name) > 1:

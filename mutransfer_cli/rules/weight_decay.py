@@ -7,8 +7,8 @@ Exponents of the lr-coupled form, for a role with learning rate ~ n^-c and multi
 
 - `constant`: 0 in the convention in which it is stated; an independent constant is `linear_width`.
 - `linear_width`: c, so that lr * wd, and with it the memory of 1 / (lr * wd) steps, is the same at
-  all widths. Kosson et al. 2025 (arXiv 2510.19093) find that muP needs it. It is the default, as
-  most evidence is for it.
+  all widths. Kosson et al. 2025 (arXiv 2510.19093) find that muP needs it. It is the default,
+  because most evidence supports it.
 - `sqrt_width`: 3/2 - c - 2a. Fan et al. 2025 (arXiv 2510.15262) observe that in the steady state of
   AdamW the top singular value of a matrix scales as sqrt(lr / wd) * d^0.75; 0.75 is measured, not
   derived. Keeping it constant requires lr / wd ~ d^-3/2; at lr ~ 1/d that is wd ~ sqrt(d), their

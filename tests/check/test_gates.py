@@ -12,7 +12,7 @@ from mutransfer_cli.check.gates import (
     gates_of_exponents,
     gates_of_recipe,
     gates_of_records,
-    trials_alike,
+    trials_like_best,
 )
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.from_records import exponents_of_records
@@ -85,10 +85,10 @@ def test_tolerances_are_asked_for(made: Make) -> None:
     assert (gate.verdict, gate.measures[0].tolerance) == ("pass", 0.7)
 
 
-def test_singular_values_at_the_end_of_trials_alike(made: Make) -> None:
+def test_singular_values_at_the_end_of_trials_like_the_best(made: Make) -> None:
     records = made()
     names = [p.name for p in records.header.base_plan if p.role == "hidden"]
-    alike = trials_alike(records.trials)
+    alike = trials_like_best(records.trials)
     assert {trial.width for trial in alike} == {16, 24, 32, 48, 64}
     assert len({trial.lr for trial in alike}) == 1
 
