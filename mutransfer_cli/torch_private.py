@@ -25,34 +25,14 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 TF32_HINT = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
 
 
-def fused_adamw_(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
-) -> None:
-    """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise."""
-    torch._fused_adamw_(
-        params,
-        grads,
-        exp_avgs,
-        exp_avg_sqs,
-        [],
-        steps,
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=eps,
-        amsgrad=False,
-        maximize=False,
-    )
+def fused_adamw_(*lists: list[Tensor], steps: list[Tensor], **settings: float) -> None:
+    """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise.
+
+    Args:
+        lists: parameters, gradients, first moments and second moments.
+        settings: lr, beta1, beta2, weight_decay and eps.
+    """
+    torch._fused_adamw_(*lists, [], steps, amsgrad=False, maximize=False, **settings)
 
 
 def has_all(owner: Any, *names: str) -> bool:

@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.adamw import WithMoments, fused_update_
+from mutransfer_cli.optim.adamw import WithMoments
 from mutransfer_cli.optim.section import Member, OptimizerSection, ParamGroup, over
-from mutransfer_cli.torch_private import HAS_FUSED_ADAMW
+from mutransfer_cli.torch_private import HAS_FUSED_ADAMW, fused_adamw_
 
 Stack = dict[str, Tensor]
 
@@ -84,9 +84,9 @@ def update_by_trial_(
     groups: Sequence[ParamGroup],
     schedule: Tensor,
 ) -> None:
-    """The same, one trial after the other: no rounding depends on who trains beside whom.
+    """Update one trial after the other, so that rounding does not depend on the other trials.
 
-    For CPUs, where reductions and vectorised functions round by the shape of the whole stack.
+    On a CPU, reductions and vectorised functions round by the shape of the whole stack.
     """
     for trial in range(len(schedule)):
         one = slice(trial, trial + 1)
@@ -103,6 +103,36 @@ def update_by_trial_(
             alone,
             schedule[one],
         )
+
+
+def fused_update_(
+    optimizer: WithMoments,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+    groups: Sequence[ParamGroup],
+    schedule: Tensor,
+) -> None:
+    """Update one trial after the other by torch's fused CPU kernel: one pass over memory."""
+    state.step.add_(1)
+    beta1, beta2 = optimizer.betas
+    for group in groups:
+        per_trial = (group.lr, schedule, group.weight_decay, group.eps)
+        for trial, (peak, factor, weight_decay, eps) in enumerate(
+            zip(*(x.tolist() for x in per_trial), strict=True)
+        ):
+            fused_adamw_(
+                [params[name][trial] for name in group.names],
+                [grads[name][trial].contiguous() for name in group.names],
+                [state.slots[name]["exp_avg"][trial] for name in group.names],
+                [state.slots[name]["exp_avg_sq"][trial] for name in group.names],
+                steps=[state.step[trial]] * len(group.names),
+                lr=peak * factor,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=weight_decay,
+                eps=eps,
+            )
 
 
 def clip_(grads: Mapping[str, Tensor], max_norm: float, by_trial: bool) -> None:
