@@ -6,7 +6,7 @@ Weight decay is decoupled and lr-coupled: w -= lr * weight_decay * w.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -69,11 +69,22 @@ def update_(
     state.step.add_(1)
     for group in groups:
         members = [Member(params[name], grads[name], state.slots[name]) for name in group.names]
-        lr = group.lr * schedule
-        directions = optimizer.directions_(group, members, state.step)
-        for member, direction in zip(members, directions, strict=True):
-            param = member.param
-            param.mul_(over(1 - lr * group.weight_decay, param)).sub_(over(lr, param) * direction)
+        update_group_(optimizer, group, members, state.step, schedule)
+
+
+def update_group_(
+    optimizer: OptimizerSection,
+    group: ParamGroup,
+    members: Sequence[Member],
+    step: Tensor,
+    schedule: Tensor,
+) -> None:
+    """Take the directions of a group's members, and its weight decay, at its rate of this step."""
+    lr = group.lr * schedule
+    directions = optimizer.directions_(group, members, step)
+    for member, direction in zip(members, directions, strict=True):
+        param = member.param
+        param.mul_(over(1 - lr * group.weight_decay, param)).sub_(over(lr, param) * direction)
 
 
 def update_by_trial_(
@@ -88,21 +99,22 @@ def update_by_trial_(
 
     On a CPU, reductions and vectorised functions round by the shape of the whole stack.
     """
-    for trial in range(len(schedule)):
-        one = slice(trial, trial + 1)
-        slots = {name: {k: x[one] for k, x in held.items()} for name, held in state.slots.items()}
-        alone = [
-            replace(g, lr=g.lr[one], weight_decay=g.weight_decay[one], eps=g.eps[one])
-            for g in groups
-        ]
-        update_(
-            optimizer,
-            {name: stack[one] for name, stack in params.items()},
-            {name: stack[one].contiguous() for name, stack in grads.items()},
-            OptimizerState(slots, state.step[one]),
-            alone,
-            schedule[one],
-        )
+    state.step.add_(1)
+    for group in groups:
+        for trial in range(len(schedule)):
+            one = slice(trial, trial + 1)
+            alone = ParamGroup(
+                group.names, group.role, group.lr[one], group.weight_decay[one], group.eps[one]
+            )
+            members = [
+                Member(
+                    params[name][one],
+                    grads[name][one].contiguous(),
+                    {slot: stack[one] for slot, stack in state.slots[name].items()},
+                )
+                for name in group.names
+            ]
+            update_group_(optimizer, alone, members, state.step[one], schedule[one])
 
 
 def fused_update_(
