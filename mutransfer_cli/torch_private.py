@@ -25,14 +25,22 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 TF32_HINT = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
 
 
-def fused_adamw_(*lists: list[Tensor], steps: list[Tensor], **settings: float) -> None:
+def fused_adamw_(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    **settings: Any,
+) -> None:
     """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise.
 
     Args:
-        lists: parameters, gradients, first moments and second moments.
         settings: lr, beta1, beta2, weight_decay and eps.
     """
-    torch._fused_adamw_(*lists, [], steps, amsgrad=False, maximize=False, **settings)
+    torch._fused_adamw_(
+        params, grads, exp_avgs, exp_avg_sqs, [], steps, amsgrad=False, maximize=False, **settings
+    )
 
 
 def has_all(owner: Any, *names: str) -> bool:

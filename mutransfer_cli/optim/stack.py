@@ -138,7 +138,7 @@ def fused_update_(
                 [grads[name][trial].contiguous() for name in group.names],
                 [state.slots[name]["exp_avg"][trial] for name in group.names],
                 [state.slots[name]["exp_avg_sq"][trial] for name in group.names],
-                steps=[state.step[trial]] * len(group.names),
+                [state.step[trial]] * len(group.names),
                 lr=peak * factor,
                 beta1=beta1,
                 beta2=beta2,
