@@ -31,27 +31,15 @@ def fused_adamw_(
     exp_avgs: list[Tensor],
     exp_avg_sqs: list[Tensor],
     steps: list[Tensor],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
+    **settings: Any,
 ) -> None:
-    """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise."""
+    """Run torch's fused AdamW kernel; without HAS_FUSED_ADAMW callers update elementwise.
+
+    Args:
+        settings: lr, beta1, beta2, weight_decay and eps.
+    """
     torch._fused_adamw_(
-        params,
-        grads,
-        exp_avgs,
-        exp_avg_sqs,
-        [],
-        steps,
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=eps,
-        amsgrad=False,
-        maximize=False,
+        params, grads, exp_avgs, exp_avg_sqs, [], steps, amsgrad=False, maximize=False, **settings
     )
 
 

@@ -87,7 +87,7 @@ class Seen:
 
     Attributes:
         outputs: each block's last output.
-        products: those of each layer, over all its calls.
+        products: products of each layer, over all its calls.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -95,8 +95,8 @@ class Seen:
 
 
 def blocks(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The trained elements of lists of modules and, outside of lists, the modules that own a
-    trained matrix; of nested ones only the outermost.
+    """The trained elements of lists of modules and, outside lists, the modules that own a trained
+    matrix; if such modules are nested, only the outermost one.
 
     In a decoder these are the embedding, the blocks, whose outputs are the residual stream, and the
     readout.
@@ -163,7 +163,7 @@ def attention_scores(query: Tensor, key: Tensor, scale: float | None = None, **_
     Args:
         query: [..., heads, queries, d_head]
         key: [..., kv heads, keys, d_head]; one kv head may serve several heads.
-        scale: factor on q.k, 1 / sqrt(d_head) unless given.
+        scale: factor on q.k; by default 1 / sqrt(d_head).
 
     Returns:
         [..., heads, queries, keys]

@@ -21,8 +21,8 @@ Quantity = Literal[
 Column = tuple[Quantity, str]  # with the name of a parameter or module
 
 MOST_VALUES = 1 << 16  # values kept of one activation
-STEPS = 28  # of the Lanczos iteration
-SEED = 0  # of the first vector: the same in every measurement, so that none depends on the last
+STEPS = 28  # Lanczos iterations
+SEED = 0  # of every measurement's first vector, so that no measurement depends on the last
 VALUES_AT_ONCE = 1 << 20  # values of the matrices in one batch: a copy that stays in the cache
 TINY = torch.finfo(torch.float32).tiny
 
@@ -62,7 +62,8 @@ def rms(stack: Tensor) -> Tensor:
 
 
 def relative_update(before: Tensor, after: Tensor) -> Tensor:
-    """||dW||_F / ||W||_F of each trial, [T, ...] to [T], W before it; not finite if W = 0."""
+    """||dW||_F / ||W||_F of each trial, [T, ...] to [T], W taken before it; not
+    finite if W = 0."""
     return norm(after - before) / norm(before)
 
 

@@ -1,9 +1,9 @@
 """Adafactor (Shazeer & Stern 2018, arXiv 1804.04235, Algorithms 4 and 5) without momentum.
 
 w -= lr * max(scale_floor, RMS(w)) * u / max(1, RMS(u)), with u = g / sqrt(v), where v is the mean
-square of the gradient; that of a matrix is the product of its row and column means. This is
-torch.optim.Adafactor without its cap of 1 / sqrt(step) on the rate: with the cap no learning rate
-above it could be compared.
+square of the gradient; for a matrix it is the product of its row and column means. This is
+torch.optim.Adafactor without its cap of 1 / sqrt(step) on the rate: learning rates above the cap
+would all be the same.
 """
 
 from __future__ import annotations

@@ -37,8 +37,7 @@ class AdamAtan2Spec(OptimizerSection):
     def directions_(
         self, group: ParamGroup, members: Sequence[Member], step: Tensor
     ) -> list[Tensor]:
-        directions = []
-        for member in members:
-            first, second = moments_(member, step, self.betas)
-            directions.append(self.a * first.atan2(self.b * second.sqrt_()))
-        return directions
+        return [
+            self.a * first.atan2(self.b * second.sqrt_())
+            for first, second in moments_(members, step, self.betas)
+        ]

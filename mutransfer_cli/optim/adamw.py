@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
@@ -13,8 +13,6 @@ from mutransfer_cli.strict import Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mutransfer_cli.optim.stack import OptimizerState
 
 
 class WithMoments(OptimizerSection):
@@ -57,11 +55,10 @@ class AdamWSpec(WithMoments):
 def adamw_directions_(
     betas: Betas, group: ParamGroup, members: Sequence[Member], step: Tensor
 ) -> list[Tensor]:
-    directions = []
-    for member in members:
-        first, second = moments_(member, step, betas)
-        directions.append(first / second.sqrt_().add_(over(group.eps, second)))
-    return directions
+    return [
+        first / second.sqrt_().add_(over(group.eps, second))
+        for first, second in moments_(members, step, betas)
+    ]
 
 
 def moment_slots(param: Tensor) -> dict[str, Tensor]:
@@ -69,41 +66,15 @@ def moment_slots(param: Tensor) -> dict[str, Tensor]:
     return {name: param.new_zeros(param.shape) for name in ("exp_avg", "exp_avg_sq")}
 
 
-def moments_(member: Member, step: Tensor, betas: Betas) -> tuple[Tensor, Tensor]:
-    """Take the gradient into both moments; return them corrected for their start at zero."""
-    grad, first, second = member.grad, member.slots["exp_avg"], member.slots["exp_avg_sq"]
-    first.lerp_(grad, 1 - betas[0])
-    second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+def moments_(
+    members: Sequence[Member], step: Tensor, betas: Betas
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Take the gradients into both moments; yield these corrected for their start at zero."""
     # in float32 the correction of the first steps would lose a digit
     steps = step.double()
-    return first / over(1 - betas[0] ** steps, grad), second / over(1 - betas[1] ** steps, grad)
-
-
-def fused_update_(
-    optimizer: WithMoments,
-    params: Mapping[str, Tensor],
-    grads: Mapping[str, Tensor],
-    state: OptimizerState,
-    groups: Sequence[ParamGroup],
-    schedule: Tensor,
-) -> None:
-    """The same update, trial by trial, through torch's fused CPU kernel: one pass over memory."""
-    from mutransfer_cli.torch_private import fused_adamw_
-
-    state.step.add_(1)
-    for group in groups:
-        per_trial = (group.lr, schedule, group.weight_decay, group.eps)
-        for trial, (peak, factor, weight_decay, eps) in enumerate(
-            zip(*(x.tolist() for x in per_trial), strict=True)
-        ):
-            fused_adamw_(
-                [params[name][trial] for name in group.names],
-                [grads[name][trial].contiguous() for name in group.names],
-                [state.slots[name]["exp_avg"][trial] for name in group.names],
-                [state.slots[name]["exp_avg_sq"][trial] for name in group.names],
-                [state.step[trial]] * len(group.names),
-                lr=peak * factor,
-                betas=optimizer.betas,
-                weight_decay=weight_decay,
-                eps=eps,
-            )
+    share_1, share_2 = 1 - betas[0] ** steps, 1 - betas[1] ** steps
+    for member in members:
+        grad, first, second = member.grad, member.slots["exp_avg"], member.slots["exp_avg_sq"]
+        first.lerp_(grad, 1 - betas[0])
+        second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+        yield first / over(share_1, grad), second / over(share_2, grad)

@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): orthogonalised hidden updates.
 
-w -= lr * adjustment * orthogonalised(Nesterov momentum); AdamW updates all that is not hidden.
+w -= lr * adjustment * orthogonalised(Nesterov momentum); AdamW updates all other parameters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The base of every optimizer: its section of a spec and its update.
 
 An optimizer is one class in one file, listed in `listed.py`. Specs are read without torch, so these
-files use methods of tensors and import torch inside functions at most. Every parameter is a stack
+files use methods of tensors, and import torch only inside functions. Every parameter is a stack
 [T, ...] of T trials; every hyperparameter that differs between trials is a tensor [T].
 """
 

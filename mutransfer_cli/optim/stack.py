@@ -6,15 +6,15 @@ Weight decay is decoupled and lr-coupled: w -= lr * weight_decay * w.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from mutransfer_cli.optim.adamw import WithMoments, fused_update_
+from mutransfer_cli.optim.adamw import WithMoments
 from mutransfer_cli.optim.section import Member, OptimizerSection, ParamGroup, over
-from mutransfer_cli.torch_private import HAS_FUSED_ADAMW
+from mutransfer_cli.torch_private import HAS_FUSED_ADAMW, fused_adamw_
 
 Stack = dict[str, Tensor]
 
@@ -69,11 +69,22 @@ def update_(
     state.step.add_(1)
     for group in groups:
         members = [Member(params[name], grads[name], state.slots[name]) for name in group.names]
-        lr = group.lr * schedule
-        directions = optimizer.directions_(group, members, state.step)
-        for member, direction in zip(members, directions, strict=True):
-            param = member.param
-            param.mul_(over(1 - lr * group.weight_decay, param)).sub_(over(lr, param) * direction)
+        update_group_(optimizer, group, members, state.step, schedule)
+
+
+def update_group_(
+    optimizer: OptimizerSection,
+    group: ParamGroup,
+    members: Sequence[Member],
+    step: Tensor,
+    schedule: Tensor,
+) -> None:
+    """Take the directions of a group's members, and its weight decay, at its rate of this step."""
+    lr = group.lr * schedule
+    directions = optimizer.directions_(group, members, step)
+    for member, direction in zip(members, directions, strict=True):
+        param = member.param
+        param.mul_(over(1 - lr * group.weight_decay, param)).sub_(over(lr, param) * direction)
 
 
 def update_by_trial_(
@@ -84,25 +95,56 @@ def update_by_trial_(
     groups: Sequence[ParamGroup],
     schedule: Tensor,
 ) -> None:
-    """The same, one trial after the other: no rounding depends on who trains beside whom.
+    """Update one trial after the other, so that rounding does not depend on the other trials.
 
-    For CPUs, where reductions and vectorised functions round by the shape of the whole stack.
+    On a CPU, reductions and vectorised functions round by the shape of the whole stack.
     """
-    for trial in range(len(schedule)):
-        one = slice(trial, trial + 1)
-        slots = {name: {k: x[one] for k, x in held.items()} for name, held in state.slots.items()}
-        alone = [
-            replace(g, lr=g.lr[one], weight_decay=g.weight_decay[one], eps=g.eps[one])
-            for g in groups
-        ]
-        update_(
-            optimizer,
-            {name: stack[one] for name, stack in params.items()},
-            {name: stack[one].contiguous() for name, stack in grads.items()},
-            OptimizerState(slots, state.step[one]),
-            alone,
-            schedule[one],
-        )
+    state.step.add_(1)
+    for group in groups:
+        for trial in range(len(schedule)):
+            one = slice(trial, trial + 1)
+            alone = ParamGroup(
+                group.names, group.role, group.lr[one], group.weight_decay[one], group.eps[one]
+            )
+            members = [
+                Member(
+                    params[name][one],
+                    grads[name][one].contiguous(),
+                    {slot: stack[one] for slot, stack in state.slots[name].items()},
+                )
+                for name in group.names
+            ]
+            update_group_(optimizer, alone, members, state.step[one], schedule[one])
+
+
+def fused_update_(
+    optimizer: WithMoments,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+    groups: Sequence[ParamGroup],
+    schedule: Tensor,
+) -> None:
+    """Update one trial after the other by torch's fused CPU kernel: one pass over memory."""
+    state.step.add_(1)
+    beta1, beta2 = optimizer.betas
+    for group in groups:
+        per_trial = (group.lr, schedule, group.weight_decay, group.eps)
+        for trial, (peak, factor, weight_decay, eps) in enumerate(
+            zip(*(x.tolist() for x in per_trial), strict=True)
+        ):
+            fused_adamw_(
+                [params[name][trial] for name in group.names],
+                [grads[name][trial].contiguous() for name in group.names],
+                [state.slots[name]["exp_avg"][trial] for name in group.names],
+                [state.slots[name]["exp_avg_sq"][trial] for name in group.names],
+                [state.step[trial]] * len(group.names),
+                lr=peak * factor,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=weight_decay,
+                eps=eps,
+            )
 
 
 def clip_(grads: Mapping[str, Tensor], max_norm: float, by_trial: bool) -> None:

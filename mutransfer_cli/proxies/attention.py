@@ -19,7 +19,7 @@ class AttentionCalls(TorchFunctionMode, Generic[Found]):
     Attention that a model computes itself is not seen.
 
     Args:
-        measure: gets the arguments of a call by name, those that are left out excepted.
+        measure: receives, by name, the arguments that a call gives.
 
     Attributes:
         found: what `measure` returned, in the order of the calls.

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.calling import run_once
+from mutransfer_cli.proxies.calling import TrialRun, run_once
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
 from mutransfer_cli.proxies.perceptron import MLP
@@ -29,16 +29,11 @@ class Reading:
 
     Attributes:
         base_plan: every trainable parameter at the base width.
-        sequence_bytes: what autograd keeps of one sequence at the base width; 0 for a built-in
-            model, whose formula is known.
-        why_not: why it cannot be trained on tokens; empty if it can.
-        has_loss: whether its forward returns the loss.
+        tried: its forward pass at the base width; empty for a built-in model.
     """
 
     base_plan: tuple[BaseParameter, ...]
-    sequence_bytes: float = 0.0
-    why_not: str = ""
-    has_loss: bool = False
+    tried: TrialRun
 
 
 def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
@@ -80,7 +75,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     """
     if isinstance(model, BuiltIn):
         build = partial(build_built_in, model, context)
-        return Reading(read_base_plan(build, base_width))
+        return Reading(read_base_plan(build, base_width), TrialRun())
     return read_built(model, builder(model, context, base_width), context, base_width, note)
 
 
@@ -124,4 +119,4 @@ def read_built(
     plan = assign_roles(weights, readout, inits, model.roles, note)
     if isinstance(model, HfProtocol):
         plan = tuple(replace(p, own_multiplier=own_multiplier(model, p.name)) for p in plan)
-    return Reading(plan, tried.sequence_bytes, tried.why_not, tried.has_loss)
+    return Reading(plan, tried)

@@ -1,7 +1,7 @@
 """Calling a model: on tokens for logits, or on tokens and targets for its loss.
 
-Models of which only this is known are run once before they are trained: to find the matrix that
-makes the output, the memory that training needs, and the factors that their own code applies.
+A model that is not built in is run once before training, to find the matrix that makes the output,
+the memory that training needs, and the factors that the model's own code applies.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class TrialRun:
     Attributes:
         readout: the matrix whose module was called last; if the model cannot be run on tokens, the
             last in module order. None without any matrix.
-        sequence_bytes: what autograd keeps of one sequence; 0 if the model cannot be run.
-        why_not: why it cannot be run on tokens; empty if it can.
-        has_loss: whether its forward returns the loss.
+        sequence_bytes: bytes that autograd keeps of one sequence; 0 if the model cannot be run.
+        why_not: why the model cannot be run on tokens; empty if it can.
+        has_loss: whether the model's forward returns the loss.
     """
 
-    readout: str | None
-    sequence_bytes: float
+    readout: str | None = None
+    sequence_bytes: float = 0.0
     why_not: str = ""
     has_loss: bool = False
 

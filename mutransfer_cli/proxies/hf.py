@@ -22,7 +22,7 @@ from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.spec.model import KNOWN_TYPES, HfProtocol
 
-# how others would load and run the model: an attention may name code to be downloaded
+# keys on how to load and run the model; an attention implementation may name code to download
 DROPPED = (
     "architectures",
     "attn_implementation",
@@ -48,6 +48,11 @@ TORCHS = "sdpa"  # transformers' name of torch's attention
 
 
 def load_transformers() -> Any:
+    """The transformers package.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
@@ -84,8 +89,8 @@ def hf_builder(
     if getattr(declared, "tie_word_embeddings", False):
         raise InputError(
             f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
-            "treat differently; give untie: true to train them as two, and train the target so "
-            "(tie_word_embeddings: false)"
+            "treat differently; give untie: true to train them as two, and train the target "
+            "untied too (tie_word_embeddings: false)"
         )
     longest = getattr(declared, "max_position_embeddings", None)
     if isinstance(longest, int) and longest < context:
@@ -187,24 +192,25 @@ def say_what_is_used(model: HfProtocol, mup: bool, note: Note) -> None:
     """Note where the model differs from its config or from what a rule would have."""
     declared = model.hf.get("vocab_size")
     if declared is not None and declared != model.vocab:
-        note(f"model.hf: {model.vocab} tokens, the data's, in place of the config's {declared}")
+        note(f"model.hf: {model.vocab} tokens as in the data, not {declared} as in the config")
     if model.model_type not in KNOWN_TYPES:
         known = ", ".join(KNOWN_TYPES)
         note(
-            f"model.hf: {model.model_type} is none of the tested types ({known}): check its sizes "
-            "with `mutransfer rules SPEC --width N`"
+            f"model.hf: {model.model_type} is not among the tested types ({known}): check its "
+            "sizes with `mutransfer rules SPEC --width N`"
         )
     elif mup:
         note(
-            "model.hf: attention is scaled by 1/sqrt(d_head), the model's own; the head size is "
-            "fixed, so that 1/d_head would be a constant factor on it"
+            "model.hf: the model's own code scales attention by 1/sqrt(d_head); the head size is "
+            "fixed, so that this differs from 1/d_head by a constant factor"
         )
 
 
 def drop_masks(transformers: Any, model: Any, context: int) -> None:
     """Let a model attend without masks if it then calls torch's attention exactly as before.
 
-    Any other keeps what transformers chose: written-out attention, windows, sinks, biases.
+    Other models, with written-out attention, windows, sinks or biases, stay as transformers built
+    them.
 
     Args:
         model: with values; its attention is set in place.
@@ -232,7 +238,7 @@ def attention_calls(model: Any, context: int) -> list[dict[str, Any]]:
     try:
         with torch.no_grad(), calls:
             model(tokens_BS)
-    except Exception:  # TrialRun.why_not reports it
+    except Exception:  # TrialRun.why_not reports the error
         return []
     return calls.found
 

@@ -22,9 +22,9 @@ from mutransfer_cli.rules.plan import BaseParameter
 Note = Callable[[str], None]
 Shape = tuple[int, ...]
 
-FEW = 64  # values, which mostly suffice to see that not all are equal
-SMALL = 0.1  # share of the values' size below which a mean is small
-SURE = 5  # standard errors; a smaller difference is chance
+FEW = 64  # number of values that mostly suffice to see that not all are equal
+SMALL = 0.1  # a mean below this share of the values' size is small
+SURE = 5  # a difference of fewer standard errors is chance
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -51,7 +51,7 @@ def fan_in_axis(owner: nn.Module, leaf: str) -> int | None:
 
 
 def is_transformers_conv1d(owner: nn.Module) -> bool:
-    """Whether it is GPT-2's linear layer, whose weight is the transpose of nn.Linear's."""
+    """Whether a module is GPT-2's linear layer, whose weight is the transpose of nn.Linear's."""
     kind = type(owner)
     return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
 
@@ -105,9 +105,8 @@ class Drawn:
 def read_inits(model: nn.Module, note: Note = silent) -> dict[str, Init]:
     """The init of every parameter: a constant, or normal values of its std.
 
-    Values of a vector keep their mean where it is more than chance, as a gain's; those of a matrix
-    are drawn around 0. The same parameter of several blocks gets one init, if the blocks differ by
-    no more than chance.
+    A vector, such as gains, keeps a mean that is more than chance; a matrix is drawn around 0. The
+    same parameter of several blocks gets one init if the blocks differ by no more than chance.
     """
     found = {name: Drawn.of(parameter) for name, parameter in model.named_parameters()}
     inits = {name: Init(drawn.mean, 0.0) for name, drawn in found.items() if not drawn.std}
@@ -131,7 +130,7 @@ def read_inits(model: nn.Module, note: Note = silent) -> dict[str, Init]:
 
 
 def common(drawn: Sequence[Drawn]) -> Drawn | None:
-    """All values taken together; None where their stds or means differ by more than chance."""
+    """All values taken together; None if their stds or means differ by more than chance."""
     count = drawn[0].count
     std = math.sqrt(sum(d.std**2 for d in drawn) / len(drawn))
     mean = sum(d.mean for d in drawn) / len(drawn)
@@ -206,7 +205,7 @@ def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
     """Every trainable parameter once, in the order of the module, under all its names.
 
     Raises:
-        InputError: these are not one model at two widths, or it does not grow.
+        InputError: the modules are not one model at two widths, or the model does not grow.
     """
     shapes, wide_shapes = (
         {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
@@ -314,7 +313,11 @@ def note_tied(names: list[Weight], role: Role, note: Note) -> None:
 
 
 def declared_roles(weights: list[list[Weight]], declared: Mapping[str, Role]) -> dict[str, Role]:
-    """The declared roles by the first name of each parameter."""
+    """The declared roles by the first name of each parameter.
+
+    Raises:
+        InputError: a pattern matches nothing, or two patterns disagree.
+    """
     roles: dict[str, Role] = {}
     for pattern, role in declared.items():
         matched = [
@@ -323,7 +326,7 @@ def declared_roles(weights: list[list[Weight]], declared: Mapping[str, Role]) ->
             if any(re.fullmatch(pattern, weight.name) for weight in names)
         ]
         if not matched:
-            raise InputError(f"model.roles: {pattern!r} is the whole name of no parameter")
+            raise InputError(f"model.roles: no parameter's whole name matches {pattern!r}")
         for name in matched:
             if roles.setdefault(name, role) != role:
                 raise InputError(

@@ -226,7 +226,7 @@ def size_of_group(
 
 
 def compilation(queue: Queue, slots: int) -> str:
-    """Identifies the code that torch would compile, and the machine that it is compiled for."""
+    """A hash of everything that decides the compiled code, and of the device it is compiled for."""
     protocol = queue.sweep.protocol
     return content_hash(
         {
@@ -289,7 +289,7 @@ def price(
         if measured:
             execution = with_capture(EAGER, queue, settings)
             size = size_of_group(queue, execution, settings, always=True)
-            assert size.seconds is not None, "asked for"
+            assert size.seconds is not None, "always measured"
             throughput = cost.flops / steps / size.seconds
         else:
             size = GroupSize(slots, cost.memory(slots))

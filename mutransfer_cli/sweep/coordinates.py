@@ -40,7 +40,7 @@ Coordinate = tuple[str, str]  # quantity, name of a module or parameter
 COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
 STEPS = 10
 PROBE_TOKENS = 512  # about; whole sequences are taken
-# with one rate for all widths muon's hidden matrices move equally, and sgd's may if clipped
+# with one rate for all widths muon's hidden matrices change equally, and clipped sgd's may
 ONE_RATE_MAY_DO = ("sgd", "muon")
 CPU = torch.device("cpu")
 
@@ -221,7 +221,8 @@ def measure_control(
     device: torch.device = CPU,
     check: Check = lambda: None,
 ) -> pd.DataFrame:
-    """Measure the same model under a faulty rule, by which hidden layers' moves depend on width."""
+    """Measure the same model under a faulty rule, under which hidden layers' changes depend on
+    width."""
     excess = 1.0 if few.optimizer.facts.family in ONE_RATE_MAY_DO else 0.0
     return measure_coordinates(control_spec(few), folder, device, silent, check, excess)
 

@@ -113,21 +113,22 @@ class Sweep:
         trials = expand(spec.sweep, protocol.hash)
         context, rule = spec.train.context, spec.parameterization
         reading = read_proxy(protocol.model, context, rule, note)
-        if reading.why_not:
+        tried = reading.tried
+        if tried.why_not:
             raise InputError(
-                f"model: cannot be run on tokens of shape [batch, {context}]: {reading.why_not}"
+                f"model: cannot be run on tokens of shape [batch, {context}]: {tried.why_not}"
             )
-        if spec.train.z_loss and reading.has_loss:
+        if spec.train.z_loss and tried.has_loss:
             raise InputError(
-                "train.z_loss: is made of logits, and the model's forward gives its loss alone; "
-                "add it there, or leave it out"
+                "train.z_loss: needs logits, but the model's forward returns only its loss; add "
+                "the term to that loss, or leave it out"
             )
         refuse_convolutions(spec.optimizer, reading.base_plan)
         shapes = {
             width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials
         }
         known = {width: found for width, found in shapes.items() if found is not None}
-        return cls(protocol, corpus, reading.base_plan, trials, known, reading.sequence_bytes)
+        return cls(protocol, corpus, reading.base_plan, trials, known, tried.sequence_bytes)
 
     def shard(self, part: int, parts: int) -> Sweep:
         """The sweep with every `parts`-th trial of each width, starting at the `part`-th.

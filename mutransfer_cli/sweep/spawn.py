@@ -56,7 +56,7 @@ def worker_count(asked: int | None, device_type: str, trials: int) -> int:
 
 
 def surely_cpu(device_name: str) -> bool:
-    """Whether a run will train on a CPU, as far as can be told without torch."""
+    """Whether a run will certainly train on a CPU; answered without torch."""
     return device_name == "cpu" or not any(path.exists() for path in GPU_FILES)
 
 

@@ -13,10 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """Inside, the first Ctrl-C is noted and raised by the next `check`, the second one at once.
 
-    An exception out of nowhere could cut a record in two, or be swallowed by native code that
-    called Python. SIGTERM and SIGHUP, by which clusters and terminals end a job, have the same
-    effect, except that SIGHUP stays ignored under nohup. Outside the main thread, where no signals
-    arrive, nothing is installed.
+    An exception at any point could cut a record in two, or be swallowed by native code that called
+    Python. SIGTERM and SIGHUP, with which clusters and terminals end a job, have the same effect,
+    except that SIGHUP stays ignored under nohup. Outside the main thread no signals arrive, so that
+    nothing is installed.
     """
 
     def __init__(self) -> None:

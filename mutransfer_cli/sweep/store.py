@@ -172,7 +172,7 @@ def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> N
         ]
         if sizes[0] != sizes[1]:
             raise InputError(
-                f"{folder} holds another model: {name} is {sizes[0]} there and {sizes[1]} here; "
+                f"{folder} holds another model: {name} was {sizes[0]} and is now {sizes[1]}; "
                 f"{ANOTHER}",
                 remedy="output",
             )

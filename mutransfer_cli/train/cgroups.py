@@ -21,8 +21,7 @@ Files = TypeVar("Files")
 def own_groups(controllers: str) -> Iterator[Path]:
     """Folders of the control groups that bind this process: its own and those above it.
 
-    Inside a container the path given to a process may be one outside; then only the top group
-    exists.
+    Inside a container the path may be the host's; then only the top group exists.
 
     Args:
         controllers: as /proc/self/cgroup names them; empty in version 2.

@@ -98,6 +98,7 @@ class Checkpoint:
         self.due = time.monotonic() + max(self.every, took / MOST_TIME)
 
     def remove(self) -> None:
+        """Delete the file, and what an interrupted write left of it."""
         for path in (self.path, temporary_of(self.path)):
             path.unlink(missing_ok=True)
 
@@ -125,14 +126,14 @@ class Checkpoint:
             content = torch.load(path, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self.warn(f"{path}: is not a complete checkpoint ({reason}); {again}")
+            self.warn(f"{path} is not a complete checkpoint ({reason}); {again}")
             return None
         if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
-            self.warn(f"{path}: is not a checkpoint of schema {CHECKPOINT_SCHEMA}; {again}")
+            self.warn(f"{path} is not a checkpoint of schema {CHECKPOINT_SCHEMA}; {again}")
             return None
         if content["protocol_hash"] != self.protocol_hash:
             self.warn(
-                f"{path}: belongs to protocol {content['protocol_hash']}, not to "
+                f"{path} belongs to protocol {content['protocol_hash']}, not to "
                 f"{self.protocol_hash}; {again}"
             )
             return None

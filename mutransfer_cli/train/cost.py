@@ -75,11 +75,13 @@ def trial_cost(protocol: Protocol, width: int) -> Cost:
 
 @cache
 def weight_shapes(model: ModelProtocol, context: int, width: int) -> tuple[torch.Size, ...]:
+    """Shape of every parameter of the built-in decoder."""
     with torch.device("meta"):
         return tuple(p.shape for p in build_built_in(model, context, width).parameters())
 
 
 def value_bytes(protocol: Protocol) -> int:
+    """Bytes of a weight; under autocast weights are float32 too."""
     return 8 if protocol.train.precision == "fp64" else 4
 
 

@@ -24,7 +24,8 @@ CGROUP_FILES = {
     "": ("memory.max", "memory.current", r"(?:in)?active_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", r"total_(?:in)?active_file"),
 }
-# wording of torch's allocators, of the CUDA runtime, driver and libraries, of Triton, of the CPU
+# how torch, the CUDA runtime, driver and libraries, Triton and the system word it
+AVAILABLE = re.compile(r"^MemAvailable: *(\d+) kB", re.MULTILINE)
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|_STATUS_(\w+_)?ALLOC(ATION)?_FAILED", re.IGNORECASE
 )
@@ -35,10 +36,11 @@ DTYPES = {
     "fp64": torch.float64,
 }
 REPETITIONS = 3
-LONG = 0.5  # seconds: a product that takes this long needs neither warm-up nor repetition
+LONG = 0.5  # seconds; a product that takes longer needs neither warm-up nor repetition
 
 
 def device_name(device: torch.device) -> str:
+    """Type and model of a device, as in `cuda NVIDIA H100`."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return f"{device.type} {name}"
 
@@ -47,7 +49,7 @@ def choose_device(name: DeviceName, precision: str, deterministic: bool = False)
     """Choose the device of a run, and set its matrix precision.
 
     Raises:
-        InputError: CUDA is asked for and absent, or tf32 is asked for without CUDA.
+        InputError: the run needs CUDA, or tf32 on CUDA, and there is none.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -67,7 +69,7 @@ def choose_device(name: DeviceName, precision: str, deterministic: bool = False)
 
 
 def make_deterministic() -> None:
-    """Make every run on one kind of GPU give the same bits; on a CPU they always are the same."""
+    """Make every run on one kind of GPU give the same bits, as runs on a CPU always do."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first matrix product
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -96,10 +98,8 @@ def available_memory(device: torch.device) -> int:
 def free_on_machine() -> int:
     """Bytes of main memory that are free for any process."""
     meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+    if meminfo.exists() and (found := AVAILABLE.search(meminfo.read_text())):
+        return int(found[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

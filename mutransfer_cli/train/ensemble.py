@@ -90,7 +90,7 @@ class Ensemble:
         self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
         self.has_loss = takes_targets(self.model)
         self.train, self.device, self.execution = train, device, execution
-        # by seed, those started last: trials that enter slots one by one mostly share their seed
+        # of the seeds started last: trials that enter slots one by one mostly share their seed
         self.noise: dict[int, list[Tensor]] = {}
         self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
         self.optimizer = optimizer

@@ -1,6 +1,6 @@
 """How the steps of a width are executed, which changes their speed but not what they compute.
 
-Two questions are answered here: what a model allows, and whether compiling it pays.
+This module decides what a model allows, and whether compiling it pays.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from mutransfer_cli.train.slots import Job, Slots
 Check = Callable[[], None]  # called before every step; may raise to stop the training there
 
 CURVE_POINTS = 100
-LOOKS = 20  # looks at the losses per trial; more if they would be further apart than
-LOOK_SECONDS = 1.0  # about: a look waits for all queued steps, and so does an interrupt
+LOOKS = 20  # fewest looks at the losses of a trial
+LOOK_SECONDS = 1.0  # about the longest time between looks; an interrupt waits as long
 TIMED_STEPS = 2
 REHEARSED_STEPS = 3
 # relative differences of losses that rounding explains, by precision: about ten times the largest
@@ -93,7 +93,7 @@ class Progress:
     Attributes:
         running: number of trials in training.
         alive: number of these whose losses are finite.
-        trials_done: work done on these, in units of whole trials.
+        trials_done: work done on these, in whole trials.
         tokens: trained on since the last finished trials.
         seconds: taken since then.
     """
@@ -191,9 +191,9 @@ class Trainer:
 
     def step_cost(self, jobs: Sequence[Job]) -> StepCost:
         """Cost of a step of all these jobs side by side: the fastest of a few after a warm-up."""
-        device = self.ensemble.device
-        before = 0
-        if device.type == "cuda":
+        device, memory = self.ensemble.device, None
+        counted = device.type == "cuda"
+        if counted:
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
         slots = self.slots(jobs, len(jobs))
@@ -204,9 +204,9 @@ class Trainer:
             slots.advance(1)
             slots.diverged()
             times.append(time.perf_counter() - started)
-        if device.type != "cuda":
-            return StepCost(min(times[1:]), None)
-        return StepCost(min(times[1:]), torch.cuda.max_memory_allocated(device) - before)
+        if counted:
+            memory = torch.cuda.max_memory_allocated(device) - before
+        return StepCost(min(times[1:]), memory)
 
     def _steps_to_next_look(self, slots: Slots, step_seconds: float) -> int:
         left = min(self.train.steps - slots.steps_done[slot] for slot in slots.busy)

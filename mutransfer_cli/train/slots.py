@@ -136,6 +136,7 @@ class Slots:
 
     @property
     def busy(self) -> list[int]:
+        """The slots that hold a job."""
         return [slot for slot, job in enumerate(self.jobs) if job is not None]
 
     def step(self) -> None:
@@ -205,6 +206,7 @@ class Slots:
 
     @torch.no_grad()
     def clear(self, slot: int) -> None:
+        """Empty a slot, which then trains on with learning rate 0."""
         self.jobs[slot], self.steps_done[slot] = None, 0
         self.running[slot] = 0
 
@@ -217,9 +219,9 @@ class Slots:
         return self.diagnosis.measurements(slot, self.steps_done[slot]) if self.diagnosis else []
 
     def diverged(self) -> list[bool]:
-        """Whether any loss of each slot was not finite; waits for the device.
+        """Whether each slot has had a loss that is not finite; waits for the device.
 
-        Earlier losses count too, because a trial may recover before anyone looks.
+        All losses so far count, because a trial may recover between two looks.
         """
         done = self.columns < self.position.unsqueeze(1)
         bad = (done & ~self.history.isfinite()).any(1).tolist()

@@ -103,7 +103,9 @@ def test_a_folder_of_another_model_is_refused(
     finally:
         LAYERS.clear()
     assert result.exit_code == 2
-    assert "out holds another model: 2.bias is 256 (scalar) there and 16 (vector)" in result.stderr
+    assert (
+        "out holds another model: 2.bias was 256 (scalar) and is now 16 (vector)" in result.stderr
+    )
 
 
 LAYERS: list[int] = []
@@ -167,7 +169,10 @@ def built_in(width: int, vocab: int, context: int) -> Any:
         ),
         ({"factory": "tests.proxies.own_models:small_vocab"}, "[2, 16, 256 or more]"),
         ({"factory": "tests.proxies.own_models:image_net"}, "cannot be run on tokens of shape"),
-        ({"factory": "models_of_mine:build", "roles": {"(": "hidden"}}, "no regular expression"),
+        (
+            {"factory": "models_of_mine:build", "roles": {"(": "hidden"}},
+            "is not a regular expression",
+        ),
         ({"factory": "models_of_mine:build", "roles": {"a": "matrix"}}, "model.roles.a: Input"),
         ({"factory": "models_of_mine:build", "arg": {}}, "unknown key 'arg'; did you mean 'args'?"),
     ],
@@ -199,7 +204,7 @@ def test_z_loss_needs_logits(own: dict[str, Any], write_spec: WriteSpec, run: Ru
     own["model"] = {"factory": "tests.proxies.own_models:with_loss"}
     result = run("sweep-proxy", write_spec(own), "-o", "out")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "train.z_loss: is made of logits, and the model's forward gives its" in result.stderr
+    assert "train.z_loss: needs logits, but the model's forward returns only its" in result.stderr
 
 
 def test_random_numbers_in_the_forward_pass_are_refused(

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from mutransfer_cli.optim.adamw import AdamWSpec, fused_update_
-from mutransfer_cli.optim.stack import Update, update_
+from mutransfer_cli.optim.adamw import AdamWSpec
+from mutransfer_cli.optim.stack import Update, fused_update_, update_
 from tests.optim.stacks import BETAS, TRIALS, assert_same, first_step, reference, run, stack_of
 
 RULE = AdamWSpec(betas=BETAS)

@@ -78,7 +78,7 @@ def test_a_net_that_takes_no_tokens_is_read_and_not_trained() -> None:
         "head.weight": "readout",
         "head.bias": "scalar",
     }
-    assert reading.why_not.startswith("RuntimeError: ")
+    assert reading.tried.why_not.startswith("RuntimeError: ")
 
 
 def test_a_tied_transformer_with_experts() -> None:
@@ -227,7 +227,11 @@ def test_layers_of_shared_weights_have_one_role() -> None:
             "token.weight is tied to head.weight",
         ),
         ("tied_moe", {"token.weight": "embedding"}, "position: 16 x 16 .* 16 x 32 .* model.roles"),
-        ("token_mlp", {"nothing": "hidden"}, "model.roles: 'nothing' is the whole name of no"),
+        (
+            "token_mlp",
+            {"nothing": "hidden"},
+            "model.roles: no parameter's whole name matches 'nothing'",
+        ),
         (
             "token_mlp",
             {"up.*": "vector", "up.weight": "hidden"},

@@ -301,8 +301,8 @@ def test_a_config_is_swept_side_by_side(
     result = run("sweep-proxy", write_spec(spec), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "batched" not in result.stderr
-    assert "256 tokens, the data's, in place of the config's 1000" in result.stderr
-    assert "attention is scaled by 1/sqrt(d_head)" in result.stderr
+    assert "256 tokens as in the data, not 1000 as in the config" in result.stderr
+    assert "code scales attention by 1/sqrt(d_head)" in result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     trials = [line for line in lines if line["kind"] == "trial"]
     assert [trial["status"] for trial in trials] == ["ok"] * 6
