@@ -1,8 +1,8 @@
 """JSON Schema of the files, generated from their models, for editors and other validators.
 
-It is draft 7, which editors support best; pydantic writes draft 2020-12. A schema accepts what the
-tool accepts, in the form that people write it. Only the tool refuses keys that contradict each
-other: a repeated seed, a width that heads do not divide.
+It is draft 7, which editors support best; pydantic writes draft 2020-12. A schema accepts the forms
+that people write and the tool accepts. Only the tool refuses keys that contradict each other: a
+repeated seed, a width that heads do not divide.
 """
 
 from __future__ import annotations
