@@ -242,7 +242,7 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
     """The fits of a group, or the only ones.
 
     Raises:
-        InputError: no such group, a group where there are none, or no choice between several.
+        InputError: no such group, a group although there are none, or no choice between several.
     """
     if not exponents.groups:
         if name is not None:
@@ -321,16 +321,13 @@ def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
 
 def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str]:
     smallest, largest = min(fitted_widths), max(fitted_widths)
-    if width > FAR * largest:
-        yield (
-            f"width {width} is {width / largest:.3g}x the largest fitted width {largest}: "
-            f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
-        )
-    if width * FAR < smallest:
-        yield (
-            f"width {width} is {smallest / width:.3g}x below the smallest fitted width {smallest}: "
-            f"beyond {FAR}x the line is extrapolated far; sweep a smaller width"
-        )
+    far = f"beyond {FAR}x the line is extrapolated far; sweep a"
+    if (times := width / largest) > FAR:
+        above = f"{times:.3g}x the largest fitted width {largest}"
+        yield f"width {width} is {above}: {far} larger width"
+    if (times := smallest / width) > FAR:
+        below = f"{times:.3g}x below the smallest fitted width {smallest}"
+        yield f"width {width} is {below}: {far} smaller width"
 
 
 def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:

@@ -19,8 +19,9 @@ from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
     Targets,
-    left_out,
+    bare,
     merged_groups,
+    named_tensors,
     targets_of,
 )
 from mutransfer_cli.recipe.scheduler import Stepped
@@ -67,7 +68,9 @@ class LoadedRecipe:
 
     def left_out(self, model: nn.Module) -> LeftOut:
         """Names of frozen parameters and buffers, for which the recipe has no values."""
-        return left_out(model)
+        frozen = (names[0] for p, names in named_tensors(model) if not p.requires_grad)
+        buffers = (name for name, _ in model.named_buffers())
+        return LeftOut(tuple(map(bare, frozen)), tuple(map(bare, buffers)))
 
     def multipliers(self, model: nn.Module) -> dict[str, float]:
         """Factor on every trainable weight in the forward pass, by name in the model as it is.

@@ -63,18 +63,10 @@ Targets = list[tuple[Claimed, PlannedParameter]]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Names of frozen parameters and of buffers, for which a recipe has no values."""
+    """Bare names of frozen parameters and of buffers, for which a recipe has no values."""
 
     frozen: tuple[str, ...]
     buffers: tuple[str, ...]
-
-
-def left_out(model: nn.Module) -> LeftOut:
-    """Names that no recipe has values for, without what wrappers put into them."""
-    return LeftOut(
-        tuple(bare(names[0]) for p, names in named_tensors(model) if not p.requires_grad),
-        tuple(bare(name) for name, _ in model.named_buffers()),
-    )
 
 
 def named_tensors(model: nn.Module) -> list[tuple[nn.Parameter, list[str]]]:
@@ -235,5 +227,4 @@ def merged_groups(targets: Targets) -> list[dict[str, Any]]:
 
 def settings_of(values: Values) -> dict[str, Any]:
     """Keys of a torch optimizer's group; None where the value is not known."""
-    keys = ("lr", "weight_decay", "eps", "betas")
-    return {key: getattr(values, key) for key in keys}
+    return {key: getattr(values, key) for key in ("lr", "weight_decay", "eps", "betas")}

@@ -73,10 +73,8 @@ def _draft_7(schema: Any) -> Any:
     """Translate to draft 7, without titles made from names and defaults that are whole sections."""
     if isinstance(schema, list):
         return [_draft_7(part) for part in schema]
-    return _translated(schema) if isinstance(schema, dict) else schema
-
-
-def _translated(schema: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return schema
     found: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("title", "discriminator") or (key == "default" and isinstance(value, dict)):
