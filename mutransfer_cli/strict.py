@@ -1,4 +1,4 @@
-"""Base of all file models: unknown keys are refused, and numbers may be written as people do.
+"""Base of all file models: refuse unknown keys, and read numbers as people write them.
 
 YAML 1.1 reads `3e-4` as text and no YAML knows `2^-9`; both are numbers here.
 """
@@ -129,18 +129,17 @@ class Strict(Closed):
         return data
 
 
-class Grown(Strict):
-    """A mapping that had fewer fields in earlier versions.
+class Sparse(Strict):
+    """A mapping whose fields in `OPTIONAL` are written only if they differ from their default.
 
-    Fields in `LATER` are written only if they differ from their default, so that older documents
-    keep their hash.
+    A field that a later version adds is optional, so that older documents keep their hash.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset()
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
-    def without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        defaults = {key: type(self).model_fields[key].default for key in self.LATER}
+    def without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {key: type(self).model_fields[key].default for key in self.OPTIONAL}
         return {
             key: value
             for key, value in serialize(self).items()

@@ -201,7 +201,7 @@ def test_the_own_model_shown_is_read(tiny: dict[str, Any]) -> None:
 
 def test_the_protocol_shown_is_read() -> None:
     shown = yaml_of("results", "A protocol")
-    assert validated(DeclaredProtocol, shown, "shown").said_convention == "independent"
+    assert validated(DeclaredProtocol, shown, "shown").given_convention == "independent"
 
 
 def test_the_python_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:

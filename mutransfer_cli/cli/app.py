@@ -45,7 +45,7 @@ class _ErrorsAsSentences(TyperGroup):
             if ctx.params["debug"] or type(error).__module__.startswith("typer"):
                 raise
             if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-                _fail("this needs torch, which is not installed; install it (pip install torch)", 2)
+                _fail("torch is not installed and this needs it; run `pip install torch`", 2)
             _fail(
                 f"unexpected {type(error).__name__}: {error}; run `mutransfer --debug ...` for the "
                 "traceback and report it",
@@ -64,6 +64,7 @@ def with_options(error: MutransferError) -> str:
 
 
 def option_of(argument: str) -> str:
+    """`decay_convention` as `--decay-convention`."""
     return "--" + argument.replace("_", "-")
 
 
@@ -112,4 +113,5 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
+    """Run the command line; the entry point of `mutransfer`."""
     app()

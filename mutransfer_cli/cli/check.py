@@ -1,4 +1,4 @@
-"""`mutransfer check`: does it transfer? An answer as an exit code."""
+"""`mutransfer check`: check whether hyperparameters transfer, with an exit code as the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from mutransfer_cli.cli.console import AsJson, OutputFile, Variant, note, stdin_or, stdout_or
+from mutransfer_cli.cli.console import (
+    AsJson,
+    GroupName,
+    OutputFile,
+    TargetName,
+    Variant,
+    note,
+    stdin_or,
+    stdout_or,
+)
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,19 +50,11 @@ def check(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Sweep at a larger width to judge the source by; with --spec, the folder to train "
-            "it into. Default then: runs/SPEC-WIDTH.",
+            help="Sweep at a larger width that judges the source; with --spec, the folder to train "
+            "it into (default: runs/SPEC-WIDTH).",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TARGET",
-            help="Model that a recipe is for: its config.json, package.module:function (runs that "
-            "code), or a YAML file with the model of a spec.",
-            show_default=False,
-        ),
-    ] = None,
+    model: TargetName = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
@@ -112,9 +113,7 @@ def check(
             "loss. Repeatable.",
         ),
     ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Group of exponents that were fitted with --by.")
-    ] = None,
+    group: GroupName = None,
     github: Annotated[
         bool, typer.Option("--github", help="Annotations on stderr, a table in the step summary.")
     ] = False,
@@ -133,7 +132,7 @@ def check(
     """
     path = stdin_or([source] if source else None, "a recipe, exponents or records")[0]
     if optimizer is not None and model is None:
-        raise InputError("--optimizer: belongs to a model; give that with --model")
+        raise InputError("--optimizer: is for a model; give that with --model")
     if budget is not None and not 0 < budget < math.inf:
         raise InputError(f"--budget {budget:g}: expected minutes, more than 0")
 
@@ -180,7 +179,9 @@ def _widths(widths: str | None) -> tuple[int, ...] | None:
     except ValueError:
         found = [0]
     if found[0] < 1:
-        raise InputError(f"--widths {widths}: expected widths with commas, such as 64,128,256,512")
+        raise InputError(
+            f"--widths {widths}: expected widths separated by commas, such as 64,128,256,512"
+        )
     return tuple(found)
 
 

@@ -32,25 +32,16 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of gates that train; None if not given.
-
-    Attributes:
-        widths, seeds: for gate `coordinates`.
-        budget: minutes of all training together.
-    """
+    """Options of gates that train; None if not given."""
 
     spec: str | None
     variant: str | None
     widths: tuple[int, ...] | None
+    """Widths for gate `coordinates`."""
     seeds: int | None
+    """Seeds for gate `coordinates`."""
     budget: float | None
-
-    def of(self, spec: str) -> Training:
-        from mutransfer_cli.cli.check_training import SEEDS, WIDTHS, Training
-        from mutransfer_cli.sweep.stop import Budget
-
-        widths, seeds = self.widths or WIDTHS, self.seeds or SEEDS
-        return Training.of(spec, self.variant, widths, seeds, Budget(self.budget))
+    """Minutes for all training together."""
 
     def refuse(self) -> None:
         """Refuse options of training where no gate trains.
@@ -67,17 +58,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A source to be checked, with the options that belong to it.
-
-    Attributes:
-        path: None for stdin.
-        records: a sweep at a larger width, or the folder where it is to be trained.
-        group: which group of exponents.
-        model, optimizer: the model and optimizer that a recipe is for.
-    """
+    """A source to be checked, with its options; those for a model are for recipes."""
 
     path: Path | None
+    """None for stdin."""
     records: Path | None
+    """A sweep at a larger width, or the folder where it is to be trained."""
     group: str | None
     model: str | None
     optimizer: str | None
@@ -85,16 +71,18 @@ class Source:
 
     @property
     def where(self) -> str:
+        """The source's name in messages."""
         return str(self.path or "stdin")
 
     def verdicts(self, asked: Asked) -> list[Gate]:
-        """Put the source through the gates that are asked for.
+        """Run the gates that are asked for.
 
         Raises:
-            InputError: a source of no known kind, options that are not for it, or a gate that it
-                does not allow.
+            InputError: a source of an unknown kind, options that are not for it, or a gate that
+                it does not allow.
         """
-        if self._is_shipped_spec():
+        path = self.path
+        if path is not None and not path.exists() and find_spec(self.where) is not None:
             return self._of_spec(asked)
         if holds_records(self.path):
             return self._of_records(asked)
@@ -109,11 +97,6 @@ class Source:
         raise InputError(
             f"{self.where}: is neither a recipe, exponents, records nor a sweep spec; its schema "
             f"is {schema!r}"
-        )
-
-    def _is_shipped_spec(self) -> bool:
-        return (
-            self.path is not None and not self.path.exists() and find_spec(self.where) is not None
         )
 
     def _refuse(self, asked: Asked, kind: str, *options: str) -> None:
@@ -133,14 +116,15 @@ class Source:
         options = ("--model", "--group", "--records", "--spec", "--held-out")
         self._refuse(asked, "a sweep spec", *options)
         asked.refuse_beyond(["coordinates"], "a sweep spec")
-        return [self.options.of(self.where).coordinates({}, asked)]
+        return [self._training(self.where).coordinates({}, asked)]
 
     def _of_records(self, asked: Asked) -> list[Gate]:
         self._refuse(asked, "a sweep's records", "--model", "--group")
         read = load_records([self.path], warn=note)
         widths = {trial.width for trial in read.trials}
-        there = asked.held_out is None or asked.held_out in widths
-        trained = self._train(asked, read.header.protocol.hash, widths, {}, there=there)
+        has_held_out = asked.held_out is None or asked.held_out in widths
+        protocol_hash = read.header.protocol.hash
+        trained = self._train(asked, protocol_hash, widths, {}, has_held_out=has_held_out)
         if trained.records is not None:
             read = load_records([trained.records], warn=note, earlier=read)
         folder = self.path if self.path is not None and self.path.is_dir() else None
@@ -185,6 +169,11 @@ class Source:
         found = check_model(recipe, self.where, self.model, self.optimizer, note)
         return static_gate(recipe, found.findings, found.unchecked)
 
+    def _training(self, spec: str) -> Training:
+        from mutransfer_cli.cli.check_training import Training  # imports torch
+
+        return Training.of(spec, self.options)
+
     def _train(
         self,
         asked: Asked,
@@ -192,7 +181,7 @@ class Source:
         widths: Collection[int],
         base: Mapping[AxisName, float],
         width: int | None = None,
-        there: bool = False,
+        has_held_out: bool = False,
     ) -> Trained:
         """Train for the gates that need it.
 
@@ -200,22 +189,22 @@ class Source:
             widths: widths that the source was fitted to.
             base: base values that the source knows.
             width: width that a recipe is for.
-            there: whether the source holds the width that is held out.
+            has_held_out: whether the source has the width that is held out.
         """
         if self.options.spec is None:
             if "coordinates" in (asked.gates or ()):
                 raise InputError("--gates coordinates: trains; give its sweep spec with --spec")
             self.options.refuse()
-            if asked.held_out is not None and self.records is None and not there:
+            if asked.held_out is not None and self.records is None and not has_held_out:
                 raise InputError(
                     f"--held-out {asked.held_out}: give the sweep at that width with --records, or "
                     "its spec with --spec"
                 )
             return Trained([], self.records, asked)
-        training = self.options.of(self.options.spec)
+        training = self._training(self.options.spec)
         training.refuse_other(protocol_hash, self.where)
         width = asked.held_out or width
-        if there or not asked.wants("transfer", by_default=asked.held_out is not None):
+        if has_held_out or not asked.wants("transfer", by_default=asked.held_out is not None):
             width = None
         elif width is None:
             raise InputError("--held-out is missing: give the width that is to be trained")
@@ -236,18 +225,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of training for gates.
-
-    Attributes:
-        gates: gates that training has answered.
-        records: the sweep at a larger width.
-        asked: what is left to answer.
-    """
+    """The outcome of training for gates."""
 
     gates: list[Gate]
+    """Gates that training has answered."""
     records: Path | None
+    """The sweep at a larger width."""
     asked: Asked
+    """The gates that are left to answer."""
 
     @property
     def larger(self) -> Records | None:
+        """The records of the sweep at a larger width."""
         return None if self.records is None else load_records([self.records], warn=note)

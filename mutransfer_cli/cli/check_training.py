@@ -17,6 +17,7 @@ from mutransfer_cli.check.coordinates import (
 )
 from mutransfer_cli.check.gates import Asked
 from mutransfer_cli.check.measure import Gate, GateName, gate, unmeasured
+from mutransfer_cli.cli.check_sources import TrainingOptions
 from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.watch import Echo, train_here
 from mutransfer_cli.errors import InputError
@@ -52,19 +53,25 @@ class Training:
     """Time for all training together."""
 
     @classmethod
-    def of(
-        cls, name: str, variant: str | None, widths: tuple[int, ...], seeds: int, budget: Budget
-    ) -> Training:
+    def of(cls, name: str, options: TrainingOptions) -> Training:
+        """Load the spec.
+
+        Raises:
+            InputError: too few widths or seeds, or no such spec or variant.
+        """
+        widths, seeds = options.widths or WIDTHS, options.seeds or SEEDS
         if len(widths) < FEWEST_WIDTHS or seeds < FEWEST_SEEDS:
             raise InputError(
                 f"--widths, --seeds: gate coordinates takes {FEWEST_WIDTHS} widths and "
                 f"{FEWEST_SEEDS} seeds at least, found {len(widths)} and {seeds}"
             )
-        spec, path = load_spec(name, variant)
-        return cls(run_name(name, path, variant), spec, path.parent, widths, seeds, budget)
+        spec, path = load_spec(name, options.variant)
+        run, budget = run_name(name, path, options.variant), Budget(options.budget)
+        return cls(run, spec, path.parent, widths, seeds, budget)
 
     @cached_property
     def device(self) -> torch.device:
+        """The device to train on."""
         return choose_device("auto", self.spec.train.precision, self.spec.deterministic)
 
     def refuse_other(self, protocol_hash: str | None, where: str) -> None:
@@ -90,19 +97,10 @@ class Training:
         stop, widths = self.budget.check, ", ".join(map(str, self.widths))
         note(f"coordinates: {STEPS} steps of {self.seeds} seeds at widths {widths}, and a control")
         try:
-            values = measure_coordinates(
-                few_steps(self.spec, self.widths, range(self.seeds), axes),
-                self.folder,
-                self.device,
-                note,
-                stop,
-            )
-            control = measure_control(
-                few_steps(self.spec, self.widths, range(FEWEST_SEEDS), axes),
-                self.folder,
-                self.device,
-                stop,
-            )
+            spec = few_steps(self.spec, self.widths, range(self.seeds), axes)
+            values = measure_coordinates(spec, self.folder, self.device, note, stop)
+            spec = few_steps(self.spec, self.widths, range(FEWEST_SEEDS), axes)
+            control = measure_control(spec, self.folder, self.device, stop)
         except BudgetSpent:
             return self._unfinished("coordinates", "slopes in width", "or take smaller --widths")
         base_values: dict[str, str] = {axis: f"{x:.6g}" for axis, x in axes.items()}
@@ -112,8 +110,11 @@ class Training:
         return coordinates_gate(values, control, setting, flat, tolerance)
 
     def held_out(self, width: int, folder: Path) -> Gate | None:
-        """Train the spec's grid at a width; returns an inconclusive gate `transfer` if the budget
-        is spent before it ends."""
+        """Train the spec's grid at a width, into a folder.
+
+        Returns:
+            An inconclusive gate `transfer` if the budget is spent first, otherwise None.
+        """
         try:
             self.spec.refuse_width("--held-out", width)
         except ValueError as error:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from mutransfer_cli.sweep.choice import WidthPrice
 
 # options that several commands share
@@ -25,12 +26,21 @@ OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to FILE instead of stdout.")
 ]
 Variant = Annotated[
+    str | None, typer.Option(help="Variant of the spec, such as cpu.", show_default=False)
+]
+GroupName = Annotated[str | None, typer.Option(help="Group of exponents fitted with --by.")]
+TargetName = Annotated[
     str | None,
-    typer.Option(help="Variant of the spec, such as cpu.", show_default=False),
+    typer.Option(
+        metavar="TARGET",
+        help="Model that the recipe is for: its config.json, package.module:function (runs that "
+        "code), or a YAML file with the model of a spec.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
 
-WIDE = 110  # columns if the stream is no terminal
+WIDE = 110  # columns if the stream is not a terminal
 PRICE_COLUMNS = (
     "width",
     "trials",
@@ -67,13 +77,17 @@ def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
 
 
 def console(to_stderr: bool) -> Console:
-    """A console on the current stream, WIDE columns wide if that is no terminal."""
+    """A console on the current stream, WIDE columns wide if that is not a terminal."""
+    from rich.console import Console
+
     stream = sys.stderr if to_stderr else sys.stdout
     return Console(file=stream, highlight=False, width=None if stream.isatty() else WIDE)
 
 
 def right_aligned(columns: Iterable[str], title: str | None = None) -> Table:
     """An empty table without frame."""
+    from rich.table import Table
+
     table = Table(title=title, box=None)
     for column in columns:
         table.add_column(column, justify="right")

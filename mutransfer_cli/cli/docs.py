@@ -11,7 +11,7 @@ import typer
 from mutransfer_cli.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "docs"
-COMMANDS = "commands"  # has no file: it is made when it is read
+COMMANDS = "commands"  # has no file: its page is made from the commands
 TOPICS = (
     "spec",
     "rules",
@@ -85,13 +85,9 @@ def command_options(root: Any) -> str:
     lines = ["# Commands: every command with its arguments and options", "", root.command.epilog]
     for name, command in root.command.commands.items():
         own = type(root)(command, info_name=name, parent=root)
-        lines += ["", f"## mutransfer {name}", "", unwrapped(command.help), ""]
+        paragraphs = (" ".join(part.split()) for part in command.help.split("\n\n"))
+        lines += ["", f"## mutransfer {name}", "", "\n\n".join(paragraphs), ""]
         records = (parameter.get_help_record(own) for parameter in command.params)
         # no table: on a narrow terminal its columns would cut long words
         lines += [f"- `{names}`: {meaning}" for names, meaning in filter(None, records)]
     return "\n".join(lines) + "\n"
-
-
-def unwrapped(text: str) -> str:
-    """A docstring with one line per paragraph."""
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

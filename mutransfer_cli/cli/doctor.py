@@ -1,4 +1,4 @@
-"""`mutransfer doctor`: shows what this machine can do, and how fast."""
+"""`mutransfer doctor`: show what this machine can do, and how fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import AsJson, note
+from mutransfer_cli.cli.console import AsJson, console, note
 from mutransfer_cli.cli.sweep_proxy import Device
 
 if TYPE_CHECKING:
@@ -16,38 +16,33 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    device: Annotated[Device, typer.Option(help="Device to examine.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Device to examine.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Examine this machine: train a tiny group on every rung of the engine, and compare the losses.
 
-    Exits with 0 when every rung that the device should have works, with 1 otherwise. Paste the
-    output into a bug report.
+    Exit code 0 when every rung that the device should have works, otherwise 1. Paste the output
+    into a bug report.
     """
     from mutransfer_cli.sweep.doctor import Report, examine
     from mutransfer_cli.train.device import choose_device
 
-    for found in examine(choose_device(device.value, "fp32")):
+    for found in examine(choose_device(device, "fp32")):
         if not isinstance(found, Report):
             note(f"{found.precision} {found.steps}: {'works' if found.works else found.reason}")
         elif as_json:
-            typer.echo(json.dumps(plain(found), indent=2))
+            derived = {"healthy": found.healthy, "use": found.use}
+            plain = {"schema": "mutransfer.doctor/1", **derived, **dataclasses.asdict(found)}
+            typer.echo(json.dumps(plain, indent=2))
         else:
             print_report(found)
         if isinstance(found, Report) and not found.healthy:
             raise typer.Exit(1)
 
 
-def plain(report: Report) -> dict[str, object]:
-    """The report as it is written as JSON."""
-    derived = {"healthy": report.healthy, "use": report.use}
-    return {"schema": "mutransfer.doctor/1", **derived, **dataclasses.asdict(report)}
-
-
 def print_report(report: Report) -> None:
+    """Print the machine, a table of the rungs, and advice."""
     from rich.table import Table
-
-    from mutransfer_cli.cli.console import console
 
     out = console(to_stderr=False)
     for line in machine_lines(report.machine):
@@ -66,6 +61,7 @@ def print_report(report: Report) -> None:
 
 
 def machine_lines(machine: Machine) -> list[str]:
+    """Describe the machine's hardware and software, a line each."""
     devices = f"{machine.count} x " if machine.count > 1 else ""
     cuda = f", CUDA {machine.cuda}" if machine.cuda else ""
     return [
@@ -78,6 +74,7 @@ def machine_lines(machine: Machine) -> list[str]:
 
 
 def works(rung: RungReport) -> str:
+    """Whether a rung works, as a cell."""
     if rung.works:
         return "yes"
     return "no" if rung.expected else "not needed"

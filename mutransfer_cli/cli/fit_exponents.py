@@ -1,4 +1,4 @@
-"""`mutransfer fit-exponents`: a sweep's records or a table of own results in, exponents out."""
+"""`mutransfer fit-exponents`: fit exponents to a sweep's records or a table of own results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_OCTAVES = 50
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The options for tables; None and False where they are not given."""
+    """The options for tables; None or False if not given."""
 
     columns: str | None
     metric: str | None
@@ -38,20 +38,30 @@ class TableOptions:
 
     @property
     def given(self) -> list[str]:
+        """The options that the user gave."""
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
 
     def refuse_for_records(self) -> None:
-        """Records know their columns and protocol; only the metric may be chosen."""
+        """Refuse all options but the metric, because records hold their columns and protocol.
+
+        Raises:
+            InputError: such an option, or a metric that records lack.
+        """
         given = [option for option in self.given if option != "--metric"]
         if given:
             raise InputError(
-                f"{', '.join(given)}: is for tables of own results; the records of a sweep know "
+                f"{', '.join(given)}: is for tables of own results; the records of a sweep hold "
                 "their columns and protocol"
             )
         if self.metric not in (None, "eval_loss", "train_loss"):
             raise InputError(f"--metric {self.metric}: records have eval_loss and train_loss")
 
     def refuse_contradictions(self, resamples: int) -> None:
+        """Refuse options that contradict --optima or its absence.
+
+        Raises:
+            InputError: such an option.
+        """
         of_losses = [option for option in self.given if option in ("--metric", "--keep")]
         of_losses += ["--resamples"] if resamples else []
         if self.optima and of_losses:
@@ -66,7 +76,7 @@ def fit_records(
     scatter_below: float | None,
     resamples: int,
 ) -> tuple[Exponents, pd.DataFrame]:
-    """The exponents, and the trials with the loss they are fitted to as eval_loss."""
+    """Return the exponents, and the trials with the fitted loss as eval_loss."""
     from mutransfer_cli.fit.from_records import exponents_of_records
     from mutransfer_cli.spec.sources import load_records
 
@@ -81,7 +91,7 @@ def fit_table(
     scatter_below: float | None,
     resamples: int,
 ) -> tuple[Exponents, pd.DataFrame]:
-    """The exponents, and the rows with their loss as eval_loss."""
+    """Return the exponents, and the rows with their loss as eval_loss."""
     from mutransfer_cli.fit.axes import fit_axes, held_decay
     from mutransfer_cli.fit.from_records import exponents_of, statuses
     from mutransfer_cli.spec.protocol import load_protocol
@@ -120,7 +130,7 @@ def _convention(
     Raises:
         InputError: they vary and nothing declares it.
     """
-    declared = protocol.said_convention if protocol else option
+    declared = protocol.given_convention if protocol else option
     if varies and not declared:
         raise InputError(
             "weight_decay varies: give --decay-convention lr_coupled (torch: w -= lr * wd * w) or "
@@ -209,7 +219,7 @@ def fit_exponents(
         float | None,
         typer.Option(
             metavar="OCTAVES",
-            help="Assume that optima scatter about the line by less than this; for few widths.",
+            help="Assume that optima scatter about the line by less than this, if widths are few.",
         ),
     ] = None,
     resamples: Annotated[
@@ -218,7 +228,7 @@ def fit_exponents(
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit how the optimal learning rate and weight decay move with width.
+    """Fit how the optimal learning rate and weight decay scale with width.
 
     Writes mutransfer.exponents/1: for each swept axis the optimum and its interval at every width,
     and the exponent of width with a 95 % interval. Exit code 4, with the output written, when fewer

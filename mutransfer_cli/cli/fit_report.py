@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from mutransfer_cli.cli.console import console, power_of_two
+from mutransfer_cli.cli.console import console, power_of_two, right_aligned
 from mutransfer_cli.rules.plan import AXES
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def print_groups(document: Exponents, by: str) -> None:
 
 
 def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
-    """Keep the rows of the best combination of the other axes at each width and value of this."""
+    """Keep the best combination of the other axes at each width and value of this axis."""
     from mutransfer_cli.fit.cells import profile
 
     others = [name for name in AXES if name in trials and name != axis]
@@ -79,7 +79,7 @@ def _exponent(name: str, axis: Axis, document: Exponents) -> str:
 
 
 def _apart(axis: Axis) -> str:
-    """The numbers behind the interval."""
+    """The parts of the interval, in words."""
     law, measured, line = axis.law_interval, axis.measurement_interval, axis.line
     assert law is not None
     assert measured is not None
@@ -101,11 +101,9 @@ def _apart(axis: Axis) -> str:
 def _print_decay(out: Console, decay: Decay) -> None:
     product, ridge = decay.product, decay.ridge
     if ridge is not None and product is not None and not ridge.product_only:
-        across = ridge.exponent
-        out.print(
-            f"{product.sentence}; across it the exponent is {across.value:+.3f} "
-            f"({across.low:+.3f} to {across.high:+.3f})"
-        )
+        x = ridge.exponent
+        across = f"{x.value:+.3f} ({x.low:+.3f} to {x.high:+.3f})"
+        out.print(f"{product.sentence}; across it the exponent is {across}")
     else:
         if ridge is not None:
             out.print(
@@ -128,7 +126,7 @@ def _print_decay(out: Console, decay: Decay) -> None:
 
 
 def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents) -> Table:
-    """Table of the loss above the best of its width, at the best of the other axes; x: diverged."""
+    """Tabulate losses above the best of their width, at the best other axes; x: diverged."""
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())
@@ -136,10 +134,7 @@ def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents) -> Table:
     metric = document.metric
     unit = f" ({document.loss_unit})" if metric == "eval_loss" else ""
     title = f"{metric.replace('_', ' ')} above the best of its width{unit}"
-    table = Table(title=title, box=None)
-    table.add_column("width", justify="right")
-    for value in values:
-        table.add_column(power_of_two(value), justify="right")
+    table = right_aligned(["width", *map(power_of_two, values)], title)
     for width, row in rows.items():
         best = min(row.values())
         shown = [
@@ -156,17 +151,15 @@ def _excess(loss: float, best: float) -> str:
 
 
 def _bar(loss: float, best: float) -> str:
-    """x for a diverged cell."""
+    """A bar that grows with the loss, x for a diverged cell."""
     if math.isinf(loss):
         return "x"
     return BARS[min(len(BARS) - 1, round((loss - best) / FULL_BAR * (len(BARS) - 1)))]
 
 
 def _optima(axis: AxisName, optimum: Mapping[int, Optimum], unit: str) -> Table:
-    table = Table(title=f"optimal {axis} by width", box=None)
-    curvature = f"{unit}/octave²"
-    for column in ("width", "optimum", "95 % interval", curvature, "tilt/octave", "status"):
-        table.add_column(column, justify="right")
+    numbers = ("optimum", "95 % interval", f"{unit}/octave²", "tilt/octave")
+    table = right_aligned(["width", *numbers, "status"], f"optimal {axis} by width")
     for width, at_width in sorted(optimum.items()):
         interval = ""
         if at_width.low is not None and at_width.high is not None:

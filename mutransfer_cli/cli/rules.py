@@ -1,6 +1,6 @@
 """`mutransfer rules`: the exponents of a rule, or the plan of a model at a width.
 
-Tables are plain text: importing a library for tables would double the command's time.
+Tables are plain text, because importing a library for them takes as long as the command.
 """
 
 from __future__ import annotations
@@ -187,10 +187,9 @@ def rules(
         folded=folded,
     )
     if as_json:
-        _print_json(rule_document(rule))
-        return
-
-    print_rule(rule)
+        typer.echo(json.dumps(rule_document(rule), indent=2))
+    else:
+        print_rule(rule)
 
 
 def _print_plan(
@@ -212,19 +211,18 @@ def _print_plan(
     settings = rule_settings(section.rule(loaded.optimizer))
     document = plan_document(planned, settings, section.base_width, width, axes)
     if as_json:
-        _print_json(document)
+        typer.echo(json.dumps(document, indent=2))
     else:
         print_plan(document)
 
 
 def _refuse_rule_options(context: typer.Context) -> None:
-    """Refuse options that would be ignored, as a spec holds its own rule."""
+    """Refuse options of a rule, because a spec holds its own."""
     free = {"spec", "variant", "width", "lr", "folded", "as_json"}
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in free and source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"{option}: the rule of a SPEC is in the spec; change it there")
+            raise InputError("the rule of a SPEC is in the spec; change it there", setting=name)
 
 
 def _alignment(text: str) -> Alignment:
@@ -241,7 +239,3 @@ def _alignment(text: str) -> Alignment:
             f"--alignment {text}: neither {' nor '.join(ALIGNMENTS)} nor a YAML file of exponents"
         )
     return validated(CustomAlignment, load_yaml(read_text(path), text), text).exact()
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, indent=2))

@@ -1,4 +1,4 @@
-"""`mutransfer sweep-proxy`: reads a spec, trains its proxies, writes their records."""
+"""`mutransfer sweep-proxy`: read a spec, train its proxies, write their records."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import importlib.util
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,103 +24,80 @@ if TYPE_CHECKING:
     from mutransfer_cli.sweep.spawn import Started
 
 
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Compile(StrEnum):
-    auto = "auto"
-    on = "on"
-    off = "off"
-
-
-class EngineName(StrEnum):
-    local = "local"
-    ray = "ray"
-
-
-# what is trained, and where its records go
-SpecName = Annotated[
-    str, typer.Argument(help="Sweep spec: a YAML file, or the name of a shipped one.")
-]
-RecordFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder of the records. Default: runs/SPEC."
-    ),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        metavar="I/N",
-        help="Train only every N-th trial, starting at the I-th: one of N jobs, each with its own "
-        "folder. Default folder: runs/SPEC-I-of-N.",
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")]
-# how it is trained
-DeviceChoice = Annotated[Device, typer.Option(help="Device to train on.")]
-CompileChoice = Annotated[
-    Compile,
-    typer.Option(help="torch.compile; auto: on CUDA, if it saves more time than it takes."),
-]
-CheckpointEvery = Annotated[
-    float,
-    typer.Option(
-        min=0, metavar="SECONDS", help="Interval for saving the trials in training; 0: never."
-    ),
-]
-# who trains it
-Engine = Annotated[
-    EngineName,
-    typer.Option(help="Who trains: processes of this machine, or the workers of a Ray cluster."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Processes that train. Default: one for each GPU, or without GPU for each CPU core.",
-    ),
-]
-WorkerTimeout = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", help="Give up on a worker after this long without a message."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Ray cluster to join: auto or HOST:PORT. Default: start Ray on this machine.",
-    ),
-]
-NumGpus = Annotated[
-    float | None,
-    typer.Option(metavar="FLOAT", help="GPUs of each Ray task, at most 1. Default: 1."),
-]
+Device = Literal["auto", "cpu", "cuda"]
+Compile = Literal["auto", "on", "off"]
+EngineName = Literal["local", "ray"]
 
 
 def sweep_proxy(
-    spec: SpecName,
+    spec: Annotated[
+        str, typer.Argument(help="Sweep spec: a YAML file, or the name of a shipped one.")
+    ],
     variant: Variant = None,
-    output: RecordFolder = None,
-    device: DeviceChoice = Device.auto,
-    compile: CompileChoice = Compile.auto,
-    checkpoint_every: CheckpointEvery = 60.0,
-    shard: Shard = None,
-    dry_run: DryRun = False,
-    engine: Engine = EngineName.local,
-    workers: Workers = None,
-    worker_timeout: WorkerTimeout = 600.0,
-    address: Address = None,
-    num_gpus: NumGpus = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the records. Default: runs/SPEC."
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
+    compile: Annotated[
+        Compile,
+        typer.Option(help="torch.compile; auto: on CUDA, if it saves more time than it takes."),
+    ] = "auto",
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Interval for saving the trials in training; 0: never."
+        ),
+    ] = 60.0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Train every N-th trial only, from the I-th: one of N jobs, each with a folder of "
+            "its own. Default folder: runs/SPEC-I-of-N.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what the sweep will cost.")
+    ] = False,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="Who trains: processes of this machine, or the workers of a Ray cluster."
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processes that train. Default: one per GPU, or without GPU one per CPU core.",
+        ),
+    ] = None,
+    worker_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Give up on a worker after this long without a message."
+        ),
+    ] = 600.0,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster to join: auto or HOST:PORT. Default: start Ray on this machine.",
+        ),
+    ] = None,
+    num_gpus: Annotated[
+        float | None,
+        typer.Option(metavar="FLOAT", help="GPUs of each Ray task, at most 1. Default: 1."),
+    ] = None,
 ) -> None:
     """Train the proxies of a sweep, many at a time.
 
-    Writes DIR/trials.jsonl (mutransfer.trial/1) and, if stdout is piped, the same records there.
-    Loss curves and measurements made in training (diagnostics.jsonl) lie beside it.
+    Writes DIR/trials.jsonl (mutransfer.trial/1) and, if stdout is piped, the same records to it.
+    Loss curves (curves.jsonl) and measurements (diagnostics.jsonl) lie beside that file.
     Run the same command again to resume; more widths, rates or seeds are simply added.
     """
     from mutransfer_cli.spec.sources import load_spec, run_name
@@ -159,24 +135,22 @@ def sweep_proxy(
 
 @dataclass(frozen=True)
 class Asked:
-    """A sweep as the user asks for it.
-
-    Attributes:
-        spec_folder: folder that relative paths of the spec start from.
-        part: I and N of a shard; None: the whole sweep.
-        folder: folder of the records.
-    """
+    """A sweep as the user asks for it."""
 
     spec: SweepSpec
     spec_folder: Path
+    """Folder that relative paths of the spec start from."""
     part: tuple[int, int] | None
+    """I and N of a shard; None for the whole sweep."""
     folder: Path
+    """Folder of the records."""
     device_name: Device
     compile_mode: Compile
     checkpoint_every: float
     worker_timeout: float
 
     def prepare(self) -> Sweep:
+        """The sweep or its shard, with its data."""
         from mutransfer_cli.sweep.prepare import Sweep
 
         sweep = Sweep.prepare(self.spec, self.spec_folder, note)
@@ -185,10 +159,11 @@ class Asked:
         return sweep if self.part is None else sweep.shard(*self.part)
 
     def settings(self) -> Settings:
+        """Settings of the trainer, which are no part of a trial's identity."""
         from mutransfer_cli.sweep.choice import Settings
 
         return Settings(
-            self.compile_mode.value,
+            self.compile_mode,
             self.spec.deterministic,
             self.checkpoint_every,
             self.spec.diagnostics,
@@ -196,10 +171,11 @@ class Asked:
         )
 
     def device(self) -> torch.device:
+        """The device to train on; notes if it is slow in the spec's precision."""
         from mutransfer_cli.train.device import choose_device, slow_precision
 
         precision = self.spec.train.precision
-        chosen = choose_device(self.device_name.value, precision, self.spec.deterministic)
+        chosen = choose_device(self.device_name, precision, self.spec.deterministic)
         if slow := slow_precision(chosen, precision):
             note(f"warning: {slow}")
         return chosen
@@ -207,7 +183,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class RayOptions:
-    """The user's options for the cluster, with defaults."""
+    """Options of the cluster, with defaults."""
 
     address: str | None
     num_gpus: float
@@ -216,12 +192,12 @@ class RayOptions:
 def ray_options(
     engine: EngineName, workers: int | None, address: str | None, num_gpus: float | None
 ) -> RayOptions | None:
-    """None for the local engine.
+    """Options of the cluster; None for the local engine.
 
     Raises:
-        InputError: options of one engine with the other, out of range, or Ray not installed.
+        InputError: an option of the other engine or out of range, or Ray is not installed.
     """
-    if engine != EngineName.ray:
+    if engine != "ray":
         for name, value in {"address": address, "num-gpus": num_gpus}.items():
             if value is not None:
                 raise InputError(f"--{name}: is for --engine ray; add that, or leave it out")
@@ -262,7 +238,7 @@ def _early_workers(
     are needed."""
     from mutransfer_cli.sweep.spawn import started, surely_cpu, worker_count
 
-    if not surely_cpu(asked.device_name.value):
+    if not surely_cpu(asked.device_name):
         return nullcontext()
     return started("cpu", worker_count(workers, "cpu", asked.spec.sweep.size), note)
 
@@ -275,7 +251,7 @@ def _run_on_ray(asked: Asked, options: RayOptions) -> None:
     sweep, echo = asked.prepare(), Echo()
     with connected(options.address):
         joined, precision = options.address is not None, asked.spec.train.precision
-        kind = choose_kind(asked.device_name.value, precision, joined)
+        kind = choose_kind(asked.device_name, precision, joined)
         with RecordStore(asked.folder, sweep.header(None)) as store:
             on_ray = partial(run, sweep, store, kind, options.num_gpus, asked.settings())
             watch(sweep, store, echo, on_ray)

@@ -1,4 +1,4 @@
-"""`mutransfer transfer`: exponents in, the recipe of a target width out."""
+"""`mutransfer transfer`: turn exponents into the recipe of a target width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
+from mutransfer_cli.cli.console import (
+    AsJson,
+    GroupName,
+    OutputFile,
+    TargetName,
+    note,
+    stdin_or,
+    stdout_or,
+)
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 
@@ -25,15 +33,7 @@ def transfer(
             "--width", min=1, max=2**53, help="Width of the target model.", show_default=False
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TARGET",
-            help="The target's model: its config.json, package.module:function (with --width; runs "
-            "that code), or a YAML file with the model of a spec. The recipe then has its names.",
-            show_default=False,
-        ),
-    ] = None,
+    model: TargetName = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,13 +47,11 @@ def transfer(
         float | None,
         typer.Option(
             metavar="NATS",
-            help="Decrease of the target's loss per doubling of its compute: the forecast then "
-            "gives its cost in compute.",
+            help="Decrease of the target's loss per doubling of its compute, for a forecast of the "
+            "cost in compute.",
         ),
     ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Which group to use, for exponents fitted with --by.")
-    ] = None,
+    group: GroupName = None,
     folded: Annotated[
         bool | None,
         typer.Option(
@@ -65,12 +63,7 @@ def transfer(
         ),
     ] = None,
     to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="FORMAT",
-            help=f"{', '.join((*PLAIN, *FORMATS))}.",
-        ),
+        str, typer.Option("--to", metavar="FORMAT", help=f"{', '.join((*PLAIN, *FORMATS))}.")
     ] = "yaml",
     allow_lossy: Annotated[
         bool,
@@ -85,13 +78,14 @@ def transfer(
 
     Writes mutransfer.recipe/1: for every role the absolute learning rate, weight decay, eps, betas,
     init std and multiplier with name patterns, each number with its status, and the conditions of
-    the fit; or, with --to, the same in the format of a training framework. Exit code 4 if the
-    exponents hold no usable fit, 6 if FORMAT cannot hold the recipe.
+    the fit; or, with --to, the same in the format of a training framework. With --model the recipe
+    has that model's names; a function also needs --width. Exit code 4 if the exponents hold no
+    usable fit, 6 if FORMAT cannot hold the recipe.
     """
     if loss_per_doubling is not None and not 0 < loss_per_doubling < float("inf"):
         raise InputError(f"--loss-per-doubling {loss_per_doubling:g}: expected positive nats")
     if as_json and to not in ("yaml", "json"):
-        raise InputError(f"--json: --to {to} is no JSON; leave one of them out")
+        raise InputError(f"--json: --to {to} is not JSON; leave one of them out")
     if width is None and model is None:
         raise InputError("--width is missing: give the target's width, or the target with --model")
     settings = _pairs(target or [])

@@ -1,6 +1,6 @@
 """A sweep in training, as its user sees it: the display, records copied to stdout, the outcome.
 
-On a terminal the display is live; elsewhere lines report finished trials, and a table ends it.
+On a terminal the display is live; otherwise lines report finished trials, and a table follows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COLUMNS = (
     "FLOP/s",
     "of peak",
 )
-# trains a sweep
+# trains a sweep, reports to the observer, and calls the check between steps
 Run = Callable[[Observer, Check], None]
 
 
@@ -63,6 +63,7 @@ class Echo:
                 self.write(block)
 
     def write(self, data: bytes) -> None:
+        """Copy bytes, unless stdout is a terminal or its reader has left."""
         if not self._enabled:
             return
         try:
@@ -131,11 +132,7 @@ class _Width:
 
 
 class SweepDisplay:
-    """Shows a sweep in training; a context manager that leaves one summary table behind.
-
-    Args:
-        recorded: records from before.
-    """
+    """Shows a sweep in training, beginning with earlier records, and ends with one table."""
 
     def __init__(self, sweep: Sweep, recorded: Sequence[TrialRecord], echo: Echo) -> None:
         tokens = sweep.protocol.batch_tokens * sweep.protocol.train.steps
@@ -154,7 +151,7 @@ class SweepDisplay:
             console=self._console,
             get_renderable=self._table,
             refresh_per_second=4,
-            redirect_stdout=False,  # what others print there is not for the display
+            redirect_stdout=False,  # stdout carries results
         )
 
     def __enter__(self) -> SweepDisplay:
@@ -169,14 +166,16 @@ class SweepDisplay:
             self._console.print(self._table())
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
+        """Show the progress of a group."""
         self._widths[width].running[group] = progress
 
     def measured(self, throughput: ThroughputRecord) -> None:
+        """Show the share of the peak that a width reached."""
         self._echo.write(throughput.line())
         self._widths[throughput.width].of_peak = throughput.of_peak
 
     def recorded(self, records: Sequence[TrialRecord]) -> None:
-        """Show records of trials of one group."""
+        """Show the records of finished trials of one group."""
         self._echo.write(b"".join(record.line() for record in records))
         width = records[0].width
         at = self._widths[width]
@@ -191,6 +190,7 @@ class SweepDisplay:
             )
 
     def noted(self, sentence: str) -> None:
+        """Print a sentence above the display."""
         # on one line, whatever its length; square brackets are part of the sentence
         self._console.print(sentence, soft_wrap=True, markup=False)
 

@@ -28,54 +28,51 @@ MOST_OF_DEVICE = 0.25  # share of the free memory that a corpus may take
 
 @dataclass(frozen=True)
 class Corpus:
-    """Data split into a train part and, after it, an eval part.
-
-    Attributes:
-        train: [train tokens], mapped, in the file's integer type; or [train samples, values].
-        eval: [eval tokens] or [eval samples, values].
-        vocab: vocabulary size of the model, above every token; None for samples.
-        protocol: identifies the data.
-        note: how the data were recognised, for people; may be empty.
-    """
+    """Data split into a train part and, after it, an eval part."""
 
     train: Data
+    """[train tokens] in the file's integer type, mapped; or [train samples, values]."""
     eval: Data
+    """[eval tokens] or [eval samples, values]."""
     vocab: int | None
+    """Vocabulary size of the model, above every token; None for samples."""
     protocol: AnyData
+    """The record that identifies the data."""
     note: str = ""
+    """How the data were recognised, for people; may be empty."""
 
     @classmethod
     def split(cls, data: Data, vocab: int | None, protocol: AnyData, note: str = "") -> Corpus:
+        """Split data so that the protocol's share at the end is the eval part."""
         split = len(data) - int(len(data) * protocol.eval_fraction)
         return cls(data[:split], data[split:], vocab, protocol, note)
 
     @property
     def of_samples(self) -> bool:
+        """Whether the data are rows of samples, not tokens."""
         return self.train.ndim == 2
 
 
 @dataclass(frozen=True)
 class DeviceText:
-    """A corpus for training on a device: the arrays themselves on a CPU, a copy on CUDA, or the
-    arrays on the host if a copy would take too much of the device.
+    """A corpus for training on a device, as tensors that share memory with its arrays, or copies.
 
-    Attributes:
-        device: the device that trains.
-        train, eval: tensors of both parts; unsigned types of more than a byte are signed types with
-            the same bits, which `gather` converts back.
-        streamed: the parts are on the host, and every batch is copied to the device.
-        note: why they are, for people; empty otherwise.
+    Unsigned types of more than a byte become signed ones with the same bits; `gather` undoes it.
     """
 
     corpus: Corpus
     device: torch.device
+    """The device that trains."""
     train: Tensor
     eval: Tensor
     streamed: bool = False
+    """Whether the parts stay on the host, and every batch is copied to the device."""
     note: str = ""
+    """The reason for that, for people."""
 
     @classmethod
     def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
+        """Share memory on a CPU, copy to CUDA, or stream if a copy would take too much memory."""
         train, held_out = tensor_of(corpus.train), tensor_of(corpus.eval)
         if device.type == "cpu":
             return cls(corpus, device, train, held_out)
@@ -110,7 +107,7 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
     """Check that both parts hold a batch of tokens, or enough samples to be seen at most once.
 
     Raises:
-        InputError: says how much is needed.
+        InputError: a part is too small; the message has the size that is needed.
     """
     protocol, eval_items = corpus.protocol, train.eval_batches * train.batch
     if isinstance(protocol, DataProtocol):
@@ -132,7 +129,7 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
 
 
 def stream_generator(seed: int, purpose: str) -> torch.Generator:
-    """A separate CPU generator for each seed and purpose, for the same numbers on every device."""
+    """A CPU generator for a seed and a purpose; its numbers are the same for every device."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 

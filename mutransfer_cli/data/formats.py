@@ -1,6 +1,6 @@
-"""Token files of other tools: recognised by content, checked, and where their tokens are.
+"""Token files of other tools: recognise them by content, check them, and find their tokens.
 
-Known are Parquet, llm.c's .bin, Megatron's .bin with its .idx, NumPy's .npy, and tokens alone.
+The kinds are Parquet, llm.c's .bin, Megatron's .bin with its .idx, NumPy's .npy, and tokens alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from mutransfer_cli.data.mapped import Piece, outside
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.data import DtypeName
+from mutransfer_cli.spec.data import PARQUET_MAGIC, DtypeName
 
 Kind = Literal["llm.c", "megatron", "numpy", "parquet", "raw"]
-PARQUET_MAGIC = b"PAR1"
 NUMPY_MAGIC = b"\x93NUMPY"
 START = 12  # bytes that distinguish the kinds
 ROWS = 256  # of Parquet, read at once
@@ -35,7 +34,7 @@ AT_ONCE = 1 << 17  # sequences
 
 @dataclass(frozen=True)
 class Header:
-    """The header of llm.c, 256 int32: magic, version, token count, then unused ones."""
+    """The header of llm.c, 256 int32: magic, version, token count; the others are unused."""
 
     version: int
     dtype: np.dtype[Any]
@@ -175,6 +174,7 @@ def _holds_text(found: Any) -> bool:
 
 
 def index_of(path: Path) -> Path:
+    """The .idx of Megatron's .bin."""
     return path.with_suffix(".idx")
 
 
@@ -256,13 +256,13 @@ def _raw_piece(path: Path, name: DtypeName | None) -> Piece:
         raise InputError(
             f"data.dtype is missing: {path} begins like no known format (llm.c, Megatron, NumPy, "
             f"Parquet), so it must be tokens alone; give {', '.join(others)} or {last} (nanoGPT "
-            "and OLMo write uint16 for vocabularies up to 65536, else uint32)"
+            "and OLMo write uint16 for vocabularies up to 65536, otherwise uint32)"
         )
     dtype, size = np.dtype(name), path.stat().st_size
     if over := size % dtype.itemsize:
         raise InputError(
-            f"data: {path} has {size} bytes, no whole number of {name}: the last whole token ends "
-            f"at byte {size - over}; the file is cut short, or give another data.dtype"
+            f"data: {path} has {size} bytes, not a whole number of {name}: the last whole token "
+            f"ends at byte {size - over}; the file is cut short, or give another data.dtype"
         )
     return Piece(path, dtype, 0, size // dtype.itemsize)
 
@@ -312,7 +312,7 @@ def _numpy_piece(path: Path) -> Piece:
         start = source.tell()
     if dtype.kind not in "iu":
         what = "Python objects" if dtype.hasobject else dtype.name
-        raise InputError(f"data: {path} (NumPy) holds {what}, no tokens; {again}")
+        raise InputError(f"data: {path} (NumPy) holds {what}, not tokens; {again}")
     if dtype.newbyteorder("<") != dtype or (by_column and len(shape) > 1):
         what = "column by column" if by_column else "big-endian"
         raise InputError(f"data: {path} (NumPy) is stored {what}; {again}, row by row")

@@ -37,22 +37,20 @@ class Piece:
 
     @property
     def end(self) -> int:
+        """The byte after the last token."""
         return self.offset + self.count * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """Mapped tokens.
-
-    Attributes:
-        tokens: copy-on-write, because torch refuses to share memory that it may not write.
-        sha256: hash of their bytes; hex.
-        largest: the largest token; -1 if there is none.
-    """
+    """Mapped tokens."""
 
     tokens: Tokens
+    """Copy-on-write, because torch refuses to share memory that it may not write."""
     sha256: str
+    """Hash of their bytes; hex."""
     largest: int
+    """The largest token; -1 if there is none."""
 
     def protocol(
         self,
@@ -168,6 +166,7 @@ def outside(tokens: npt.NDArray[Any], vocab: int) -> int | None:
 
 
 def smallest_dtype(vocab: int) -> np.dtype[Any]:
+    """The smaller of uint16 and uint32 that holds all tokens of a vocabulary."""
     return np.dtype(np.uint16 if vocab <= 1 << 16 else np.uint32)
 
 
@@ -186,29 +185,30 @@ class Place:
     shape: tuple[int, ...]
 
     def map(self, file: IO[bytes]) -> Data:
+        """Map the array from the file, copy-on-write."""
         return np.memmap(file, self.dtype, "c", self.offset, self.shape)
 
 
 @dataclass(frozen=True)
 class Handover:
-    """A corpus without its arrays, and their places in the file that goes with it."""
+    """A corpus without its arrays, and their places in the file that is sent with it."""
 
     corpus: Corpus
     train: Place
     eval: Place
 
     def taken(self, descriptor: int) -> Corpus:
-        """Map the corpus from the file of this descriptor, which is closed."""
+        """Map the corpus from an open file descriptor, and close it."""
         with os.fdopen(descriptor, "rb") as file:
             return replace(self.corpus, train=self.train.map(file), eval=self.eval.map(file))
 
 
 @contextmanager
 def handed_over(corpus: Corpus) -> Iterator[tuple[Handover, IO[bytes]]]:
-    """Yield what another process needs, and the open file that goes with it.
+    """Yield a handover for another process, and the open file that is sent with it.
 
-    Tokens that are mapped from a named file stay there; other data are written to a temporary one,
-    the train part before the eval part.
+    That is the named file from which tokens are mapped, otherwise a temporary one with the train
+    part before the eval part.
 
     Raises:
         StorageError: the temporary folder is full.

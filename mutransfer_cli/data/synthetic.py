@@ -1,9 +1,9 @@
 """Synthetic data with a known lowest loss: samples of a linear teacher, tokens of a Markov chain.
 
-Samples are drawn on the CPU, the same for every training device. Every token of the first-order
-chain has successors with the same probabilities, proportional to 1/rank^2, in an order of its own,
-so that the entropy rate is exactly that of these probabilities. Tokens are drawn in whole numbers,
-the same on every machine.
+Samples are drawn on the CPU, so that they are the same for every training device. In the
+first-order chain the successors of every token have the same probabilities, proportional to
+1/rank^2, ranked in a different order, so that the entropy rate is exactly that of these
+probabilities. Tokens are drawn with integers, so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FINENESS = 1 << 32
 
 
 def linear_teacher_corpus(spec: LinearTeacherData) -> Corpus:
-    """Rows of inputs and then targets, float32 [samples, inputs + outputs]."""
+    """The corpus of `linear_teacher_samples`."""
     note = (
         f"data: linear teacher, {spec.samples:,} samples of {spec.inputs} inputs and "
         f"{spec.outputs} outputs; no mean squared error stays below that of its noise, "
@@ -48,6 +48,7 @@ def teacher(spec: LinearTeacherData) -> Tensor:
 
 
 def linear_teacher_samples(spec: LinearTeacherData) -> Tensor:
+    """Draw rows of inputs and then targets, float32 [samples, inputs + outputs]."""
     generator, weights_OI = stream_generator(spec.seed, "samples"), teacher(spec)
     inputs = spec.inputs
     rows = torch.empty(spec.samples, inputs + spec.outputs)
@@ -61,6 +62,7 @@ def linear_teacher_samples(spec: LinearTeacherData) -> Tensor:
 
 
 def markov_corpus(spec: MarkovData) -> Corpus:
+    """The corpus of `markov_tokens`, in a temporary file."""
     mapped = spooled(markov_tokens(spec), smallest_dtype(spec.vocab))
     protocol = mapped.protocol(spec.source, spec.eval_fraction)
     note = (

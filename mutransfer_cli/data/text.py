@@ -1,5 +1,7 @@
-"""Text as bytes, or through a tokenizer of the `tokenizers` library, in bounded memory; and the
-files that a path in a spec stands for."""
+"""Text as bytes, or tokenised by the `tokenizers` library in bounded memory.
+
+Also finds the files that a path in a spec stands for.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Corpus
-from mutransfer_cli.data.formats import PARQUET_MAGIC, texts
+from mutransfer_cli.data.formats import texts
 from mutransfer_cli.data.mapped import Mapped, Piece, map_pieces, smallest_dtype, spooled
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
+from mutransfer_cli.spec.data import PARQUET_MAGIC, DataProtocol, StdlibData, TextData
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
 BYTE_VOCAB = 256
 COLUMN = "text"
 PIECE = 1 << 16  # bytes that are encoded as one text
-BATCH = 1 << 18  # characters encoded side by side; each may take a hundred bytes meanwhile
+BATCH = 1 << 18  # characters encoded at a time; each may take a hundred bytes meanwhile
 
 
 def found_files(path: Path, what: str, suffixes: Collection[str] = ()) -> list[Path]:
     """List the files of a path, folder or pattern, sorted, without hidden files of a folder.
 
     Args:
-        what: a noun for one of them, in messages.
+        what: the noun for such a file, in messages.
         suffixes: suffixes of the files to take from a folder; all if empty.
 
     Raises:
@@ -98,6 +100,7 @@ def stdlib_files() -> list[Path]:
 
 
 def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does."""
     with path.open("rb") as source:
         return source.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
@@ -111,17 +114,14 @@ def map_bytes(files: Sequence[Path]) -> Mapped:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A tokenizer.
-
-    Attributes:
-        vocab: the largest id plus one; ids may have gaps.
-        sha256: hash of the file; hex.
-    """
+    """A tokenizer of the `tokenizers` library, with the facts that identify it."""
 
     path: Path
     tokenizer: Tokenizer
     vocab: int
+    """The largest id plus one; ids may have gaps."""
     sha256: str
+    """Hash of the file; hex."""
 
     @classmethod
     def load(cls, name: str, folder: Path) -> Encoder:
@@ -160,6 +160,7 @@ class Encoder:
         return cls(path, tokenizer, vocab, hashlib.sha256(content).hexdigest())
 
     def encode(self, pieces: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
+        """Tokenise each piece on its own, many at a time."""
         dtype = smallest_dtype(self.vocab)
         for batch in batches(pieces):
             for encoded in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
@@ -193,6 +194,11 @@ def tokenized_corpus(spec: TextData, folder: Path) -> Corpus:
 
 
 def text_kind(files: Sequence[Path]) -> str:
+    """`parquet` or `text`.
+
+    Raises:
+        InputError: the files are of both kinds.
+    """
     parquet = [file for file in files if is_parquet(file)]
     if parquet and len(parquet) < len(files):
         other = next(file for file in files if file not in parquet)

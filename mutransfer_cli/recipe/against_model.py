@@ -56,7 +56,7 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterat
     own, size = (*built.code, *built.code)[:2], 0.0  # a config's code does not scale its output
     before, after = own[0].output_factor, own[1].output_factor
     if before is None or after is None or before * after <= 0:
-        why = "its logits are not given, or are no multiple of weight times input"
+        why = "its logits were not seen, or are not a multiple of weight times input"
         yield Unseen(f"whether the forward pass scales the output of {target.name}: {why}")
         return
     wanted = _exponent(target.multiplier, recipe.width / (recipe.base_width or 1))
@@ -168,15 +168,12 @@ def _shown(exponent: float) -> str:
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """Result of comparing a recipe with a model.
-
-    Attributes:
-        findings: faults, each a sentence.
-        unchecked: what cannot be seen from outside, each a clause.
-    """
+    """Result of comparing a recipe with a model."""
 
     findings: tuple[str, ...]
+    """Sentences on faults."""
     unchecked: tuple[str, ...] = ()
+    """Clauses on what cannot be seen from outside."""
 
 
 def check_model(
@@ -185,11 +182,10 @@ def check_model(
     """Compare names, roles, values by the model's own sizes, and what its code scales.
 
     Args:
-        where: where the recipe came from, for error messages.
+        where: the recipe's file, for error messages.
         name: as `named_model` takes it; a function is called, which runs the user's code.
-        optimizer: `package.module:function`, called with the model, which is on the meta device
-            where it can be; it returns the optimizer, or for a recipe with two a mapping of them
-            by name. Runs the user's code.
+        optimizer: `package.module:function`; it is called with the model, on the meta device if
+            possible, and returns an optimizer, or for a recipe with two a mapping of them by name.
 
     Raises:
         InputError: a recipe without roles, or a model or an optimizer that cannot be built.
@@ -215,7 +211,7 @@ def check_model(
     try:
         targets = held.targets(built.module)
     except InputError as error:
-        return ModelCheck((str(error),), ("values: names come first",))
+        return ModelCheck((str(error),), ("values: the names have to match first",))
     sentences = list(_compared(recipe, targets, built))
     if optimizer is not None:
         sentences += _of_optimizer(held, built, optimizer)
@@ -226,7 +222,7 @@ def check_model(
 
 
 def _compared(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterator[str]:
-    """All findings about the model itself, and what could not be seen of it."""
+    """All findings about the model itself, and all that could not be seen."""
     yield from _tied(targets, built)
     roles = {c.names[0]: t.role for c, t in targets if t.role is not None}
     base_plan = _as_written(built.base_plan(roles), targets)
@@ -273,13 +269,13 @@ def _tied(targets: Targets, built: BuiltTarget) -> Iterator[str]:
 
 
 def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]:
-    """Claims that the axes which grow with width contradict."""
+    """Findings for roles that contradict the axes which grow with width."""
     for first, *others in built.weights:
         if others or first.name not in roles:
             continue
         try:
             role = first.role(is_readout=first.name == built.readout)
-        except InputError:  # shapes alone do not say which; the recipe does
+        except InputError:  # shapes alone leave the role open
             continue
         if role != roles[first.name]:
             yield (
@@ -291,7 +287,7 @@ def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]
 def _as_written(
     base_plan: tuple[BaseParameter, ...], targets: Targets
 ) -> tuple[BaseParameter, ...]:
-    """The base plan with inits that the recipe takes in place of the rule's, as a zero readout."""
+    """The base plan with inits that replace the rule's in the recipe, such as a zero readout."""
     patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
     found = []
     for base in base_plan:

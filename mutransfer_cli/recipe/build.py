@@ -28,7 +28,7 @@ from mutransfer_cli.strict import nearest, validated
 Form = Literal["curved", "saturating"]
 
 FAR = 8  # times the largest swept width
-MOST_OCTAVES = 200.0  # no hyperparameter lies beyond it, and floats soon end
+MOST_OCTAVES = 200.0  # no hyperparameter lies beyond 2^200, and floats end at 2^1024
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
 GLOBAL = (
     "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
@@ -40,12 +40,12 @@ def from_octaves(octaves: float, what: str) -> float:
     """2^octaves.
 
     Raises:
-        InsufficientEvidence: a value beyond that of any hyperparameter: the fit does not reach it.
+        InsufficientEvidence: no hyperparameter has such a value, so the fit does not reach it.
     """
     if not abs(octaves) <= MOST_OCTAVES:
         raise InsufficientEvidence(
             f"{what} reaches 2^{octaves:.3g}: the widths are too few or too close together to say "
-            "anything there; sweep wider apart"
+            "anything about it; sweep wider apart"
         )
     return float(2.0**octaves)
 
@@ -58,10 +58,10 @@ def forecast(
     loss_per_doubling: float | None,
     unit: str,
 ) -> Forecast:
-    """Prediction interval of the optimum of one run at a width, and the value's expected cost.
+    """Prediction interval of one run's optimum at a width, and the expected cost of the value.
 
-    The expected excess loss is that of a parabola with the largest usable width's curvature, at the
-    standard error of the prediction. The interval is never narrower than that of the line itself.
+    The expected excess loss is that of a parabola, with the curvature of the largest usable width,
+    at the standard error of the prediction. The interval contains that of the line itself.
 
     Args:
         fitted: the line at the width.
@@ -70,7 +70,7 @@ def forecast(
 
     Raises:
         InputError: no compute would buy the excess back.
-        InsufficientEvidence: those of `from_octaves`.
+        InsufficientEvidence: as in `from_octaves`.
     """
     prediction, exponent = axis.prediction, axis.exponent
     assert prediction is not None, "callers refuse an insufficient fit"
@@ -152,8 +152,8 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
     else:
         if decay is None:
             raise InsufficientEvidence(
-                "weight_decay varied over too few values to be fitted, so that nothing says which "
-                "one to use; sweep three positive values or more, or keep one"
+                "weight_decay varied over too few values to be fitted, so the one to use is not "
+                "known; sweep three positive values or more, or keep one"
             )
         by_rule = rule_part(exponents, protocol, target, fitted, decay)
         warnings += _target_warnings(holds_for(protocol), target)
@@ -203,7 +203,7 @@ def _fitted(group: Group, width: int) -> dict[AxisName, Quantity]:
 
 
 def _folding_warnings(exponents: Exponents, target: Target) -> list[str]:
-    """Where the folded model is not exactly the unfolded one."""
+    """Warnings where the folded model is not exactly the unfolded one."""
     protocol = exponents.protocol
     if protocol is None or not target.folded:
         return []
@@ -213,7 +213,7 @@ def _folding_warnings(exponents: Exponents, target: Target) -> list[str]:
 
 
 def is_folded(exponents: Exponents, target: Target) -> bool:
-    """As asked; otherwise where it is exact, which a declared protocol may leave open."""
+    """Whether to fold: as asked; by default where it is exact, for a declared protocol never."""
     protocol = exponents.protocol
     if target.folded is not None or not isinstance(protocol, Protocol):
         return bool(target.folded)
@@ -225,7 +225,7 @@ def usable_group(exponents: Exponents, name: str | None) -> Group:
 
     Raises:
         InsufficientEvidence: an axis without a usable fit, or no fit of lr.
-        InputError: those of `chosen_group`.
+        InputError: as in `chosen_group`.
     """
     group = chosen_group(exponents, name)
     for axis, fit in group.axes.items():
@@ -242,7 +242,7 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
     """The fits of a group, or the only ones.
 
     Raises:
-        InputError: no such group, a group where there are none, or no choice between several.
+        InputError: no such group, a group although there are none, or no choice between several.
     """
     if not exponents.groups:
         if name is not None:
@@ -276,7 +276,7 @@ def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
 def _base_weight_decay(
     group: Group, exponents: Exponents, fitted: Mapping[AxisName, Quantity]
 ) -> WeightDecay | None:
-    """Fitted, otherwise that of all trials; None where it varied unfitted or is not known."""
+    """The fitted value, otherwise that of all trials; None if it varied unfitted or is unknown."""
     if "weight_decay" in fitted:
         found = fitted["weight_decay"].model_dump()
         return WeightDecay(**found, convention=exponents.decay_convention)
@@ -294,7 +294,7 @@ def _base_weight_decay(
 
 
 def _without_rule(target: Target) -> dict[str, Any]:
-    """Fields of a recipe for which no rule is known."""
+    """Fields of a recipe without a rule; refuses settings that need one."""
     needed = {"fold": target.folded, "target": target.settings, "model": target.model}
     for setting, given in needed.items():
         if given:
@@ -304,7 +304,7 @@ def _without_rule(target: Target) -> dict[str, Any]:
 
 
 def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
-    """Warnings of the fit itself, and where it contradicts the rule."""
+    """Warnings of the fit, also where it contradicts the rule."""
     yield from axis.warnings.values()
     refused = {w: o.status for w, o in sorted(axis.optimum.items()) if o.status != "ok"}
     if refused:
@@ -321,16 +321,13 @@ def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
 
 def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str]:
     smallest, largest = min(fitted_widths), max(fitted_widths)
-    if width > FAR * largest:
-        yield (
-            f"width {width} is {width / largest:.3g}x the largest fitted width {largest}: "
-            f"beyond {FAR}x the line is extrapolated far; sweep a larger width"
-        )
-    if width * FAR < smallest:
-        yield (
-            f"width {width} is {smallest / width:.3g}x below the smallest fitted width {smallest}: "
-            f"beyond {FAR}x the line is extrapolated far; sweep a smaller width"
-        )
+    far = f"beyond {FAR}x the line is extrapolated far; sweep a"
+    if (times := width / largest) > FAR:
+        above = f"{times:.3g}x the largest fitted width {largest}"
+        yield f"width {width} is {above}: {far} larger width"
+    if (times := smallest / width) > FAR:
+        below = f"{times:.3g}x below the smallest fitted width {smallest}"
+        yield f"width {width} is {below}: {far} smaller width"
 
 
 def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
@@ -346,7 +343,7 @@ def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
         value = None if text == "null" else text
         there = getattr(validated(HoldsFor, held | {key: value}, "target"), key)
         if held[key] is None and key != "clip":
-            yield f"{key}: the protocol of the fit does not say it, and the target has {text}"
+            yield f"{key}: not known for the fit, and the target has {text}"
         elif there != held[key]:
             yield _differs(key, held[key], text)
     facts = target.model.facts if target.model else {}
@@ -355,10 +352,10 @@ def _target_warnings(holds: HoldsFor, target: Target) -> Iterator[str]:
             yield _differs(key, held[key], str(size))
     known = "head_size" in target.settings or facts.get("head_size")
     if not known and holds.head_size and target.width % holds.head_size:
-        yield f"width {target.width} is no multiple of the proxies' head_size {holds.head_size}"
+        yield f"width {target.width} is not a multiple of the proxies' head_size {holds.head_size}"
     known = "heads" in target.settings or facts.get("head_size")
     if not known and holds.heads and target.width % holds.heads:
-        yield f"width {target.width} is no multiple of the proxies' {holds.heads} heads"
+        yield f"width {target.width} is not a multiple of the proxies' {holds.heads} heads"
 
 
 def _differs(key: str, held: object, target: str) -> str:

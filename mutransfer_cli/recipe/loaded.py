@@ -19,8 +19,9 @@ from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
     Targets,
-    left_out,
+    bare,
     merged_groups,
+    named_tensors,
     targets_of,
 )
 from mutransfer_cli.recipe.scheduler import Stepped
@@ -51,18 +52,15 @@ class LoadedRecipe:
     pattern and that every pattern is used, and raises an InputError naming those that are not.
     Prefixes that DistributedDataParallel, FSDP and torch.compile put before names are ignored. Tied
     weights are one parameter; frozen parameters and buffers are left out.
-
-    Attributes:
-        recipe: the file.
-        where: where it came from, for error messages.
-        patterns: the recipe's own patterns, or those given in their place.
-        decay_convention: convention of a weight decay for which the recipe names none.
     """
 
     recipe: Recipe
     where: str
+    """The file's name, for error messages."""
     patterns: tuple[RolePattern, ...]
+    """The recipe's own patterns, or those given in their place."""
     decay_convention: DecayConvention | None = None
+    """Convention of a weight decay for which the recipe names none."""
 
     def plan(self, model: nn.Module) -> tuple[PlannedParameter, ...]:
         """Every trainable parameter with its values, in the order of the model."""
@@ -70,7 +68,9 @@ class LoadedRecipe:
 
     def left_out(self, model: nn.Module) -> LeftOut:
         """Names of frozen parameters and buffers, for which the recipe has no values."""
-        return left_out(model)
+        frozen = (names[0] for p, names in named_tensors(model) if not p.requires_grad)
+        buffers = (name for name, _ in model.named_buffers())
+        return LeftOut(tuple(map(bare, frozen)), tuple(map(bare, buffers)))
 
     def multipliers(self, model: nn.Module) -> dict[str, float]:
         """Factor on every trainable weight in the forward pass, by name in the model as it is.
@@ -85,15 +85,14 @@ class LoadedRecipe:
         multipliers: Literal["in_model"] | None = None,
         part: OptimizerName | None = None,
     ) -> list[dict[str, Any]]:
-        """Groups for torch.optim.AdamW and its like, one for all parameters with equal values.
+        """Groups for torch.optim.AdamW and similar, one for all parameters with equal values.
 
         A group holds `params`, `param_names`, `lr`, `weight_decay` (lr-coupled), `eps`, `betas` and
         `name`, its roles; a value that the recipe does not hold is left to the optimizer.
 
         Args:
             multipliers: `in_model` says that the model's forward pass applies `multipliers(model)`.
-            part: the optimizer whose parameters are wanted, where the recipe has two (muon and
-                adamw).
+            part: the optimizer of the groups, where the recipe has two (muon and adamw).
 
         Raises:
             InputError: the recipe has multipliers other than 1 and `multipliers` is not given, or
@@ -109,7 +108,12 @@ class LoadedRecipe:
                 "recipe with folded multipliers, which needs none"
             )
         if self.recipe.scope == "global":
-            warnings.warn(self._global_note(), stacklevel=2)
+            decay = "" if self.recipe.base_weight_decay else " and weight_decay"
+            warnings.warn(
+                f"{self.where}: one group for all parameters (scope: global), as no protocol of "
+                f"the runs was declared; eps, betas{decay} are left to the optimizer",
+                stacklevel=2,
+            )
         return merged_groups(targets)
 
     def init_(self, model: nn.Module, generator: torch.Generator | None = None) -> Initialised:
@@ -141,11 +145,10 @@ class LoadedRecipe:
         steps: int = 1,
         part: OptimizerName | None = None,
     ) -> Verification:
-        """Compare an optimizer with the recipe, parameter by parameter.
+        """Compare lr, weight_decay, eps and betas of every group with the recipe.
 
-        Compared are lr, weight_decay, eps and betas of every group, now and after scheduler steps
-        on a copy; optimizer and scheduler stay as they are. A factor that a schedule puts on all
-        rates is no difference.
+        They are compared now and after scheduler steps on a copy; optimizer and scheduler stay as
+        they are. A schedule may multiply all rates by the same factor.
 
         Args:
             optimizer: anything with torch's `param_groups`.
@@ -172,19 +175,11 @@ class LoadedRecipe:
         if part is None and len(names) > 1:
             raise InputError(
                 f"{self.where}: has parameters for {' and for '.join(names)}; build one optimizer "
-                f"of each and say which with part={names[0]!r}"
+                f"of each and name it with part={names[0]!r}"
             )
         if part is not None and part not in names:
             raise InputError(f"part {part!r}: the recipe has none{nearest(part, names)}")
         return [item for item in targets if part is None or item[1].optimizer == part]
-
-    def _global_note(self) -> str:
-        decay = self.recipe.base_weight_decay
-        unsaid = " and weight_decay" if decay is None else ""
-        return (
-            f"{self.where}: one group for all parameters (scope: global), as no protocol of the "
-            f"runs was declared; eps, betas{unsaid} are left to the optimizer"
-        )
 
 
 def load_recipe(
@@ -203,8 +198,8 @@ def load_recipe(
         decay_convention: convention of a weight decay for which the recipe names none.
 
     Raises:
-        InputError: the file cannot be read or is no recipe, or a pattern is no regex or for a role
-            that the recipe lacks.
+        InputError: the file cannot be read or is not a recipe, or a pattern is not a regex or is
+            for a role that the recipe lacks.
     """
     text, where = _text_of(source)
     recipe = validated(Recipe, load_yaml(text, where), where)
@@ -217,14 +212,21 @@ def loaded(
     decay_convention: DecayConvention | None = None,
     patterns: Patterns | None = None,
 ) -> LoadedRecipe:
-    """Prepare a recipe that was read already; arguments and errors are those of `load_recipe`."""
-    known = _own_patterns(recipe) if patterns is None else _given_patterns(recipe, patterns, where)
+    """Prepare a recipe that was read already; arguments and errors as in `load_recipe`."""
+    if patterns is not None:
+        known = _given_patterns(recipe, patterns, where)
+    else:
+        known = tuple(
+            RolePattern(role, written.pattern, written)
+            for role, values in recipe.roles.items()
+            for written in values.parameters
+        )
     for pattern in known:
         try:
             re.compile(pattern.regex)
         except re.error as error:
             raise InputError(
-                f"{where}: {pattern.regex} ({pattern.role}) is no regex ({error}); correct it"
+                f"{where}: {pattern.regex} ({pattern.role}) is not a regex ({error}); correct it"
             ) from error
     return LoadedRecipe(recipe, where, known, decay_convention)
 
@@ -241,18 +243,10 @@ def _text_of(source: str | os.PathLike[str] | IO[Any]) -> tuple[str, str]:
         raise InputError(f"{where}: is not UTF-8 text (byte {error.start})") from error
 
 
-def _own_patterns(recipe: Recipe) -> tuple[RolePattern, ...]:
-    return tuple(
-        RolePattern(role, written.pattern, written)
-        for role, values in recipe.roles.items()
-        for written in values.parameters
-    )
-
-
 def _given_patterns(recipe: Recipe, patterns: Patterns, where: str) -> tuple[RolePattern, ...]:
     if recipe.scope == "global":
         raise InputError(
-            f"{where}: one set of values for all parameters (scope: global); leave patterns out"
+            f"{where}: has one set of values for all parameters (scope: global); leave patterns out"
         )
     for role in patterns:
         if role not in recipe.roles:

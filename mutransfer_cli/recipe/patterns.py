@@ -25,19 +25,17 @@ ALL = "all"  # the name of the group of a recipe with one set of values for all 
 
 @dataclass(frozen=True)
 class RolePattern:
-    """A regex for whole names, and the role of the parameters that it matches.
-
-    Attributes:
-        written: the recipe's pattern; None for one that the user gives, whose init and own values
-            are not known.
-    """
+    """A regex for whole names, and the role of the parameters that it matches."""
 
     role: Role
     regex: str
     written: ParameterPattern | None = None
+    """The recipe's pattern; None for one that the user gives, whose init and own values are not
+    known."""
 
     @property
     def init_std(self) -> float | None:
+        """Init std that the recipe gives, if it is known."""
         return None if self.written is None else self.written.init_std.value
 
     @property
@@ -50,17 +48,14 @@ class RolePattern:
 
 @dataclass(frozen=True, eq=False)
 class Claimed:
-    """A trainable parameter under the name that its pattern matches.
-
-    Attributes:
-        names: its names in the model; several for tied weights.
-        pattern: None where the recipe has one set of values for all parameters.
-    """
+    """A trainable parameter under the name that its pattern matches."""
 
     tensor: nn.Parameter
     name: str
     names: tuple[str, ...]
+    """Its names in the model; several for tied weights."""
     pattern: RolePattern | None
+    """None where the recipe has one set of values for all parameters."""
 
 
 Targets = list[tuple[Claimed, PlannedParameter]]
@@ -68,18 +63,10 @@ Targets = list[tuple[Claimed, PlannedParameter]]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Names of frozen parameters and of buffers, for which a recipe has no values."""
+    """Bare names of frozen parameters and of buffers, for which a recipe has no values."""
 
     frozen: tuple[str, ...]
     buffers: tuple[str, ...]
-
-
-def left_out(model: nn.Module) -> LeftOut:
-    """Names that no recipe has values for, without what wrappers put into them."""
-    return LeftOut(
-        tuple(bare(names[0]) for p, names in named_tensors(model) if not p.requires_grad),
-        tuple(bare(name) for name, _ in model.named_buffers()),
-    )
 
 
 def named_tensors(model: nn.Module) -> list[tuple[nn.Parameter, list[str]]]:
@@ -102,15 +89,6 @@ def known_names(name: str) -> tuple[str, ...]:
     while names[-1].startswith("module."):
         names.append(names[-1].removeprefix("module."))
     return tuple(dict.fromkeys([bare(name), *reversed(names)]))
-
-
-def claim_all(model: nn.Module) -> list[Claimed]:
-    """Every trainable parameter, without patterns."""
-    return [
-        Claimed(tensor, bare(names[0]), tuple(names), None)
-        for tensor, names in named_tensors(model)
-        if tensor.requires_grad
-    ]
 
 
 def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
@@ -142,7 +120,7 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     wrong += [f"nothing in the model matches {listed(unused)}"] if unused else []
     if wrong:
         raise InputError(
-            f"{' and '.join(wrong)}; say which names are which role with `load_recipe(..., "
+            f"{' and '.join(wrong)}; give each role's names with `load_recipe(..., "
             "patterns={role: regex})`, or under `parameters` in the recipe"
         )
     return claimed
@@ -183,6 +161,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def named_count(names: Sequence[str]) -> str:
+    """A single name, otherwise how many there are and the first one."""
     return names[0] if len(names) == 1 else f"{len(names)} parameters, {names[0]} first"
 
 
@@ -198,16 +177,21 @@ def targets_of(
         convention: of a weight decay for which the recipe names none.
 
     Raises:
-        InputError: those of `claim`; a recipe without names, or a weight decay whose convention is
-            not known.
+        InputError: as in `claim`; also a recipe without names, or a weight decay of an unknown
+            convention.
     """
     if recipe.scope == "per_role" and not patterns:
         raise InputError(
-            "names no parameters; say which names are which role with `load_recipe(..., "
+            "names no parameters; give each role's names with `load_recipe(..., "
             "patterns={role: regex})`"
         )
+    if recipe.scope == "per_role":
+        found = claim(model, patterns)
+    else:
+        trainable = [(p, names) for p, names in named_tensors(model) if p.requires_grad]
+        found = [Claimed(p, bare(names[0]), tuple(names), None) for p, names in trainable]
     targets: Targets = []
-    for claimed in claim(model, patterns) if recipe.scope == "per_role" else claim_all(model):
+    for claimed in found:
         role, optimizer = None, None
         values = recipe.base_values(convention)
         if claimed.pattern is not None:
@@ -243,5 +227,4 @@ def merged_groups(targets: Targets) -> list[dict[str, Any]]:
 
 def settings_of(values: Values) -> dict[str, Any]:
     """Keys of a torch optimizer's group; None where the value is not known."""
-    keys = ("lr", "weight_decay", "eps", "betas")
-    return {key: getattr(values, key) for key in keys}
+    return {key: getattr(values, key) for key in ("lr", "weight_decay", "eps", "betas")}

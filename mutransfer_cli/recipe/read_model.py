@@ -34,16 +34,13 @@ Sizes = Mapping[str, int | None]  # vocab and context
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model by its name.
-
-    Attributes:
-        name: as the user gave it.
-        context: tokens that it is tried on.
-    """
+    """A model that was found by its name."""
 
     name: str
+    """Its name, as the user gave it."""
     protocol: FactoryProtocol | HfProtocol
     context: int
+    """Length of the sequence that it is run on, in tokens."""
 
     def builder(self, base_width: int) -> Build:
         """The function from width to module."""
@@ -103,7 +100,7 @@ def read_target(
     exponents: Exponents,
     note: Note = silent,
 ) -> TargetModel:
-    """Plan a model that a recipe is to be made for; itself it is on the meta device.
+    """Plan a model that a recipe is to be made for; it is built on the meta device.
 
     Args:
         name: as `named_model` takes it.
@@ -113,8 +110,8 @@ def read_target(
         exponents: a fit with its protocol.
 
     Raises:
-        InputError: no such model, a width too many or too few, or a model that no plan can be made
-            for.
+        InputError: no such model, a width that is missing or contradicts the config, or a model
+            that cannot be planned.
     """
     protocol = exponents.protocol
     if protocol is None:
@@ -144,6 +141,7 @@ def read_target(
 
 
 def shapes_of(module: nn.Module) -> Shapes:
+    """Shape of every parameter by name."""
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
@@ -171,40 +169,32 @@ def _size(key: str, settings: Mapping[str, str], default: int | None) -> int | N
 
 @dataclass(frozen=True)
 class BuiltTarget:
-    """A model with what its own code does, to be compared with a recipe.
-
-    Attributes:
-        module: the model itself, on the meta device where it can be.
-        weights: every trainable parameter under all its names, at the base width and `APART` times
-            that.
-        readout: the matrix that makes its output, where that can be told.
-        inits: its own init at the base width and at `APART` times that; for a config at the base
-            width alone, as its code does not scale it.
-        code: what its own code does, at the same widths.
-    """
+    """A model with what its own code does, to be compared with a recipe."""
 
     model: FactoryProtocol | HfProtocol
     module: nn.Module
+    """The model itself, on the meta device where it can be."""
     weights: list[list[Weight]]
+    """Every trainable parameter under all its names, at the base width and `APART` times that."""
     readout: str | None
+    """Name of the matrix that makes its output, where it could be found."""
     inits: tuple[Mapping[str, Init], ...]
+    """Its own init at the base width and at `APART` times that; for a config at the base width
+    alone, as its code does not scale it."""
     code: tuple[OwnCode, ...]
+    """What its own code does, at the same widths."""
 
     @property
     def shapes(self) -> Shapes:
-        """By name, at the width of the recipe."""
+        """Shape of every parameter by name, at the width of the recipe."""
         return shapes_of(self.module)
 
     def weight(self, name: str) -> Weight:
-        """By first name."""
+        """The weight of this first name."""
         return next(names[0] for names in self.weights if names[0].name == name)
 
     def base_plan(self, roles: Mapping[str, Role]) -> tuple[BaseParameter, ...]:
-        """The base plan of the parameters that have a role.
-
-        Args:
-            roles: by first name.
-        """
+        """The base plan of the parameters that have a role, by first name, in `roles`."""
         plan = []
         for first, *_ in self.weights:
             if first.name in roles:
@@ -218,7 +208,7 @@ class BuiltTarget:
 def build_target(
     target: NamedModel, width: int, base_width: int, note: Note = silent
 ) -> BuiltTarget:
-    """Build a model at the base width and a wider one, and run it once at each.
+    """Build a model at the base width and a wider one, and observe what its code does at each.
 
     Raises:
         InputError: it cannot be built at one of the widths, or does not grow.

@@ -1,4 +1,4 @@
-"""Recompute a recipe's values by the rule that it names, and compare them with those in it."""
+"""Recompute the values of a recipe by the rule that it names, and compare both."""
 
 from __future__ import annotations
 
@@ -26,28 +26,25 @@ from mutransfer_cli.strict import explain, validated
 
 QuantityName = Literal["lr", "weight_decay", "eps", "multiplier", "init_std"]
 QUANTITIES: tuple[QuantityName, ...] = get_args(QuantityName)
-CLOSE = 1e-3  # relative: rounding in a file is no difference
+CLOSE = 1e-3  # relative tolerance, for numbers that were rounded in a file
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """A value of a recipe and the value that its rule gives.
-
-    Attributes:
-        name: the name of a parameter, its pattern, or its role.
-        found: the recipe's value; None where it holds none.
-        wanted: the value by the rule.
-        plain: the value of the base model.
-        lr: the parameter's peak rate by the rule.
-    """
+    """A value of a recipe and the value that its rule gives."""
 
     quantity: QuantityName
     role: Role
     name: str
+    """The name of a parameter, its pattern, or its role."""
     found: float | None
+    """The recipe's value; None where it holds none."""
     wanted: float
+    """The value by the rule."""
     plain: float
+    """The value of the base model."""
     lr: float
+    """The parameter's peak rate by the rule."""
 
     @property
     def share(self) -> float:
@@ -59,8 +56,8 @@ class Deviation:
 
     def __str__(self) -> str:
         of = self.role if self.name == self.role else f"{self.name} ({self.role})"
-        there = shown(self.found)
-        return f"{self.quantity} of {of} is {there}, by the rule {self.wanted:.6g}{self._hint()}"
+        found = shown(self.found)
+        return f"{self.quantity} of {of} is {found}, by the rule {self.wanted:.6g}{self._hint()}"
 
     def _hint(self) -> str:
         """The known mistake that makes such a difference, if there is one."""
@@ -87,7 +84,8 @@ def close(one: float, other: float, tolerance: float = CLOSE) -> bool:
 
 
 def shown(value: float | None) -> str:
-    return "not there" if value is None else f"{value:.6g}"
+    """A value to six digits, or `missing`."""
+    return "missing" if value is None else f"{value:.6g}"
 
 
 def replanned(
@@ -96,10 +94,10 @@ def replanned(
     """Apply the rule that a recipe names to a base plan, at the recipe's width.
 
     Args:
-        recipe: one that holds its rule.
+        recipe: must hold its rule.
 
     Raises:
-        InputError: settings that contradict each other, or a factor for a role that is not there.
+        InputError: settings that contradict each other, or a factor for a missing role.
     """
     rule = recipe.rule
     assert rule is not None, "callers report that there is none"
@@ -120,7 +118,7 @@ def replanned(
 def deviations(
     recipe: Recipe, base: BaseParameter, found: Values, wanted: PlannedParameter
 ) -> Iterator[Deviation]:
-    """Compare every value that both sides know; most deviations are 0.
+    """Yield the deviation, mostly 0, of every value that both sides know.
 
     Args:
         base: the parameter in the base model.

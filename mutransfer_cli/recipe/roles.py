@@ -49,58 +49,49 @@ PROXIES = "the proxies'"  # source of a value that is taken over
 
 @dataclass(frozen=True)
 class Target:
-    """The run that a recipe is for.
-
-    Attributes:
-        width: width of the target, in features.
-        settings: of the target run, by key of `holds_for`; a difference is a warning, never a
-            silent rescaling.
-        folded: whether multipliers are moved into the other values, with a warning where that is
-            not exact; None: where it is exact.
-        loss_per_doubling: nats by which the target's loss falls per doubling of its compute.
-        group: which of the exponents' groups.
-        model: the model to be trained, of this width; without it the recipe has the proxies' names.
-        by_role: whether the recipe holds values of roles alone, without names.
-    """
+    """The run that a recipe is for."""
 
     width: int
+    """Width of the target model, in features."""
     settings: Mapping[str, str]
+    """Settings of the target run, by key of `holds_for`; a difference is a warning, never a silent
+    rescaling."""
     folded: bool | None = None
+    """Whether multipliers are moved into the other values, with a warning where that is not exact;
+    None: where it is exact."""
     loss_per_doubling: float | None = None
+    """Nats by which the target's loss falls per doubling of its compute."""
     group: str | None = None
+    """Name of a group of the exponents."""
     model: TargetModel | None = None
+    """The model to be trained, of this width; without it the recipe has the proxies' names."""
     by_role: bool = False
+    """Whether the recipe holds values of roles alone, without names."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The input from which the values of all roles are derived.
-
-    Attributes:
-        fitted: base values at the target.
-        width_mult: target width over base width.
-    """
+    """The input from which the values of all roles are derived."""
 
     optimizer: OptimizerSpec
     rule: Rule
     fitted: Mapping[AxisName, Quantity]
+    """Base values at the target's width."""
     width_mult: float
+    """Target width over base width."""
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """A planned parameter with what its values are derived from.
-
-    Attributes:
-        x: exponents of its growth.
-        growth: factor by which its fan-in grows, otherwise the width.
-    """
+    """A planned parameter with what its values are derived from."""
 
     basis: Basis
     base: BaseParameter
     planned: PlannedParameter
     x: RoleExponents
+    """Exponents of the growth."""
     growth: float
+    """Factor by which its fan-in grows, or the width if the fan-in does not."""
 
     @property
     def key(self) -> tuple[float | None, ...]:
@@ -115,11 +106,13 @@ class Derivation:
 
     @property
     def source(self) -> str:
+        """The source of the rule, in words."""
         rule = self.basis.rule
         return f"{EVERETT}, {rule.parameterization}" + (", folded" if rule.folded else "")
 
     @property
     def init_source(self) -> str:
+        """The power and the source of the init std, in words."""
         by_rule = role_exponents(self.basis.rule, self.base.role).init_std == self.x.init_std
         source = self.source if by_rule else "the model's own multiplier or init"
         return f"{self.power(self.x.init_std)}; {source}"
@@ -143,7 +136,7 @@ class Derivation:
         )
 
     def _lr(self) -> Quantity:
-        """The errors of the base rate and of the role's factor count as independent."""
+        """The peak rate; errors of the base rate and the role's factor count as independent."""
         lr, fitted = self.planned.lr, self.basis.fitted
         mult = [axis for role, axis in MULT_AXES.items() if role == self.base.role]
         names: list[AxisName] = ["lr", *(axis for axis in mult if axis in fitted)]
@@ -160,7 +153,7 @@ class Derivation:
         )
 
     def _weight_decay(self) -> WeightDecay:
-        """The planned weight decay, back in the rule's convention."""
+        """The planned weight decay, in the rule's convention."""
         rule, exponent = self.basis.rule, self.x.weight_decay
         is_independent = rule.decay_convention == "independent"
         value = self.planned.independent if is_independent else self.planned.weight_decay
@@ -210,10 +203,10 @@ class Derivation:
 def role_recipe(
     parameters: Sequence[Derivation], has_model: bool, shared: Collection[str]
 ) -> RoleRecipe:
-    """Values of a role: those that most of its parameters have.
+    """Values that most parameters of a role have; the others get values of their own.
 
     Args:
-        parameters: the role's, or one that stands for all where no model is known.
+        parameters: those of the role, or one that stands for all if no model is known.
         shared: patterns that parameters of another role match as well.
     """
     counts = Counter(parameter.key for parameter in parameters)
@@ -304,7 +297,7 @@ def rule_part(
 def with_readout_of(
     proxies: Sequence[BaseParameter], base_plan: Sequence[BaseParameter]
 ) -> tuple[BaseParameter, ...]:
-    """The base plan with a readout that starts as the proxies' does, where that is not by rule."""
+    """The base plan, with the readout's init as in the proxies where that is not the rule's."""
     readout = next((p for p in proxies if p.role == "readout"), None)
     if readout is None or (readout.init_exponent is None and readout.init_std):
         return tuple(base_plan)
@@ -320,7 +313,7 @@ def with_readout_of(
 def _attention_scale(
     protocol: Protocol | DeclaredProtocol, target: Target
 ) -> AttentionScaleValue | None:
-    """The proxies' formula for the target's head size, where it is known, otherwise for theirs."""
+    """The proxies' formula, for the target's head size if known, otherwise for theirs."""
     model, formula = protocol.model, protocol.model.attention_scale
     head_size = target.model.facts.get("head_size") if target.model else None
     if head_size is None:
@@ -340,7 +333,7 @@ def _attention_scale(
 def _lr_mult(
     optimizer: OptimizerSpec, fitted: Mapping[AxisName, Quantity]
 ) -> dict[MatrixRole, Quantity]:
-    """Factors on the rates of roles, where they are fixed or swept; otherwise they are 1."""
+    """Factors on the rates of roles, where they are fixed or swept; the others are 1."""
     fixed = {
         role: Quantity(value=value, status="assumed", source=PROXIES)
         for role, value in optimizer.lr_mult.items()

@@ -21,21 +21,18 @@ class Stepped(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one group; None where it has no such key.
-
-    Attributes:
-        peak: the rate that a schedule multiplies, where the group holds it.
-        l2: whether weight decay is added to the gradient.
-        rounding: rounding error of its rates, as a share of the peak.
-    """
+    """Settings of one group; None where it has no such key."""
 
     lr: float
     peak: float | None
+    """The rate that a schedule multiplies, where the group holds it."""
     weight_decay: float | None
     eps: float | None
     betas: tuple[float, ...] | None
     l2: bool
+    """Whether weight decay is added to the gradient."""
     rounding: float
+    """Rounding error of its rates, as a share of the peak."""
 
 
 Saved = list[dict[str, tuple[Any, torch.Tensor | None]]]

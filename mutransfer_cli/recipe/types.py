@@ -17,12 +17,12 @@ from mutransfer_cli.spec.decoder import AttentionScale
 from mutransfer_cli.spec.parameterization import AlignmentChoice, DecayRuleText
 from mutransfer_cli.strict import (
     Count,
-    Grown,
     Natural,
     NonNegative,
     Number,
     Positive,
     Share,
+    Sparse,
     Strict,
 )
 
@@ -33,11 +33,12 @@ ROLE_KEYS = (
 )
 
 NumberStatus = Literal["derived", "fitted", "assumed"]
-Level = Annotated[Number, Field(gt=0, lt=1)]
 
 
-class Quantity(Strict):
+class Quantity(Sparse):
     """A number with its status and source."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"low", "high", "level"})
 
     value: Number
     """The number to use, in the units of its key."""
@@ -47,18 +48,16 @@ class Quantity(Strict):
     """Lower end of the interval of a fitted number."""
     high: Number | None = None
     """Upper end of the interval of a fitted number."""
-    level: Level | None = None
+    level: Share | None = None
     """Probability that such an interval holds the true value; 0.95 is 95 %."""
     source: str
     """Where the number comes from, in a few words."""
 
-    @model_serializer(mode="wrap")
-    def without_absent_interval(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
-
 
 class WeightDecay(Quantity):
     """Weight decay per step, in the convention that it names."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = Quantity.OPTIONAL | {"convention"}
 
     convention: DecayConvention | None = None
     """lr_coupled: w -= lr * value * w, as torch.optim.AdamW; independent: w -= schedule * value *
@@ -78,7 +77,7 @@ class WeightDecay(Quantity):
         convention = self.convention or assumed
         if convention is None:
             raise InputError(
-                f"weight_decay {self.value:g} has no convention; say it with `load_recipe(..., "
+                f"weight_decay {self.value:g} has no convention; give it with `load_recipe(..., "
                 "decay_convention='lr_coupled')` or 'independent'"
             )
         return to_lr_coupled(self.value, convention, lr)
@@ -110,10 +109,10 @@ class OwnValues(Strict):
     """The init std over that of the base model."""
 
 
-class AtBase(Grown):
+class AtBase(Sparse):
     """A parameter of the base model, from which the rule derives its values at the target."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"fan_in", "own_multiplier", "init_exponent"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"fan_in", "own_multiplier", "init_exponent"})
 
     init_std: NonNegative
     """Init std at the base width."""
@@ -127,8 +126,10 @@ class AtBase(Grown):
     rule's."""
 
 
-class ParameterPattern(Strict):
+class ParameterPattern(Sparse):
     """Parameters whose whole name matches `pattern`, with the normal distribution of their init."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"init_mean", "own", "base"})
 
     pattern: str
     """Python regex of the whole dotted name."""
@@ -141,11 +142,6 @@ class ParameterPattern(Strict):
     absent otherwise."""
     base: AtBase | None = None
     """The same parameters of the base model; absent in recipes of older versions."""
-
-    @model_serializer(mode="wrap")
-    def without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        kept = {"pattern", "init_std"}
-        return {key: value for key, value in handler(self).items() if key in kept or value}
 
 
 class RoleRecipe(OwnValues):
@@ -160,7 +156,7 @@ class RoleRecipe(OwnValues):
 
     @model_serializer(mode="wrap")
     def in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys in the order of the file: the shared ones would otherwise come first."""
+        """Write the keys in the order of the file; the inherited ones would come first."""
         written = handler(self)
         return {key: written[key] for key in ROLE_KEYS}
 
@@ -201,7 +197,7 @@ class Forecast(Strict):
     """Lower end of the prediction interval, scatter between widths included."""
     high: Positive
     """Upper end of the prediction interval, scatter between widths included."""
-    level: Level
+    level: Share
     """Probability that such an interval holds the future optimum; 0.95 is 95 %."""
     expected_excess_loss: NonNegative | None
     """Nats per token above the optimum at the target; null for given optima, whose losses are not
@@ -230,13 +226,13 @@ class AttentionScaleValue(Strict):
     """Derived from the rule, fitted, or assumed."""
 
 
-class HoldsFor(Grown):
+class HoldsFor(Sparse):
     """Conditions of the fit; elsewhere the numbers are not claimed.
 
     Null means not declared; for clip it means no clipping.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"heads", "decay_fraction", "options"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"heads", "decay_fraction", "options"})
 
     depth: Natural | None
     """Number of blocks; for an mlp, of hidden matrices."""
@@ -273,6 +269,7 @@ class HoldsFor(Grown):
 
     @property
     def decay_steps(self) -> int | None:
+        """Steps in which schedule wsd decays; None for other schedules."""
         return decay_steps(self.steps, self.decay_fraction) if self.decay_fraction else None
 
 
@@ -314,10 +311,10 @@ class RuleChoices(Strict):
     """Epsilon at the base width; null where the optimizer has none."""
 
 
-class Recipe(Grown):
+class Recipe(Sparse):
     """The values to use at the target width."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"rule"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"rule"})
 
     schema_: Literal["mutransfer.recipe/1"] = Field(alias="schema")
     """The format of this file, and its version."""
@@ -337,15 +334,14 @@ class Recipe(Grown):
     optimizer: dict[str, Any] | None
     """The optimizer's settings that do not depend on width, as in a sweep spec."""
     base_lr: Quantity
-    """The fitted base rate at the target, before the rule's powers of width; contained in `roles`
-    already."""
+    """The fitted base rate at the target, before the rule's powers of width, which `roles`
+    contain."""
     base_weight_decay: WeightDecay | None
-    """The fitted base weight decay at the target, before the rule's powers of width; contained in
-    `roles` already."""
+    """The fitted base weight decay at the target, likewise."""
     forecast: dict[AxisName, Forecast]
     """The forecast of each fitted axis."""
     lr_mult: dict[MatrixRole, Quantity]
-    """Factors on the rates of roles; contained in `roles` already."""
+    """Factors on the rates of roles; `roles` contain them."""
     attention_scale: AttentionScaleValue | None
     """The factor on q.k."""
     roles: dict[Role, RoleRecipe]
@@ -362,8 +358,8 @@ class Recipe(Grown):
     def says_where_it_is_from(cls, recipe: Any) -> Any:
         if isinstance(recipe, dict) and not recipe.get("provenance"):
             raise ValueError(
-                "provenance is missing, so that nothing says which runs the values come from; "
-                "write the recipe with `mutransfer transfer`"
+                "provenance is missing, so the runs behind the values are not known; write the "
+                "recipe with `mutransfer transfer`"
             )
         return recipe
 

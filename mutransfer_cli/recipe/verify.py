@@ -36,17 +36,14 @@ DifferenceName = Literal[
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which an optimizer differs from the recipe.
-
-    Attributes:
-        name: the kind of difference.
-        parameters: names of the parameters concerned.
-        sentence: what differs, where, and what to do.
-    """
+    """One way in which an optimizer differs from the recipe."""
 
     name: DifferenceName
+    """Kind of difference."""
     parameters: tuple[str, ...]
+    """Names of the parameters concerned."""
     sentence: str
+    """What differs, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
+        """Whether there is no difference."""
         return not self.differences
 
     def raise_for_differences(self) -> None:
@@ -93,7 +91,7 @@ def verification(
     scheduler: Stepped | None,
     steps: int,
 ) -> Verification:
-    """Compare the targets alone; arguments are those of `LoadedRecipe.verify`."""
+    """Compare the parameters in `targets` only; other arguments as in `LoadedRecipe.verify`."""
     known = frozenset(id(parameter) for parameter in model.parameters())
     cells, found = membership(targets, optimizer, known)
     first = settings(optimizer)
@@ -145,11 +143,11 @@ def _membership_differences(
         )
         found.append(Difference("missing", tuple(missing), sentence))
     if twice:
-        sentence = f"{listed(twice)}: more than once in the optimizer, and updated as often"
+        sentence = f"{listed(twice)}: more than once in the optimizer, and updated more than once"
         found.append(Difference("twice", tuple(twice), sentence))
     if foreign:
         sentence = (
-            f"{foreign} tensors in the optimizer are no parameters of the model: it was built for "
+            f"{foreign} tensors in the optimizer are not parameters of the model: it was built for "
             "another model, or holds copies of the weights; verify it with those"
         )
         found.append(Difference("foreign", (), sentence))
@@ -285,7 +283,7 @@ def setting_differences(
     return [
         difference
         for cell in cells
-        for check in (decay_differences, eps_differences, betas_differences)
+        for check in (decay_differences, adam_differences)
         for difference in check(cell, held[cell.group], when)
     ]
 
@@ -313,24 +311,19 @@ def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Differe
             "decay_convention",
             cell.names,
             f"{when}weight_decay of {cell} is added to the gradient by this optimizer, the "
-            "recipe's is decoupled (w -= lr * weight_decay * w); use torch.optim.AdamW or its like",
+            "recipe's is decoupled (w -= lr * weight_decay * w); use torch.optim.AdamW or similar",
         )
 
 
-def eps_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
-    wanted, found = cell.wanted.eps, held.eps
-    if wanted is not None and (found is None or not close(found, wanted)):
-        what = f"{when}eps of {cell} is {shown(found)}, the recipe says {wanted:.6g}"
+def adam_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
+    """An eps or betas of other values, or missing."""
+    eps, betas = cell.wanted.eps, cell.wanted.betas
+    if eps is not None and (held.eps is None or not close(held.eps, eps)):
+        what = f"{when}eps of {cell} is {shown(held.eps)}, the recipe says {eps:.6g}"
         yield Difference("eps", cell.names, what)
-
-
-def betas_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
-    wanted, found = cell.wanted.betas, held.betas
-    if wanted is None:
-        return
     # the effect of a beta depends on its distance from 1
-    if found is not None and all(close(1 - f, 1 - w) for f, w in zip(found, wanted, strict=False)):
-        return
-    there = "not there" if found is None else list(found)
-    what = f"{when}betas of {cell} are {there}, the recipe says {list(wanted)}"
-    yield Difference("betas", cell.names, what)
+    distances = zip(held.betas or (), betas or (), strict=False)
+    if betas is not None and not (held.betas and all(close(1 - f, 1 - w) for f, w in distances)):
+        found = list(held.betas) if held.betas else "missing"
+        what = f"{when}betas of {cell} are {found}, the recipe says {list(betas)}"
+        yield Difference("betas", cell.names, what)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from mutransfer_cli.strict import Count, Natural, NonNegative, Number, Strict
+from mutransfer_cli.strict import Count, Natural, NonNegative, Number, Share, Sparse, Strict
 
+PARQUET_MAGIC = b"PAR1"  # the first bytes of a file
 MOST_VALUES = 1 << 31  # generated numbers that are held in memory
-EvalFraction = Annotated[Number, Field(gt=0, lt=1)]
 DtypeName = Literal["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"]
 
 
 class _Evaluated(Strict):
     """Data with an eval part."""
 
-    eval_fraction: EvalFraction = 0.1
+    eval_fraction: Share = 0.1
     """Share of the data that is held out for evaluation."""
 
 
@@ -115,7 +108,7 @@ class LinearTeacherData(Strict):
     """Standard deviation of the label noise."""
     seed: Natural = 0
     """Seed of W and of the samples. The seed of a trial decides only their order."""
-    eval_fraction: EvalFraction = 0.1
+    eval_fraction: Share = 0.1
     """Share of the samples that is held out for evaluation."""
 
     @model_validator(mode="after")
@@ -139,8 +132,10 @@ DataSpec = Annotated[
 ]
 
 
-class DataProtocol(Strict):
+class DataProtocol(Sparse):
     """Identifies data by their content, not their place; keys that do not apply are left out."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"kind", "tokens", "dtype", "tokenizer_sha256"})
 
     source: str
     """The kind of data, as in the spec."""
@@ -158,10 +153,6 @@ class DataProtocol(Strict):
     """Integer type of the hashed tokens; absent for bytes."""
     tokenizer_sha256: str | None = None
     """Hash of the tokenizer's file; hex."""
-
-    @model_serializer(mode="wrap")
-    def without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in serialize(self).items() if value is not None}
 
 
 def _origin(data: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from mutransfer_cli.strict import Count, Grown
+from mutransfer_cli.strict import Count, Sparse
 
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
 NormName = Literal["rms", "layer"]
@@ -52,7 +52,7 @@ PlainRatio = Annotated[float, Field(gt=0, le=MOST_RATIO)]
 Ratio = Annotated[str, BeforeValidator(parse_ratio, json_schema_input_type=PlainRatio | RatioText)]
 
 
-class Architecture(Grown):
+class Architecture(Sparse):
     """Options of the built-in decoder, and the sizes that follow from them."""
 
     depth: Count = 2
@@ -155,15 +155,18 @@ class Architecture(Grown):
         return not grouped and self.query_init == "normal"
 
     def heads_at(self, width: int) -> int:
+        """The number of query heads."""
         return width // self.head_size_at(width)
 
     def head_size_at(self, width: int) -> int:
+        """d_head, the width of a head."""
         if self.head_size is not None:
             return self.head_size
         assert self.heads is not None, "one of them is given"
         return width // self.heads
 
     def kv_heads_at(self, width: int) -> int:
+        """The number of key-value heads."""
         return self.kv_heads or self.heads_at(width) // (self.kv_group or 1)
 
     def inner_size_at(self, width: int) -> int:
@@ -204,8 +207,8 @@ class Architecture(Grown):
 class TransformerSpec(Architecture):
     """The built-in proxy, a decoder transformer, whose width is swept while all options stay fixed.
 
-    Ablations are from Lingle 2024 (arXiv 2404.05728), under mup; "said to" marks an outcome that
-    was reported second-hand."""
+    Ablations are from Lingle 2024 (arXiv 2404.05728), under mup; "said to" marks a result that was
+    reported second-hand."""
 
     family: Literal["transformer"] = "transformer"
     """The kind of model: transformer."""
@@ -235,7 +238,7 @@ class TransformerSpec(Architecture):
 class ModelProtocol(Architecture):
     """The built-in model as trained: the spec with every default resolved."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset(Architecture.model_fields) - {"depth", "head_size"}
+    OPTIONAL: ClassVar = frozenset(Architecture.model_fields) - {"depth", "head_size"}
 
     family: str
     """The kind of model: transformer."""
@@ -245,10 +248,11 @@ class ModelProtocol(Architecture):
     """Factor on q.k."""
 
     def attention_factor_at(self, width: int) -> float:
+        """The factor on q.k."""
         return attention_factor(self.attention_scale, self.head_size_at(width))
 
     @property
     def options(self) -> dict[str, str | int | bool]:
         """The options that differ from their default, without sizes of heads."""
-        named = self.LATER - {"heads"}
+        named = self.OPTIONAL - {"heads"}
         return {key: value for key, value in self.model_dump().items() if key in named}

@@ -24,8 +24,8 @@ class DiagnosticsSpec(Strict):
     """When trials are measured: at init, at their end, and between; not part of the protocol."""
 
     every: Count | None = None
-    """Steps from one measurement to the next. By default equal parts of the run, at most 20 and of
-    at least 75 steps, which costs less than a twentieth of the time."""
+    """Steps between measurements. By default the run has at most 20 equal parts of at least 75
+    steps, which costs less than a twentieth of the time."""
 
     def measured_steps(self, steps: int) -> tuple[int, ...]:
         """The steps of a trial after which it is measured; 0 is its init."""

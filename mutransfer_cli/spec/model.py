@@ -1,5 +1,4 @@
-"""The `model` section of a spec and of a protocol: a built-in model, one's own, or a Hugging Face
-config."""
+"""The `model` section of a spec and of a protocol: built-in, the user's own, or Hugging Face's."""
 
 from __future__ import annotations
 
@@ -27,14 +26,14 @@ class MLPSpec(Strict):
     """The built-in multilayer perceptron without biases, whose hidden width is swept.
 
     Choose the number of outputs with care: the per_layer rates of `standard` assume that the
-    readout is not aligned with the changes below it. With fewer outputs than the width it is, and
-    the more so the fewer they are: with two, the best rate falls as width grows; under mup it does
-    not (measured at widths 32 to 128).
+    readout is not aligned with the changes below it. It is aligned if there are fewer outputs than
+    the width, the more so the fewer there are: with two, the best rate falls as width grows, under
+    mup it does not (measured at widths 32 to 128).
 
     With `norm: rms`, AdamW and weight decay it is a minimal setting for the steady state of Fan et
     al. 2025 (arXiv 2510.15262): the top singular value of a width x width matrix, whose scale the
-    norms take out of the forward pass, under each rule of weight decay. Theirs is a two-layer
-    feed-forward net (reported second-hand, details unknown); this net and its data are ours.
+    norms remove from the forward pass, under each rule of weight decay. Their net has two
+    feed-forward layers (reported second-hand, details unknown); this net and its data differ.
     """
 
     family: Literal["mlp"]
@@ -75,6 +74,7 @@ class MLPProtocol(MLPSpec):
 
     @property
     def options(self) -> dict[str, str | int | bool]:
+        """All options but the depth."""
         return self.model_dump(exclude={"depth"})
 
 
@@ -88,6 +88,7 @@ def _refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
 
 
 def is_factory(name: str) -> bool:
+    """Whether a name has the form package.module:function."""
     return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
 
 
@@ -115,7 +116,7 @@ FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 
 
 class FactorySpec(Strict):
-    """One's own model: a function from width to a module."""
+    """A user's own model: a function from width to a module."""
 
     factory: FactoryName
     """`package.module:function`; its import runs the user's code."""
@@ -129,7 +130,7 @@ class FactorySpec(Strict):
 
 
 class FactoryProtocol(FactorySpec):
-    """One's own model as trained; only the function knows its sizes."""
+    """A user's own model as trained; only the function knows its sizes."""
 
     depth: ClassVar[int | None] = None
     head_size: ClassVar[int | None] = None
@@ -181,23 +182,28 @@ class HfProtocol(Strict):
 
     @property
     def model_type(self) -> str:
+        """The config's model_type, such as llama."""
         return str(self.hf["model_type"])
 
     @property
     def width(self) -> int | None:
+        """The hidden size, if the config has it."""
         return self._count("hidden_size", "n_embd")
 
     @property
     def depth(self) -> int | None:
+        """The number of blocks, if the config has it."""
         return self._count("num_hidden_layers", "n_layer")
 
     @property
     def head_size(self) -> int | None:
+        """d_head, if the config determines it."""
         hidden, heads = self.width, self._count("num_attention_heads", "n_head")
         return self._count("head_dim") or (hidden // heads if hidden and heads else None)
 
     @property
     def attention_scale(self) -> AttentionScale | None:
+        """The factor on q.k, if it is known for the model type."""
         return "1/sqrt(d_head)" if self.model_type in KNOWN_TYPES else None
 
     def _count(self, *keys: str) -> int | None:

@@ -52,6 +52,7 @@ class LayerAlignment(Strict):
     """|dW dz| ~ n^u |dW| |dz|: both changes."""
 
     def exact(self) -> RuleLayerAlignment:
+        """The exponents as fractions."""
         alpha, omega, u = (Fraction(str(x)) for x in (self.alpha, self.omega, self.u))
         return RuleLayerAlignment(alpha, omega, u)
 
@@ -65,6 +66,7 @@ class CustomAlignment(Strict):
     """Exponents of the readout."""
 
     def exact(self) -> Alignment:
+        """The alignment in fractions, complete with the default of each role."""
         return Alignment(
             hidden=self.hidden.exact() if self.hidden else FULL.hidden,
             readout=self.readout.exact() if self.readout else FULL.readout,

@@ -32,7 +32,7 @@ from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec, check_schedule, with_decay_fraction
 from mutransfer_cli.spec.yaml_io import content_hash, load_yaml, read_text
-from mutransfer_cli.strict import Count, Grown, Natural, Positive, Share, Strict, validated
+from mutransfer_cli.strict import Count, Natural, Positive, Share, Sparse, Strict, validated
 
 PROTOCOL_SCHEMA = "mutransfer.protocol/1"
 HERE = Path()
@@ -51,10 +51,10 @@ class DeclaredModel(Strict):
     """Factor on q.k."""
 
 
-class DeclaredTrain(Grown):
-    """The training behind one's own results; keys as in a sweep spec."""
+class DeclaredTrain(Sparse):
+    """The training behind a user's own results; keys as in a sweep spec."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
 
     batch: Count
     """Sequences per step."""
@@ -72,14 +72,14 @@ class DeclaredTrain(Grown):
     clip: Positive | None = None
     """Largest global norm of a gradient, which is scaled down to it; null for no clipping."""
     precision: str | None = None
-    """Precision of the forward and backward pass, in one's own words."""
+    """Precision of the forward and backward pass, in any words."""
 
     wsd_decays = model_validator(mode="before")(with_decay_fraction)
     schedule_fits = model_validator(mode="after")(check_schedule)
 
 
 class DeclaredProtocol(Strict):
-    """How runs were scaled with width and trained, which their table of results does not tell."""
+    """How runs were scaled with width and trained, as a table of results does not hold it."""
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")
     """Format and version of this file."""
@@ -95,8 +95,8 @@ class DeclaredProtocol(Strict):
     """What is known of the model."""
 
     @property
-    def said_convention(self) -> DecayConvention | None:
-        """The decay convention, if the file gives it."""
+    def given_convention(self) -> DecayConvention | None:
+        """The decay convention, if the file gives one."""
         given = "decay_convention" in self.parameterization.model_fields_set
         return self.parameterization.decay_convention if given else None
 
@@ -115,18 +115,22 @@ def load_protocol(
     decay_varies: bool,
     decay_convention: DecayConvention | None,
 ) -> DeclaredProtocol:
-    """Read a protocol and complete it with what the table and the user say about weight decay.
+    """Read a protocol, completed by the table's weight decay and the user's convention for it.
 
     Args:
         weight_decay: the value in all rows of the table; None if it varies or has no column.
         decay_varies: whether it varies in the table.
-        decay_convention: the user's, beside the file.
+        decay_convention: given by the user in addition to the file.
 
     Raises:
         InputError: an invalid file, or one that contradicts the table or the convention.
     """
     protocol = validated(DeclaredProtocol, load_yaml(read_text(path), str(path)), str(path))
-    rule, optimizer, given = protocol.parameterization, protocol.optimizer, protocol.said_convention
+    rule, optimizer, given = (
+        protocol.parameterization,
+        protocol.optimizer,
+        protocol.given_convention,
+    )
     fixed = optimizer.weight_decay
     if given and decay_convention and given != decay_convention:
         raise InputError(
@@ -155,7 +159,7 @@ def load_protocol(
 
 
 class Protocol(Strict):
-    """Everything that a trial shares with its sweep."""
+    """Everything that the trials of a sweep share."""
 
     model: AnyModel
     """Model with every default resolved."""
@@ -170,6 +174,7 @@ class Protocol(Strict):
 
     @classmethod
     def of(cls, spec: SweepSpec, data: AnyData, vocab: int | None, folder: Path = HERE) -> Protocol:
+        """The protocol of a spec and its data; `vocab` and `folder` as in `model_protocol`."""
         return cls(
             model=model_protocol(spec, vocab, folder),
             data=data,
@@ -188,11 +193,12 @@ class Protocol(Strict):
 
     @property
     def loss_unit(self) -> str:
-        """Unit of train_loss and eval_loss."""
+        """The unit of train_loss and eval_loss."""
         return "nats" if isinstance(self.data, DataProtocol) else "mse"
 
     @property
     def batch_tokens(self) -> int:
+        """Tokens, or samples, per step."""
         return self.train.batch * self.train.context
 
     def plan(

@@ -16,11 +16,11 @@ from mutransfer_cli.spec.yaml_io import content_hash, json_line, parse_line
 from mutransfer_cli.strict import (
     Closed,
     Count,
-    Grown,
     Natural,
     NonNegative,
     Number,
     Positive,
+    Sparse,
     Strict,
     own_line,
     validated,
@@ -29,10 +29,10 @@ from mutransfer_cli.strict import (
 TRIAL_SCHEMA = "mutransfer.trial/1"
 
 
-class BaseParameterRecord(Grown):
+class BaseParameterRecord(Sparse):
     """A parameter of the base plan."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
 
     name: str
     """Dotted name in the module."""
@@ -55,9 +55,11 @@ class BaseParameterRecord(Grown):
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:
+        """The record of a parameter."""
         return cls(**vars(parameter))
 
     def parameter(self) -> BaseParameter:
+        """The parameter of this record."""
         return BaseParameter(**dict(self))
 
 
@@ -154,9 +156,11 @@ class TrialRecord(Closed):
 
     @property
     def axes(self) -> dict[AxisName, float]:
+        """The trial's value of every axis."""
         return {axis: getattr(self, FIELDS[axis]) for axis in AXES}
 
     def line(self) -> bytes:
+        """The record as a line of the file."""
         return json_line(self.model_dump(mode="json", by_alias=True))
 
 
@@ -195,6 +199,7 @@ class ThroughputRecord(Strict):
     """flops_per_second / matrix_peak."""
 
     def line(self) -> bytes:
+        """The record as a line of the file."""
         return json_line(self.model_dump(mode="json"))
 
 
@@ -203,7 +208,7 @@ FIELDS_SET = set(FIELDS.values())
 
 
 def trial_hash(protocol_hash: str, width: int, seed: int, axes: Mapping[AxisName, float]) -> str:
-    """Identify a trial; axis values count to nine digits, so that rounding makes no new trials.
+    """Identify a trial by nine digits of its axis values, so that rounding makes no new trials.
 
     A factor of 1 and a weight decay of 0 count as absent, so that a sweep that adds an axis keeps
     its trials.
@@ -229,8 +234,8 @@ def parse_records(
 ) -> Records | None:
     """Parse the records of one protocol, added to `earlier` ones; None without a complete line.
 
-    Only a last line without a newline is skipped: a write that was cut short. A trial that failed
-    and was run again counts with its last record.
+    A last line without a newline, a write that was cut short, is skipped. If a failed trial was run
+    again, its last record counts.
 
     Raises:
         InputError: a line that is not a record, with its number; a missing header; two protocols.

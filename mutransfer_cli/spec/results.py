@@ -17,7 +17,6 @@ from mutransfer_cli.spec.tables import Table, load_table
 from mutransfer_cli.strict import MAX_WIDTH, nearest, parse_number
 
 REQUIRED = ("width", "lr", "loss")
-REQUIRED_OF_OPTIMA = ("width",)
 LR_MULTS = tuple(MULT_AXES.values())
 SIZES = ("depth", "head_size", "vocab", "context", "batch", "steps", "tokens")
 CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
@@ -73,7 +72,7 @@ def read_results(
     keep_last: bool = False,
     optima: bool = False,
 ) -> pd.DataFrame:
-    """Read one row per run from all sources, in their order.
+    """Read one row per run from all sources, in order.
 
     The format is recognised by content: Parquet, JSON lines, or CSV with a header line and comma,
     tab or semicolon between fields. Rows whose status says that they did not finish (`failed`,
@@ -86,7 +85,7 @@ def read_results(
         sources: files; None is stdin.
         columns: the user's column by canonical name; other columns are found by their names.
         metric: the user's column to take as loss.
-        by: a further column of the user's to keep, as text.
+        by: another column of the user to keep, as text.
         keep_last: keep the last of the rows with equal width, axes, seed and `by`.
         optima: a row holds the best values at a width, and no loss.
 
@@ -136,7 +135,7 @@ def _resolve(
         )
     if "loss" not in wanted:
         wanted["loss"] = next((name for name in LOSSES if name in found), "loss")
-    required = REQUIRED_OF_OPTIMA if optima else REQUIRED
+    required = ("width",) if optima else REQUIRED
     wanted |= {
         name: name
         for name in CANONICAL

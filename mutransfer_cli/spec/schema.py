@@ -1,8 +1,8 @@
 """JSON Schema of the files, generated from their models, for editors and other validators.
 
-It is draft 7, which editors support best; pydantic writes draft 2020-12. A schema accepts what the
-tool accepts, in the form that people write it. Only the tool refuses keys that contradict each
-other: a repeated seed, a width that heads do not divide.
+It is draft 7, which editors support best; pydantic writes draft 2020-12. A schema accepts the forms
+that people write and the tool accepts. Only the tool refuses keys that contradict each other: a
+repeated seed, a width that heads do not divide.
 """
 
 from __future__ import annotations
@@ -73,10 +73,8 @@ def _draft_7(schema: Any) -> Any:
     """Translate to draft 7, without titles made from names and defaults that are whole sections."""
     if isinstance(schema, list):
         return [_draft_7(part) for part in schema]
-    return _translated(schema) if isinstance(schema, dict) else schema
-
-
-def _translated(schema: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return schema
     found: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("title", "discriminator") or (key == "default" and isinstance(value, dict)):

@@ -19,12 +19,12 @@ from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.strict import (
     Count,
-    Grown,
     Natural,
     NonNegative,
     Number,
     Positive,
     Share,
+    Sparse,
     Strict,
     nearest,
 )
@@ -62,10 +62,10 @@ def check_schedule(train: Any) -> Any:
     return train
 
 
-class TrainSpec(Grown):
+class TrainSpec(Sparse):
     """One training run."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
 
     steps: Count
     """Optimizer steps."""
@@ -88,9 +88,8 @@ class TrainSpec(Grown):
     eval_batches: Count = 8
     """Number of evaluation batches, the same for every trial."""
     z_loss: NonNegative = 0.0
-    """Factor of an extra loss, the mean of log(Z)^2, where Z is the sum of the exponentials of a
-    token's logits (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); reported losses are the
-    cross-entropy alone."""
+    """Factor of an extra loss, the mean of log(Z)^2, where Z is the sum of exp(logit) at a token
+    (1e-4 in Chowdhery et al. 2022, arXiv 2204.02311); reported losses are the cross-entropy."""
 
     wsd_decays = model_validator(mode="before")(with_decay_fraction)
     schedule_fits = model_validator(mode="after")(check_schedule)
@@ -113,6 +112,7 @@ class Range(Strict):
         return self
 
     def values(self) -> tuple[float, ...]:
+        """All values, ascending."""
         octaves = math.log2(self.to / self.start)
         count = math.floor(octaves * self.per_octave + 1e-9) + 1
         # exponents are rounded so that a range that begins lower has the same values exactly
@@ -198,8 +198,7 @@ class SweepSpec(Strict):
     schema_: Literal["mutransfer.sweep/1"] = Field(alias="schema")
     """Format and version of this file."""
     model: ModelSpec = TransformerSpec()
-    """Model to train: the built-in decoder or perceptron, one's own factory, or a Hugging Face
-    config."""
+    """Model to train: the built-in decoder or perceptron, a function, or a Hugging Face config."""
     data: DataSpec
     """Data for training and evaluation."""
     parameterization: ParameterizationSpec
@@ -211,8 +210,8 @@ class SweepSpec(Strict):
     sweep: SweepGrid
     """The grid of trials."""
     deterministic: bool = False
-    """Give the same bits in every run on one kind of GPU, at some cost in speed; on a CPU they
-    always are. Not part of the protocol."""
+    """Compute the same bits in every run on one kind of GPU, at some cost in speed; a CPU always
+    does. Not part of the protocol."""
     diagnostics: Diagnostics = DiagnosticsSpec()
     """When trials are measured in training; `off` for never. Not part of the protocol."""
 

@@ -14,30 +14,28 @@ import pandas as pd
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.spec.data import PARQUET_MAGIC
 from mutransfer_cli.spec.measurements import DiagnosticsRecord
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.yaml_io import cannot_read
 
 DELIMITERS = ",\t;"
-PARQUET_MAGIC = b"PAR1"
 NUMBERS = [*AXES, "train_loss", "eval_loss"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as written.
-
-    Attributes:
-        where: path, or "stdin".
-        unit: "line" or "row", for messages.
-        cells: all columns under the user's names; the index holds lines or rows, from 1.
-    """
+    """A table as written."""
 
     where: str
+    """Path, or `stdin`."""
     unit: str
+    """`line` or `row`, for messages."""
     cells: pd.DataFrame
+    """All columns under the user's names; the index holds lines or rows, from 1."""
 
     def place(self, position: int) -> str:
+        """Name the line or row at a position, from 0, in messages."""
         return f"{self.where} {self.unit} {self.cells.index[position]}"
 
 
@@ -62,7 +60,7 @@ def load_table(source: Path | None) -> Table:
                 f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
             ) from error
         if not text.strip():
-            raise InputError(f"{where}: is empty; nothing reached it")
+            raise InputError(f"{where}: is empty; give one row per run")
         parse = _json_lines if text.lstrip().startswith(("{", "[")) else _csv
         table = Table(where, "line", parse(text, where))
     if table.cells.empty:

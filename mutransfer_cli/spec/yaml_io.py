@@ -34,6 +34,7 @@ def read_text(source: Path | None) -> str:
 
 
 def cannot_read(where: Path | str, error: OSError) -> InputError:
+    """The error for a file that cannot be read."""
     return InputError(f"{where}: cannot be read ({error.strerror}); check the path")
 
 
@@ -57,7 +58,7 @@ def load_yaml(text: str, where: str) -> Any:
 class Unquoted(str):
     """A text such as 3e-4 or 2^-9 without quotes: a number to people, text to YAML 1.1.
 
-    It stays text because only its place decides which is meant: a hash may look like a number.
+    It stays text, because only its key decides what it is: a hash may look like a number.
     """
 
 
@@ -99,6 +100,7 @@ _Dumper.add_representer(tuple, _sequence)
 
 
 def dump_yaml(data: Any) -> str:
+    """Write YAML, with lists of plain values on one line."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -142,7 +144,7 @@ def write_result(text: str, target: Path | None) -> None:
 
 
 def append_text(text: str, target: Path) -> None:
-    """Append to a file that others write to as well; errors as in `write_result`."""
+    """Append to a file to which others write as well; errors as in `write_result`."""
     try:
         with target.open("a", encoding="utf-8") as lines:
             lines.write(text)
@@ -154,7 +156,7 @@ def cannot_write(target: Path, error: OSError) -> MutransferError:
     """A full disk is the machine's fault (exit 1), a wrong path the user's (exit 2)."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return StorageError(f"{target}: could not be written ({error.strerror}); free space")
-    reason = f"cannot be written ({error.strerror}); choose a place you own"
+    reason = f"cannot be written ({error.strerror}); choose a path that you may write to"
     return InputError(f"{target}: {reason}", remedy="output")
 
 
@@ -165,6 +167,7 @@ def content_hash(data: Any, length: int = 16) -> str:
 
 
 def json_line(data: dict[str, Any]) -> bytes:
+    """A line of JSON; NaN is refused."""
     return json.dumps(data, allow_nan=False).encode() + b"\n"
 
 
@@ -178,7 +181,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
         data = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{where}: not a JSON record ({error}); remove or mend the line"
+            f"{where}: not a JSON record ({error}); remove or correct the line"
         ) from error
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")

@@ -203,7 +203,7 @@ FAULTS: dict[Seed, str] = {
     multiplier_twice: r"^multiplier of .*\(readout\) is 0.25, .*; it is scaled with width twice$",
     another_attention_scale: r"^attention scale 1/d_head of head size 8 is 0.35.*should be 0.125$",
     another_eps: r"^eps of .*\(hidden\) is 1e-06, by the rule 1e-08",
-    no_eps: r"^eps of .*\(hidden\) is not there, by the rule 1e-08",
+    no_eps: r"^eps of .*\(hidden\) is missing, by the rule 1e-08",
     claimed_twice: r"^\^readout\S* is claimed by hidden and by readout; every parameter has one",
     another_optimizer: r"^roles.hidden.optimizer is lion; under adamw it is adamw$",
 }
@@ -255,7 +255,7 @@ def test_without_a_rule_there_is_nothing_to_hold_it_against(
 def test_a_recipe_without_provenance_is_refused(
     make: Callable[..., Document], absent: object
 ) -> None:
-    message = "recipe.yaml: provenance is missing, so that nothing says which runs"
+    message = "recipe.yaml: provenance is missing, so the runs behind the values"
     with pytest.raises(InputError, match=message):
         checked(make() | {"provenance": absent})
     document = make()

@@ -97,7 +97,7 @@ def test_without_a_summary_it_is_said(made: Make, write_records: Write, run: Run
         (("--group", "a"), "--group: is not for a sweep's records, as"),
         (("--held-out", "512"), "--held-out 512: give the sweep at that width with --records"),
         (("--budget", "0"), "--budget 0: expected minutes"),
-        (("--widths", "0,8,16,32"), "--widths 0,8,16,32: expected widths with commas"),
+        (("--widths", "0,8,16,32"), "--widths 0,8,16,32: expected widths separated by commas"),
         (("--widths", ""), "--widths : expected widths"),
         (("--seeds", "4"), "--seeds: is for gates that train; give their sweep spec"),
         (("--budget", "5"), "--budget: is for gates that train"),

@@ -319,7 +319,7 @@ def test_exponents_changed_by_hand_are_refused_with_the_key(
 def test_a_target_key_that_the_protocol_does_not_say_is_named(run: Run, csv: Path) -> None:
     fit = run("fit-exponents", csv, "--protocol", declared(csv, PROTOCOL))
     result = run("transfer", "--width", 1024, "--target", "depth=12", stdin=fit.stdout)
-    assert "depth: the protocol of the fit does not say it, and the target has 12" in result.stderr
+    assert "depth: not known for the fit, and the target has 12" in result.stderr
 
 
 def test_a_rule_without_decay_makes_no_recipe_with_some(run: Run, csv: Path) -> None:

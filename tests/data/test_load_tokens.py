@@ -191,7 +191,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
         "t.bin",
         raw(bytes(4001)),
         {"dtype": "uint16"},
-        "has 4001 bytes, no whole number of uint16: the last whole token ends at byte 4000",
+        "has 4001 bytes, not a whole number of uint16: the last whole token ends at byte 4000",
     ),
     "no dtype": (
         "t.bin",
@@ -247,8 +247,8 @@ BAD: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
         {},
         "ends its sequences at byte 3400 of t.bin, which has 4000",
     ),
-    "objects": ("t.npy", saved(np.array([{}, 1])), {}, "holds Python objects, no tokens"),
-    "floats": ("t.npy", saved(np.zeros(9)), {}, "holds float64, no tokens"),
+    "objects": ("t.npy", saved(np.array([{}, 1])), {}, "holds Python objects, not tokens"),
+    "floats": ("t.npy", saved(np.zeros(9)), {}, "holds float64, not tokens"),
     "big-endian": ("t.npy", saved(IDS.astype(">u2")), {}, "is stored big-endian"),
     "by column": ("t.npy", saved(IDS.reshape(2, -1).T), {}, "is stored column by column"),
     "numpy cut short": (

@@ -102,8 +102,8 @@ OF_MODEL = {
     r"the recipe names 1/d_head, 0.125; ",
     "one_constant_init": r"^init_std of layers.1.weight \(hidden\) is 0.",
     "mup_init": r"^init_std of .*\(hidden\) is 0.",
-    "one_more": r"^recipe.yaml: no pattern claims head.bias; say which names",
-    "one_less": r"^recipe.yaml: nothing in the model matches .*layers.*\(hidden\); say which",
+    "one_more": r"^recipe.yaml: no pattern claims head.bias; give each role's names",
+    "one_less": r"^recipe.yaml: nothing in the model matches .*layers.*\(hidden\); give each",
     "tied": r"^recipe.yaml: one tied parameter is claimed as wte.weight \(embedding",
     "multiplied": r"^head.weight: the model's own code multiplies the output by width\^-0.50 and "
     r"the recipe by width\^0.00 .*; muP is applied twice",

@@ -164,7 +164,9 @@ def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep
 
 
 def test_a_head_size_that_does_not_divide_is_a_warning(sweep: Sweep) -> None:
-    assert "no multiple of the proxies' head_size 8" in recipe_of(exponents(sweep), 100).warnings[0]
+    assert (
+        "not a multiple of the proxies' head_size 8" in recipe_of(exponents(sweep), 100).warnings[0]
+    )
 
 
 def test_every_number_has_a_status_and_fitted_ones_an_interval(sweep: Sweep) -> None:

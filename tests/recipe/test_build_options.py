@@ -60,7 +60,7 @@ def test_growing_heads_have_the_scale_of_the_target(make: Make) -> None:
     assert (recipe.holds_for.heads, recipe.holds_for.head_size) == (4, None)
     odd = recipe_of(found, 258)
     assert odd.attention_scale is None
-    assert "width 258 is no multiple of the proxies' 4 heads" in odd.warnings
+    assert "width 258 is not a multiple of the proxies' 4 heads" in odd.warnings
     (warning,) = (w for w in recipe_of(found, heads="8").warnings if w.startswith("heads"))
     assert "the fit was made under 4 and the target has 8" in warning
 

@@ -38,7 +38,7 @@ def test_what_is_no_recipe_is_refused_by_name(tmp_path: Path, folded: Recipe) ->
         load_recipe(io.StringIO("schema: x"))
     with pytest.raises(InputError, match="is not UTF-8 text"):
         load_recipe(io.BytesIO(b"\xff"))
-    with pytest.raises(InputError, match=r"wte\( \(hidden\) is no regex"):
+    with pytest.raises(InputError, match=r"wte\( \(hidden\) is not a regex"):
         loaded(folded, {"hidden": "wte("})
     with pytest.raises(
         InputError, match=r"recipe has no role vector .*valid: embedding, hidden, readout"

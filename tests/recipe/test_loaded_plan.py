@@ -52,7 +52,7 @@ def test_decay_without_convention_is_asked_for(folded: Recipe) -> None:
         for role in document["roles"].values():
             role["weight_decay"].pop("convention")
 
-    with pytest.raises(InputError, match="has no convention; say it with `load_recipe"):
+    with pytest.raises(InputError, match="has no convention; give it with `load_recipe"):
         loaded(folded, NAMES, unsaid).plan(Net())
 
 
@@ -95,9 +95,9 @@ def test_a_module_that_is_called_module_keeps_its_name() -> None:
 
 
 def test_parameters_and_patterns_that_do_not_meet_are_named(folded: Recipe) -> None:
-    with pytest.raises(InputError, match=r"no pattern claims norm\.weight; say which"):
+    with pytest.raises(InputError, match=r"no pattern claims norm\.weight; give each"):
         loaded(folded, NAMES).plan(Net(gains=True))
-    with pytest.raises(InputError, match=r"nothing in the model matches layers.* \(hidden\); say"):
+    with pytest.raises(InputError, match=r"nothing in the model matches layers.* \(hidden\); give"):
         loaded(folded, NAMES).plan(Net(depth=0))
     with pytest.raises(InputError, match=r"no pattern claims wte\.weight.* and nothing in the "):
         loaded(folded).plan(Net())
@@ -105,7 +105,7 @@ def test_parameters_and_patterns_that_do_not_meet_are_named(folded: Recipe) -> N
     with pytest.raises(InputError, match=r"layers\.1\.weight is claimed by .*\(hidden\) and "):
         loaded(folded, both).plan(Net())
     many: Patterns = {"hidden": "head.weight"}
-    with pytest.raises(InputError, match=r"layers\.3\.weight and 5 more; say"):
+    with pytest.raises(InputError, match=r"layers\.3\.weight and 5 more; give"):
         loaded(folded, many).plan(Net(depth=9))
 
 
@@ -119,7 +119,7 @@ def test_a_recipe_without_names_asks_for_them(folded: Recipe) -> None:
         for role in document["roles"].values():
             role["parameters"] = []
 
-    with pytest.raises(InputError, match="names no parameters; say which names are which role"):
+    with pytest.raises(InputError, match="names no parameters; give each role's names"):
         loaded(folded, edit=nameless).plan(Net())
     assert len(loaded(folded, NAMES, nameless).plan(Net())) == 4
 

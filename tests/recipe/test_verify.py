@@ -255,7 +255,7 @@ def test_parameters_missing_twice_or_of_another_model(recipe: LoadedRecipe, mode
     assert differences["twice"].startswith("layers.0.weight: more than once")
     differences = found(recipe, Net(), adamw(recipe, model), None)
     assert set(differences) == {"missing", "foreign"}
-    assert differences["foreign"].startswith("4 tensors in the optimizer are no parameters")
+    assert differences["foreign"].startswith("4 tensors in the optimizer are not parameters")
 
 
 def test_rates_that_are_wrong_by_themselves(recipe: LoadedRecipe, model: Net) -> None:

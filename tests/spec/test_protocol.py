@@ -26,9 +26,9 @@ WriteSpec = Callable[[Any], Path]
 def test_the_table_completes_a_declared_protocol(write_spec: WriteSpec) -> None:
     path = write_spec(DECLARED)
     plain = load_protocol(path, None, False, None)
-    assert (plain.optimizer.weight_decay, plain.said_convention) == (0, None)
+    assert (plain.optimizer.weight_decay, plain.given_convention) == (0, None)
     found = load_protocol(path, 0.1, False, "independent")
-    assert (found.optimizer.weight_decay, found.said_convention) == (0.1, "independent")
+    assert (found.optimizer.weight_decay, found.given_convention) == (0.1, "independent")
     assert (found.rule.decay_convention, plain.rule.decay_convention) == (
         "independent",
         "lr_coupled",
@@ -70,7 +70,7 @@ def test_a_protocol_that_contradicts_the_table_is_refused(
 def test_two_conventions_contradict_each_other(write_spec: WriteSpec) -> None:
     rule = DECLARED["parameterization"] | {"decay_convention": "independent"}
     path = write_spec(DECLARED | {"parameterization": rule})
-    assert load_protocol(path, None, False, "independent").said_convention == "independent"
+    assert load_protocol(path, None, False, "independent").given_convention == "independent"
     with pytest.raises(
         InputError, match=r"^decay_convention lr_coupled: .* says independ"
     ) as found:

@@ -26,35 +26,28 @@ Key = Literal["lr", "weight_decay", "eps", "init", "multiplier"]
 
 @dataclass(frozen=True, kw_only=True)
 class RoleValues(Values):
-    """Values of a role, or of those parameters of it that have values of their own.
-
-    Attributes:
-        role: None where all parameters share one rate.
-        init: init std over that of the base model.
-    """
+    """Values of a role, or of those parameters of it that have values of their own."""
 
     role: Role | None = None
+    """None where all parameters share one rate."""
     init: float = 1.0
+    """Init std over that of the base model."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A recipe as a format writer needs it.
-
-    Attributes:
-        values: by role (`hidden_2` and so on for parameters of it with values of their own); the
-            last is for all parameters that no other claims. Under one global rate there is `all`
-            alone.
-        patterns: under the same keys; empty where no names are known.
-        folds_attention: whether the attention scale is moved into the query matrices.
-        header: sentences for the top of the file.
-    """
+    """A recipe as a format writer needs it."""
 
     recipe: Recipe
     values: dict[str, RoleValues]
+    """By role (`hidden_2` and so on for parameters of it with values of their own); the last is for
+    all parameters that no other claims. Under one global rate there is `all` alone."""
     patterns: Mapping[str, tuple[ParameterPattern, ...]] = field(default_factory=dict)
+    """Under the same keys; empty where no names are known."""
     folds_attention: bool = False
+    """Whether the attention scale is moved into the query matrices."""
     header: tuple[str, ...] = ()
+    """Sentences for the top of the file."""
 
     @property
     def rest(self) -> RoleValues:
