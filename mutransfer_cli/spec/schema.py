@@ -76,7 +76,7 @@ def _draft_7(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found: dict[str, Any] = {}
-    for key, value in schema.items():
+    for key, value in dict[str, Any](schema).items():
         if key in ("title", "discriminator") or (key == "default" and isinstance(value, dict)):
             continue
         word = DRAFT_7.get(key, key)
