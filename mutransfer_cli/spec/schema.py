@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import textwrap
+import sys
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -164,9 +165,7 @@ def field_descriptions(model: type[Closed]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for owner in reversed(model.__mro__[: model.__mro__.index(Closed)]):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(definition, ast.ClassDef)
-        for field, below in itertools.pairwise(definition.body):
+        for field, below in itertools.pairwise(_classes(owner.__module__)[owner.__name__].body):
             match field, below:
                 case (
                     ast.AnnAssign(target=ast.Name(id=name)),
@@ -177,3 +176,10 @@ def field_descriptions(model: type[Closed]) -> dict[str, str]:
         if name not in found:
             raise LookupError(f"{model.__name__}.{name}: has no docstring")
     return {field.alias or name: found[name] for name, field in model.model_fields.items()}
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module's source, by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
