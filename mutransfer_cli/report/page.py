@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.exponents import Axis
-from mutransfer_cli.report import answer, axis, joint, training
+from mutransfer_cli.report import answer, axis, surface, training
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.text import as_sentence, number, power, signed, words_of
+from mutransfer_cli.report.words import as_sentence, number, power, signed, words_of
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
@@ -41,7 +41,7 @@ def page(run: Run) -> str:
         refused=answer.refused(asked),
         exponents=answer.exponents(asked),
         axes={name: axis.figures(run, name, one) for name, one in run.document.axes.items()},
-        joint=joint.maps(run),
+        joint=surface.maps(run),
         curves=training.curves(run),
         base_values=training.base_values(run),
         diagnostics=training.diagnostics(run),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mutransfer_cli.report.text import as_sentence, number, power, signed, words_of
+from mutransfer_cli.report.words import as_sentence, number, power, signed, words_of
 
 
 @pytest.mark.parametrize(

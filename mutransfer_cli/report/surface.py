@@ -13,7 +13,7 @@ from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Decay
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.text import power
+from mutransfer_cli.report.words import power
 from mutransfer_cli.rules.plan import AxisName
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 
 from mutransfer_cli.report import svg
-from mutransfer_cli.report.joint import maps
 from mutransfer_cli.report.run import Run
+from mutransfer_cli.report.surface import maps
 from tests.report.runs import WIDTHS, bowl
 
 RunOf = Callable[..., Run]
