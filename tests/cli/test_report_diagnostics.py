@@ -80,7 +80,7 @@ def test_an_eps_that_hides_the_gradients_is_warned_of_in_a_line_a_role(
     for line, role in zip(lines, roles, strict=True):
         assert line.startswith(f"warning: {role}, widths 16 to 32: gradients of RMS ")
         assert "set optimizer.eps to at most" in line
-        assert "or take optimizer adam_atan2" in line
+        assert "or choose optimizer adam_atan2" in line
     assert "warning" not in result.stdout
     again = run("sweep-proxy", write_spec(raw), "-o", tmp_path / "run")
     assert [line for line in again.stderr.splitlines() if line.startswith("warning: ")] == lines
