@@ -213,8 +213,10 @@ class Forecast(Strict):
     """The forecast in words."""
 
 
-class AttentionScaleValue(Strict):
+class AttentionScaleValue(Sparse):
     """The factor on q.k."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"folded"})
 
     formula: AttentionScale
     """The factor as a function of the head size."""
@@ -224,6 +226,14 @@ class AttentionScaleValue(Strict):
     """The factor."""
     status: NumberStatus
     """Derived from the rule, fitted, or assumed."""
+    folded: bool = False
+    """Whether the factor over 1/sqrt(d_head) is moved into the query matrices, so that the model
+    keeps 1/sqrt(d_head)."""
+
+    @property
+    def in_forward_pass(self) -> bool:
+        """Whether the model's own code must apply it, as it is not the usual 1/sqrt(d_head)."""
+        return self.formula != "1/sqrt(d_head)" and not self.folded
 
 
 class HoldsFor(Sparse):
