@@ -119,6 +119,7 @@ def _base_parameter(
         0 if at_base.fan_in else None,
         at_base.own_multiplier,
         at_base.init_exponent,
+        at_base.factor,
     )
     return base, (there,)
 

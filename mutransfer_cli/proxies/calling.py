@@ -7,7 +7,7 @@ the memory that training needs, and the factors that the model's own code applie
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -205,6 +205,35 @@ def head_size_and_scale(query: Tensor, scale: float | None = None, **_: Any) -> 
     """The head size of a call of attention and its factor on q.k."""
     head_size = query.shape[-1]
     return head_size, head_size**-0.5 if scale is None else float(scale)
+
+
+@torch.no_grad()
+def makes_queries(model: nn.Module, names: Collection[str], context: int, vocab: int) -> bool:
+    """Whether twice the parameters `names` give twice the queries of the first attention and leave
+    its keys and values: not if queries are normalised, or share their matrix with keys.
+
+    Args:
+        model: with values, of a small width; it is left as it was.
+    """
+    tokens_BS = torch.arange(SEQUENCES * context).view(SEQUENCES, context) % vocab
+
+    def first_call() -> tuple[Tensor, Tensor, Tensor] | None:
+        calls = AttentionCalls(lambda query, key, value, **_: (query, key, value))
+        with calls:
+            model(*_arguments(model, tokens_BS))
+        return calls.found[0] if calls.found else None
+
+    held = [model.get_parameter(name) for name in names]
+    before = first_call()
+    for parameter in held:
+        parameter.mul_(2)
+    after = first_call()
+    for parameter in held:
+        parameter.div_(2)
+    if before is None or after is None or not held:
+        return False
+    wanted = (2 * before[0], before[1], before[2])
+    return all(torch.allclose(x, y) for x, y in zip(after, wanted, strict=True))
 
 
 def proportion(logits: Tensor, product: Tensor) -> float | None:

@@ -14,11 +14,12 @@ from torch import nn
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.build import Build, read_built
-from mutransfer_cli.proxies.calling import OwnCode, own_code, run_once
+from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier, say_what_is_used
 from mutransfer_cli.proxies.reading import Init, Note, Weight, read_inits, read_weights, silent
 from mutransfer_cli.recipe.build import NO_PROTOCOL
+from mutransfer_cli.recipe.inits import QUERY
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter, Shapes, TargetModel
 from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, FactorySpec, HfProtocol
@@ -137,7 +138,22 @@ def read_target(
     other = module if width != base_width else None
     reading = read_built(model, build, target.context, base_width, note, other)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
-    return TargetModel(width, reading.base_plan, shapes_of(module), facts, is_llama)
+    found = TargetModel(width, reading.base_plan, shapes_of(module), facts, is_llama)
+    if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
+        return with_attention(found, for_real(build, base_width), model)
+    return found
+
+
+def with_attention(target: TargetModel, base: nn.Module, model: HfProtocol) -> TargetModel:
+    """The target with its own attention scale and the names of its query parameters, as seen in a
+    forward pass at the base width; both are left out where torch's attention is not called.
+    """
+    scales = own_code(base, None, HF_CONTEXT, model.vocab).scales
+    if len(scales) != 1 or next(iter(scales))[0] != model.head_size:
+        return target
+    names = frozenset(p.name for p in target.base_plan if QUERY.fullmatch(p.name))
+    alone = makes_queries(base, names, HF_CONTEXT, model.vocab)
+    return replace(target, attention=next(iter(scales))[1], queries=names if alone else frozenset())
 
 
 def shapes_of(module: nn.Module) -> Shapes:

@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.recipe.attention import attention_scale, with_queries
+from mutransfer_cli.recipe.inits import with_inits
 from mutransfer_cli.recipe.types import (
     AtBase,
-    AttentionScaleValue,
     Betas,
     HoldsFor,
     OwnValues,
@@ -38,7 +39,7 @@ from mutransfer_cli.rules.plan import (
 )
 from mutransfer_cli.rules.rule import RoleExponents, Rule, role_exponents
 from mutransfer_cli.rules.weight_decay import decay_source
-from mutransfer_cli.spec.decoder import ModelProtocol, attention_factor
+from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import MLPProtocol
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
@@ -65,8 +66,6 @@ class Target:
     """Name of a group of the exponents."""
     model: TargetModel | None = None
     """The model to be trained, of this width; without it the recipe has the proxies' names."""
-    by_role: bool = False
-    """Whether the recipe holds values of roles alone, without names."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,10 @@ class Derivation:
         return (p.lr, p.weight_decay, p.eps, p.multiplier, self.growth)
 
     def power(self, exponent: Fraction | None) -> str:
-        """The power of the growth, in words."""
+        """The power of the growth, in words, beside a factor of attention."""
         is_width = self.growth == self.basis.width_mult
-        return f"{'width_mult' if is_width else f'{self.growth:.6g}'}^{exponent or Fraction(0)}"
+        power = f"{'width_mult' if is_width else f'{self.growth:.6g}'}^{exponent or Fraction(0)}"
+        return power if self.base.factor == 1 else f"{power}, attention scale folded"
 
     @property
     def source(self) -> str:
@@ -124,6 +124,7 @@ class Derivation:
             source = f"{PROXIES} * {self.power(x.eps)}"
             eps = Quantity(value=p.eps, status="assumed", source=source)
         init_std_mult, init_source = scaled(1.0, self.growth, x.init_std), self.init_source
+        init_std_mult *= self.base.factor
         if self.base.role == "readout" and not p.init_std:
             init_std_mult, init_source = 0.0, "zero in the base model"
         multiplier_source = f"{self.power(x.multiplier)}; {self.source}"
@@ -196,6 +197,7 @@ class Derivation:
                 fan_in=fan_in,
                 own_multiplier=base.own_multiplier,
                 init_exponent=base.init_exponent,
+                factor=base.factor,
             ),
         )
 
@@ -262,10 +264,14 @@ def rule_part(
     """Fields of a recipe that follow from the rule; without a base plan, roles stand alone."""
     section, rule = protocol.parameterization, replace(protocol.rule, folded=bool(target.folded))
     optimizer, model = protocol.optimizer, target.model
-    proxies = [record.parameter() for record in exponents.base_plan]
-    own_names = () if target.by_role else model.base_plan if model else proxies
-    base_plan = with_readout_of(proxies, own_names or role_parameters())
-    shapes = model.shapes if model and own_names else None
+    proxies = tuple(record.parameter() for record in exponents.base_plan)
+    own_names = model.base_plan if model else proxies
+    base_plan = with_inits(exponents, own_names) if model else proxies or role_parameters()
+    shapes = model.shapes if model else None
+    folds = bool(target.folded)
+    scale = attention_scale(exponents, protocol, target.width, model, folds)
+    if scale is not None and scale.folded:
+        base_plan = with_queries(exponents, base_plan, scale, model)
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
     planned = section.plan(optimizer, base_plan, target.width, values, rule.folded, shapes)
@@ -285,49 +291,13 @@ def rule_part(
         "rule": RuleChoices(**choices, folded=rule.folded, eps=getattr(optimizer, "eps", None)),
         "optimizer": optimizer.model_dump(exclude=PER_ROLE),
         "lr_mult": _lr_mult(optimizer, fitted),
-        "attention_scale": _attention_scale(protocol, target),
+        "attention_scale": scale,
         "roles": {
             role: role_recipe(parameters, bool(own_names), shared)
             for role, parameters in by_role.items()
         },
         "holds_for": holds_for(protocol),
     }
-
-
-def with_readout_of(
-    proxies: Sequence[BaseParameter], base_plan: Sequence[BaseParameter]
-) -> tuple[BaseParameter, ...]:
-    """The base plan, with the readout's init as in the proxies where that is not the rule's."""
-    readout = next((p for p in proxies if p.role == "readout"), None)
-    if readout is None or (readout.init_exponent is None and readout.init_std):
-        return tuple(base_plan)
-    exponent, share = readout.init_exponent, 1.0 if readout.init_std else 0.0
-    return tuple(
-        replace(p, init_exponent=exponent, init_std=share * p.init_std)
-        if p.role == "readout"
-        else p
-        for p in base_plan
-    )
-
-
-def _attention_scale(
-    protocol: Protocol | DeclaredProtocol, target: Target
-) -> AttentionScaleValue | None:
-    """The proxies' formula, for the target's head size if known, otherwise for theirs."""
-    model, formula = protocol.model, protocol.model.attention_scale
-    head_size = target.model.facts.get("head_size") if target.model else None
-    if head_size is None:
-        head_size = model.head_size
-        if isinstance(model, ModelProtocol) and model.heads and target.width % model.heads == 0:
-            head_size = model.head_size_at(target.width)
-    if formula is None or head_size is None:
-        return None
-    return AttentionScaleValue(
-        formula=formula,
-        head_size=head_size,
-        value=attention_factor(formula, head_size),
-        status="assumed",
-    )
 
 
 def _lr_mult(

@@ -112,7 +112,9 @@ class OwnValues(Strict):
 class AtBase(Sparse):
     """A parameter of the base model, from which the rule derives its values at the target."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"fan_in", "own_multiplier", "init_exponent"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset(
+        {"fan_in", "own_multiplier", "init_exponent", "factor"}
+    )
 
     init_std: NonNegative
     """Init std at the base width."""
@@ -124,6 +126,8 @@ class AtBase(Sparse):
     init_exponent: Number | None = None
     """Exponent of the width in the init std of weight times multiplier, where it is not the
     rule's."""
+    factor: Positive = 1.0
+    """The attention scale over the model's own, where it is moved into this parameter."""
 
 
 class ParameterPattern(Sparse):

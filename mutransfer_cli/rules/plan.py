@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import ROLES, MatrixRole, Role
@@ -20,6 +20,7 @@ MULT_AXES: dict[MatrixRole, AxisName] = {
     "readout": "lr_mult.readout",
 }
 Shapes = Mapping[str, tuple[int, ...]]
+V = TypeVar("V", bound="Values")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class BaseParameter:
         own_multiplier: exponent of the width in a factor that the model's own code applies to it.
         init_exponent: exponent of the width in the init std of weight times multiplier, in place of
             the rule's.
+        factor: a factor of the forward pass that is moved into the weight, the same at all widths.
     """
 
     name: str
@@ -46,6 +48,7 @@ class BaseParameter:
     fan_in_axis: int | None = None
     own_multiplier: float = 0.0
     init_exponent: float | None = None
+    factor: float = 1.0
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
@@ -62,6 +65,9 @@ class TargetModel:
         shapes: shapes of the same parameters at `width`.
         facts: depth, head_size and vocab, each None where it is not known.
         is_llama: whether it is Hugging Face's Llama.
+        attention: its own factor on q.k; None where it is not known.
+        queries: names of the parameters that make the queries and nothing else; empty where a
+            factor on them would not reach q.k, or was not seen to.
     """
 
     width: int
@@ -69,6 +75,8 @@ class TargetModel:
     shapes: Shapes
     facts: Mapping[str, int | None] = field(default_factory=dict)
     is_llama: bool = False
+    attention: float | None = None
+    queries: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -176,20 +184,43 @@ def plan(
         eps = None
         if x.eps is not None and base.eps is not None:
             eps = scaled(base.eps, width_mult, x.eps)
-        planned.append(
-            PlannedParameter(
-                name=parameter.name,
-                role=parameter.role,
-                shape=shape,
-                lr=lr,
-                weight_decay=decay,
-                eps=eps,
-                multiplier=scaled(1.0, width_mult, x.multiplier),
-                init_mean=parameter.init_mean,
-                init_std=scaled(parameter.init_std, width_mult, x.init_std),
-            )
+        plain = PlannedParameter(
+            name=parameter.name,
+            role=parameter.role,
+            shape=shape,
+            lr=lr,
+            weight_decay=decay,
+            eps=eps,
+            multiplier=scaled(1.0, width_mult, x.multiplier),
+            init_mean=parameter.init_mean,
+            init_std=scaled(parameter.init_std, width_mult, x.init_std),
         )
+        rescalings = rule.optimizer.rescalings(parameter.role)
+        planned.append(with_factor(plain, parameter.factor, rescalings))
     return tuple(planned)
+
+
+def with_factor(values: V, factor: float, rescalings: int) -> V:
+    """Values of a weight into which a factor of the forward pass is moved, training unchanged.
+
+    The weight becomes `factor` times as large and its gradient smaller by as much, as in
+    `rules.rule.fold` for a power of width.
+
+    Args:
+        rescalings: as `Optimizer.rescalings` gives it.
+    """
+    if factor == 1:
+        return values
+    rate = factor**rescalings
+    decay, eps, std = values.weight_decay, values.eps, values.init_std
+    return replace(
+        values,
+        lr=values.lr * rate,
+        weight_decay=None if decay is None else decay / rate,
+        eps=None if eps is None else eps / factor,
+        init_mean=values.init_mean * factor,
+        init_std=None if std is None else std * factor,
+    )
 
 
 def grown(parameter: BaseParameter, base_width: int, width: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.adamw import AdamSpec
+from mutransfer_cli.rules.choices import MatrixRole
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, PlannedParameter, Shapes
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.schedule import ScheduleName
@@ -32,14 +33,25 @@ from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.spec.sweep import SweepSpec, TrainSpec, check_schedule, with_decay_fraction
 from mutransfer_cli.spec.yaml_io import content_hash, load_yaml, read_text
-from mutransfer_cli.strict import Count, Natural, Positive, Share, Sparse, Strict, validated
+from mutransfer_cli.strict import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    Share,
+    Sparse,
+    Strict,
+    validated,
+)
 
 PROTOCOL_SCHEMA = "mutransfer.protocol/1"
 HERE = Path()
 
 
-class DeclaredModel(Strict):
+class DeclaredModel(Sparse):
     """The model behind a user's own results, as far as it is known; the same at all widths."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"init_std"})
 
     depth: Count | None = None
     """Number of blocks."""
@@ -49,6 +61,9 @@ class DeclaredModel(Strict):
     """Vocabulary size."""
     attention_scale: AttentionScale | None = None
     """Factor on q.k."""
+    init_std: dict[MatrixRole, NonNegative] | None = None
+    """Init std of every matrix of a role at the base width: {embedding: 0.02, hidden: 0.02,
+    readout: 0.02}. Files for trainers need it."""
 
 
 class DeclaredTrain(Sparse):

@@ -56,7 +56,7 @@ class BaseParameterRecord(Sparse):
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:
         """The record of a parameter."""
-        return cls(**vars(parameter))
+        return cls(**{key: getattr(parameter, key) for key in cls.model_fields})
 
     def parameter(self) -> BaseParameter:
         """The parameter of this record."""

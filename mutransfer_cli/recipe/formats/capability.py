@@ -34,8 +34,8 @@ class Format:
     multipliers: bool = False
     """Multipliers of the forward pass; otherwise they are folded into the other values."""
     attention_scale: bool = False
-    folds_attention: bool = False
-    """An attention scale can be moved into the query matrices."""
+    """An attention scale; otherwise it is moved into the query matrices, where these can be told.
+    """
     schedule_keeps_ratios: bool = True
     scales_itself: Callable[[Sheet], bool] = lambda _: False
     """Whether the target applies the recipe's rule, multipliers included, to base values."""
@@ -81,15 +81,24 @@ def losses(fmt: Format, sheet: Sheet, unfolded: Sheet) -> Iterator[str]:
         yield f"eps by role ({_listed(by_role('eps'))})"
     if not fmt.betas and sheet.rest.betas is not None:
         yield f"betas {sheet.rest.betas}"
-    if not fmt.init_std and set(by_role("init").values()) != {1}:
-        yield f"init std by role (times that of the base model: {_listed(by_role('init'))})"
+    if "all" not in sheet.values:
+        if not sheet.knows_init:
+            yield (
+                "init stds (those of the runs are not known; declare model.init_std in their "
+                "protocol)"
+            )
+        elif not fmt.init_std:
+            yield f"init stds ({_listed(by_role('init_std'))})"
     if not fmt.multipliers and set(by_role("multiplier").values()) != {1}:
         yield f"multipliers ({_listed(by_role('multiplier'))})"
     if not fmt.schedule_keeps_ratios and several_lr:
         yield "ratios between learning rates while the schedule runs"
     scale = sheet.unusual_scale
     if not fmt.attention_scale and scale is not None:
-        yield f"attention scale {scale.formula} (the target's Llama has 1/sqrt(d_head))"
+        yield (
+            f"attention scale {scale.formula} (the model's own is another, and it has no separate "
+            "query matrices without a norm, into which the factor could be moved)"
+        )
 
 
 def _listed(by_role: dict[str, float]) -> str:

@@ -11,10 +11,11 @@ from mutransfer_cli.recipe.build import build_recipe, is_folded, with_rule_of
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 from mutransfer_cli.recipe.formats.capability import Format, losses, refuse_optimizer
 from mutransfer_cli.recipe.formats.header import header_of
-from mutransfer_cli.recipe.formats.sheet import STOCK_ROLES, fold_attention, sheet_of
+from mutransfer_cli.recipe.formats.sheet import Sheet, sheet_of
+from mutransfer_cli.recipe.formats.stock import stock_llama, stock_sheet
+from mutransfer_cli.recipe.inits import base_inits
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import Recipe
-from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.strict import nearest
 
@@ -48,18 +49,16 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     if to in PLAIN:
         return Emitted(dump(recipe, to == "json"), recipe)
     fmt = format_of(to)
-    there, roles = _as_written(exponents, asked, fmt)
-    plain = recipe if there is asked else with_rule_of(recipe, exponents, there)
-    unfolded = sheet = sheet_of(plain, roles)
+    there = _as_written(exponents, asked, fmt)
+    unfolded = sheet = _sheet(exponents, recipe, asked, there, fmt)
     refuse_optimizer(fmt, sheet)
     scaled_there, folded = fmt.scales_itself(sheet), bool(asked.folded)
     if scaled_there:
         fmt = replace(fmt, multipliers=True)
-    if not fmt.multipliers and set(sheet.by_role("multiplier").values()) != {1}:
-        refolded = with_rule_of(recipe, exponents, replace(there, folded=True))
-        sheet, folded = sheet_of(refolded, roles), True
-    if fmt.folds_attention:
-        sheet = fold_attention(sheet)
+    scaled = not fmt.multipliers and set(sheet.by_role("multiplier").values()) != {1}
+    if scaled or (not fmt.attention_scale and sheet.unusual_scale):
+        there, folded = replace(there, folded=True), True
+        sheet = _sheet(exponents, recipe, asked, there, fmt)
     dropped = tuple(losses(fmt, sheet, unfolded))
     if dropped and not allow_lossy:
         raise NotExpressible(
@@ -77,23 +76,39 @@ def format_of(name: str) -> Format:
     return found
 
 
-def _as_written(
-    exponents: Exponents, asked: Target, fmt: Format
-) -> tuple[Target, tuple[Role, ...] | None]:
+def _as_written(exponents: Exponents, asked: Target, fmt: Format) -> Target:
     """The target as it stands, if the format takes the names of the given model or of the proxies;
-    otherwise the target by role, and the roles of a stock Llama.
+    otherwise that of a Llama.
 
     Raises:
         NotExpressible: a model of other names than the format is written for.
     """
-    model = asked.model
-    proxies = fmt.proxy_names and bool(exponents.base_plan or exponents.protocol is None)
-    if (fmt.any_names and model is not None) or (model is None and proxies):
-        return asked, None
-    if model is not None and not model.is_llama:
+    model, protocol = asked.model, exponents.protocol
+    if protocol is None:
+        return asked
+    if model is None:
+        if fmt.proxy_names and exponents.base_plan:
+            return asked
+        base_width = protocol.parameterization.base_width
+        return replace(asked, model=stock_llama(base_width, asked.width))
+    if not fmt.any_names and not model.is_llama:
         raise NotExpressible(
             f"to {fmt.name} is written for the names of its own Llama; give `width` in place of "
             "`model`, or write pytorch",
             setting="to",
         )
-    return replace(asked, by_role=True), STOCK_ROLES
+    return asked
+
+
+def _sheet(
+    exponents: Exponents, recipe: Recipe, asked: Target, there: Target, fmt: Format
+) -> Sheet:
+    """The sheet of `there`, which is the asked target, perhaps folded or with a Llama's names."""
+    if there is not asked:
+        recipe = with_rule_of(recipe, exponents, there)
+    model = there.model
+    by_kind = model is not None and (asked.model is None or not fmt.any_names)
+    if model is None or not by_kind:
+        return sheet_of(recipe)
+    knows_init = asked.model is not None or bool(base_inits(exponents))
+    return stock_sheet(recipe, exponents, model, fmt.name, knows_init)

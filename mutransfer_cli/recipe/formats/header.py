@@ -15,8 +15,8 @@ FOLDED = (
     "none"
 )
 FOLDED_ATTENTION = (
-    "query: the attention scale over the target's 1/sqrt(d_head) is moved into these matrices, "
-    "which must lie apart from those of keys and values; exact without norms of queries and keys"
+    "the attention scale {formula} over the model's own is moved into the query matrices; the "
+    "model keeps its own"
 )
 
 
@@ -42,8 +42,7 @@ def header_of(
     if fmt.unverified and recipe.holds_for and recipe.holds_for.schedule == "wsd":
         yield "not verified: its wsd schedule was read and not run"
     yield from _values(recipe, scaled_there)
-    named = any(role.parameters for role in recipe.roles.values())
-    if fmt.proxy_names and not named and recipe.scope == "per_role":
+    if fmt.proxy_names and not sheet.patterns and recipe.scope == "per_role":
         yield "the recipe names no parameters: written for those of transformers' Llama"
     if sheet.optimizer is None:
         yield "the optimizer of the runs is not known; AdamW is taken"
@@ -52,8 +51,9 @@ def header_of(
         yield "the weight decay's convention is not known; lr-coupled is taken"
     if folded:
         yield FOLDED
-    if sheet.folds_attention:
-        yield FOLDED_ATTENTION
+    scale = sheet.attention_scale
+    if scale is not None and scale.folded:
+        yield FOLDED_ATTENTION.format(formula=scale.formula)
     if "vector" in sheet.values and "vector" not in recipe.roles:
         yield "vector: by the rule alone; the proxies had no such parameters"
     for item in dropped:

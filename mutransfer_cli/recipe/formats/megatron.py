@@ -22,6 +22,8 @@ def is_native(sheet: Sheet) -> bool:
     if sheet.values["readout"].multiplier == 1:  # folded: the model is to stay as it is
         return False
     lr = sheet.values["vector"].lr
+    roles = {key: sheet.recipe.roles[v.role] for key, v in sheet.values.items() if v.role}
+    inits = {key: role.init_std_mult.value for key, role in roles.items()}
     expected = {
         "embedding": (lr, 1.0),
         "hidden": (lr / m, m**-0.5),
@@ -30,7 +32,7 @@ def is_native(sheet: Sheet) -> bool:
     }
     return all(
         math.isclose(v.lr * v.multiplier, expected[role][0], rel_tol=1e-9)
-        and math.isclose(v.init * v.multiplier, expected[role][1], rel_tol=1e-9)
+        and math.isclose(inits[role] * v.multiplier, expected[role][1], rel_tol=1e-9)
         for role, v in sheet.values.items()
     )
 

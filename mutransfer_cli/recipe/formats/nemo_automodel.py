@@ -11,6 +11,8 @@ from mutransfer_cli.recipe.formats.template import render
 PATTERNS = {
     "embedding": r"^model\.embed_tokens\.(_\w+\.)*weight$",
     "readout": r"^lm_head\.(_\w+\.)*weight$",
+    "query": r"^model\.layers\.\d+\.(_\w+\.)*self_attn\.(_\w+\.)*q_proj\.(_\w+\.)*weight$",
+    "down": r"^model\.layers\.\d+\.(_\w+\.)*mlp\.(_\w+\.)*down_proj\.(_\w+\.)*weight$",
     "vector": (
         r"^model\.(layers\.\d+\.(_\w+\.)*(input|post_attention)_layernorm|norm)\.(_\w+\.)*weight$"
     ),

@@ -12,6 +12,7 @@ GLOBS = {
     "embedding": ("embeddings.weight",),
     "readout": ("lm_head.w_out.weight",),
     "query": ("blocks.*.attention.w_q.weight",),
+    "down": ("blocks.*.feed_forward.w2.weight",),
     "vector": ("blocks.*_norm.*weight", "lm_head.norm.weight"),
 }
 
@@ -24,7 +25,6 @@ FORMAT = Format(
     name="olmo-core",
     written_for="OLMo-core v2.5.0 to fa6c5014c (2026-06-22)",
     write=write,
-    folds_attention=True,
     unverified=(
         "its grouping and its schedulers were run on the names of its Llama as read; init_, which "
         "expects InitMethod.normal with its fixed std, was not run there",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from mutransfer_cli.recipe.types import (
     AttentionScaleValue,
@@ -19,19 +18,21 @@ from mutransfer_cli.recipe.types import (
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import Values as Values
 
-STOCK_ROLES: tuple[Role, ...] = ("embedding", "readout", "vector", "hidden")  # hidden: all others
+StockKind = Literal["embedding", "readout", "vector", "query", "down", "hidden"]
+STOCK_KINDS: tuple[StockKind, ...] = get_args(StockKind)  # hidden claims what no other does
 
-Key = Literal["lr", "weight_decay", "eps", "init", "multiplier"]
+Key = Literal["lr", "weight_decay", "eps", "multiplier", "init_std"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoleValues(Values):
-    """Values of a role, or of those parameters of it that have values of their own."""
+class GroupValues(Values):
+    """Values of parameters that are trained alike: those of a role, or of a part of it."""
 
     role: Role | None = None
     """None where all parameters share one rate."""
-    init: float = 1.0
-    """Init std over that of the base model."""
+    init_fan_in: int | None = None
+    """Fan-in of a matrix of std `init_std`, where matrices of other sizes start at the std that
+    scales as fan_in^-1/2; None where `init_std` is that of all, or is known by pattern alone."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,17 @@ class Sheet:
     """A recipe as a format writer needs it."""
 
     recipe: Recipe
-    values: dict[str, RoleValues]
-    """By role (`hidden_2` and so on for parameters of it with values of their own); the last is for
-    all parameters that no other claims. Under one global rate there is `all` alone."""
+    values: dict[str, GroupValues]
+    """By role (`hidden_2` and so on for parameters of it with values of their own), or for the
+    framework's own Llama by kind of parameter; the last is for all parameters that no other claims.
+    Under one global rate there is `all` alone."""
     patterns: Mapping[str, tuple[ParameterPattern, ...]] = field(default_factory=dict)
-    """Under the same keys; empty where no names are known."""
-    folds_attention: bool = False
-    """Whether the attention scale is moved into the query matrices."""
+    """Under the same keys; empty for the framework's own Llama."""
     header: tuple[str, ...] = ()
     """Sentences for the top of the file."""
 
     @property
-    def rest(self) -> RoleValues:
+    def rest(self) -> GroupValues:
         return self.values[self.rest_role]
 
     @property
@@ -67,9 +67,19 @@ class Sheet:
 
     @property
     def unusual_scale(self) -> AttentionScaleValue | None:
-        """The attention scale, unless it is what every target here has by itself."""
-        scale = None if self.folds_attention else self.attention_scale
-        return None if scale is None or scale.formula == "1/sqrt(d_head)" else scale
+        """The attention scale, if the target's code has to apply it."""
+        scale = self.attention_scale
+        return scale if scale is not None and scale.in_forward_pass else None
+
+    @property
+    def folds_attention(self) -> bool:
+        """Whether the attention scale is moved into the query matrices."""
+        return self.attention_scale is not None and self.attention_scale.folded
+
+    @property
+    def knows_init(self) -> bool:
+        """Whether the std of every matrix is known."""
+        return all(values.init_std is not None for values in self.values.values())
 
     @property
     def holds_for(self) -> HoldsFor | None:
@@ -85,26 +95,18 @@ class Sheet:
         return {role: value for role, value in found.items() if value is not None}
 
 
-def sheet_of(recipe: Recipe, roles: tuple[Role, ...] | None = None) -> Sheet:
-    """The sheet of a recipe.
-
-    Args:
-        roles: roles of the target's model, its catch-all last; by default the recipe's own, hidden
-            last.
-    """
+def sheet_of(recipe: Recipe) -> Sheet:
+    """The sheet of a recipe under the names of its own patterns."""
     if recipe.scope == "global":
-        return Sheet(recipe, {"all": RoleValues(**vars(recipe.base_values()))})
+        return Sheet(recipe, {"all": GroupValues(**vars(recipe.base_values()))})
     found = recipe.roles
-    if roles is not None:
-        return Sheet(recipe, {role: _values(role, found[role]) for role in roles})
-    values: dict[str, RoleValues] = {}
+    values: dict[str, GroupValues] = {}
     patterns: dict[str, tuple[ParameterPattern, ...]] = {}
     for role in sorted(found, key=lambda role: role == "hidden"):
         for key, claimed in _groups(role, found[role]):
             pattern = claimed[0] if claimed else None
             values[key], patterns[key] = _values(role, found[role], pattern), claimed
-    named = any(patterns.values())
-    return Sheet(recipe, values, patterns if named else {})
+    return Sheet(recipe, values, patterns)
 
 
 def _groups(role: Role, found: RoleRecipe) -> list[tuple[str, tuple[ParameterPattern, ...]]]:
@@ -117,26 +119,8 @@ def _groups(role: Role, found: RoleRecipe) -> list[tuple[str, tuple[ParameterPat
     return [(key, tuple(patterns)) for key, patterns in groups][::-1]
 
 
-def _values(role: Role, found: RoleRecipe, pattern: ParameterPattern | None = None) -> RoleValues:
-    init = found.of_pattern(pattern).init_std_mult.value
-    return RoleValues(role=role, init=init, **vars(found.values(pattern)))
-
-
-def fold_attention(sheet: Sheet) -> Sheet:
-    """Move the attention scale over 1/sqrt(d_head) into the query matrices, as role `query`."""
-    scale = sheet.unusual_scale
-    if scale is None:
-        return sheet
-    factor = scale.value * math.sqrt(scale.head_size)
-    hidden, decay = sheet.values["hidden"], sheet.values["hidden"].weight_decay
-    query = replace(
-        hidden,
-        lr=hidden.lr * factor,
-        weight_decay=None if decay is None else decay / factor,
-        eps=None if hidden.eps is None else hidden.eps / factor,
-        init=hidden.init * factor,
-    )
-    return replace(sheet, values={"query": query, **sheet.values}, folds_attention=True)
+def _values(role: Role, found: RoleRecipe, pattern: ParameterPattern | None) -> GroupValues:
+    return GroupValues(role=role, **vars(found.values(pattern)))
 
 
 def number(value: float) -> str:

@@ -12,16 +12,15 @@ PATTERNS = {
     "embedding": r"^tok_embeddings\.weight$",
     "readout": r"^lm_head\.weight$",
     "query": r"^layers\.\d+\.(_\w+\.)*attention\.(_\w+\.)*qkv_linear\.(_\w+\.)*wq\.weight$",
+    "down": r"^layers\.\d+\.(_\w+\.)*feed_forward\.(_\w+\.)*w2\.weight$",
     "vector": r"^(layers\.\d+\.(_\w+\.)*(attention_norm|ffn_norm)|norm)\.weight$",
     "hidden": r"^.*$",
     "all": r"^.*$",
 }
 
-OWN_INIT = {"readout": -0.5}  # lm_head's own std is dim**-0.5; no other depends on width
-
 
 def write(sheet: Sheet) -> str:
-    return render("torchtitan.py.jinja", sheet, patterns=PATTERNS, own_init=OWN_INIT)
+    return render("torchtitan.py.jinja", sheet, patterns=PATTERNS)
 
 
 FORMAT = Format(
@@ -31,9 +30,8 @@ FORMAT = Format(
         "are AdamW.Config(pattern=...) instead of ParamGroupConfig need another file"
     ),
     write=write,
-    folds_attention=True,
     unverified=(
-        "its grouping and its scheduler were run on the names of its Llama 3 as read; scale_init, "
+        "its grouping and its scheduler were run on the names of its Llama 3 as read; set_init, "
         "which walks the fields of Llama3Model.Config, was not run there",
         "with pipeline parallelism a pattern without a parameter on a stage is an error there",
     ),

@@ -11,9 +11,11 @@ LLAMA_PATTERNS = {
     "embedding": (r"^model\.embed_tokens\.weight$",),
     "readout": (r"^lm_head\.weight$",),
     "vector": (r"^model\.(layers\.\d+\.(input|post_attention)_layernorm|norm)\.weight$",),
+    "query": (r"^model\.layers\.\d+\.self_attn\.q_proj\.weight$",),
+    "down": (r"^model\.layers\.\d+\.mlp\.down_proj\.weight$",),
     "hidden": (
-        r"^model\.layers\.\d+\.self_attn\.[qkvo]_proj\.weight$",
-        r"^model\.layers\.\d+\.mlp\.(gate|up|down)_proj\.weight$",
+        r"^model\.layers\.\d+\.self_attn\.[kvo]_proj\.weight$",
+        r"^model\.layers\.\d+\.mlp\.(gate|up)_proj\.weight$",
     ),
 }
 
@@ -24,7 +26,8 @@ def patterns_of(sheet: Sheet) -> list[tuple[str, str]]:
         return [(".*", "all")]
     if sheet.patterns:
         return [(p.pattern, role) for role, found in sheet.patterns.items() for p in found]
-    return [(pattern, role) for role in sheet.values for pattern in LLAMA_PATTERNS[role]]
+    merged = {part: part if part in sheet.values else "hidden" for part in LLAMA_PATTERNS}
+    return [(p, merged[part]) for part, found in LLAMA_PATTERNS.items() for p in found]
 
 
 def write(sheet: Sheet) -> str:
@@ -36,5 +39,4 @@ FORMAT = Format(
     written_for="transformers 5.23, Trainer with Llama",
     write=write,
     any_names=True,
-    attention_scale=True,
 )
