@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TRAINERS := .venv-trainers
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow test-browser bench bench-fit experiments clean
+.PHONY: install quickstart test lint test-slow test-browser test-trainers bench bench-fit experiments clean
 
 install: $(VENV)/installed
 
@@ -27,7 +28,7 @@ lint: install
 
 # two processes with one thread each, because threads of one process wait for each other on small tensors
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser and not trainers'
 	$(BIN)/python -m pytest -m timed
 
 test-slow: install
@@ -40,6 +41,16 @@ test-browser: install
 	  || { command -v sudo apt-get > /dev/null && sudo -n apt-get install -qq -y chromium; } \
 	  || echo "Chromium cannot be installed here: the browser tests are skipped"
 	$(BIN)/python -m pytest -m browser
+
+# tries emitted files in the real trainers, in an environment of their own
+test-trainers: $(TRAINERS)/installed
+	$(TRAINERS)/bin/python -m pytest -m trainers tests/trainers
+
+$(TRAINERS)/installed: pyproject.toml trainers.txt trainers-alone.txt
+	$(PYTHON) -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . -r trainers.txt
+	$(TRAINERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r trainers-alone.txt
+	touch $@
 
 bench: install
 	$(BIN)/python -m benchmarks.fused_sweep
@@ -60,4 +71,4 @@ experiments: install
 	$(BIN)/python -m benchmarks.experiments run
 
 clean:
-	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRAINERS) runs dist .mypy_cache .ruff_cache .pytest_cache
