@@ -38,14 +38,32 @@ class Unseen(str):
     """A clause on what could not be seen from outside; other sentences are findings."""
 
 
-class Moved(NamedTuple):
-    """Exponents of width of a parameter's init std: the model's own and the recipe's."""
+class OwnInit(NamedTuple):
+    """Init std of a parameter at the target's width by the model's own code and by the recipe,
+    with the exponents of width that lead there."""
 
     name: str
     role: Role
     own: float
     recipes: float
+    exponent: float
+    recipes_exponent: float
     tolerance: float
+
+    @property
+    def follows(self) -> bool:
+        """Whether it scales with width as the recipe's does."""
+        return abs(self.exponent - self.recipes_exponent) <= self.tolerance
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is constant in width or scales as fan_in^-1/2."""
+        return -0.5 - self.tolerance <= self.exponent <= self.tolerance
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the two stds differ by no more than chance."""
+        return close(self.own, self.recipes, 2 * self.tolerance)
 
 
 def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterator[str]:
@@ -91,7 +109,7 @@ def attention_scale(recipe: Recipe, built: BuiltTarget) -> Iterator[str]:
     if not scales:
         yield Unseen("the attention scale: no call of scaled_dot_product_attention was seen")
     for head_size, scale in sorted(scales):
-        wanted = attention_factor(named.formula, head_size)
+        wanted = attention_factor(named.formula, head_size) / _folded_factor(recipe)
         if not close(scale, wanted):
             usual = ", 1/sqrt(d_head)" if close(scale, head_size**-0.5) else ""
             yield (
@@ -102,59 +120,84 @@ def attention_scale(recipe: Recipe, built: BuiltTarget) -> Iterator[str]:
             return
 
 
+def _folded_factor(recipe: Recipe) -> float:
+    """The factor on q.k that the query matrices hold."""
+    bases = [p.base for values in recipe.roles.values() for p in values.parameters if p.base]
+    return next((base.factor for base in bases if base.factor != 1), 1.0)
+
+
 def own_inits(
     recipe: Recipe, base_plan: Sequence[BaseParameter], targets: Targets, built: BuiltTarget
 ) -> Iterator[str]:
-    """Compare how the model's own init std scales with width.
+    """Compare the std at which the model's own code starts a matrix with the recipe's.
 
     A role is plain where none of its matrices follows the recipe and their stds are constant in
-    width or scale as fan_in^-1/2: the recipe is then expected to draw the weights.
+    width or scale as fan_in^-1/2: the recipe is then expected to draw all weights. Otherwise the
+    model does so itself, and every std has to be the recipe's.
     """
-    if recipe.width == recipe.base_width or len(built.inits) == 1:
-        return
     patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
-    moved = [_moved(recipe, base, patterns[base.name], built) for base in base_plan]
-    plain: list[str] = []
+    found = [_own_init(recipe, base, patterns[base.name], built) for base in base_plan]
+    differing = [own for own in found if own is not None and not own.is_equal]
+    wrong, left = list[OwnInit](), list[OwnInit]()
     for role in MATRIX_ROLES:
-        of_role = [m for m in moved if m is not None and m.role == role]
-        other = [m for m in of_role if abs(m.own - m.recipes) > m.tolerance]
-        strange = [m for m in other if not -0.5 - m.tolerance <= m.own <= m.tolerance]
-        wrong = strange if len(other) == len(of_role) else other
-        yield from _init_sentences(wrong)
-        plain += [m.name for m in other if not wrong]
-    if plain:
+        of_role = [own for own in found if own is not None and own.role == role]
+        other = [own for own in of_role if not own.follows]
+        strange = [own for own in other if not own.is_plain]
+        faults = strange if len(other) == len(of_role) else other
+        wrong += [own for own in faults if recipe.width != recipe.base_width]
+        left += [own for own in other if not faults]
+    yield from _init_sentences(wrong)
+    if left or (differing and len(built.inits) == 1):
+        examples = {own.role: own for own in reversed(left + differing)}
+        stds = ", ".join(
+            f"{own.name} at {own.own:.3g}, the recipe's {own.recipes:.3g}"
+            for own in examples.values()
+        )
         yield Unseen(
-            f"whether recipe.init_ is called: the model's own init of {listed(plain)} is plain"
+            f"whether recipe.init_ is called: the model's own init is another (std of {stds})"
+        )
+    elif differing and not wrong:
+        yield (
+            f"std of {listed(_stds(own) for own in differing)}: the model's own init scales with "
+            "width as the recipe's does, from other values; draw the weights with "
+            "recipe.init_(model), or make the model's init as the recipe's"
         )
 
 
-def _moved(
+def _stds(own: OwnInit) -> str:
+    return f"{own.name} is {own.own:.4g} and the recipe's {own.recipes:.4g}"
+
+
+def _own_init(
     recipe: Recipe, base: BaseParameter, pattern: RolePattern | None, built: BuiltTarget
-) -> Moved | None:
-    """Exponents of an init std; None where it does not grow or is zero."""
+) -> OwnInit | None:
+    """The two inits of a matrix; None where either is zero, or it is a vector or scalar."""
     assert pattern is not None, "a recipe with roles has patterns"
-    before, after = (inits[base.name].std for inits in built.inits)
-    mult = recipe.roles[pattern.role].of_pattern(pattern.written).init_std_mult.value
-    own_growth = fan_in_growth(base, built.weight(base.name).wide_shape) or APART
+    std, values = pattern.init_std, recipe.roles[pattern.role].of_pattern(pattern.written)
+    own = [inits[base.name].std for inits in built.inits]
+    if base.role not in MATRIX_ROLES or not (std and all(own)):
+        return None
     width_mult = recipe.width / (recipe.base_width or recipe.width)
     growth = fan_in_growth(base, built.shapes[base.name]) or width_mult
-    if not (before and after and mult) or 1 in (own_growth, growth):
-        return None
-    # the chance error of the exponent is that of the narrower std
-    chance = SURE / math.sqrt(2 * math.prod(base.shape)) / math.log(APART)
-    own, recipes = _exponent(after / before, own_growth), _exponent(mult, growth)
-    return Moved(base.name, base.role, own, recipes, NEAR + chance)
+    wide = fan_in_growth(base, built.weight(base.name).wide_shape) or APART
+    # the chance error of a std, and of the exponent between two
+    chance = SURE / math.sqrt(2 * math.prod(base.shape))
+    exponent = _exponent(own[-1] / own[0], wide) if len(own) > 1 and wide != 1 else 0.0
+    recipes = _exponent(values.init_std_mult.value / base.factor, growth) if growth != 1 else 0.0
+    tolerance = NEAR + chance / math.log(APART)
+    at_width = own[0] * growth**exponent
+    return OwnInit(base.name, base.role, at_width, std, exponent, recipes, tolerance)
 
 
-def _init_sentences(wrong: Sequence[Moved]) -> Iterator[str]:
-    alike: dict[tuple[str, str], list[str]] = {}
-    for m in wrong:
-        alike.setdefault((_shown(m.own), _shown(m.recipes)), []).append(m.name)
-    for (own, by_recipe), names in alike.items():
+def _init_sentences(wrong: Sequence[OwnInit]) -> Iterator[str]:
+    alike: dict[tuple[str, str], list[OwnInit]] = {}
+    for own in wrong:
+        alike.setdefault((_shown(own.exponent), _shown(own.recipes_exponent)), []).append(own)
+    for (exponent, recipes), found in alike.items():
         yield (
-            f"{listed(names)}: the model's own init std scales as width^{own}, the recipe's as "
-            f"width^{by_recipe}; draw the weights with recipe.init_(model), or make the model's "
-            "init as the recipe's"
+            f"{listed(own.name for own in found)}: the model's own init std scales as "
+            f"width^{exponent}, the recipe's as width^{recipes} ({_stds(found[0])}); draw the "
+            "weights with recipe.init_(model), or make the model's init as the recipe's"
         )
 
 
@@ -287,16 +330,19 @@ def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]
 def _as_written(
     base_plan: tuple[BaseParameter, ...], targets: Targets
 ) -> tuple[BaseParameter, ...]:
-    """The base plan with inits that replace the rule's in the recipe, such as a zero readout."""
+    """The base plan with the inits from which the recipe's follow, which are the proxies'."""
     patterns = {claimed.names[0]: claimed.pattern for claimed, _ in targets}
     found = []
     for base in base_plan:
         pattern = patterns[base.name]
         at_base = pattern.written.base if pattern and pattern.written else None
         if at_base is not None:
-            zero = base.role == "readout" and not at_base.init_std
-            std = 0.0 if zero else base.init_std
-            base = replace(base, init_exponent=at_base.init_exponent, init_std=std)
+            base = replace(
+                base,
+                init_std=at_base.init_std,
+                init_exponent=at_base.init_exponent,
+                factor=at_base.factor,
+            )
         found.append(base)
     return tuple(found)
 
@@ -304,14 +350,12 @@ def _as_written(
 def _by_rule(
     recipe: Recipe, base_plan: tuple[BaseParameter, ...], targets: Targets, built: BuiltTarget
 ) -> Iterator[str]:
-    """Values that differ from the rule's for the sizes and the base init of this model."""
+    """Values that differ from the rule's for the sizes of this model."""
     given = {claimed.names[0]: target for claimed, target in targets}
     alike: dict[tuple[object, ...], list[Deviation]] = {}
     for base, wanted in zip(base_plan, replanned(recipe, base_plan, built.shapes), strict=True):
         for deviation in deviations(recipe, base, given[base.name], wanted):
-            chance = SURE / math.sqrt(2 * math.prod(base.shape))
-            allowed = max(CLOSE, chance) if deviation.quantity == "init_std" else CLOSE
-            if deviation.share > allowed:
+            if deviation.share > CLOSE:
                 d = deviation
                 alike.setdefault((d.quantity, d.role, d.found, d.wanted), []).append(d)
     for equal in alike.values():

@@ -91,8 +91,11 @@ def _alike(values: Sequence[float]) -> bool:
 
 
 def _fan_in(parameter: BaseParameter) -> int | None:
+    """Inputs of one output of a hidden matrix or a readout, a convolution's kernel included."""
     axis = parameter.fan_in_axis
-    return None if axis is None or parameter.role == "embedding" else parameter.shape[axis]
+    if axis is None or parameter.role == "embedding":
+        return None
+    return math.prod(parameter.shape) // parameter.shape[1 - axis]
 
 
 def _effective(parameter: BaseParameter, base_width: int) -> float:

@@ -119,7 +119,7 @@ def test_own_fan_ins_count(make: Callable[..., Document]) -> None:
     model = TargetModel(WIDTH, base, shapes | {"head.weight": (256, 64)})
     document = make(target=model)
     down = document["roles"]["hidden"]["parameters"][1]
-    assert down["base"] == {"init_std": 0.1, "fan_in": [32, 160]}
+    assert down["base"] == {"init_std": pytest.approx(32**-0.5), "fan_in": [32, 160]}
     assert checked(document).verdict == "pass"
     del down["own"]
     assert any(re.match(r"lr of \^down", sentence) for sentence in sentences(checked(document)))

@@ -118,6 +118,24 @@ def constant_init(width: int, vocab: int) -> nn.Module:
     return model
 
 
+def drawn(width: int, vocab: int, factor: float) -> nn.Module:
+    """A net that starts as a folded recipe of the built-in proxies under muP, times a factor."""
+    model = Net(width, vocab)
+    for name, weight in model.named_parameters():
+        std = 1.0 if name == "wte.weight" else width**-0.5
+        std *= (width / BASE) ** -0.5 if name == "head.weight" else 1.0
+        nn.init.normal_(weight, std=factor * std)
+    return model
+
+
+def as_the_recipe(width: int, vocab: int) -> nn.Module:
+    return drawn(width, vocab, 1.0)
+
+
+def twice_as_wide(width: int, vocab: int) -> nn.Module:
+    return drawn(width, vocab, 2.0)
+
+
 def one_more(width: int, vocab: int) -> nn.Module:
     model = Net(width, vocab)
     model.head = nn.Linear(width, vocab)

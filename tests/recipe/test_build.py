@@ -14,10 +14,11 @@ from mutransfer_cli.fit.from_records import exponents_of
 from mutransfer_cli.recipe import build
 from mutransfer_cli.recipe.build import build_recipe, fitted_at
 from mutransfer_cli.recipe.formats import dispatch
+from mutransfer_cli.recipe.formats.stock import stock_llama
 from mutransfer_cli.recipe.roles import Target, name_pattern
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.choices import Role
-from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.rules.plan import AXES, TargetModel
 from mutransfer_cli.spec.records import Records
 from mutransfer_cli.spec.tables import trial_frame
 from mutransfer_cli.spec.yaml_io import dump, load_yaml
@@ -344,10 +345,12 @@ def test_a_recipe_is_built_once_whatever_the_format(
     assert sorted(calls) == ["_distance_warnings", "build_recipe", "forecast"]
 
 
-@pytest.mark.parametrize("by_role", [False, True])
-def test_another_rule_gives_what_building_with_it_gives(sweep: Sweep, by_role: bool) -> None:
+@pytest.mark.parametrize("model", [None, stock_llama(16, 64)], ids=["proxies", "llama"])
+def test_another_rule_gives_what_building_with_it_gives(
+    sweep: Sweep, model: TargetModel | None
+) -> None:
     found = exponents(sweep)
-    asked = Target(64, {}, folded=True, by_role=by_role)
+    asked = Target(64, {}, folded=True, model=model)
     plain = build_recipe(found, Target(64, {}, folded=False))
     assert plain.warnings != build_recipe(found, asked).warnings
     assert build.with_rule_of(plain, found, asked) == build_recipe(found, asked)

@@ -88,11 +88,11 @@ def test_emitted_for_torch_gains_start_at_1_and_zero_inits_at_0(make: Make) -> N
 def test_a_stock_model_gets_the_readout_of_the_proxies(
     make: Make, readout_init: str, factor: float
 ) -> None:
-    """The factor at 16 times the base width, folded, is relative to the target's base model."""
+    """The proxies' readout starts at std 16^-1/2; the factor is that of 16 times the base width."""
     found = make({"head_size": 8, "readout_init": readout_init})
     names = executed(emit(found, Target(256, {}, folded=True), "transformers").text)
-    assert names["INIT_FACTORS"]["readout"] == pytest.approx(factor)
-    assert names["INIT_FACTORS"]["hidden"] == pytest.approx(1 / 4)
+    assert names["INIT"]["readout"] == (0, pytest.approx(factor / 4), None)
+    assert names["INIT"]["hidden"] == (0, pytest.approx(1 / 16), 256)
     readout = build_recipe(found, Target(256, {}, folded=True)).roles["readout"]
     assert readout.init_std_mult.value == pytest.approx(factor)
     assert readout.parameters[0].init_std.value == pytest.approx(factor / 4)
@@ -111,8 +111,8 @@ def test_so_does_a_target_that_is_given_as_a_model(
     roles = build_recipe(make({"head_size": 8, "readout_init": readout_init}), asked).roles
     (pattern,) = roles["readout"].parameters
     assert pattern.pattern == r"^lm_head\.weight$"
-    assert pattern.init_std.value == pytest.approx(factor / 2)
-    assert roles["hidden"].parameters[0].init_std.value == pytest.approx(1 / 8)
+    assert pattern.init_std.value == pytest.approx(factor / 4), "as the proxies', not the target's"
+    assert roles["hidden"].parameters[0].init_std.value == pytest.approx(1 / 16)
 
 
 def test_tied_proxies_give_a_readout_and_no_embedding(make: Make) -> None:

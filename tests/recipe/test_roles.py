@@ -1,4 +1,4 @@
-"""Patterns of names, readouts of the proxies, and inits of the swept model."""
+"""Patterns of names, and inits of the swept model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mutransfer_cli.recipe.build import build_recipe
 from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.loaded import load_recipe
-from mutransfer_cli.recipe.roles import Target, name_pattern, shared_patterns, with_readout_of
+from mutransfer_cli.recipe.roles import Target, name_pattern, shared_patterns
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.sweep.prepare import Sweep
@@ -36,15 +36,6 @@ def test_patterns_of_two_roles_are_shared() -> None:
     plan = [base("0.weight", "embedding"), base("2.weight", "hidden"), base("4.weight", "hidden")]
     assert shared_patterns(plan) == {r"^\d+\.weight$"}
     assert not shared_patterns(plan[1:])
-
-
-def test_a_readout_starts_as_that_of_the_proxies() -> None:
-    target = (base("up", "hidden"), base("head", "readout"))
-    assert with_readout_of([base("out", "readout")], target) == target
-    hidden, head = with_readout_of([base("out", "readout", 0.0)], target)
-    assert (hidden, head.init_std) == (target[0], 0.0)
-    _, head = with_readout_of([base("out", "readout", init_exponent=-0.5)], target)
-    assert (head.init_std, head.init_exponent) == (0.5, -0.5)
 
 
 class Gained(nn.Module):

@@ -15,11 +15,19 @@ from tests.recipe.formats.conftest import TRAINERS, WIDTH, Document
 
 def test_what_cannot_be_held_is_refused_or_named(document: Document) -> None:
     to, found = "nemo-automodel", document()
-    with pytest.raises(NotExpressible, match=rf"to {to} cannot hold: .*attention scale 1/d_head"):
+    with pytest.raises(NotExpressible, match=rf"to {to} cannot hold: init stds \(embedding 1, "):
         emit(found, Target(WIDTH, {}), to)
     emitted = emit(found, Target(WIDTH, {}), to, allow_lossy=True)
-    assert any(item.startswith("attention scale") for item in emitted.dropped)
-    assert "# DROPPED, set it by hand: attention scale" in emitted.text
+    assert any(item.startswith("init stds (embedding 1, ") for item in emitted.dropped)
+    assert "# DROPPED, set it by hand: init stds" in emitted.text
+
+
+def test_a_scale_that_no_matrix_can_take_is_named(document: Document) -> None:
+    """Queries of the built-in proxies lie in one matrix with keys and values."""
+    found = document()
+    recipe = emit(found, Target(WIDTH, {}, True), "yaml").recipe
+    (lost,) = losses(format_of("transformers"), sheet_of(recipe), sheet_of(recipe))
+    assert lost.startswith("attention scale 1/d_head (the model's own is another, and it has no")
 
 
 @pytest.mark.parametrize("to", sorted({*FORMATS} - {"nemo-automodel"}))
@@ -27,10 +35,10 @@ def test_what_is_held_is_no_loss(document: Document, to: str) -> None:
     assert not emit(document(), Target(WIDTH, {}), to).dropped
 
 
-@pytest.mark.parametrize("to", TRAINERS)
+@pytest.mark.parametrize("to", sorted({*TRAINERS} - {"nemo-automodel"}))
 def test_what_the_target_does_anyway_is_no_loss(document: Document, to: str) -> None:
     found = document(model={"attention_scale": "1/sqrt(d_head)"})
-    assert not emit(found, Target(16, {}), to).dropped, "multipliers and init factors of 1"
+    assert not emit(found, Target(16, {}), to).dropped, "multipliers of 1"
 
 
 def test_eps_of_its_own_is_a_loss_only_where_the_rule_wants_it(document: Document) -> None:
@@ -53,7 +61,7 @@ def test_a_poorer_target_loses_more(document: Document) -> None:
         "learning rates by role",
         "weight decay by role",
         "betas",
-        "init std by role",
+        "init stds",
         "multipliers",
         "ratios between learning rates while the schedule runs",
         "attention scale 1/d_head",

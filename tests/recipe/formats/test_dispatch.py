@@ -131,11 +131,11 @@ def test_exit_codes_and_lines_of_the_command(
     refused = run(*args, "nemo-automodel")
     assert refused.exit_code == 6
     assert refused.stdout == ""
-    assert "--to nemo-automodel cannot hold: init std by role" in refused.stderr
+    assert "--to nemo-automodel cannot hold: init stds (embedding 1, " in refused.stderr
     assert refused.stderr.endswith("or leave these out (--allow-lossy)\n")
     lossy = run(*args, "nemo-automodel", "--allow-lossy")
     assert lossy.exit_code == 0
-    assert "dropped, --to nemo-automodel cannot hold it: attention scale" in lossy.stderr
+    assert "dropped, --to nemo-automodel cannot hold it: init stds" in lossy.stderr
     assert "warning: folded: " in lossy.stderr
     assert run(*args, "toml").exit_code == 2
     assert run(*args, "pytorch", "--json").exit_code == 2

@@ -12,7 +12,7 @@ import yaml
 
 from mutransfer_cli.recipe.formats import FORMATS
 from mutransfer_cli.recipe.formats.dispatch import emit, format_of
-from mutransfer_cli.recipe.formats.sheet import STOCK_ROLES, sheet_of
+from mutransfer_cli.recipe.formats.sheet import Sheet, sheet_of
 from mutransfer_cli.recipe.formats.template import render
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import ParameterPattern
@@ -46,7 +46,8 @@ def test_text_of_a_recipe_cannot_become_code(document: Document, to: str) -> Non
         for role, values in recipe.roles.items()
     }
     hostile = recipe.model_copy(update={"roles": roles, "warnings": (HOSTILE,)})
-    sheet = sheet_of(hostile, None if named else STOCK_ROLES)
+    sheet = sheet_of(hostile)
+    sheet = sheet if named else Sheet(hostile, sheet.values)
     plain = write(replace(sheet, header=()))
     text = write(replace(sheet, header=(HOSTILE, f"warning: {HOSTILE}")))
     if to == "nemo-automodel":
