@@ -13,6 +13,7 @@ from mutransfer_cli.fit.exponents import Axis, Exponents, Group
 from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
 from mutransfer_cli.recipe.types import (
     RECIPE_SCHEMA,
+    AttentionScaleValue,
     Forecast,
     HoldsFor,
     Provenance,
@@ -157,7 +158,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             )
         by_rule = rule_part(exponents, protocol, target, fitted, decay)
         warnings += _target_warnings(holds_for(protocol), target)
-        warnings += _folding_warnings(exponents, target)
+        warnings += _folding_warnings(exponents, target, by_rule["attention_scale"])
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
@@ -194,7 +195,8 @@ def with_rule_of(recipe: Recipe, exponents: Exponents, target: Target) -> Recipe
         return recipe
     fitted = _fitted(chosen_group(exponents, target.group), target.width)
     by_rule = rule_part(exponents, protocol, target, fitted, decay)
-    warnings = dict.fromkeys([*recipe.warnings, *_folding_warnings(exponents, target)])
+    folding = _folding_warnings(exponents, target, by_rule["attention_scale"])
+    warnings = dict.fromkeys([*recipe.warnings, *folding])
     return recipe.model_copy(update=by_rule | {"warnings": tuple(warnings)})
 
 
@@ -202,14 +204,22 @@ def _fitted(group: Group, width: int) -> dict[AxisName, Quantity]:
     return {name: fitted_at(name, axis, width) for name, axis in group.axes.items()}
 
 
-def _folding_warnings(exponents: Exponents, target: Target) -> list[str]:
-    """Warnings where the folded model is not exactly the unfolded one."""
+def _folding_warnings(
+    exponents: Exponents, target: Target, scale: AttentionScaleValue | None
+) -> list[str]:
+    """Warnings where the folded model is not exactly the unfolded one, or keeps a factor."""
     protocol = exponents.protocol
     if protocol is None or not target.folded:
         return []
     width_mult = target.width / protocol.parameterization.base_width
     limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
-    return [f"folded: {limit}" for limit in limits]
+    kept = []
+    if scale is not None and scale.in_forward_pass:
+        kept.append(
+            f"the attention scale {scale.formula} = {scale.value:.6g} stays in the forward pass, "
+            "since the model's queries have no matrix of their own that could take it"
+        )
+    return [f"folded: {limit}" for limit in (*kept, *limits)]
 
 
 def is_folded(exponents: Exponents, target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""What arrives in a trainer, compared with the recipe parameter by parameter."""
+"""Values that arrive in a trainer, compared with the recipe parameter by parameter."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Row:
     allowed_std: float
     """The deviation of the worst std that chance alone would allow."""
     steps: str
-    """What was seen in two steps."""
+    """The result of two steps."""
 
 
 ROWS: list[Row] = []

@@ -107,8 +107,7 @@ def wanted(target: Callable[..., TargetModel]) -> Plan:
     """Values of every parameter by the recipe itself, folded, under transformers' names."""
 
     def plan(found: Exponents, **changes: Any) -> dict[str, PlannedParameter]:
-        import transformers
-
+        transformers: Any = pytest.importorskip("transformers")
         recipe = build_recipe(found, Target(WIDTH, {}, True, model=target(found, **changes)))
         config = transformers.AutoConfig.for_model(**llama_config() | changes)
         model = transformers.AutoModelForCausalLM.from_config(config)
