@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.recipe.types import (
     AtBase,
     AttentionScaleValue,
@@ -20,7 +21,6 @@ from mutransfer_cli.recipe.types import (
     ParameterPattern,
     Quantity,
     RoleRecipe,
-    RuleChoices,
     WeightDecay,
 )
 from mutransfer_cli.rules.choices import MatrixRole, Role

@@ -8,13 +8,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OptimizerName
+from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.rules.choices import MatrixRole, ParameterizationName, Role
 from mutransfer_cli.rules.plan import AxisName, Values
-from mutransfer_cli.rules.rule import EpsilonRule, LrRule
 from mutransfer_cli.rules.schedule import decay_steps
-from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay, to_lr_coupled
+from mutransfer_cli.rules.weight_decay import DecayConvention, to_lr_coupled
 from mutransfer_cli.spec.decoder import AttentionScale
-from mutransfer_cli.spec.parameterization import AlignmentChoice, DecayRuleText
 from mutransfer_cli.strict import (
     Count,
     Natural,
@@ -296,29 +295,6 @@ class Provenance(Strict):
     """Widths of the fit, in features."""
     trials: int
     """Number of trials behind the fit."""
-
-
-class RuleChoices(Strict):
-    """Choices that turn the base values into `roles`, with `parameterization`, `base_width`,
-    `optimizer` and `lr_mult`; keys as in a sweep spec.
-    """
-
-    alignment: AlignmentChoice
-    """How updates align with what they multiply: full, none, or exponents by role."""
-    lr_rule: LrRule
-    """Rates by role, or one for all."""
-    weight_decay: DecayRuleText
-    """How the base weight decay scales with width."""
-    decay_convention: DecayConvention
-    """The convention of every weight decay here."""
-    readout_decay: ReadoutDecay
-    """Weight decay of the readout: that of the hidden matrices, or none."""
-    epsilon: EpsilonRule | None
-    """How eps scales with width; null where the optimizer has none."""
-    folded: bool
-    """Whether multipliers are moved into the other values."""
-    eps: Positive | None
-    """Epsilon at the base width; null where the optimizer has none."""
 
 
 class Recipe(Sparse):
