@@ -14,6 +14,7 @@ from mutransfer_cli.rules.plan import AxisName, Values
 from mutransfer_cli.rules.schedule import decay_steps
 from mutransfer_cli.rules.weight_decay import DecayConvention, to_lr_coupled
 from mutransfer_cli.spec.decoder import AttentionScale
+from mutransfer_cli.spec.parameterization import DecayRuleText
 from mutransfer_cli.strict import (
     Count,
     Natural,
@@ -56,11 +57,20 @@ class Quantity(Sparse):
 class WeightDecay(Quantity):
     """Weight decay per step, in the convention that it names."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = Quantity.OPTIONAL | {"convention"}
+    OPTIONAL: ClassVar[frozenset[str]] = Quantity.OPTIONAL | {
+        *("convention", "base", "rule", "factor"),
+    }
 
     convention: DecayConvention | None = None
     """lr_coupled: w -= lr * value * w, as torch.optim.AdamW; independent: w -= schedule * value *
     w. Absent where the user's own results do not declare it."""
+    base: Positive | None = None
+    """The base weight decay; value = base * factor. Absent where nothing decays."""
+    rule: DecayRuleText | None = None
+    """The rule of the factor; absent where the protocol of own results does not declare it."""
+    factor: Positive | None = None
+    """Power of the growth in width, or in fan-in, by the rule; in a folded recipe times the power
+    that moves a multiplier into the decay."""
 
     def coupled(self, lr: float, assumed: DecayConvention | None) -> float:
         """Convert to the lr-coupled convention, for a peak rate of `lr`.
