@@ -94,19 +94,21 @@ def fit_table(
     """Return the exponents, and the rows with their loss as eval_loss."""
     from mutransfer_cli.fit.axes import fit_axes, held_decay
     from mutransfer_cli.fit.from_records import exponents_of, statuses
-    from mutransfer_cli.spec.protocol import load_protocol
+    from mutransfer_cli.spec.protocol import completed, load_protocol
     from mutransfer_cli.spec.results import SIZES, parse_columns, read_results
 
     table.refuse_contradictions(resamples)
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
-    groups = {str(name): part for name, part in rows.groupby(table.by)} if table.by else {"": rows}
-    varies = "weight_decay" in rows and any(held_decay(part) is None for part in groups.values())
-    option, protocol = table.decay_convention, None
+    groups, option, protocol = _grouped(rows, table.by), table.decay_convention, None
     if table.protocol is not None:
-        protocol = load_protocol(table.protocol, held_decay(rows), varies, option)
-    convention = _convention(protocol, option, varies)
+        protocol = load_protocol(table.protocol, option)
+        if protocol.weight_decay_values == "applied":
+            rows = _to_base(rows, protocol, table)
+            groups = _grouped(rows, table.by)
+        protocol = completed(protocol, table.protocol, held_decay(rows), _varies(groups))
+    convention = _convention(protocol, option, _varies(groups))
     if table.optima:
         metric, losses = "optima", [0.0] * len(rows)
         fits = _fit_optima(groups, table.grid_spacing, scatter_below, protocol)
@@ -120,6 +122,32 @@ def fit_table(
         metric, statuses(losses), fits, protocol, table.by, convention=convention
     )
     return document, rows.rename(columns={"loss": "eval_loss"})
+
+
+def _grouped(rows: pd.DataFrame, by: str | None) -> dict[str, pd.DataFrame]:
+    return {str(name): part for name, part in rows.groupby(by)} if by else {"": rows}
+
+
+def _varies(groups: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether weight decay varies within a group."""
+    from mutransfer_cli.fit.axes import held_decay
+
+    return any("weight_decay" in rows and held_decay(rows) is None for rows in groups.values())
+
+
+def _to_base(rows: pd.DataFrame, protocol: DeclaredProtocol, table: TableOptions) -> pd.DataFrame:
+    """The rows with base values in place of applied weight decays."""
+    from mutransfer_cli.fit.base_decay import applied_exponent, refuse_another_rule, to_base
+
+    _convention(protocol, table.decay_convention, _varies(_grouped(rows, table.by)))
+    found, section = to_base(rows, protocol), protocol.parameterization
+    if not table.optima:
+        refuse_another_rule(rows, _grouped(found, table.by).values(), protocol)
+    note(
+        f"weight_decay: base values are those of the table over (width / {section.base_width})^"
+        f"{applied_exponent(protocol)}, by {section.weight_decay}"
+    )
+    return found
 
 
 def _convention(

@@ -26,7 +26,12 @@ from mutransfer_cli.rules.choices import (
 )
 from mutransfer_cli.rules.document import plan_document, rule_document, rule_settings, rule_sources
 from mutransfer_cli.rules.rule import EpsilonRule, LrRule, Rule, folding_limits, role_exponents
-from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay, parse_decay_rule
+from mutransfer_cli.rules.weight_decay import (
+    DecayConvention,
+    EmbeddingDecay,
+    ReadoutDecay,
+    parse_decay_rule,
+)
 
 COLUMNS = {
     "init_std": "init std",
@@ -138,6 +143,7 @@ def rules(
     ] = "linear_width",
     decay_convention: Annotated[DecayConvention, typer.Option()] = "lr_coupled",
     readout_decay: Annotated[ReadoutDecay, typer.Option()] = "as_hidden",
+    embedding_decay: Annotated[EmbeddingDecay, typer.Option()] = "none",
     epsilon: Annotated[
         EpsilonRule | None,
         typer.Option(
@@ -182,6 +188,7 @@ def rules(
         weight_decay=parse_decay_rule(weight_decay),
         decay_convention=decay_convention,
         readout_decay=readout_decay,
+        embedding_decay=embedding_decay,
         epsilon=epsilon,
         lr_adjustment=lr_adjustment,
         folded=folded,

@@ -95,6 +95,7 @@ def transfer(
     from mutransfer_cli.recipe.build import usable_group
     from mutransfer_cli.recipe.formats.dispatch import emit
     from mutransfer_cli.recipe.roles import Target
+    from mutransfer_cli.recipe.weight_decay import scalings
     from mutransfer_cli.spec.yaml_io import load_yaml, read_text, write_result
     from mutransfer_cli.strict import validated
 
@@ -112,6 +113,8 @@ def transfer(
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
     for forecast in emitted.recipe.forecast.values():
         note(f"forecast: {forecast.sentence}")
+    for sentence in scalings(emitted.recipe):
+        note(sentence)
     for warning in emitted.recipe.warnings:
         note(f"warning: {warning}")
     for item in emitted.dropped:

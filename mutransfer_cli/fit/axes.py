@@ -94,8 +94,10 @@ def _expected(axis: AxisName, protocol: AnyProtocol | None) -> float | None:
         return None
     if axis == "lr":
         return float(protocol.rule.expected_base_lr_exponent)
+    if axis == "weight_decay":
+        return 0.0 if protocol.scales_decay else None
     # under one global rate the roles drift apart, and how their factors move is not derived
-    return 0.0 if axis == "weight_decay" or protocol.rule.lr_rule == "per_layer" else None
+    return 0.0 if protocol.rule.lr_rule == "per_layer" else None
 
 
 def held_decay(trials: pd.DataFrame) -> float | None:

@@ -25,7 +25,7 @@ Axes = Mapping[AxisName, Sequence[float]]
 def horizon_of(protocol: AnyProtocol, width: int, lr: float, weight_decay: float) -> Horizon:
     """The horizon at base values lr and weight decay; the rate is constant without a schedule."""
     train = protocol.train
-    planned = protocol.parameterization.plan(
+    planned = protocol.scaling.plan(
         protocol.optimizer, role_parameters(), width, {"lr": lr, "weight_decay": weight_decay}
     )
     (hidden,) = (parameter for parameter in planned if parameter.role == "hidden")

@@ -21,6 +21,7 @@ from mutransfer_cli.recipe.types import (
     Recipe,
     WeightDecay,
 )
+from mutransfer_cli.recipe.weight_decay import undeclared
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
@@ -157,6 +158,8 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
                 "known; sweep three positive values or more, or keep one"
             )
         by_rule = rule_part(exponents, protocol, target, fitted, decay)
+        if decay.value and not protocol.scales_decay:
+            warnings.append(undeclared(decay.value))
         warnings += _target_warnings(holds_for(protocol), target)
         warnings += _folding_warnings(exponents, target, by_rule["attention_scale"])
     return Recipe(

@@ -12,6 +12,7 @@ from typing import Any
 
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.recipe.attention import attention_scale, with_queries
+from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.recipe.inits import with_inits
 from mutransfer_cli.recipe.types import (
     AtBase,
@@ -21,11 +22,11 @@ from mutransfer_cli.recipe.types import (
     ParameterPattern,
     Quantity,
     RoleRecipe,
-    RuleChoices,
     WeightDecay,
 )
+from mutransfer_cli.recipe.weight_decay import UNDECLARED
 from mutransfer_cli.rules.choices import MatrixRole, Role
-from mutransfer_cli.rules.document import EVERETT, READOUT_ASSUMED
+from mutransfer_cli.rules.document import EVERETT, assumed_decay
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,
@@ -78,6 +79,10 @@ class Basis:
     """Base values at the target's width."""
     width_mult: float
     """Target width over base width."""
+    weight_decay: float
+    """Base weight decay."""
+    scales_decay: bool
+    """Whether the protocol says how weight decay changes with width."""
 
 
 @dataclass(frozen=True)
@@ -155,18 +160,20 @@ class Derivation:
 
     def _weight_decay(self) -> WeightDecay:
         """The planned weight decay, in the rule's convention."""
-        rule, exponent = self.basis.rule, self.x.weight_decay
+        rule, exponent, base = self.basis.rule, self.x.weight_decay, self.basis.weight_decay
         is_independent = rule.decay_convention == "independent"
         value = self.planned.independent if is_independent else self.planned.weight_decay
         assert value is not None, "a plan knows every weight decay"
-        source, interval = "none for this role", {}
+        source, interval, factor = "none for this role", {}, None
         if exponent is not None:
-            source = (
-                f"base_weight_decay * {self.power(exponent)}; {decay_source(rule.weight_decay)}"
-            )
-            source += READOUT_ASSUMED if self.base.role == "readout" else ""
+            by = decay_source(rule.weight_decay) if self.basis.scales_decay else UNDECLARED
+            source = f"base_weight_decay * {self.power(exponent)}; {by}"
+            source += assumed_decay(self.base.role)
+            factor = scaled(1.0, self.growth, exponent) if base else None
+            if factor and self.base.factor != 1:
+                factor = value / base
             fitted = self.basis.fitted.get("weight_decay")
-            if fitted is not None and fitted.low and fitted.high:
+            if self.basis.scales_decay and fitted is not None and fitted.low and fitted.high:
                 low, high = (value * end / fitted.value for end in (fitted.low, fitted.high))
                 interval = {"low": low, "high": high, "level": fitted.level}
         return WeightDecay(
@@ -174,6 +181,9 @@ class Derivation:
             status="fitted" if interval else "assumed",
             source=source,
             convention=rule.decay_convention,
+            base=None if factor is None else base,
+            rule=None if factor is None or not self.basis.scales_decay else str(rule.weight_decay),
+            factor=factor,
             **interval,
         )
 
@@ -262,7 +272,7 @@ def rule_part(
     base_weight_decay: WeightDecay,
 ) -> dict[str, Any]:
     """Fields of a recipe that follow from the rule; without a base plan, roles stand alone."""
-    section, rule = protocol.parameterization, replace(protocol.rule, folded=bool(target.folded))
+    section, rule = protocol.scaling, replace(protocol.rule, folded=bool(target.folded))
     optimizer, model = protocol.optimizer, target.model
     proxies = tuple(record.parameter() for record in exponents.base_plan)
     own_names = model.base_plan if model else proxies
@@ -275,7 +285,8 @@ def rule_part(
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
     planned = section.plan(optimizer, base_plan, target.width, values, rule.folded, shapes)
-    basis = Basis(optimizer, rule, fitted, target.width / section.base_width)
+    width_mult, decay = target.width / section.base_width, base_weight_decay.value
+    basis = Basis(optimizer, rule, fitted, width_mult, decay, protocol.scales_decay)
     by_role: dict[Role, list[Derivation]] = {}
     for base, parameter in zip(base_plan, planned, strict=True):
         growth = fan_in_growth(base, parameter.shape) if shapes else None

@@ -8,13 +8,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OptimizerName
+from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.rules.choices import MatrixRole, ParameterizationName, Role
 from mutransfer_cli.rules.plan import AxisName, Values
-from mutransfer_cli.rules.rule import EpsilonRule, LrRule
 from mutransfer_cli.rules.schedule import decay_steps
-from mutransfer_cli.rules.weight_decay import DecayConvention, ReadoutDecay, to_lr_coupled
+from mutransfer_cli.rules.weight_decay import DecayConvention, to_lr_coupled
 from mutransfer_cli.spec.decoder import AttentionScale
-from mutransfer_cli.spec.parameterization import AlignmentChoice, DecayRuleText
+from mutransfer_cli.spec.parameterization import DecayRuleText
 from mutransfer_cli.strict import (
     Count,
     Natural,
@@ -57,11 +57,20 @@ class Quantity(Sparse):
 class WeightDecay(Quantity):
     """Weight decay per step, in the convention that it names."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = Quantity.OPTIONAL | {"convention"}
+    OPTIONAL: ClassVar[frozenset[str]] = Quantity.OPTIONAL | {
+        *("convention", "base", "rule", "factor"),
+    }
 
     convention: DecayConvention | None = None
     """lr_coupled: w -= lr * value * w, as torch.optim.AdamW; independent: w -= schedule * value *
     w. Absent where the user's own results do not declare it."""
+    base: Positive | None = None
+    """The base weight decay; value = base * factor. Absent where nothing decays."""
+    rule: DecayRuleText | None = None
+    """The rule of the factor; absent where the protocol of own results does not declare it."""
+    factor: Positive | None = None
+    """Power of the growth in width, or in fan-in, by the rule; in a folded recipe times the power
+    that moves a multiplier into the decay."""
 
     def coupled(self, lr: float, assumed: DecayConvention | None) -> float:
         """Convert to the lr-coupled convention, for a peak rate of `lr`.
@@ -300,29 +309,6 @@ class Provenance(Strict):
     """Widths of the fit, in features."""
     trials: int
     """Number of trials behind the fit."""
-
-
-class RuleChoices(Strict):
-    """Choices that turn the base values into `roles`, with `parameterization`, `base_width`,
-    `optimizer` and `lr_mult`; keys as in a sweep spec.
-    """
-
-    alignment: AlignmentChoice
-    """How updates align with what they multiply: full, none, or exponents by role."""
-    lr_rule: LrRule
-    """Rates by role, or one for all."""
-    weight_decay: DecayRuleText
-    """How the base weight decay scales with width."""
-    decay_convention: DecayConvention
-    """The convention of every weight decay here."""
-    readout_decay: ReadoutDecay
-    """Weight decay of the readout: that of the hidden matrices, or none."""
-    epsilon: EpsilonRule | None
-    """How eps scales with width; null where the optimizer has none."""
-    folded: bool
-    """Whether multipliers are moved into the other values."""
-    eps: Positive | None
-    """Epsilon at the base width; null where the optimizer has none."""
 
 
 class Recipe(Sparse):

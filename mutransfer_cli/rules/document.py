@@ -7,13 +7,23 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES
+from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES, Role
 from mutransfer_cli.rules.plan import AxisName, PlannedParameter
 from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
 from mutransfer_cli.rules.weight_decay import decay_source
 
 EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
 READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
+EMBEDDING_ASKED = (
+    "; embeddings decay too, as in the code of muP (microsoft/mup) and of CompleteP "
+    "(EleutherAI/nanoGPT-mup), where their rate and decay are the same at all widths"
+)
+
+
+def assumed_decay(role: Role) -> str:
+    """The grounds on which a role other than hidden decays, to follow the source of the rule."""
+    grounds = {"embedding": EMBEDDING_ASKED, "readout": READOUT_ASSUMED}
+    return grounds.get(role, "")
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
@@ -49,6 +59,7 @@ def rule_settings(rule: Rule) -> dict[str, Any]:
         "weight_decay": str(rule.weight_decay),
         "decay_convention": rule.decay_convention,
         "readout_decay": rule.readout_decay,
+        "embedding_decay": rule.embedding_decay,
         "epsilon": rule.effective_epsilon,
         "folded": rule.folded,
     }
@@ -71,8 +82,8 @@ def rule_sources(rule: Rule) -> dict[str, str]:
         if rule.lr_adjustment == "match_rms_adamw":
             lr += ", times n^1/2 by the adjustment"
     decay = decay_source(rule.weight_decay)
-    if rule.weight_decay != "none" and rule.readout_decay == "as_hidden":
-        decay += READOUT_ASSUMED
+    if rule.weight_decay != "none":
+        decay += "".join(assumed_decay(role) for role in ROLES if rule.decays(role))
     eps = {
         "constant": "the same for all roles and widths",
         "per_layer": f"eps ~ the role's gradient; {EVERETT} compares it with adam_atan2",

@@ -28,6 +28,7 @@ from mutransfer_cli.rules.stability import LearningRates, derive_rates
 from mutransfer_cli.rules.weight_decay import (
     DecayConvention,
     DecayRule,
+    EmbeddingDecay,
     ReadoutDecay,
     decay_exponent,
 )
@@ -47,6 +48,7 @@ class Rule:
         lr_rule: `per_layer`, or `global`: one rate for all roles, whose exponent the sweep finds.
         weight_decay: a rule by name, or an exponent of width in the convention.
         readout_decay: whether the readout decays as hidden matrices do.
+        embedding_decay: whether embeddings do.
         epsilon: `constant`; `per_layer`, which shrinks with the role's gradient (Everett et al.
             2024, section on epsilon); `none` for optimizers without one. Default: by optimizer.
         lr_adjustment: Muon's factor on the rate by shape; None for other optimizers.
@@ -64,6 +66,7 @@ class Rule:
     weight_decay: DecayRule = "linear_width"
     decay_convention: DecayConvention = "lr_coupled"
     readout_decay: ReadoutDecay = "as_hidden"
+    embedding_decay: EmbeddingDecay = "none"
     epsilon: EpsilonRule | None = None
     lr_adjustment: LrAdjustment | None = None
     folded: bool = False
@@ -84,10 +87,21 @@ class Rule:
                 f"weight decay sqrt_width: was observed in the steady state of AdamW and says "
                 f"nothing of {name}; give linear_width, constant, none or an exponent"
             )
+        if self.weight_decay == "sqrt_width" and self.decays("embedding"):
+            raise InputError(
+                "embedding_decay as_hidden: weight decay sqrt_width was observed for matrices with "
+                "two growing axes and says nothing of embeddings; give linear_width, constant or "
+                "an exponent, or embedding_decay none"
+            )
 
     @property
     def effective_epsilon(self) -> EpsilonRule:
         return self.epsilon or ("none" if self.optimizer.no_epsilon else "constant")
+
+    def decays(self, role: Role) -> bool:
+        """Whether the weights of a role decay, unless the rule of weight decay is `none`."""
+        decay = {"embedding": self.embedding_decay, "readout": self.readout_decay}
+        return role == "hidden" or decay.get(role) == "as_hidden"
 
     @property
     def rates(self) -> LearningRates:
@@ -128,13 +142,12 @@ def role_exponents(rule: Rule, role: Role) -> RoleExponents:
     layer = PARAMETERIZATIONS[rule.parameterization][role]
     c = -rule.expected_base_lr_exponent if rule.lr_rule == "global" else rule.rates.c[role]
     gradient = -gradient_exponents(PARAMETERIZATIONS[rule.parameterization])[role]
+    decay = decay_exponent(rule.weight_decay, rule.decay_convention, c, layer.a)
     plain = RoleExponents(
         init_std=-layer.b,
         multiplier=-layer.a,
         lr=ZERO if rule.lr_rule == "global" else -c,
-        weight_decay=decay_exponent(
-            rule.weight_decay, rule.decay_convention, role, c, layer.a, rule.readout_decay
-        ),
+        weight_decay=decay if rule.decays(role) else None,
         eps=_eps_exponent(rule, role, gradient),
         gradient=gradient,
     )
@@ -238,8 +251,13 @@ def refuse_tied(rule: Rule) -> None:
 
     Raises:
         InputError: a rule that gives embedding and readout different multipliers or rates, of which
-            one weight has one each.
+            one weight has one each, or that decays the embedding and not the readout.
     """
+    if rule.decays("embedding") and not rule.decays("readout"):
+        raise InputError(
+            "tied_embeddings: embedding_decay as_hidden with readout_decay none, and one weight "
+            "decays or does not; give both the same"
+        )
     embedding, readout = role_exponents(rule, "embedding"), role_exponents(rule, "readout")
     differences = {
         "multiplier": (embedding.multiplier, readout.multiplier),

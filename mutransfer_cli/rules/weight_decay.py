@@ -15,8 +15,11 @@ Exponents of the lr-coupled form, for a role with learning rate ~ n^-c and multi
   rule. Texts of the abstract with `eta/lambda` and `lambda ~ d` have lost the square roots. The
   general form follows from the effective weight n^-a W.
 
-The paper gives vectors no decay. Embeddings (one growing axis) count as vectors here. The paper's
-decay of the readout could not be checked, so that it is a setting.
+Which roles decay is a setting. `sqrt_width` says nothing of embeddings: the paper gives vectors no
+decay, and an embedding has one growing axis. Its decay of the readout could not be checked. The
+code of muP (microsoft/mup, MuAdamW) and of CompleteP (EleutherAI/nanoGPT-mup, branch completep)
+decays embeddings, with a rate and a decay that are the same at all widths, as `linear_width` does
+with multipliers folded.
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ from fractions import Fraction
 from typing import Literal, cast, get_args
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.rules.choices import Role
 
 DecayRuleName = Literal["none", "constant", "sqrt_width", "linear_width"]
 DecayRule = DecayRuleName | Fraction
 DecayConvention = Literal["lr_coupled", "independent"]
 ReadoutDecay = Literal["as_hidden", "none"]
+EmbeddingDecay = Literal["none", "as_hidden"]
 
 MOST_EXPONENT = 10
 DECAY_SOURCES: dict[DecayRuleName, str] = {
@@ -73,21 +76,15 @@ def parse_decay_rule(text: str) -> DecayRule:
 
 
 def decay_exponent(
-    rule: DecayRule,
-    convention: DecayConvention,
-    role: Role,
-    c: Fraction,
-    a: Fraction,
-    readout_decay: ReadoutDecay,
+    rule: DecayRule, convention: DecayConvention, c: Fraction, a: Fraction
 ) -> Fraction | None:
-    """Exponent x in weight decay ~ n^x, in the convention; None for a role without decay.
+    """Exponent x in weight decay ~ n^x of a role that decays, in the convention; None for `none`.
 
     Args:
         c: the role's learning rate scales as n^-c, including the drift of the base rate.
         a: the role's multiplier scales as n^-a.
     """
-    decayed = role == "hidden" or (role == "readout" and readout_decay == "as_hidden")
-    if rule == "none" or not decayed:
+    if rule == "none":
         return None
     if rule == "sqrt_width":
         coupled = Fraction(3, 2) - c - 2 * a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -34,11 +34,12 @@ from mutransfer_cli.rules.weight_decay import (
     MOST_EXPONENT,
     DecayConvention,
     DecayRuleName,
+    EmbeddingDecay,
     ReadoutDecay,
     parse_decay_rule,
 )
 from mutransfer_cli.spec.optimizers import OptimizerSpec
-from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Strict
+from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Sparse, Strict
 
 
 class LayerAlignment(Strict):
@@ -102,8 +103,10 @@ def _by_name_or_mapping(alignment: Any) -> Any:
 AlignmentChoice = Annotated[AlignmentName | CustomAlignment, BeforeValidator(_by_name_or_mapping)]
 
 
-class ParameterizationSpec(Strict):
+class ParameterizationSpec(Sparse):
     """How init, multipliers, learning rate, weight decay and eps scale with width."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"embedding_decay"})
 
     name: ParameterizationName
     """Exponents of width in the init std and multiplier of each role: standard, ntk, mup (Yang et
@@ -125,6 +128,8 @@ class ParameterizationSpec(Strict):
     weight_decay * w as in torch, or independent, w -= schedule * weight_decay * w."""
     readout_decay: ReadoutDecay = "as_hidden"
     """Weight decay of the readout: as_hidden or none."""
+    embedding_decay: EmbeddingDecay = "none"
+    """Weight decay of embeddings: none or as_hidden, by the rule for their own learning rate."""
     epsilon: EpsilonRule | None = None
     """How eps of Adam-like optimizers scales with width: constant; per_layer, which shrinks as the
     role's gradient does; or none. By default as the optimizer requires."""
@@ -144,6 +149,7 @@ class ParameterizationSpec(Strict):
             weight_decay=parse_decay_rule(self.weight_decay),
             decay_convention=self.decay_convention,
             readout_decay=self.readout_decay,
+            embedding_decay=self.embedding_decay,
             epsilon=self.epsilon,
             lr_adjustment=optimizer.lr_adjustment if isinstance(optimizer, MuonSpec) else None,
         )

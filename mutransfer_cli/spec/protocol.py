@@ -5,7 +5,9 @@ A declared protocol is a file, `schema: mutransfer.protocol/1`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -93,14 +95,19 @@ class DeclaredTrain(Sparse):
     schedule_fits = model_validator(mode="after")(check_schedule)
 
 
-class DeclaredProtocol(Strict):
+class DeclaredProtocol(Sparse):
     """How runs were scaled with width and trained, as a table of results does not hold it."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"weight_decay_values"})
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")
     """Format and version of this file."""
     parameterization: ParameterizationSpec
-    """The rule that the runs followed; lr and weight decay of the table are values at
-    `base_width`."""
+    """The rule that the runs followed; lr of the table is its value at `base_width`. A rule of
+    weight decay counts only with `weight_decay_values`."""
+    weight_decay_values: Literal["base", "applied"] | None = None
+    """Weight decays of the table: base, values at `base_width`, or applied, what the optimizer got
+    for hidden matrices at the row's width. Without it, weight decay is not scaled with width."""
     optimizer: OptimizerSpec
     """Optimizer and its values at the base width; weight_decay applies if the table has no such
     column."""
@@ -109,6 +116,16 @@ class DeclaredProtocol(Strict):
     model: DeclaredModel = DeclaredModel()
     """What is known of the model."""
 
+    @model_validator(mode="after")
+    def values_have_a_rule(self) -> DeclaredProtocol:
+        values = self.weight_decay_values
+        if values and "weight_decay" not in self.parameterization.model_fields_set:
+            raise ValueError(
+                f"weight_decay_values {values}: parameterization.weight_decay names no rule by "
+                "which they change with width; give it, such as linear_width or constant"
+            )
+        return self
+
     @property
     def given_convention(self) -> DecayConvention | None:
         """The decay convention, if the file gives one."""
@@ -116,46 +133,71 @@ class DeclaredProtocol(Strict):
         return self.parameterization.decay_convention if given else None
 
     @property
+    def scales_decay(self) -> bool:
+        """Whether the file says how weight decay changes with width, be it not at all."""
+        unscaled = self.parameterization.weight_decay in ("none", "constant")
+        return unscaled or self.weight_decay_values is not None
+
+    @property
+    def scaling(self) -> ParameterizationSpec:
+        """The section to apply: without a declared change, weight decay stays as it is."""
+        if self.scales_decay:
+            return self.parameterization
+        return self.parameterization.model_copy(update={"weight_decay": "constant"})
+
+    @property
     def rule(self) -> Rule:
-        return self.parameterization.rule(self.optimizer)
+        declared = self.parameterization.rule(self.optimizer)
+        return declared if self.scales_decay else replace(declared, weight_decay="constant")
 
     @property
     def hash(self) -> str:
         return content_hash(self.model_dump(mode="json", by_alias=True))
 
 
-def load_protocol(
-    path: Path,
-    weight_decay: float | None,
-    decay_varies: bool,
-    decay_convention: DecayConvention | None,
-) -> DeclaredProtocol:
-    """Read a protocol, completed by the table's weight decay and the user's convention for it.
+def load_protocol(path: Path, decay_convention: DecayConvention | None) -> DeclaredProtocol:
+    """Read a protocol, completed by the user's convention of weight decay.
 
     Args:
-        weight_decay: the value in all rows of the table; None if it varies or has no column.
-        decay_varies: whether it varies in the table.
         decay_convention: given by the user in addition to the file.
 
     Raises:
-        InputError: an invalid file, or one that contradicts the table or the convention.
+        InputError: an invalid file, or one that contradicts the convention.
     """
     protocol = validated(DeclaredProtocol, load_yaml(read_text(path), str(path)), str(path))
-    rule, optimizer, given = (
-        protocol.parameterization,
-        protocol.optimizer,
-        protocol.given_convention,
-    )
-    fixed = optimizer.weight_decay
+    given = protocol.given_convention
     if given and decay_convention and given != decay_convention:
         raise InputError(
             f"decay_convention {decay_convention}: {path} says {given}; leave the option out",
             setting="decay_convention",
         )
-    if weight_decay is not None and fixed not in (0, weight_decay):
+    if not decay_convention:
+        return protocol
+    content = protocol.model_dump(by_alias=True, exclude_unset=True)
+    content["parameterization"]["decay_convention"] = decay_convention
+    return validated(DeclaredProtocol, content, str(path))
+
+
+def completed(
+    protocol: DeclaredProtocol, path: Path, weight_decay: float | None, decay_varies: bool
+) -> DeclaredProtocol:
+    """The protocol with the weight decay of the table.
+
+    Args:
+        path: its file.
+        weight_decay: the base value of all rows; None if it varies or has no column.
+        decay_varies: whether it varies in the table.
+
+    Raises:
+        InputError: the file contradicts the table.
+    """
+    rule, optimizer = protocol.parameterization, protocol.optimizer
+    fixed = optimizer.weight_decay
+    if weight_decay is not None and fixed and not math.isclose(fixed, weight_decay):
+        converted = " as its base value" if protocol.weight_decay_values == "applied" else ""
         raise InputError(
             f"{path}: optimizer.weight_decay is {fixed:g} and every row of the table has "
-            f"{weight_decay:g}; correct one of them"
+            f"{weight_decay:g}{converted}; correct one of them"
         )
     if decay_varies and fixed:
         raise InputError(
@@ -166,8 +208,6 @@ def load_protocol(
         what = "parameterization.weight_decay none" if rule.weight_decay == "none" else "adam"
         raise InputError(f"{path}: {what} has no decay, and weight_decay varies in the table")
     content = protocol.model_dump(by_alias=True, exclude_unset=True)
-    if decay_convention:
-        content["parameterization"]["decay_convention"] = decay_convention
     if weight_decay:
         content["optimizer"]["weight_decay"] = weight_decay
     return validated(DeclaredProtocol, content, str(path))
@@ -201,6 +241,16 @@ class Protocol(Strict):
     @property
     def hash(self) -> str:
         return content_hash(self.model_dump(mode="json"))
+
+    @property
+    def scales_decay(self) -> bool:
+        """Always: the base weight decay of every trial was scaled by the rule."""
+        return True
+
+    @property
+    def scaling(self) -> ParameterizationSpec:
+        """The section to apply, as it is written."""
+        return self.parameterization
 
     @property
     def rule(self) -> Rule:

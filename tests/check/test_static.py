@@ -62,6 +62,8 @@ def sentences(gate: Gate) -> list[str]:
         {"parameterization": {"name": "mean_field", "epsilon": "per_layer"}},
         {"parameterization": {"decay_convention": "independent", "weight_decay": "1/2"}},
         {"parameterization": {"weight_decay": "sqrt_width", "readout_decay": "none"}},
+        {"parameterization": {"weight_decay": "linear_width", "embedding_decay": "as_hidden"}},
+        {"parameterization": {"weight_decay": "constant", "embedding_decay": "as_hidden"}},
         {"parameterization": {"name": "ntk", "lr_rule": "global"}},
         {"parameterization": {"alignment": {"readout": {"alpha": 1, "omega": 0.8, "u": 1}}}},
         {"optimizer": {"name": "muon", "lr_adjustment": "match_rms_adamw"}},

@@ -13,7 +13,9 @@ def protocol(train: dict[str, Any], **section: Any) -> DeclaredProtocol:
     return DeclaredProtocol.model_validate(
         {
             "schema": "mutransfer.protocol/1",
-            "parameterization": {"name": "mup", "base_width": 64} | section,
+            "parameterization": {"name": "mup", "base_width": 64, "weight_decay": "linear_width"}
+            | section,
+            "weight_decay_values": "base",
             "optimizer": {"name": "adamw"},
             "train": {"batch": 1} | train,
         }
@@ -35,6 +37,12 @@ def test_it_is_the_sum_of_the_hidden_rate_times_its_decay(
 ) -> None:
     constant = protocol({"steps": 1000, "schedule": "constant"}, **section)
     assert horizon_of(constant, 256, 0.01, 0.1).value == pytest.approx(expected)
+
+
+def test_a_weight_decay_whose_scaling_is_not_declared_is_taken_as_it_is() -> None:
+    declared = protocol({"steps": 1000, "schedule": "constant"})
+    silent = declared.model_copy(update={"weight_decay_values": None})
+    assert horizon_of(silent, 256, 0.01, 0.1).value == pytest.approx(0.01 / 4 * 0.1 * 1000)
 
 
 def test_the_schedule_counts_and_where_none_is_declared_it_is_an_upper_bound() -> None:

@@ -35,6 +35,19 @@ def test_settings_sources_and_limits_are_those_of_the_rule() -> None:
     assert alignment_name(Rule("mup", alignment=custom)) == "custom"
 
 
+def test_who_decays_besides_hidden_matrices_is_said_with_its_grounds() -> None:
+    plain = rule_document(Rule("mup"))
+    asked = rule_document(Rule("mup", embedding_decay="as_hidden", readout_decay="none"))
+    assert plain["settings"]["embedding_decay"] == "none"
+    assert asked["settings"]["embedding_decay"] == "as_hidden"
+    assert "the readout decays as hidden does is assumed" in plain["sources"]["weight_decay"]
+    assert "embeddings" not in plain["sources"]["weight_decay"]
+    assert "embeddings decay too, as in the code of muP" in asked["sources"]["weight_decay"]
+    assert "readout" not in asked["sources"]["weight_decay"]
+    off = rule_document(Rule("mup", weight_decay="none", embedding_decay="as_hidden"))
+    assert off["sources"]["weight_decay"] == "no weight decay"
+
+
 def test_a_plan_has_weight_decay_in_both_conventions() -> None:
     planned = PlannedParameter(
         name="norm.gain", role="vector", shape=(8,), lr=0.01, weight_decay=0.1, init_mean=1.0

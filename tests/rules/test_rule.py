@@ -18,6 +18,7 @@ from mutransfer_cli.rules.choices import (
     Role,
 )
 from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
+from mutransfer_cli.rules.weight_decay import DecayRule
 
 HALF = Fraction(1, 2)
 
@@ -121,6 +122,53 @@ def test_who_decays() -> None:
     assert decay(replace(rule, readout_decay="none"), "readout") is None
 
 
+@pytest.mark.parametrize(
+    ("parameterization", "weight_decay", "coupled", "independent"),
+    [
+        ("standard", "constant", 0, 0),
+        ("standard", "linear_width", 0, 0),
+        ("ntk", "linear_width", 0, 0),
+        ("mup", "constant", 0, 0),
+        ("mup", "linear_width", HALF, 0),
+        ("mup", Fraction(1, 3), Fraction(1, 3), Fraction(1, 3)),
+        ("mup", "none", None, None),
+        ("mean_field", "linear_width", 0, 0),
+    ],
+)
+def test_embeddings_decay_where_asked_by_the_rule_for_their_own_rate(
+    parameterization: ParameterizationName,
+    weight_decay: DecayRule,
+    coupled: Fraction | None,
+    independent: Fraction | None,
+) -> None:
+    rule = Rule(parameterization, weight_decay=weight_decay, embedding_decay="as_hidden")
+    assert decay(rule, "embedding") == coupled
+    assert decay(replace(rule, decay_convention="independent"), "embedding") == independent
+    assert decay(replace(rule, embedding_decay="none"), "embedding") is None
+    assert {decay(rule, "vector"), decay(rule, "scalar")} == {None}
+    others: tuple[Role, ...] = ("hidden", "readout")
+    plain = replace(rule, embedding_decay="none")
+    assert [decay(rule, role) for role in others] == [decay(plain, role) for role in others]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_linear_width_decays_embeddings_by_the_same_share_of_a_step_at_all_widths(
+    parameterization: ParameterizationName, optimizer: str
+) -> None:
+    rule = Rule(parameterization, OPTIMIZERS[optimizer], embedding_decay="as_hidden")
+    for folded in (False, True):
+        x = role_exponents(replace(rule, folded=folded), "embedding")
+        assert x.weight_decay is not None
+        assert x.lr + x.weight_decay == 0
+
+
+def test_folded_it_is_what_mup_and_completep_do_to_embeddings() -> None:
+    """Their code gives embeddings the same rate and the same decay at all widths."""
+    x = role_exponents(Rule("mup", embedding_decay="as_hidden", folded=True), "embedding")
+    assert {x.multiplier, x.lr, x.weight_decay} == {Fraction(0)}
+
+
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_epsilon_follows_the_gradient_per_layer(parameterization: ParameterizationName) -> None:
     constant, per_layer = (
@@ -145,6 +193,7 @@ def test_folding_keeps_what_training_sees(
 ) -> None:
     """No multiplier is left, and the effective weight starts, moves and decays as before."""
     rule = Rule(parameterization, OPTIMIZERS[optimizer], decay_convention=convention)  # type: ignore[arg-type]
+    rule = replace(rule, embedding_decay="as_hidden")
     for role in MATRIX_ROLES:
         plain, folded = (role_exponents(replace(rule, folded=f), role) for f in (False, True))
         assert folded.multiplier == 0
@@ -209,3 +258,7 @@ def test_settings_that_contradict_each_other_are_refused_with_the_reason() -> No
         Rule("mup", lr_adjustment="original")
     with pytest.raises(InputError, match="observed in the steady state of AdamW"):
         Rule("mup", OPTIMIZERS["sgd"], weight_decay="sqrt_width")
+    with pytest.raises(
+        InputError, match=r"^embedding_decay as_hidden: .* two growing axes and says nothing of emb"
+    ):
+        Rule("mup", weight_decay="sqrt_width", embedding_decay="as_hidden")

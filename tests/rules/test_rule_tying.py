@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mutransfer_cli.errors import InputError
@@ -18,6 +20,13 @@ from mutransfer_cli.rules.rule import Rule, refuse_tied
 )
 def test_one_weight_can_be_both_where_both_get_the_same(rule: Rule) -> None:
     refuse_tied(rule)
+
+
+def test_one_weight_decays_or_does_not() -> None:
+    rule = Rule("standard", lr_rule="global", embedding_decay="as_hidden")
+    refuse_tied(rule)
+    with pytest.raises(InputError, match="embedding_decay as_hidden with readout_decay none"):
+        refuse_tied(replace(rule, readout_decay="none"))
 
 
 @pytest.mark.parametrize(

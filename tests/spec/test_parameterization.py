@@ -29,6 +29,16 @@ def test_exponents_are_exact_however_they_are_written() -> None:
     assert section(weight_decay="sqrt_width").weight_decay == "sqrt_width"
 
 
+def test_embedding_decay_is_written_only_where_it_is_asked_for() -> None:
+    plain = section(readout_decay="none")
+    assert plain == section(readout_decay="none", embedding_decay="none")
+    assert "embedding_decay" not in plain.model_dump()
+    asked = section(embedding_decay="as_hidden")
+    assert asked.model_dump()["embedding_decay"] == "as_hidden"
+    rules = [found.rule(AdamWSpec()) for found in (plain, asked)]
+    assert [rule.decays("embedding") for rule in rules] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -38,6 +48,7 @@ def test_exponents_are_exact_however_they_are_written() -> None:
         ({"alignment": {"embedding": {}}}, "alignment: unknown key 'embedding'"),
         ({"base_width": "2^54"}, "base_width: .*less than or equal to"),
         ({"epsilon": "per_role"}, "epsilon: "),
+        ({"embedding_decay": "constant"}, "embedding_decay: .*found 'constant'"),
     ],
 )
 def test_a_wrong_value_is_named(keys: dict[str, Any], sentence: str) -> None:
