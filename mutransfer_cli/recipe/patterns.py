@@ -106,9 +106,7 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     prefixes = _common_prefixes([names for tensor, names in tensors if tensor.requires_grad])
     for prefix in prefixes if attempt.wrong else ():
         below = _attempt(tensors, patterns, prefix)
-        if not below.wrong:
-            attempt = below
-            break
+        attempt = max(attempt, below, key=lambda each: (not each.wrong, len(each.claimed)))
     if attempt.wrong:
         raise InputError(
             f"{attempt.wrong}; give each role's names with `load_recipe(..., "
