@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -376,6 +376,8 @@ def _of_optimizer(held: LoadedRecipe, built: BuiltTarget, name: str) -> Iterator
             setting="optimizer",
         ) from error
     parts: dict[OptimizerName | None, object] = found if isinstance(found, dict) else {None: found}
+    scale = held.recipe.attention_scale  # compared with the model's own, where that is seen
+    in_model: Literal["in_model"] | None = "in_model" if scale and scale.in_forward_pass else None
     for part, optimizer in parts.items():
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise InputError(
@@ -383,5 +385,8 @@ def _of_optimizer(held: LoadedRecipe, built: BuiltTarget, name: str) -> Iterator
                 "a recipe with two optimizers a mapping of them by name",
                 setting="optimizer",
             )
-        for difference in held.verify(built.module, optimizer, part=part).differences:
+        result = held.verify(
+            built.module, optimizer, part=part, optimizer_class=part, attention_scale=in_model
+        )
+        for difference in result.differences:
             yield f"{difference.name}: {difference.sentence}"

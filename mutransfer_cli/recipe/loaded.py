@@ -15,12 +15,15 @@ from torch import nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OptimizerName
+from mutransfer_cli.recipe.conditions import Stated, scale_objection
+from mutransfer_cli.recipe.initialise import Initialised, has_ranks, initialised
+from mutransfer_cli.recipe.optimizer_class import held_groups
 from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
     Targets,
     bare,
-    merged_groups,
+    groups_of,
     named_tensors,
     targets_of,
 )
@@ -37,20 +40,13 @@ Patterns = Mapping[Role, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Initialised:
-    """Names of the parameters that were drawn, and of those left as they were."""
-
-    drawn: tuple[str, ...]
-    left: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class LoadedRecipe:
     """A recipe to be applied to a model of its width; `load_recipe` makes it.
 
     Every method that takes a model demands that each trainable parameter is claimed by exactly one
     pattern and that every pattern is used, and raises an InputError naming those that are not.
-    Prefixes that DistributedDataParallel, FSDP and torch.compile put before names are ignored. Tied
+    Prefixes that DistributedDataParallel, FSDP and torch.compile put before names are ignored, and
+    so is an attribute under which all parameters are, such as `model.` in a Lightning module. Tied
     weights are one parameter; frozen parameters and buffers are left out.
     """
 
@@ -85,10 +81,12 @@ class LoadedRecipe:
         multipliers: Literal["in_model"] | None = None,
         part: OptimizerName | None = None,
     ) -> list[dict[str, Any]]:
-        """Groups for torch.optim.AdamW and similar, one for all parameters with equal values.
+        """Groups for torch.optim.AdamW and similar, one for parameters of a role with equal values.
 
         A group holds `params`, `param_names`, `lr`, `weight_decay` (lr-coupled), `eps`, `betas` and
-        `name`, its roles; a value that the recipe does not hold is left to the optimizer.
+        `name`, its role; a value that the recipe does not hold is left to the optimizer. The order
+        is that of the file that `transfer --to pytorch` writes, so that either loads the state that
+        the other saved: roles as in the recipe, hidden last.
 
         Args:
             multipliers: `in_model` says that the model's forward pass applies `multipliers(model)`.
@@ -114,28 +112,38 @@ class LoadedRecipe:
                 f"the runs was declared; eps, betas{decay} are left to the optimizer",
                 stacklevel=2,
             )
-        return merged_groups(targets)
+        return groups_of(self.recipe, targets)
 
-    def init_(self, model: nn.Module, generator: torch.Generator | None = None) -> Initialised:
+    def init_(
+        self,
+        model: nn.Module,
+        generator: torch.Generator | None = None,
+        attention_scale: Literal["in_model"] | None = None,
+    ) -> Initialised:
         """Draw weights in place from normals of the recipe's init mean and std.
 
-        A parameter stays as it is if the recipe does not hold its init std, or if it is a vector or
-        scalar with mean and std 0: it may then be a bias, or a gain of a recipe without means.
+        A parameter stays as it is if the recipe does not hold its init std; so do vectors and
+        scalars of which the recipe tells neither mean nor std, unless they are gain or bias of a
+        torch module. With torch.distributed, every rank must call this; all ranks then have what
+        the first drew, of FSDP2's parameters as of replicated ones.
 
         Args:
             generator: on the parameters' device; parameters are drawn in the order of the model.
+            attention_scale: `in_model` says that the model's code applies the recipe's.
+
+        Raises:
+            InputError: the model's code must apply an attention scale and `attention_scale` is not
+                given, or this rank does not hold the values of a parameter (meta device, FSDP1,
+                tensor parallelism without DTensor).
         """
-        drawn, left = [], []
-        with torch.no_grad():
-            for claimed, target in self.targets(model):
-                mean, std = target.init_mean, target.init_std
-                is_unknown = not std and not mean and target.role in ("vector", "scalar")
-                if std is None or is_unknown:
-                    left.append(target.name)
-                else:
-                    claimed.tensor.normal_(mean, std, generator=generator)
-                    drawn.append(target.name)
-        return Initialised(tuple(drawn), tuple(left))
+        objection = scale_objection(self.recipe.attention_scale, attention_scale)
+        if objection is not None:
+            raise InputError(f"{self.where}: {objection}")
+        if has_ranks():
+            from mutransfer_cli.recipe.ranks import demand_unwrapped
+
+            demand_unwrapped(model)
+        return initialised(self.targets(model), model, generator)
 
     def verify(
         self,
@@ -144,24 +152,38 @@ class LoadedRecipe:
         scheduler: Stepped | None = None,
         steps: int = 1,
         part: OptimizerName | None = None,
+        *,
+        optimizer_class: OptimizerName | None = None,
+        attention_scale: Literal["in_model"] | None = None,
+        max_norm: float | None = None,
     ) -> Verification:
-        """Compare lr, weight_decay, eps and betas of every group with the recipe.
+        """Compare the optimizer's class, and lr, weight_decay, eps and betas of every group.
 
         They are compared now and after scheduler steps on a copy; optimizer and scheduler stay as
         they are. A schedule may multiply all rates by the same factor.
 
         Args:
-            optimizer: anything with torch's `param_groups`.
+            optimizer: anything with torch's `param_groups`, or a wrapper of such.
             scheduler: anything with `step()` that changes them.
-            steps: scheduler steps to look ahead; all steps of the run show a floor that acts late.
+            steps: scheduler steps to look ahead, and further while every rate is 0; all steps of
+                the run show a floor that acts late.
             part: which optimizer this is, where the recipe has two (muon and adamw).
+            optimizer_class: the update of an optimizer whose class is not known by name.
+            attention_scale: `in_model` says that the model's code applies the recipe's.
+            max_norm: the norm at which gradients are clipped, to be compared with the recipe's
+                runs; infinite where nothing clips.
 
         Raises:
-            InputError: the model's parameters are not the recipe's, or the scheduler cannot be
-                copied or stepped.
+            InputError: the model's parameters are not the recipe's, the scheduler cannot be copied
+                or stepped, or a statement has no such value.
         """
-        targets = self._part(self.targets(model), part)
-        return verification(self.recipe, targets, model, optimizer, scheduler, steps)
+        stated = Stated(optimizer_class, attention_scale, max_norm)
+        targets = self.targets(model)
+        inside = {id(p) for held in held_groups(optimizer) for p in held.group["params"]}
+        parts = {t.optimizer for claimed, t in targets if id(claimed.tensor) in inside}
+        if part is not None or len(parts) < 2:  # otherwise the optimizer has both parts
+            targets = self._part(targets, part)
+        return verification(self.recipe, targets, model, optimizer, scheduler, steps, stated)
 
     def targets(self, model: nn.Module) -> Targets:
         """Every trainable parameter, as claimed by its pattern, with its values."""

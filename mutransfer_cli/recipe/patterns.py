@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.types import ParameterPattern, Recipe
+from mutransfer_cli.recipe.types import OwnValues, ParameterPattern, Recipe
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter, Values
 from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -94,17 +94,48 @@ def known_names(name: str) -> tuple[str, ...]:
 def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     """Every trainable parameter with its pattern.
 
+    Where the names do not match, an attribute under which they all are is left out, such as the
+    `model.` of a Lightning module.
+
     Raises:
         InputError: a parameter that no pattern or more than one claims, a pattern that matches
             nothing, or tied weights under patterns that disagree.
     """
+    tensors = named_tensors(model)
+    attempt = _attempt(tensors, patterns, "")
+    prefixes = _common_prefixes([names for tensor, names in tensors if tensor.requires_grad])
+    for prefix in prefixes if attempt.wrong else ():
+        below = _attempt(tensors, patterns, prefix)
+        attempt = max(attempt, below, key=lambda each: (not each.wrong, len(each.claimed)))
+    if attempt.wrong:
+        raise InputError(
+            f"{attempt.wrong}; give each role's names with `load_recipe(..., "
+            "patterns={role: regex})`, or under `parameters` in the recipe"
+        )
+    return attempt.claimed
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Parameters that are claimed, and in words those that are not, and unused patterns."""
+
+    claimed: list[Claimed]
+    wrong: str
+
+
+def _attempt(
+    tensors: Sequence[tuple[nn.Parameter, list[str]]], patterns: Sequence[RolePattern], prefix: str
+) -> Attempt:
+    """Claim the parameters by their names without the prefix."""
     claimed: list[Claimed] = []
     unclaimed: list[str] = []
     used: set[RolePattern] = set()
-    for tensor, names in named_tensors(model):
+    for tensor, names in tensors:
         found: dict[RolePattern, str] = {}
         for name in names:
-            found |= matches(patterns, name)
+            below = bare(name).removeprefix(prefix) if prefix else name
+            if not prefix or below != bare(name):
+                found |= matches(patterns, below)
         used |= found.keys()
         if not tensor.requires_grad:
             continue
@@ -118,12 +149,18 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     unused = [f"{p.regex} ({p.role})" for p in patterns if p not in used]
     wrong = [f"no pattern claims {listed(unclaimed)}"] if unclaimed else []
     wrong += [f"nothing in the model matches {listed(unused)}"] if unused else []
-    if wrong:
-        raise InputError(
-            f"{' and '.join(wrong)}; give each role's names with `load_recipe(..., "
-            "patterns={role: regex})`, or under `parameters` in the recipe"
-        )
-    return claimed
+    return Attempt(claimed, " and ".join(wrong))
+
+
+def _common_prefixes(names: Sequence[Sequence[str]]) -> list[str]:
+    """Attributes under which all bare names are, the shortest path first: model., model.net."""
+    paths = [bare(name).split(".")[:-1] for all_names in names for name in all_names]
+    shared: list[str] = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(f"{shared[-1] if shared else ''}{parts[0]}.")
+    return shared
 
 
 def matches(patterns: Sequence[RolePattern], name: str) -> dict[RolePattern, str]:
@@ -206,23 +243,36 @@ def targets_of(
     return targets
 
 
-def merged_groups(targets: Targets) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer, one for all parameters with equal settings."""
-    groups: dict[tuple[object, ...], dict[str, Any]] = {}
+def group_keys(recipe: Recipe) -> dict[tuple[Role, OwnValues | None], str]:
+    """The groups that a recipe's parameters form, in the order of an optimizer, with their names.
+
+    One group for the parameters of a role with the same values: roles in the order of the recipe,
+    hidden last; within a role, values that patterns have of their own before the role's (None), the
+    last named first. The role's own group is named after it, the others hidden_2, hidden_3 and on.
+    State is saved by the place of a group, so that every file and function must keep this order.
+    """
+    keys: dict[tuple[Role, OwnValues | None], str] = {}
+    for role in sorted(recipe.roles, key=lambda role: role == "hidden"):
+        own = dict.fromkeys([None, *(p.own for p in recipe.roles[role].parameters)])
+        names = [role, *(f"{role}_{n}" for n in range(2, len(own) + 1))]
+        keys |= {(role, o): name for o, name in reversed(list(zip(own, names, strict=True)))}
+    return keys
+
+
+def groups_of(recipe: Recipe, targets: Targets) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer in the order of `group_keys`, without those that are empty."""
+    keys = group_keys(recipe)
+    groups: dict[str, dict[str, Any]] = {name: {} for name in [*keys.values(), ALL]}
     for claimed, target in targets:
-        settings = settings_of(target)
-        group = groups.setdefault(
-            tuple(settings.values()), {"params": [], "param_names": [], **settings, "name": []}
-        )
-        group["params"].append(claimed.tensor)
-        group["param_names"].append(target.name)
-        if (target.role or ALL) not in group["name"]:
-            group["name"].append(target.role or ALL)
-    return [
-        {key: value for key, value in group.items() if value is not None}
-        | {"name": ", ".join(group["name"])}
-        for group in groups.values()
-    ]
+        name, written = ALL, None if claimed.pattern is None else claimed.pattern.written
+        if claimed.pattern is not None:
+            name = keys[claimed.pattern.role, None if written is None else written.own]
+        if not groups[name]:
+            settings = {k: v for k, v in settings_of(target).items() if v is not None}
+            groups[name] = {"params": [], "param_names": [], **settings, "name": name}
+        groups[name]["params"].append(claimed.tensor)
+        groups[name]["param_names"].append(target.name)
+    return [group for group in groups.values() if group]
 
 
 def settings_of(values: Values) -> dict[str, Any]:

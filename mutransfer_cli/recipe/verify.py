@@ -4,46 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-import torch
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.patterns import ALL, Targets, listed, named_count, settings_of
+from mutransfer_cli.recipe.conditions import Stated, clip_differences, scale_difference
+from mutransfer_cli.recipe.difference import Cell, Difference, DifferenceName
+from mutransfer_cli.recipe.optimizer_class import Held, held_groups, layers, other_settings, package
+from mutransfer_cli.recipe.patterns import Targets, listed, settings_of
+from mutransfer_cli.recipe.rates import (
+    FAR,
+    changes_a_rate,
+    later_differences,
+    peak_difference,
+    peaks_of,
+    rate,
+    rateless,
+    schedule_difference,
+)
 from mutransfer_cli.recipe.replan import close, shown
-from mutransfer_cli.recipe.scheduler import Settings, Stepped, settings, settings_ahead
+from mutransfer_cli.recipe.scheduler import (
+    Reach,
+    Settings,
+    Stepped,
+    reach_of,
+    settings,
+    settings_ahead,
+)
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import PlannedParameter
 
-HINT = 1e-2  # tolerance within which a wrong rate is taken for a known mistake
-OWN_RATES = "use recipe.param_groups(model) and a schedule that multiplies each group's own lr"
-
-DifferenceName = Literal[
-    "missing",
-    "twice",
-    "foreign",
-    "one_rate",
-    "scaled_twice",
-    "lr",
-    "schedule",
-    "weight_decay",
-    "decay_convention",
-    "eps",
-    "betas",
-]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One way in which an optimizer differs from the recipe."""
-
-    name: DifferenceName
-    """Kind of difference."""
-    parameters: tuple[str, ...]
-    """Names of the parameters concerned."""
-    sentence: str
-    """What differs, where, and what to do."""
+AGAIN = "make the scheduler anew, after the optimizer has its groups, wrappers and loaded state"
+SAME_UPDATE = "torch.optim.AdamW (fused, 8-bit, paged, DeepSpeed's and apex's are the same update)"
 
 
 @dataclass(frozen=True)
@@ -72,40 +65,68 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Parameters of a role with equal values that are in the same group of the optimizer."""
+class Run:
+    """An optimizer and its schedule, beside the recipe for them."""
 
-    wanted: PlannedParameter
-    names: tuple[str, ...]
-    group: int
+    recipe: Recipe
+    optimizer: Any
+    held: tuple[Held, ...]
+    scheduler: Stepped | None
+    reach: Reach
+    stated: Stated
 
-    def __str__(self) -> str:
-        return f"{self.wanted.role or ALL} ({named_count(self.names)})"
+    def update(self, cell: Cell) -> str | None:
+        """Name of the update that a cell gets; None if nobody knows it."""
+        return self.held[cell.group].update or self.stated.optimizer_class
+
+    def is_other(self, cell: Cell) -> bool:
+        """Whether the cell's update is known to be another than the recipe's."""
+        wanted, found = cell.wanted.optimizer, self.update(cell)
+        return wanted is not None and found is not None and _kind(found) != _kind(wanted)
+
+    def settings(self) -> list[Settings]:
+        """The settings of every group now."""
+        return settings(self.held, self.reach.peaks)
+
+    def ahead(self, steps: int) -> Iterator[list[Settings]]:
+        """The settings after each scheduler step."""
+        assert self.scheduler is not None
+        return settings_ahead(self.held, self.optimizer, self.scheduler, self.reach, steps)
 
 
 def verification(
     recipe: Recipe,
     targets: Targets,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Any,
     scheduler: Stepped | None,
     steps: int,
+    stated: Stated,
 ) -> Verification:
     """Compare the parameters in `targets` only; other arguments as in `LoadedRecipe.verify`."""
+    run = Run(
+        recipe, optimizer, tuple(held_groups(optimizer)), scheduler, reach_of(scheduler), stated
+    )
     known = frozenset(id(parameter) for parameter in model.parameters())
-    cells, found = membership(targets, optimizer, known)
-    first = settings(optimizer)
-    peaks = peaks_of(cells, first, scheduled=scheduler is not None)
-    rates = [peak_difference(recipe, cells, peaks), schedule_difference(cells, peaks, first, "now")]
+    cells, found = membership(targets, run.held, known)
+    first = run.settings()
+    found += [*optimizer_differences(run, cells), *rateless(cells, first)]
+    paced = [cell for cell in cells if first[cell.group].lr is not None]
+    peaks = peaks_of(paced, first, scheduled=scheduler is not None)
+    rates = [peak_difference(recipe, paced, peaks), schedule_difference(paced, peaks, first, "now")]
     found += [difference for difference in rates if difference is not None]
-    found += setting_differences(cells, first, "")
-    if scheduler is not None and cells:
-        found += later_differences(cells, peaks, first, optimizer, scheduler, steps, found)
+    found += setting_differences(run, cells, first, "")
+    if scheduler is not None and paced:
+        found += schedule_ahead(run, paced, peaks, first, steps, found)
+    muon = [cell for cell in cells if run.update(cell) == "muon"]
+    by_deepspeed = any(package(layer) == "deepspeed" for layer in layers(optimizer))
+    found += clip_differences(recipe, cells, muon, stated.max_norm, by_deepspeed)
+    found += scale_difference(recipe, cells, stated.attention_scale)
     return Verification(tuple(found))
 
 
 def membership(
-    targets: Targets, optimizer: torch.optim.Optimizer, known: frozenset[int]
+    targets: Targets, held: Sequence[Held], known: frozenset[int]
 ) -> tuple[list[Cell], list[Difference]]:
     """Sort the targets by role, values and group of the optimizer.
 
@@ -113,8 +134,8 @@ def membership(
         known: ids of all parameters of the model.
     """
     places: dict[int, list[int]] = {}
-    for index, group in enumerate(optimizer.param_groups):
-        for parameter in group["params"]:
+    for index, each in enumerate(held):
+        for parameter in each.group["params"]:
             places.setdefault(id(parameter), []).append(index)
     merged: dict[tuple[object, ...], tuple[PlannedParameter, list[str], int]] = {}
     missing, twice = [], []
@@ -154,141 +175,126 @@ def _membership_differences(
     return found
 
 
-def peaks_of(cells: Sequence[Cell], held: Sequence[Settings], scheduled: bool) -> list[float]:
-    """The rate of every cell that its schedule multiplies.
-
-    If groups hold no peak and there is a schedule, rates that are all the same share of the
-    recipe's, at most 1, are taken for its warm-up.
-    """
-    now = [held[cell.group] for cell in cells]
-    wanted = [cell.wanted.lr for cell in cells]
-    if scheduled and all(group.peak is None for group in now):
-        shares = [group.lr / lr for group, lr in zip(now, wanted, strict=True)]
-        if shares and max(shares) - min(shares) <= 1e-6 and max(shares) <= 1:
-            return wanted
-    return [group.lr if group.peak is None else group.peak for group in now]
+def _kind(update: str) -> str:
+    """Adam is AdamW without weight decay, whose value and convention are compared by themselves."""
+    return "adam" if update == "adamw" else update
 
 
-def peak_difference(
-    recipe: Recipe, cells: Sequence[Cell], peaks: Sequence[float]
-) -> Difference | None:
-    """How peak rates differ from the recipe's, with the mistake that makes such a difference."""
-    pairs = list(zip(cells, peaks, strict=True))
-    wrong = [(cell, peak) for cell, peak in pairs if not close(peak, cell.wanted.lr)]
-    if not wrong:
-        return None
-    names = tuple(name for cell, _ in wrong for name in cell.names)
-    what = "; ".join(
-        f"lr of {cell} is {peak:.6g}, the recipe says {cell.wanted.lr:.6g}" for cell, peak in wrong
-    )
-    if all(close(peak, peaks[0]) for peak in peaks) and has_several_rates(cells):
-        return Difference("one_rate", names, f"one lr for all groups: {what}; {OWN_RATES}")
-    if scaled_twice(recipe, cells, peaks):
-        return Difference(
-            "scaled_twice",
-            names,
-            f"rates are scaled with width twice, by the recipe and again: {what}; the recipe's are "
-            "absolute, so switch muP off in the trainer or the model",
-        )
-    factors = [peak / cell.wanted.lr for cell, peak in pairs]
-    if all(close(factor, factors[0]) for factor in factors):
-        what = f"every lr is {factors[0]:.6g} times the recipe's: {what}"
-    return Difference("lr", names, what)
+def optimizer_differences(run: Run, cells: Sequence[Cell]) -> Iterator[Difference]:
+    """Cells that another optimizer updates than the recipe's, or one that nobody knows."""
+    alike: dict[tuple[str, str, str | None], list[Cell]] = {}
+    for cell in cells:
+        wanted, held, found = cell.wanted.optimizer, run.held[cell.group], run.update(cell)
+        if wanted is None:
+            continue
+        if found is None or run.is_other(cell):
+            alike.setdefault((wanted, held.class_name, found), []).append(cell)
+            continue
+        for what in other_settings(held, found, run.recipe.optimizer or {}):
+            yield Difference("optimizer", cell.names, f"{cell}: {what}")
+    for (wanted, class_name, found), of_class in alike.items():
+        where = ", ".join(map(str, of_class))
+        use = SAME_UPDATE if _kind(wanted) == "adam" else wanted
+        if found is None:
+            what = (
+                f"{class_name} updates {where}, and is not known to be {wanted}: any other update "
+                f"has another best lr, which moves otherwise with width; use {use}, or say "
+                f"optimizer_class={wanted!r} if it is that update"
+            )
+        else:
+            what = (
+                f"{found} ({class_name}) updates {where}, the recipe is for {wanted}: the same lr "
+                "makes steps of another size, and the best lr moves otherwise with width; use "
+                f"{use}, or fit a recipe for {found}"
+            )
+        yield Difference("optimizer", tuple(n for cell in of_class for n in cell.names), what)
 
 
-def has_several_rates(cells: Sequence[Cell]) -> bool:
-    """Whether the recipe has more than one rate here."""
-    return any(not close(cell.wanted.lr, cells[0].wanted.lr) for cell in cells)
-
-
-def scaled_twice(recipe: Recipe, cells: Sequence[Cell], peaks: Sequence[float]) -> bool:
-    """Whether every wrong rate has its role's power of width twice, or all ratios are squares."""
-    pairs = [(cell.wanted.lr, peak, cell) for cell, peak in zip(cells, peaks, strict=True)]
-    factors = [
-        (peak / lr, width_factor(recipe, cell)) for lr, peak, cell in pairs if not close(peak, lr)
-    ]
-    if all(close(found, f, HINT) and not close(f, 1, HINT) for found, f in factors):
-        return True
-    squares = [peak / lr**2 for lr, peak, _ in pairs]
-    return has_several_rates(cells) and all(close(s, squares[0], HINT) for s in squares)
-
-
-def width_factor(recipe: Recipe, cell: Cell) -> float:
-    """The rule's power of width: the rate over the base rate and the role's tuned factor."""
-    tuned = next((q.value for role, q in recipe.lr_mult.items() if role == cell.wanted.role), 1.0)
-    return cell.wanted.lr / (recipe.base_lr.value * tuned)
-
-
-def schedule_difference(
-    cells: Sequence[Cell], peaks: Sequence[float], held: Sequence[Settings], when: str
-) -> Difference | None:
-    """Where the rates are not the same share of all peaks, or are above them."""
-    if not cells:
-        return None
-    rates = [held[cell.group].lr for cell in cells]
-    rounding = max(held[cell.group].rounding for cell in cells)
-    shares = [rate / peak if peak else 0.0 for rate, peak in zip(rates, peaks, strict=True)]
-    names = tuple(name for cell in cells for name in cell.names)
-    if max(shares) - min(shares) > rounding:
-        if all(close(rate, rates[0], rounding) for rate in rates):
-            what = f"{when} lr is {rates[0]:.6g} for all groups: the trainer sets one; {OWN_RATES}"
-            return Difference("one_rate", names, what)
-        low, high = (cells[shares.index(end)] for end in (min(shares), max(shares)))
-        return Difference(
-            "schedule",
-            names,
-            f"{when} {low} is at {min(shares):.6g} of its peak lr and {high} at {max(shares):.6g}: "
-            "the ratios between groups bend, as under an absolute floor (min_lr, eta_min); give "
-            "the floor as a share of each group's peak",
-        )
-    if max(shares) > 1 + rounding:
-        what = f"{when} lr is {max(shares):.6g} times the peak of its group"
-        return Difference("schedule", names, f"{what}; the recipe's lr is the highest of the run")
-    return None
-
-
-def later_differences(
+def schedule_ahead(
+    run: Run,
     cells: Sequence[Cell],
     peaks: Sequence[float],
     first: Sequence[Settings],
-    optimizer: torch.optim.Optimizer,
-    scheduler: Stepped,
     steps: int,
     known: Sequence[Difference],
 ) -> list[Difference]:
-    """Differences that appear only after scheduler steps, each where it first appears."""
-    seen = {(difference.name, difference.parameters) for difference in known}
-    bent = any(difference.name == "schedule" for difference in known)
-    found = []
-    for step, later in enumerate(settings_ahead(optimizer, scheduler, steps), start=1):
-        when = f"after {step} scheduler step{'s' if step > 1 else ''}"
-        rates = None if bent else schedule_difference(cells, peaks, later, when)
-        changed = [] if later == first else setting_differences(cells, later, when + " ")
-        for difference in ([rates] if rates else []) + changed:
-            if (difference.name, difference.parameters) not in seen:
-                seen.add((difference.name, difference.parameters))
-                found.append(difference)
-        bent = bent or rates is not None
-    return found
+    """Differences that the scheduler makes in its next steps, or cells that it does not reach."""
+    loose = undriven(run, cells, first)
+    if loose is not None:
+        return [loose]
+
+    def others(later: Sequence[Settings], when: str) -> list[Difference]:
+        return setting_differences(run, cells, later, when)
+
+    trains = any(rate(first, cell) for cell in cells)
+    ahead = run.ahead(steps if trains else max(steps, FAR))
+    return later_differences(cells, peaks, first, ahead, steps, known, others)
+
+
+def undriven(run: Run, cells: Sequence[Cell], first: Sequence[Settings]) -> Difference | None:
+    """Cells whose rate the scheduler cannot change, as it does not hold their groups."""
+    name = type(run.scheduler).__name__
+    ids = [id(run.held[cell.group].group) for cell in cells]
+    reached = run.reach.group_ids
+    own = [cell for cell, group in zip(cells, ids, strict=True) if group in reached]
+    if reached and not own:
+        what = f"{name} changes no lr here: it holds another optimizer, or groups that this one "
+        what += f"replaced (as load_state_dict and wrappers do), so that lr stays as it is; {AGAIN}"
+        return _scheduler_difference(cells, what)
+    if reached and len(own) < len(cells):
+        rest = [cell for cell in cells if cell not in own]
+        what = f"{name} does not hold the groups of {', '.join(map(str, rest))}, whose lr stays as "
+        return _scheduler_difference(
+            rest, what + f"it is while that of the others changes; {AGAIN}"
+        )
+    late = [cell for cell, group in zip(cells, ids, strict=True) if group in run.reach.late_ids]
+    if late and _stay_behind(run, late, cells, first):
+        what = f"{name} was made before the group of {', '.join(map(str, late))} was added: it "
+        what += f"stops at its next step, or leaves the lr of that group as it is; {AGAIN}"
+        return _scheduler_difference(late, what)
+    is_certain = reached and not run.reach.groups
+    if not is_certain and not changes_a_rate(cells, first, run.ahead(FAR)):
+        what = f"{name} changed no lr in its first {FAR} steps and holds no group of this optimizer"
+        return _scheduler_difference(cells, f"{what}; {AGAIN}")
+    return None
+
+
+def _scheduler_difference(cells: Sequence[Cell], sentence: str) -> Difference:
+    return Difference("scheduler", tuple(n for cell in cells for n in cell.names), sentence)
+
+
+def _stay_behind(
+    run: Run, late: Sequence[Cell], cells: Sequence[Cell], first: Sequence[Settings]
+) -> bool:
+    """Whether the scheduler cannot be stepped, or moves all cells but the late ones."""
+    try:
+        (after,) = run.ahead(1)
+    except InputError:
+        return True
+    moved = [cell for cell in cells if rate(after, cell) != rate(first, cell)]
+    return bool(moved) and not any(cell in moved for cell in late)
 
 
 def setting_differences(
-    cells: Sequence[Cell], held: Sequence[Settings], when: str
+    run: Run, cells: Sequence[Cell], held: Sequence[Settings], when: str
 ) -> list[Difference]:
     """Differences in weight decay, eps and betas.
 
     Args:
         when: the time of the comparison, as it begins a sentence.
     """
-    return [
-        difference
-        for cell in cells
-        for check in (decay_differences, adam_differences)
-        for difference in check(cell, held[cell.group], when)
-    ]
+    found: list[Difference] = []
+    for cell in cells:
+        is_other = run.is_other(cell)
+        found += decay_differences(cell, held[cell.group], when, is_other)
+        # another optimizer has others, which is said already
+        found += [] if is_other else momentum_differences(cell, held[cell.group], when)
+    return found
 
 
-def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
+def decay_differences(
+    cell: Cell, held: Settings, when: str, is_other: bool
+) -> Iterator[Difference]:
     """A weight decay of another value, in the other convention, or added to the gradient."""
     wanted, found, lr = cell.wanted.weight_decay, held.weight_decay, cell.wanted.lr
     if wanted is None:
@@ -306,24 +312,33 @@ def decay_differences(cell: Cell, held: Settings, when: str) -> Iterator[Differe
         else:
             name = "weight_decay"
         yield Difference(name, cell.names, what)
-    elif wanted and held.l2:
+    elif wanted and held.adds_decay_to_gradient and not is_other:
         yield Difference(
             "decay_convention",
             cell.names,
             f"{when}weight_decay of {cell} is added to the gradient by this optimizer, the "
-            "recipe's is decoupled (w -= lr * weight_decay * w); use torch.optim.AdamW or similar",
+            "recipe's is decoupled (w -= lr * weight_decay * w); use one that decouples it, as "
+            "torch.optim.AdamW does",
         )
 
 
-def adam_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
-    """An eps or betas of other values, or missing."""
+def momentum_differences(cell: Cell, held: Settings, when: str) -> Iterator[Difference]:
+    """An eps or betas of other values, or missing, and momentum that a schedule changes."""
     eps, betas = cell.wanted.eps, cell.wanted.betas
-    if eps is not None and (held.eps is None or not close(held.eps, eps)):
-        what = f"{when}eps of {cell} is {shown(held.eps)}, the recipe says {eps:.6g}"
+    if eps is not None and (not isinstance(held.eps, float) or not close(held.eps, eps)):
+        found = list(held.eps) if isinstance(held.eps, tuple) else shown(held.eps)
+        what = f"{when}eps of {cell} is {found}, the recipe says {eps:.6g}"
         yield Difference("eps", cell.names, what)
-    # the effect of a beta depends on its distance from 1
-    distances = zip(held.betas or (), betas or (), strict=False)
-    if betas is not None and not (held.betas and all(close(1 - f, 1 - w) for f, w in distances)):
-        found = list(held.betas) if held.betas else "missing"
-        what = f"{when}betas of {cell} are {found}, the recipe says {list(betas)}"
+    if held.cycled is not None:
+        low, high = held.cycled
+        what = f"the schedule moves momentum (beta1) of {cell} between {low:g} and {high:g}, in "
+        what += "the recipe's runs it was constant; give the scheduler cycle_momentum=False"
         yield Difference("betas", cell.names, what)
+    elif betas is not None:
+        # the effect of a beta depends on its distance from 1
+        pairs = list(zip(held.betas or (), betas, strict=False))
+        same = held.betas is not None and len(held.betas) == len(betas)
+        if not same or not all(close(1 - found, 1 - wanted) for found, wanted in pairs):
+            shown_betas = list(held.betas) if held.betas else "missing"
+            what = f"{when}betas of {cell} are {shown_betas}, the recipe says {list(betas)}"
+            yield Difference("betas", cell.names, what)

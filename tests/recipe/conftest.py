@@ -40,5 +40,8 @@ def unfolded(fitted: Exponents) -> Recipe:
 
 @pytest.fixture(scope="session")
 def folded(fitted: Exponents) -> Recipe:
-    """The same without multipliers."""
-    return build_recipe(fitted, Target(WIDTH, {}, folded=True))
+    """The same without multipliers, and with the attention scale in the query matrices."""
+    recipe = build_recipe(fitted, Target(WIDTH, {}, folded=True))
+    assert recipe.attention_scale is not None
+    scale = recipe.attention_scale.model_copy(update={"folded": True})
+    return recipe.model_copy(update={"attention_scale": scale})

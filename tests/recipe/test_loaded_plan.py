@@ -86,6 +86,35 @@ def test_nor_in_the_middle_of_a_path(folded: Recipe) -> None:
     assert known_names(fsdp)[0] == "layers.0.weight"
 
 
+class Lit(nn.Module):
+    """A Lightning module: it holds the model under an attribute, beside a frozen teacher."""
+
+    def __init__(self, model: nn.Module, teacher: nn.Module | None = None) -> None:
+        super().__init__()
+        self.model, self.teacher = model, teacher
+
+
+def test_an_attribute_under_which_all_parameters_are_is_left_out(folded: Recipe) -> None:
+    recipe, model = loaded(folded, NAMES), Net()
+    expected = recipe.plan(model)
+    teacher = Net().requires_grad_(False)
+    for held in (Lit(model), Lit(Lit(model)), Wrapper(Lit(compiled(model))), Lit(model, teacher)):
+        assert recipe.plan(held) == expected
+        assert set(recipe.multipliers(held)) == {
+            name for name, p in held.named_parameters() if p.requires_grad
+        }
+    with pytest.raises(InputError, match=r"no pattern claims model\.wte\.weight.*teacher\.weight"):
+        recipe.plan(Lit(model, nn.Linear(2, 2)))
+    with pytest.raises(InputError, match=r"no pattern claims model\.norm\.weight"):
+        recipe.plan(Lit(Net(gains=True)))
+    whole: Patterns = {
+        "embedding": "model.wte.*",
+        "hidden": "model.layers.*",
+        "readout": "model.head.*",
+    }
+    assert loaded(folded, whole).plan(Lit(model))[0].name == "model.wte.weight"
+
+
 def test_a_module_that_is_called_module_keeps_its_name() -> None:
     patterns = [RolePattern("hidden", r"^net\.module\.weight$", None)]
     model = nn.ModuleDict({"net": Wrapper(nn.Linear(2, 2, bias=False))})

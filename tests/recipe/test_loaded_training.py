@@ -38,7 +38,7 @@ def engine_losses(sweep: Sweep, recipe: LoadedRecipe, folded: bool) -> Tensor:
 def recipe_losses(sweep: Sweep, recipe: LoadedRecipe) -> Tensor:
     """Train as a user would, with the multipliers applied to the weights in the forward pass."""
     protocol, model = sweep.protocol, sweep.model(WIDTH)
-    initialised = recipe.init_(model, stream_generator(SEED, "init"))
+    initialised = recipe.init_(model, stream_generator(SEED, "init"), attention_scale="in_model")
     assert not initialised.left
     multipliers = recipe.multipliers(model)
     folded = set(multipliers.values()) == {1.0}
@@ -46,7 +46,10 @@ def recipe_losses(sweep: Sweep, recipe: LoadedRecipe) -> Tensor:
     optimizer = torch.optim.AdamW(groups)
     factors = [*schedule_tensor(protocol.train).double().tolist(), 0.0]
     scheduler = LambdaLR(optimizer, lambda step: factors[step])
-    recipe.verify(model, optimizer, scheduler, steps=5).raise_for_differences()
+    result = recipe.verify(
+        model, optimizer, scheduler, steps=5, attention_scale="in_model", max_norm=1.0
+    )
+    result.raise_for_differences()
     offsets = train_offsets(sweep.corpus, protocol.train, SEED)
     text, losses = torch.from_numpy(sweep.corpus.train), []
     for step in range(protocol.train.steps):
@@ -60,7 +63,7 @@ def recipe_losses(sweep: Sweep, recipe: LoadedRecipe) -> Tensor:
         optimizer.step()
         scheduler.step()
         losses.append(loss.detach())
-    recipe.verify(model, optimizer, None).raise_for_differences()
+    recipe.verify(model, optimizer, attention_scale="in_model").raise_for_differences()
     return torch.stack(losses)
 
 
