@@ -17,7 +17,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.conditions import Stated, scale_objection
 from mutransfer_cli.recipe.initialise import Initialised, has_ranks, initialised
-from mutransfer_cli.recipe.optimizer_class import held_groups
+from mutransfer_cli.recipe.optimizer_class import Grouped, held_groups
 from mutransfer_cli.recipe.patterns import (
     LeftOut,
     RolePattern,
@@ -148,7 +148,7 @@ class LoadedRecipe:
     def verify(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Grouped,
         scheduler: Stepped | None = None,
         steps: int = 1,
         part: OptimizerName | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mutransfer_cli.optim.listed import OptimizerName
 
@@ -54,6 +54,13 @@ OWN_SETTINGS = {
     "adam_atan2": {"a": "a", "b": "b"},
     "adafactor": {"beta2_decay": "beta2_decay"},
 }
+
+
+class Grouped(Protocol):
+    """An optimizer, or a wrapper of optimizers: parameters with their settings, by group."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, eq=False)

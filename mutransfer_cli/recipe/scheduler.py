@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.optimizer_class import Held, has_groups, layers
+from mutransfer_cli.recipe.optimizer_class import Grouped, Held, has_groups, layers
 
 
 class Stepped(Protocol):
@@ -150,7 +150,7 @@ Saved = list[tuple[dict[str, Any], dict[str, tuple[Any, torch.Tensor | None]]]]
 
 
 def settings_ahead(
-    held: Sequence[Held], optimizer: Any, scheduler: Stepped, reach: Reach, steps: int
+    held: Sequence[Held], optimizer: Grouped, scheduler: Stepped, reach: Reach, steps: int
 ) -> Iterator[list[Settings]]:
     """The settings after each of `steps` steps of a copy of the scheduler.
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.conditions import Stated, clip_differences, scale_difference
 from mutransfer_cli.recipe.difference import Cell, Difference, DifferenceName
-from mutransfer_cli.recipe.optimizer_class import Held, held_groups, layers, other_settings, package
+from mutransfer_cli.recipe.optimizer_class import (
+    Grouped,
+    Held,
+    held_groups,
+    layers,
+    other_settings,
+    package,
+)
 from mutransfer_cli.recipe.patterns import Targets, listed, settings_of
 from mutransfer_cli.recipe.rates import (
     FAR,
@@ -69,7 +75,7 @@ class Run:
     """An optimizer and its schedule, beside the recipe for them."""
 
     recipe: Recipe
-    optimizer: Any
+    optimizer: Grouped
     held: tuple[Held, ...]
     scheduler: Stepped | None
     reach: Reach
@@ -98,7 +104,7 @@ def verification(
     recipe: Recipe,
     targets: Targets,
     model: nn.Module,
-    optimizer: Any,
+    optimizer: Grouped,
     scheduler: Stepped | None,
     steps: int,
     stated: Stated,

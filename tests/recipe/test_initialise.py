@@ -12,9 +12,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from mutransfer_cli.errors import InputError
@@ -191,7 +193,7 @@ def on_a_rank(rank: int, port: int, path: str) -> None:
     dist.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=2)
     recipe = load_recipe(path)
 
-    def drawn(model: nn.Module, seed: int = rank) -> dict[str, torch.Tensor]:
+    def drawn(model: Any, seed: int = rank) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
         done = recipe.init_(model)
         assert len(done.drawn) == 5
@@ -210,7 +212,7 @@ def on_a_rank(rank: int, port: int, path: str) -> None:
         found = drawn(wrap(Net(gains=True)))
         for name, value in expected.items():
             assert torch.equal(found[name], value), (name, "differs from what the first rank drew")
-    parts = fully_shard(Net(gains=True), mesh=mesh)
+    parts: Any = fully_shard(Net(gains=True), mesh=mesh)
     drawn(parts, seed=0)
     halves: list[Any] = [None, None]
     dist.all_gather_object(halves, parts.layers[0].weight.to_local())
@@ -228,7 +230,7 @@ def test_one_rank_draws_as_without_torch_distributed(folded: Recipe) -> None:
     recipe = loaded(folded, edit=with_init({"init_mean": 1.0}))
     plain, parts = Net(gains=True), Net(gains=True)
     recipe.init_(plain, torch.Generator().manual_seed(0))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         fully_shard(parts, mesh=init_device_mesh("cpu", (1,)))
         recipe.init_(parts, torch.Generator().manual_seed(0))
@@ -249,4 +251,4 @@ def test_all_ranks_have_what_the_first_drew(folded: Recipe, tmp_path: Path) -> N
     path = tmp_path / "recipe.yaml"
     edited = loaded(folded, edit=with_init({"init_mean": 1.0})).recipe
     path.write_text(dump(edited))
-    torch.multiprocessing.spawn(on_a_rank, (free_port(), str(path)), nprocs=2)
+    spawn(on_a_rank, (free_port(), str(path)), nprocs=2)  # type: ignore[no-untyped-call]

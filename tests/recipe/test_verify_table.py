@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from accelerate import Accelerator
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import optim
 from torch.optim import Optimizer, lr_scheduler
 
@@ -146,7 +146,7 @@ OPTIMIZERS: dict[str, tuple[Callable[[Groups], Any], Says]] = {
         {"optimizer": OTHER.format("adafactor", "torch.*Adafactor")},
     ),
     "Adafactor of transformers": (
-        lambda groups: transformers.Adafactor(
+        lambda groups: transformers.Adafactor(  # type: ignore[no-untyped-call]
             [{**g, "lr": None, "eps": (1e-30, 1e-3)} for g in groups]
         ),
         {
@@ -193,8 +193,9 @@ class DeepSpeedWarmup:
 
     def __init__(self, optimizer: Optimizer, warmup_max_lr: list[float] | float) -> None:
         self.optimizer, self.last = optimizer, 0
-        given = isinstance(warmup_max_lr, list)
-        self.max_lrs = warmup_max_lr if given else [warmup_max_lr] * len(optimizer.param_groups)
+        if isinstance(warmup_max_lr, float):
+            warmup_max_lr = [warmup_max_lr] * len(optimizer.param_groups)
+        self.max_lrs = warmup_max_lr
         self.step()
 
     def step(self) -> None:
