@@ -123,3 +123,14 @@ def _law(values: GroupValues) -> float | None:
     if values.init_std is None:
         return None
     return values.init_std * math.sqrt(values.init_fan_in or 1)
+
+
+def tied(sheet: Sheet) -> str:
+    """Say in which values embedding and readout differ, so that they cannot be one weight."""
+    if "all" in sheet.values:
+        return ""
+    embedding, readout = sheet.values["embedding"], sheet.values["readout"]
+    different = [f"learning rate {embedding.lr:.4g} and {readout.lr:.4g}"]
+    if embedding.init_std is not None and readout.init_std is not None:
+        different.append(f"init std {embedding.init_std:.4g} and {readout.init_std:.4g}")
+    return ", ".join(different)

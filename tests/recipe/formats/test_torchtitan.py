@@ -1,16 +1,33 @@
+"""The emitted text beside stand-ins; `tests/trainers` runs it in torchtitan itself."""
+
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
-from tests.recipe.formats.conftest import QUERY, Document, claimed_once, executed, keeps, written
+from mutransfer_cli.errors import NotExpressible
+from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.recipe.formats.dispatch import emit
+from mutransfer_cli.recipe.roles import Target
+from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
+from mutransfer_cli.strict import validated
+from tests.recipe.formats.conftest import (
+    LR,
+    QUERY,
+    WIDTH,
+    Document,
+    claimed_once,
+    executed,
+    keeps,
+    without_protocol,
+    written,
+)
 
+FUSED = "layers.11.attention.qkv_linear.wqkv.weight"
 NAMES = {
     "embedding": ["tok_embeddings.weight"],
     "readout": ["lm_head.weight"],
@@ -24,10 +41,13 @@ NAMES = {
         "layers.0._checkpoint_wrapped_module.attention.qkv_linear.wq.weight",
     ],
     "hidden": [
+        FUSED,
         *(f"layers.11.attention.{x}.weight" for x in ("qkv_linear.wk", "qkv_linear.wv", "wo")),
         *(f"layers.0.feed_forward.w{n}.weight" for n in (1, 2, 3)),
+        "layers.0._orig_mod._checkpoint_wrapped_module.attention._orig_mod.wo.weight",
     ],
 }
+OWN_SCALE = {"attention_scale": "1/sqrt(d_head)"}
 
 
 @pytest.fixture
@@ -36,18 +56,13 @@ def run_there(paper: Callable[..., Any]) -> Callable[[str], dict[str, Any]]:
     config = SimpleNamespace(Config=keeps)
     classes = {"OptimizersContainer": config, "LRSchedulersContainer": config}
     paper("torchtitan.components.optimizer", ParamGroupConfig=keeps, **classes)
+    layers = ("Embedding", "FusedQKVLinear", "Linear", "QKVLinear", "RMSNorm")
+    paper("torchtitan.models.common", **dict.fromkeys(layers))
+    paper("torchtitan.models.common.param_init", skip_param_init=None)
+    paper("torchtitan.protocols.module", Module=None)
+    muon = ("BucketConfig", "ComputeLayout", "Owned")
+    paper("torchtitan.distributed.flex_shard", **dict.fromkeys(muon))
     return executed
-
-
-def claims(emitted: dict[str, Any], names: list[str]) -> Iterator[tuple[str, float, float]]:
-    claimed: set[str] = set()
-    for group in emitted["OPTIMIZER"].param_groups:
-        found = [n for n in names if n not in claimed and re.search(group.pattern, n)]
-        assert found, "a pattern that claims nothing is an error there"
-        claimed |= set(found)
-        keywords = group.optimizer_kwargs
-        assert set(keywords) == {"lr", "weight_decay", "betas", "eps"}, "nothing is inherited"
-        yield from ((name, keywords["lr"], keywords["weight_decay"]) for name in found)
 
 
 Run = Callable[[str], dict[str, Any]]
@@ -57,39 +72,115 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
     document: Document, run_there: Run
 ) -> None:
     emitted = run_there(written(document(optimizer={"weight_decay": 0.1}), "torchtitan"))
-    claimed_once(NAMES, lambda names: claims(emitted, names))
+
+    def claims(names: list[str]) -> Iterator[tuple[str, float, float]]:
+        for name in names:
+            keywords = emitted["GROUPS"][emitted["_role_of"](name)]
+            assert set(keywords) == {"lr", "weight_decay", "betas", "eps"}, "nothing is inherited"
+            yield name, keywords["lr"], keywords["weight_decay"]
+
+    claimed_once(NAMES, claims)
 
 
-def test_init_is_scaled_by_role(document: Document, run_there: Run) -> None:
-    """The factors are relative to the target's own init, whose readout scales as dim**-0.5."""
-    emitted = run_there(written(document(), "torchtitan", folded=True))
-    expected = {"embedding": 1, "readout": 1 / 4, "vector": 1, "hidden": 1 / 4, "query": QUERY / 4}
-    assert emitted["INIT_FACTORS"] == pytest.approx(expected, rel=1e-5)
-    for role, names in NAMES.items():
-        assert {emitted["role_of"](name) for name in names} == {role}
+def test_inits_are_absolute(document: Document, run_there: Run) -> None:
+    """Those of the proxies at base width 16: 1, and 16**-0.5 inside and for the readout."""
+    init = run_there(written(document(), "torchtitan"))["INIT"]
+    assert init == {
+        "embedding": (0.0, 1.0, None),
+        "readout": (0.0, 1 / 64, None),
+        "vector": (1.0, 0.0, None),
+        "query": (0.0, pytest.approx(QUERY / 16), WIDTH),
+        "hidden": (0.0, 1 / 16, WIDTH),
+    }
 
 
-Init = dict[str, Callable[[torch.Tensor], Any]]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layers.0.attention.q_norm.weight",
+        "layers.0.moe.router.gate.weight",
+        "layers.0.attention.wo.bias",
+        "vision_encoder.layers.0.attention.wo.weight",
+    ],
+)
+def test_a_parameter_that_its_llama_lacks_is_refused(
+    document: Document, run_there: Run, name: str
+) -> None:
+    role_of = run_there(written(document(), "torchtitan"))["_role_of"]
+    with pytest.raises(ValueError, match=f"^{re.escape(name)}: torchtitan's Llama 3 has no such"):
+        role_of(name)
 
 
-@dataclass
-class Layer:
-    """A node of a torchtitan model config."""
+def test_a_tied_model_is_refused(document: Document, run_there: Run) -> None:
+    set_up = run_there(written(document(), "torchtitan"))["set_up"]
+    with pytest.raises(ValueError, match="enable_weight_tying: ") as refused:
+        set_up(SimpleNamespace(enable_weight_tying=True))
+    assert (
+        f"(learning rate {LR:.4g} and {LR / 16:.4g}, init std 1 and 0.01562), so that one"
+        in str(refused.value)
+    )
 
-    param_init: Init | None = None
-    layers: list[Any] = field(default_factory=list)
-    lm_head: Any = None
-    ffn_norm: Any = None
-    wo: Any = None
+
+def test_the_header_says_by_how_much_fused_queries_are_off(document: Document) -> None:
+    text = written(document(optimizer={"weight_decay": 0.1}), "torchtitan").replace("\n#  ", "")
+    said = [f"learning rate is {8**0.5:.4g} times", f"weight decay is {QUERY:.4g} times"]
+    assert f"their {', '.join(said)}, eps is {QUERY:.4g} times" in text
 
 
-def test_its_init_functions_are_scaled(document: Document, run_there: Run) -> None:
-    shared: Init = {"weight": torch.nn.init.ones_}
-    block = Layer(ffn_norm=Layer(shared), wo=Layer(shared))
-    model = Layer(lm_head=Layer(shared), layers=[block])
-    run_there(written(document(), "torchtitan"))["scale_init"](model)
-    made = [torch.zeros(2) for _ in range(3)]
-    for node, weight in zip((model.lm_head, block.ffn_norm, block.wo), made, strict=True):
-        node.param_init["weight"](weight)
-    assert [weight[0].item() for weight in made] == [1 / 4, 1, 1 / 4]
-    assert shared == {"weight": torch.nn.init.ones_}
+def test_a_model_with_the_scale_of_the_fit_stays_fused(document: Document) -> None:
+    text = written(document(model=OWN_SCALE), "torchtitan")
+    assert "FusedQKVLinear" not in text
+    assert "def set_up(config):" in text
+
+
+def test_one_rate_for_all_is_for_any_model(document: Document, run_there: Run) -> None:
+    emitted = run_there(written(without_protocol(document()), "torchtitan"))
+    (group,) = emitted["OPTIMIZER"].param_groups
+    assert re.search(group.pattern, "whatever.bias")
+    assert group.optimizer_kwargs["lr"] == pytest.approx(LR)
+
+
+def without_inits(found: Exponents) -> Exponents:
+    """The same fit of own results, whose protocol does not declare model.init_std."""
+    assert isinstance(found.protocol, Protocol)
+    sections = found.protocol.model_dump(include={"parameterization", "optimizer"})
+    sections |= {"schema": "mutransfer.protocol/1", "train": {"batch": 2, "steps": 10}}
+    declared = validated(DeclaredProtocol, sections, "protocol")
+    return found.model_copy(update={"protocol": declared, "base_plan": ()})
+
+
+def test_without_known_inits_a_tied_models_embedding_is_refused(
+    document: Document, run_there: Run
+) -> None:
+    """It would be left with whatever its memory held."""
+    emitted = run_there(written(without_inits(document()), "torchtitan"))
+    assert "INIT" not in emitted
+    untied = SimpleNamespace(enable_weight_tying=False, dim=WIDTH)
+    untied.tok_embeddings = SimpleNamespace(param_init={"weight": None})
+    with pytest.raises(ValueError, match="is that of a tied weight and draws nothing"):
+        emitted["set_up"](untied)
+
+
+def test_muon_is_dist_muon(document: Document, run_there: Run) -> None:
+    settings = {"name": "muon", "momentum": 0.9, "lr_adjustment": "match_rms_adamw"}
+    text = written(document(optimizer=settings, model=OWN_SCALE), "torchtitan")
+    assert "# not verified: DistMuon on CUDA; its steps were taken on a CPU" in text
+    emitted = run_there(text)
+    assert emitted["DIST_MUON"] == ("hidden",)
+    assert (
+        emitted["GROUPS"]["hidden"].items()
+        >= {
+            "momentum": 0.9,
+            "nesterov": True,
+            "adjust_lr_fn": "match_rms_adamw",
+            "fused": False,
+            "foreach": False,
+        }.items()
+    )
+    assert emitted["GROUPS"]["readout"].keys() == {"lr", "weight_decay", "betas", "eps"}
+
+
+def test_muon_with_several_rates_is_refused(document: Document) -> None:
+    found = document(optimizer={"name": "muon"})
+    with pytest.raises(NotExpressible, match=r"DistMuon has one learning rate .* scale of 1/sqrt"):
+        emit(found, Target(WIDTH, {}), "torchtitan", allow_lossy=True)
