@@ -21,7 +21,9 @@ from mutransfer_cli.spec.protocol import DeclaredProtocol
 Kind = Literal["embedding", "query", "hidden", "readout"]
 
 QUERY = re.compile(r"(.*\.)?(q_proj|q_lin|query|query_proj|wq|w_q|to_q)\.(weight|bias)")
-ALIKE = 0.03  # stds that were read off random values differ by chance
+ALIKE = 0.03  # differences of stds that are no choice
+ROUNDING = 1e-9
+SURE = 5  # standard errors by which stds differ that were read off random values
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,22 @@ def kind_of(parameter: BaseParameter) -> Kind:
 
 
 def _law(parameters: Sequence[BaseParameter], base_width: int) -> BaseInit | None:
-    """The law that stds follow; None where they follow neither."""
+    """The law that stds follow, the closer one; None where they follow neither."""
     stds = [_effective(p, base_width) for p in parameters]
-    fan_ins = [_fan_in(p) for p in parameters]
-    exponent = parameters[0].init_exponent
-    if all(fan_in is not None for fan_in in fan_ins):
-        known = [fan_in for fan_in in fan_ins if fan_in is not None]
-        if _alike([std * math.sqrt(f) for std, f in zip(stds, known, strict=True)]):
-            return BaseInit(stds[0], known[0], exponent)
-    return BaseInit(stds[0], None, exponent) if _alike(stds) else None
+    fan_ins = [fan_in for p in parameters if (fan_in := _fan_in(p)) is not None]
+    fewest = min(math.prod(p.shape) for p in parameters)
+    constant, allowed = _spread(stds), max(ALIKE, SURE / math.sqrt(2 * fewest))
+    if len(fan_ins) == len(stds):
+        scaled = _spread([std * math.sqrt(f) for std, f in zip(stds, fan_ins, strict=True)])
+        if scaled <= min(allowed, constant + ROUNDING):
+            return BaseInit(stds[0], fan_ins[0], parameters[0].init_exponent)
+    if constant <= allowed:
+        return BaseInit(stds[0], None, parameters[0].init_exponent)
+    return None
 
 
-def _alike(values: Sequence[float]) -> bool:
-    return max(values) - min(values) <= ALIKE * max(values)
+def _spread(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / (max(values) or 1.0)
 
 
 def _fan_in(parameter: BaseParameter) -> int | None:
