@@ -14,7 +14,7 @@ from typing import Literal
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
-from mutransfer_cli.rules.choices import MATRIX_ROLES
+from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 
@@ -113,6 +113,8 @@ def with_inits(
 ) -> tuple[BaseParameter, ...]:
     """The base plan of a target with the proxies' inits; vectors and scalars keep their own.
 
+    A factor of the target's own code that the proxies lack is taken out of the weight.
+
     Where the init of the runs is not known, all keep their own.
 
     Raises:
@@ -135,7 +137,7 @@ def _with_init(
     same = proxies.get(parameter.name)
     if parameter.role not in MATRIX_ROLES:
         return parameter
-    if same is not None and (same.role, same.shape) == (parameter.role, parameter.shape):
+    if same is not None and _stands_for(same) == _stands_for(parameter):
         mean, exponent = same.init_mean, same.init_exponent
         return replace(parameter, init_std=same.init_std, init_mean=mean, init_exponent=exponent)
     kind = kind_of(parameter)
@@ -150,8 +152,17 @@ def _with_init(
             setting="model",
         )
     std = law.std if fan_in is None else law.at(fan_in)
-    own = math.pow(base_width, -parameter.own_multiplier)
-    return replace(parameter, init_std=std * own, init_mean=0.0, init_exponent=law.exponent)
+    alike = next((p for p in proxies.values() if p.role == parameter.role), None)
+    if alike is not None:
+        # rates, too, are those of weights under the proxies' own factor
+        std *= math.pow(base_width, -alike.own_multiplier)
+        factor = math.pow(base_width, alike.own_multiplier - parameter.own_multiplier)
+        parameter = replace(parameter, factor=factor)
+    return replace(parameter, init_std=std, init_mean=0.0, init_exponent=law.exponent)
+
+
+def _stands_for(parameter: BaseParameter) -> tuple[Role, tuple[int, ...], float]:
+    return parameter.role, parameter.shape, parameter.own_multiplier
 
 
 def _no_law(parameter: BaseParameter, proxies: Mapping[str, BaseParameter], base_width: int) -> str:

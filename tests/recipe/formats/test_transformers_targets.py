@@ -118,6 +118,18 @@ def test_stds_of_gpt2_go_by_its_own_input_axis(
     assert groups_by_name(emitted, model)["transformer.h.1.mlp.c_proj.weight"]["lr"] == LR / 4
 
 
+def test_a_factor_of_the_models_own_code_is_taken_out_of_the_weight(
+    document: Document, config: Callable[..., str]
+) -> None:
+    """Gemma multiplies embeddings by sqrt(width)."""
+    found, path = document(optimizer={"weight_decay": 0.1}), config("gemma")
+    emitted, model = executed(for_config(found, path).text), built(path)
+    emitted["init_"](model)
+    embedding = groups_by_name(emitted, model)["model.embed_tokens.weight"]
+    assert has_std(model.model.embed_tokens.weight, 1 / 8), "times 8, std 1 as in the proxies"
+    assert embedding["lr"] * 8 == pytest.approx(LR), "times 8, the rate as in the proxies"
+
+
 def test_biases_of_queries_take_the_scale_too(
     document: Document, config: Callable[..., str]
 ) -> None:
