@@ -21,6 +21,7 @@ from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.spec.model import KNOWN_TYPES, HfProtocol
+from mutransfer_cli.spec.own_factors import NEUTRAL
 
 # keys on how to load and run the model; an attention implementation may name code to download
 DROPPED = (
@@ -70,6 +71,14 @@ def is_tied(model: HfProtocol) -> bool:
 def own_multiplier(model: HfProtocol, name: str) -> float:
     """Exponent of width in the factor that the model's own code puts on a parameter."""
     return OWN_MULTIPLIERS.get((model.model_type, name), 0.0)
+
+
+def with_defaults(model: HfProtocol) -> HfProtocol:
+    """The model with its config as its class completes it."""
+    config = read_config(load_transformers(), model)
+    # a factor may be an alias, which to_dict leaves out
+    factors = {field: getattr(config, field, None) for field in NEUTRAL}
+    return model.model_copy(update={"hf": config.to_dict() | factors})
 
 
 def hf_builder(

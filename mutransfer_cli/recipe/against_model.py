@@ -123,7 +123,8 @@ def attention_scale(recipe: Recipe, built: BuiltTarget) -> Iterator[str]:
 def _folded_factor(recipe: Recipe) -> float:
     """The factor on q.k that the query matrices hold."""
     bases = [p.base for values in recipe.roles.values() for p in values.parameters if p.base]
-    return next((base.factor for base in bases if base.factor != 1), 1.0)
+    queries = (base.factor for base in bases if base.factor != 1 and not base.own_multiplier)
+    return next(queries, 1.0)
 
 
 def own_inits(

@@ -32,6 +32,7 @@ Form = Literal["curved", "saturating"]
 FAR = 8  # times the largest swept width
 MOST_OCTAVES = 200.0  # no hyperparameter lies beyond 2^200, and floats end at 2^1024
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
+FOLDED = "folded: "  # begins a warning on the folded model
 GLOBAL = (
     "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
     "is scaled by role; declare how the runs were made, with a protocol for `fit-exponents`"
@@ -190,7 +191,8 @@ def with_rule_of(recipe: Recipe, exponents: Exponents, target: Target) -> Recipe
     """The recipe with the rule applied for `target` instead: folded, or by role alone.
 
     Args:
-        recipe: built for the same width, model and group; it keeps its forecast and warnings.
+        recipe: built for the same width, model and group; it keeps its forecast, and its warnings
+            but those of folding.
         target: `folded` must be given.
     """
     protocol, decay = exponents.protocol, recipe.base_weight_decay
@@ -199,7 +201,8 @@ def with_rule_of(recipe: Recipe, exponents: Exponents, target: Target) -> Recipe
     fitted = _fitted(chosen_group(exponents, target.group), target.width)
     by_rule = rule_part(exponents, protocol, target, fitted, decay)
     folding = _folding_warnings(exponents, target, by_rule["attention_scale"])
-    warnings = dict.fromkeys([*recipe.warnings, *folding])
+    kept = [warning for warning in recipe.warnings if not warning.startswith(FOLDED)]
+    warnings = dict.fromkeys([*kept, *folding])
     return recipe.model_copy(update=by_rule | {"warnings": tuple(warnings)})
 
 
@@ -222,7 +225,7 @@ def _folding_warnings(
             f"the attention scale {scale.formula} = {scale.value:.6g} stays in the forward pass, "
             "since the model's queries have no matrix of their own that could take it"
         )
-    return [f"folded: {limit}" for limit in (*kept, *limits)]
+    return [f"{FOLDED}{limit}" for limit in (*kept, *limits)]
 
 
 def is_folded(exponents: Exponents, target: Target) -> bool:

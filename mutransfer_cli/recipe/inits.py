@@ -14,14 +14,16 @@ from typing import Literal
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
-from mutransfer_cli.rules.choices import MATRIX_ROLES
+from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 
 Kind = Literal["embedding", "query", "hidden", "readout"]
 
 QUERY = re.compile(r"(.*\.)?(q_proj|q_lin|query|query_proj|wq|w_q|to_q)\.(weight|bias)")
-ALIKE = 0.03  # stds that were read off random values differ by chance
+ALIKE = 0.03  # differences of stds that are no choice
+ROUNDING = 1e-9
+SURE = 5  # standard errors by which stds differ that were read off random values
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,22 @@ def kind_of(parameter: BaseParameter) -> Kind:
 
 
 def _law(parameters: Sequence[BaseParameter], base_width: int) -> BaseInit | None:
-    """The law that stds follow; None where they follow neither."""
+    """The law that stds follow, the closer one; None where they follow neither."""
     stds = [_effective(p, base_width) for p in parameters]
-    fan_ins = [_fan_in(p) for p in parameters]
-    exponent = parameters[0].init_exponent
-    if all(fan_in is not None for fan_in in fan_ins):
-        known = [fan_in for fan_in in fan_ins if fan_in is not None]
-        if _alike([std * math.sqrt(f) for std, f in zip(stds, known, strict=True)]):
-            return BaseInit(stds[0], known[0], exponent)
-    return BaseInit(stds[0], None, exponent) if _alike(stds) else None
+    fan_ins = [fan_in for p in parameters if (fan_in := _fan_in(p)) is not None]
+    fewest = min(math.prod(p.shape) for p in parameters)
+    constant, allowed = _spread(stds), max(ALIKE, SURE / math.sqrt(2 * fewest))
+    if len(fan_ins) == len(stds):
+        scaled = _spread([std * math.sqrt(f) for std, f in zip(stds, fan_ins, strict=True)])
+        if scaled <= min(allowed, constant + ROUNDING):
+            return BaseInit(stds[0], fan_ins[0], parameters[0].init_exponent)
+    if constant <= allowed:
+        return BaseInit(stds[0], None, parameters[0].init_exponent)
+    return None
 
 
-def _alike(values: Sequence[float]) -> bool:
-    return max(values) - min(values) <= ALIKE * max(values)
+def _spread(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / (max(values) or 1.0)
 
 
 def _fan_in(parameter: BaseParameter) -> int | None:
@@ -107,6 +112,8 @@ def with_inits(
     exponents: Exponents, base_plan: Sequence[BaseParameter]
 ) -> tuple[BaseParameter, ...]:
     """The base plan of a target with the proxies' inits; vectors and scalars keep their own.
+
+    A factor of the target's own code that the proxies lack is taken out of the weight.
 
     Where the init of the runs is not known, all keep their own.
 
@@ -130,7 +137,7 @@ def _with_init(
     same = proxies.get(parameter.name)
     if parameter.role not in MATRIX_ROLES:
         return parameter
-    if same is not None and (same.role, same.shape) == (parameter.role, parameter.shape):
+    if same is not None and _stands_for(same) == _stands_for(parameter):
         mean, exponent = same.init_mean, same.init_exponent
         return replace(parameter, init_std=same.init_std, init_mean=mean, init_exponent=exponent)
     kind = kind_of(parameter)
@@ -145,8 +152,17 @@ def _with_init(
             setting="model",
         )
     std = law.std if fan_in is None else law.at(fan_in)
-    own = math.pow(base_width, -parameter.own_multiplier)
-    return replace(parameter, init_std=std * own, init_mean=0.0, init_exponent=law.exponent)
+    alike = next((p for p in proxies.values() if p.role == parameter.role), None)
+    if alike is not None:
+        # rates, too, are those of weights under the proxies' own factor
+        std *= math.pow(base_width, -alike.own_multiplier)
+        factor = math.pow(base_width, alike.own_multiplier - parameter.own_multiplier)
+        parameter = replace(parameter, factor=factor)
+    return replace(parameter, init_std=std, init_mean=0.0, init_exponent=law.exponent)
+
+
+def _stands_for(parameter: BaseParameter) -> tuple[Role, tuple[int, ...], float]:
+    return parameter.role, parameter.shape, parameter.own_multiplier
 
 
 def _no_law(parameter: BaseParameter, proxies: Mapping[str, BaseParameter], base_width: int) -> str:

@@ -6,8 +6,10 @@ compared with a recipe that was made. Nothing of the target's width is held in m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -16,13 +18,14 @@ from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.build import Build, read_built
 from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.hf import hf_builder, own_multiplier, say_what_is_used
+from mutransfer_cli.proxies.hf import hf_builder, own_multiplier, say_what_is_used, with_defaults
 from mutransfer_cli.proxies.reading import Init, Note, Weight, read_inits, read_weights, silent
 from mutransfer_cli.recipe.build import NO_PROTOCOL
 from mutransfer_cli.recipe.inits import QUERY
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter, Shapes, TargetModel
 from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, FactorySpec, HfProtocol
+from mutransfer_cli.spec.own_factors import BY_WIDTH
 from mutransfer_cli.spec.protocol import DeclaredModel
 from mutransfer_cli.spec.sources import load_model
 from mutransfer_cli.strict import parse_count
@@ -123,8 +126,10 @@ def read_target(
     )
     model, base_width = target.protocol, protocol.parameterization.base_width
     facts: dict[str, int | None] = {}
+    factors: dict[str, Any] = {}
     if isinstance(model, HfProtocol):
         width = _own_width(model, name, width)
+        factors = fitted_factors(name, model, protocol.model, note)
         say_what_is_used(model, False, note)
         facts = {"depth": model.depth, "head_size": model.head_size, "vocab": model.vocab}
     elif width is None:
@@ -133,15 +138,70 @@ def read_target(
             setting="model",
             remedy="width",
         )
+    if isinstance(protocol.model, DeclaredModel) and protocol.model.init_std is None:
+        note(
+            f"model {name}: the protocol does not say how the runs started (model.init_std); its "
+            f"own init at base width {base_width} is taken"
+        )
     build = target.builder(base_width)
     module = on_meta(build, width)
     other = module if width != base_width else None
     reading = read_built(model, build, target.context, base_width, note, other)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
-    found = TargetModel(width, reading.base_plan, shapes_of(module), facts, is_llama)
+    found = TargetModel(
+        width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
+    )
     if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
         return with_attention(found, for_real(build, base_width), model)
     return found
+
+
+def fitted_factors(
+    name: str, model: HfProtocol, swept: AnyModel | DeclaredModel, note: Note
+) -> dict[str, Any]:
+    """The fields by which a target's own code scales it, all as in the models of the fit.
+
+    Raises:
+        InputError: it scales with width, or otherwise than the models of the fit.
+    """
+    model = with_defaults(model)
+    found, neutral = model.own_factors, model.neutral_factors
+    by_width = [field for field in found if field in BY_WIDTH]
+    if by_width:
+        raise InputError(
+            f"model {name}: its own code scales with width ({_listed(found, by_width)}) what the "
+            "recipe scales too, so that rates, init or logits would scale twice; switch this off "
+            f"in the config of the target ({_listed(neutral, by_width)})",
+            setting="model",
+        )
+    if isinstance(swept, DeclaredModel):
+        if found:
+            note(
+                f"model {name}: its own code scales activations ({_listed(found, found)}); the "
+                "fitted runs are taken to have had the same factors"
+            )
+        return found
+    fitted = with_defaults(swept).own_factors if isinstance(swept, HfProtocol) else {}
+    if found != fitted:
+        fields = [field for field in neutral if found.get(field) != fitted.get(field)]
+        raise InputError(
+            f"model {name}: its own code scales activations ({_listed(neutral | found, fields)}) "
+            f"otherwise than the fitted models ({_listed(neutral | fitted, fields)}), so that it "
+            "is another function, and their best rates and init are not its own; give it their "
+            "factors, or sweep proxies of its config",
+            setting="model",
+        )
+    return found
+
+
+def _listed(factors: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """Fields with their values, as JSON with few digits."""
+    texts = (
+        f"{field} {value:.4g}" if isinstance(value, float) else f"{field} {json.dumps(value)}"
+        for field in fields
+        for value in (factors[field],)
+    )
+    return ", ".join(texts)
 
 
 def with_attention(target: TargetModel, base: nn.Module, model: HfProtocol) -> TargetModel:

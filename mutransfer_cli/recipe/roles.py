@@ -107,7 +107,10 @@ class Derivation:
         """The power of the growth, in words, beside a factor of attention."""
         is_width = self.growth == self.basis.width_mult
         power = f"{'width_mult' if is_width else f'{self.growth:.6g}'}^{exponent or Fraction(0)}"
-        return power if self.base.factor == 1 else f"{power}, attention scale folded"
+        if self.base.factor == 1:
+            return power
+        what = "own factor" if self.base.own_multiplier else "attention scale"
+        return f"{power}, {what} folded"
 
     @property
     def source(self) -> str:

@@ -136,7 +136,8 @@ class AtBase(Sparse):
     """Exponent of the width in the init std of weight times multiplier, where it is not the
     rule's."""
     factor: Positive = 1.0
-    """The attention scale over the model's own, where it is moved into this parameter."""
+    """The attention scale over the model's own, or the inverse of a factor of the model's own code
+    that the proxies lack, where it is moved into this parameter."""
 
 
 class ParameterPattern(Sparse):

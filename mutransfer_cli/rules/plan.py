@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import ROLES, MatrixRole, Role
@@ -68,6 +68,7 @@ class TargetModel:
         attention: its own factor on q.k; None where it is not known.
         queries: names of the parameters that make the queries and nothing else; empty where a
             factor on them would not reach q.k, or was not seen to.
+        own_factors: fields of its config by which its own code scales it, as the proxies' did.
     """
 
     width: int
@@ -77,6 +78,7 @@ class TargetModel:
     is_llama: bool = False
     attention: float | None = None
     queries: frozenset[str] = frozenset()
+    own_factors: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

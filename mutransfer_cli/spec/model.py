@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Json
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.decoder import AttentionScale, ModelProtocol, TransformerSpec
+from mutransfer_cli.spec.own_factors import factors_of, neutral_values
 from mutransfer_cli.spec.yaml_io import Unquoted, read_text
 from mutransfer_cli.strict import Count, Natural, Strict, nearest, parse_number
 
@@ -205,6 +206,16 @@ class HfProtocol(Strict):
     def attention_scale(self) -> AttentionScale | None:
         """The factor on q.k, if it is known for the model type."""
         return "1/sqrt(d_head)" if self.model_type in KNOWN_TYPES else None
+
+    @property
+    def neutral_factors(self) -> dict[str, Any]:
+        """The values of such fields at which its code does not scale it."""
+        return neutral_values(self.width, self.depth, self.head_size)
+
+    @property
+    def own_factors(self) -> dict[str, Any]:
+        """The fields by which the model's own code scales it, as far as the config names them."""
+        return factors_of(self.hf, self.neutral_factors)
 
     def _count(self, *keys: str) -> int | None:
         found = next((self.hf[key] for key in keys if key in self.hf), None)

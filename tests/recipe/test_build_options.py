@@ -72,7 +72,7 @@ def test_emitted_for_torch_gains_start_at_1_and_zero_inits_at_0(make: Make) -> N
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(torch.nan)
-    executed(text)["init_"](model)
+    executed(text)["init_"](model, multipliers="in_model", attention_scale="in_model")
     for name, parameter in model.named_parameters():
         if name.endswith(".gain"):
             assert (parameter == 1).all(), name

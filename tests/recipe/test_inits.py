@@ -61,6 +61,19 @@ def test_stds_follow_the_fan_in_or_are_all_equal(proxies: Proxies) -> None:
     assert BaseInit(0.02).at(64) == 0.02
 
 
+def test_stds_that_were_read_off_few_values_differ_by_chance(proxies: Proxies) -> None:
+    """A std of 256 values is known to 4 %."""
+    few = matrix("up.weight", "hidden", 0.02), matrix("down.weight", "hidden", 0.0212, (16, 40))
+    assert base_inits(proxies(*few))["hidden"] == BaseInit(0.02)
+    by_fan_in = matrix("up.weight", "hidden", 0.26), matrix("down.weight", "hidden", 0.12, (16, 64))
+    assert base_inits(proxies(*by_fan_in))["hidden"] == BaseInit(0.26, 16)
+    many = (
+        matrix("up.weight", "hidden", 0.02, (400, 400)),
+        matrix("down.weight", "hidden", 0.0212, (400, 1000)),
+    )
+    assert "hidden" not in base_inits(proxies(*many))
+
+
 def test_a_zero_query_is_a_kind_of_its_own(proxies: Proxies) -> None:
     zero = matrix("blocks.0.attention.query.weight", "hidden", 0.0)
     laws = base_inits(proxies(*BY_FAN_IN, zero))
@@ -110,9 +123,16 @@ def test_the_same_names_keep_the_stds_that_were_swept(proxies: Proxies) -> None:
 def test_a_factor_of_the_models_own_code_counts(proxies: Proxies) -> None:
     """Gemma multiplies embeddings by sqrt(width), so that std 1/4 at width 16 stands for std 1."""
     gemma = matrix("embed_tokens.weight", "embedding", 0.02, (64, 16), own_multiplier=0.5)
-    assert inits(proxies(*BY_FAN_IN), gemma) == {"embed_tokens.weight": 0.25}
+    (found,) = with_inits(proxies(*BY_FAN_IN), [gemma])
+    assert (found.init_std, found.factor) == (1.0, 0.25), "its rate gets the factor too"
     swept = matrix("gemma.weight", "embedding", 0.25, (64, 16), own_multiplier=0.5)
-    assert inits(proxies(swept), LLAMA[0]) == {"embed_tokens.weight": 1.0}
+    (found,) = with_inits(proxies(swept), LLAMA[:1])
+    assert (found.init_std, found.factor) == (0.25, 4.0)
+    (found,) = with_inits(proxies(swept), [gemma])
+    assert (found.init_std, found.factor) == (0.25, 1.0)
+    plain = matrix("embed_tokens.weight", "embedding", 0.02, (64, 16))
+    (found,) = with_inits(proxies(plain), [gemma])
+    assert (found.init_std, found.factor) == (0.02, 0.25), "the same name, and another function"
 
 
 def test_a_convolution_counts_its_kernel(proxies: Proxies) -> None:

@@ -81,8 +81,12 @@ def test_every_parameter_of_a_config_is_claimed_once_with_its_roles_values(
     }
     roles = {name: ROLES[model_type][re.sub(r"\.\d\.", ".N.", name)] for name in plan}
     assert {name: p.role for name, p in plan.items()} == roles
-    (hidden,) = {p.lr for p in plan.values() if p.role == "hidden"}
-    assert hidden == pytest.approx(recipe.recipe.base_lr.value / 4), "four times the base width"
+    base = recipe.recipe.base_lr.value
+    queries = 8**-0.5 if model_type in ("llama", "gemma") else 1  # 1/d_head over 1/sqrt(d_head)
+    for name, p in plan.items():
+        if p.role == "hidden":
+            factor = queries if "q_proj" in name else 1
+            assert p.lr == pytest.approx(factor * base / 4), "four times the base width"
 
 
 def test_kv_heads_that_do_not_fit_the_base_width_do_not_matter(
@@ -133,7 +137,12 @@ def test_emitted_python_takes_the_models_own_names(
     run: Callable[..., Result], path: Path, config: Callable[..., str], to: str
 ) -> None:
     name = config("qwen3")
-    result = run("transfer", path, "--model", name, "--to", to, "--fold")
+    args = ("transfer", path, "--model", name, "--to", to, "--fold")
+    if to == "transformers":
+        refused = run(*args)
+        assert refused.exit_code == 6, "queries are normalised"
+        assert "cannot hold: attention scale 1/d_head" in refused.stderr
+    result = run(*args, "--allow-lossy")
     assert result.exit_code == 0, result.stderr
     python, model = (
         executed(result.stdout),
@@ -142,9 +151,11 @@ def test_emitted_python_takes_the_models_own_names(
         ),
     )
     assert python["PATTERNS"][r"^model\.layers\.\d+\.self_attn\.q_norm\.weight$"] == "scalar"
-    sizes = {group["role"]: len(group["params"]) for group in python["param_groups"](model)}
+    told = {"attention_scale": "in_model"} if to == "pytorch" else {}
+    groups = python["param_groups"](model, **told)
+    sizes = {group["role"]: len(group["params"]) for group in groups}
     assert sizes == {"embedding": 1, "readout": 1, "vector": 5, "scalar": 4, "hidden": 14}
-    python["init_"](model)
+    python["init_"](model, **told)
     assert model.model.norm.weight.mean() == 1, "gains stay around 1"
 
 

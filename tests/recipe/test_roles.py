@@ -75,7 +75,8 @@ def test_a_swept_gain_keeps_its_mean_in_the_recipe_in_init_and_in_emitted_python
     by_recipe, by_python = gained(64, 256), gained(64, 256)
     loaded = load_recipe(io.StringIO(dump(recipe)))
     loaded.init_(by_recipe, torch.Generator().manual_seed(0))
-    executed(emit(found, asked, "pytorch", allow_lossy=True).text)["init_"](by_python)
+    emitted = executed(emit(found, asked, "pytorch", allow_lossy=True).text)
+    emitted["init_"](by_python, multipliers="in_model")
     for model in (by_recipe, by_python):
         gains = torch.cat([norm.weight.detach() for norm in model.norms])  # type: ignore[union-attr]
         assert float(gains.mean()) == pytest.approx(1.0, abs=0.02)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import Any
 
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.fit.exponents import Exponents
@@ -16,6 +18,8 @@ from mutransfer_cli.recipe.formats.stock import stock_llama, stock_sheet
 from mutransfer_cli.recipe.inits import base_inits
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import Recipe
+from mutransfer_cli.spec.model import HfProtocol
+from mutransfer_cli.spec.own_factors import BY_WIDTH
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.strict import nearest
 
@@ -67,7 +71,18 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
             remedy="allow_lossy",
         )
     header = tuple(header_of(fmt, recipe, sheet, dropped, folded, scaled_there))
-    return Emitted(fmt.write(replace(sheet, header=header)), sheet.recipe, dropped)
+    sheet = replace(sheet, header=header, own_factors=_own_factors(exponents, asked))
+    return Emitted(fmt.write(sheet), sheet.recipe, dropped)
+
+
+def _own_factors(exponents: Exponents, asked: Target) -> Mapping[str, Any]:
+    """The fields of a Hugging Face config by which the models of the fit scaled themselves; none
+    that depend on the width."""
+    if asked.model is not None:
+        return asked.model.own_factors
+    swept = exponents.protocol.model if exponents.protocol else None
+    found = swept.own_factors if isinstance(swept, HfProtocol) else {}
+    return {field: value for field, value in found.items() if field not in BY_WIDTH}
 
 
 def format_of(name: str) -> Format:
@@ -108,7 +123,7 @@ def _sheet(
         recipe = with_rule_of(recipe, exponents, there)
     model = there.model
     by_kind = model is not None and (asked.model is None or not fmt.any_names)
+    knows_init = bool(exponents.base_plan or base_inits(exponents))
     if model is None or not by_kind:
-        return sheet_of(recipe)
-    knows_init = asked.model is not None or bool(base_inits(exponents))
+        return sheet_of(recipe, knows_init)
     return stock_sheet(recipe, exponents, model, fmt.name, knows_init)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from mutransfer_cli.recipe.types import (
     AttentionScaleValue,
@@ -15,7 +15,7 @@ from mutransfer_cli.recipe.types import (
     Recipe,
     RoleRecipe,
 )
-from mutransfer_cli.rules.choices import Role
+from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import Values as Values
 
 StockKind = Literal["embedding", "readout", "vector", "query", "down", "hidden"]
@@ -48,6 +48,8 @@ class Sheet:
     """Under the same keys; empty for the framework's own Llama."""
     header: tuple[str, ...] = ()
     """Sentences for the top of the file."""
+    own_factors: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a Hugging Face config by which the models of the fit scaled themselves."""
 
     @property
     def rest(self) -> GroupValues:
@@ -95,8 +97,12 @@ class Sheet:
         return {role: value for role, value in found.items() if value is not None}
 
 
-def sheet_of(recipe: Recipe) -> Sheet:
-    """The sheet of a recipe under the names of its own patterns."""
+def sheet_of(recipe: Recipe, knows_init: bool = True) -> Sheet:
+    """The sheet of a recipe under the names of its own patterns.
+
+    Args:
+        knows_init: whether its init stds are those of the runs.
+    """
     if recipe.scope == "global":
         return Sheet(recipe, {"all": GroupValues(**vars(recipe.base_values()))})
     found = recipe.roles
@@ -106,6 +112,8 @@ def sheet_of(recipe: Recipe) -> Sheet:
         for key, claimed in _groups(role, found[role]):
             pattern = claimed[0] if claimed else None
             values[key], patterns[key] = _values(role, found[role], pattern), claimed
+            if not knows_init and role in MATRIX_ROLES:
+                values[key] = replace(values[key], init_std=None)
     return Sheet(recipe, values, patterns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutransfer_cli.recipe.formats.capability import Format
 from mutransfer_cli.recipe.formats.sheet import Sheet
 from mutransfer_cli.recipe.formats.template import render
+from mutransfer_cli.spec.own_factors import NEUTRAL
 
 # names of transformers' Llama; each parameter matches exactly one
 LLAMA_PATTERNS = {
@@ -19,6 +20,15 @@ LLAMA_PATTERNS = {
     ),
 }
 
+# neutral values that depend on a config, as Python
+BY_SIZE = {
+    "mup_base_width": 'lambda c: c.mup_base_width if getattr(c, "mup", None) is False else None',
+    "dim_model_base": "lambda c: c.hidden_size",
+    "scale_depth": "lambda c: c.num_hidden_layers**0.5",
+    "attention_multiplier": "lambda c: head_size(c) ** -0.5",
+    "query_pre_attn_scalar": "lambda c: head_size(c)",
+}
+
 
 def patterns_of(sheet: Sheet) -> list[tuple[str, str]]:
     """Pairs of a pattern and its role: the sheet's own, or those of Llama where it has none."""
@@ -31,7 +41,8 @@ def patterns_of(sheet: Sheet) -> list[tuple[str, str]]:
 
 
 def write(sheet: Sheet) -> str:
-    return render("transformers.py.jinja", sheet, patterns=patterns_of(sheet))
+    neutral = BY_SIZE | {f: repr(value) for f, value in NEUTRAL.items() if f not in BY_SIZE}
+    return render("transformers.py.jinja", sheet, patterns=patterns_of(sheet), neutral=neutral)
 
 
 FORMAT = Format(

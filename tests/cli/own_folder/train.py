@@ -41,7 +41,7 @@ def loss_of(tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
-(optimizer,) = recipe.optimizers(model)
+(optimizer,) = recipe.optimizers(model, multipliers="in_model")
 names = {id(parameter): name for name, parameter in model.named_parameters()}
 held = {
     names[id(p)]: {key: group[key] for key in ("lr", "weight_decay", "eps")}
