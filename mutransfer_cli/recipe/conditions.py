@@ -1,4 +1,4 @@
-"""What a run states of itself, as no optimizer holds it: attention scale and gradient clipping."""
+"""Statements about a run that no optimizer holds: attention scale and gradient clipping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ InModel = Literal["in_model"]
 
 @dataclass(frozen=True)
 class Stated:
-    """What the caller of `verify` says about a run."""
+    """Statements of the caller of `verify` about a run."""
 
     optimizer_class: OptimizerName | None = None
     """The update of an optimizer whose class nobody knows."""

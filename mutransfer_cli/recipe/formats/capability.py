@@ -36,9 +36,10 @@ class Format:
     attention_scale: bool = False
     """An attention scale; otherwise it is moved into the query matrices, where these can be told.
     """
+    fused_queries: bool = False
+    """Queries are rows of one matrix with keys and values, so that no factor can be moved into
+    them."""
     schedule_keeps_ratios: bool = True
-    scales_itself: Callable[[Sheet], bool] = lambda _: False
-    """Whether the target applies the recipe's rule, multipliers included, to base values."""
     unverified: tuple[str, ...] = ()
     """What was neither run nor read."""
 

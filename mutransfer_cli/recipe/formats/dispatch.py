@@ -56,9 +56,7 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     there = _as_written(exponents, asked, fmt)
     unfolded = sheet = _sheet(exponents, recipe, asked, there, fmt)
     refuse_optimizer(fmt, sheet)
-    scaled_there, folded = fmt.scales_itself(sheet), bool(asked.folded)
-    if scaled_there:
-        fmt = replace(fmt, multipliers=True)
+    folded = bool(asked.folded)
     scaled = not fmt.multipliers and set(sheet.by_role("multiplier").values()) != {1}
     if scaled or (not fmt.attention_scale and sheet.unusual_scale):
         there, folded = replace(there, folded=True), True
@@ -70,7 +68,7 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
             setting="to",
             remedy="allow_lossy",
         )
-    header = tuple(header_of(fmt, recipe, sheet, dropped, folded, scaled_there))
+    header = tuple(header_of(fmt, recipe, sheet, dropped, folded))
     sheet = replace(sheet, header=header, own_factors=_own_factors(exponents, asked))
     return Emitted(fmt.write(sheet), sheet.recipe, dropped)
 
@@ -105,14 +103,16 @@ def _as_written(exponents: Exponents, asked: Target, fmt: Format) -> Target:
         if fmt.proxy_names and exponents.base_plan:
             return asked
         base_width = protocol.parameterization.base_width
-        return replace(asked, model=stock_llama(base_width, asked.width))
-    if not fmt.any_names and not model.is_llama:
+        model = stock_llama(base_width, asked.width)
+    elif not fmt.any_names and not model.is_llama:
         raise NotExpressible(
             f"to {fmt.name} is written for the names of its own Llama; give `width` in place of "
             "`model`, or write pytorch",
             setting="to",
         )
-    return asked
+    if fmt.fused_queries:
+        model = replace(model, queries=frozenset())
+    return asked if model is asked.model else replace(asked, model=model)
 
 
 def _sheet(

@@ -26,14 +26,12 @@ def header_of(
     sheet: Sheet,
     dropped: Sequence[str],
     folded: bool,
-    scaled_there: bool,
 ) -> Iterator[str]:
     """List the sentences that become the comments at the top of the file.
 
     Args:
         recipe: as format yaml writes it; that of the sheet may be folded, and by role.
         dropped: what the target cannot hold.
-        scaled_there: the target applies the rule to base values.
     """
     yield f"mutransfer {__version__}, recipe {_hash(recipe)} for {fmt.name}"
     yield f"written for {fmt.written_for}"
@@ -41,7 +39,7 @@ def header_of(
         yield f"not verified: {fact}"
     if fmt.unverified and recipe.holds_for and recipe.holds_for.schedule == "wsd":
         yield "not verified: its wsd schedule was read and not run"
-    yield from _values(recipe, scaled_there)
+    yield from _values(recipe)
     if fmt.proxy_names and not sheet.patterns and recipe.scope == "per_role":
         yield "the recipe names no parameters: written for those of transformers' Llama"
     if sheet.optimizer is None:
@@ -67,12 +65,11 @@ def header_of(
     yield schedule_note(sheet)
 
 
-def _values(recipe: Recipe, scaled_there: bool) -> Iterator[str]:
+def _values(recipe: Recipe) -> Iterator[str]:
     scope = f"{recipe.parameterization}, base width {recipe.base_width}"
     if recipe.scope == "global":
         scope = "one learning rate for all parameters"
-    kind = "BASE, scaled by the target," if scaled_there else "absolute,"
-    yield f"values are {kind} for width {recipe.width} ({scope})"
+    yield f"values are absolute, for width {recipe.width} ({scope})"
     lr = recipe.base_lr
     if lr.low is not None and lr.high is not None:
         interval = f"{100 * (lr.level or 0):g} % interval {lr.low:.3g} to {lr.high:.3g}"

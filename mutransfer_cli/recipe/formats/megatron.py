@@ -1,76 +1,122 @@
-"""Format `megatron`: flags where its own muP is the recipe's rule, otherwise overrides."""
+"""Format `megatron`: a Python file of overrides by role, or flags for one global rate.
+
+Megatron's own muP (`--use-mup`) is not written: no flag says the recipe's init there, as Megatron
+draws matrices of every fan-in with one std, and divides it by sqrt(2 * layers) for the projections
+back to the residual stream.
+"""
 
 from __future__ import annotations
 
-import math
+import re
 
-from mutransfer_cli.recipe.formats.capability import Format
-from mutransfer_cli.recipe.formats.sheet import Sheet, decay_note, number
+from mutransfer_cli.errors import NotExpressible
+from mutransfer_cli.recipe.formats.capability import ADAM, Format
+from mutransfer_cli.recipe.formats.sheet import GroupValues, Sheet, decay_note, number
 from mutransfer_cli.recipe.formats.template import render
 
-
-def is_native(sheet: Sheet) -> bool:
-    """Whether Megatron's rule is the recipe's up to a rescaling of weights, eps aside.
-
-    With m the width multiplier, its rule for weight times multiplier is: learning rates L, L/m, L/m
-    and L of embedding, hidden, readout and vectors; init stds 1, m^-1/2, 1/m and 1 times those of
-    the base model. Its weight decay does not depend on width.
-    """
-    m = sheet.width_mult
-    if "all" in sheet.values or any(v.weight_decay for v in sheet.values.values()):
-        return False
-    if sheet.values["readout"].multiplier == 1:  # folded: the model is to stay as it is
-        return False
-    lr = sheet.values["vector"].lr
-    roles = {key: sheet.recipe.roles[v.role] for key, v in sheet.values.items() if v.role}
-    inits = {key: role.init_std_mult.value for key, role in roles.items()}
-    expected = {
-        "embedding": (lr, 1.0),
-        "hidden": (lr / m, m**-0.5),
-        "readout": (lr / m, 1 / m),
-        "vector": (lr, 1.0),
-    }
-    return all(
-        math.isclose(v.lr * v.multiplier, expected[role][0], rel_tol=1e-9)
-        and math.isclose(inits[role] * v.multiplier, expected[role][1], rel_tol=1e-9)
-        for role, v in sheet.values.items()
-    )
+# Parameters of a GPTModel with local layers or with Transformer Engine's. The first match wins; a
+# parameter without a match is refused.
+PATTERNS = {
+    r"^(module\.)*embedding\.(word|position)_embeddings\.weight$": "embedding",
+    r"^(module\.)*output_layer\.weight$": "readout",
+    r"^(module\.)*decoder\.(layers\.\d+\.(input|pre_mlp)|final)_layernorm\.(weight|bias)$": "vector",
+    r"^(module\.)*decoder\.layers\.\d+\.\w+\.linear_\w+\.(layer_norm_weight|(layer_norm_)?bias)$": (
+        "vector"
+    ),
+    r"^(module\.)*decoder\.layers\.\d+\.mlp\.linear_fc2\.weight$": "down",
+    r"^(module\.)*decoder\.layers\.\d+\.(self_attention\.linear_(qkv|proj)|mlp\.linear_fc1)\.weight$": (
+        "hidden"
+    ),
+}
+ONE_QKV = re.compile(r"(.*\.)?(\w*qkv\w*|c_attn|query_key_value|in_proj)[._]weight", re.IGNORECASE)
+ONE_KV = re.compile(r"(.*\.)?(kv|kv_proj)\.weight")
+GATE = re.compile(r"(.*\.)?(gate|gate_proj|w1|wi_0)\.weight")
+SCALE_MODES = {"original": ("shape_scaling", 1.0), "match_rms_adamw": ("spectral", 0.2)}
 
 
 def write(sheet: Sheet) -> str:
-    if is_native(sheet):  # base values, which Megatron scales
-        base, notes = sheet.values["vector"], _native_notes(sheet)
-        return render("megatron.args.jinja", sheet, native=True, base=base, notes=notes)
-    if "all" not in sheet.values:
-        return render("megatron.py.jinja", sheet)
-    note = f"{decay_note(sheet.rest)}; Megatron gives vectors and biases none"
-    notes = (note,) if sheet.rest.weight_decay else ()
-    return render("megatron.args.jinja", sheet, native=False, base=sheet.rest, notes=notes)
-
-
-def _native_notes(sheet: Sheet) -> tuple[str, ...]:
-    m, base_eps = sheet.width_mult, sheet.values["vector"].eps or 0.0
-    # of the weights with their multipliers folded in: a smaller gradient wants a smaller eps
-    effective = {r: v.eps / v.multiplier for r, v in sheet.values.items() if v.eps is not None}
-    eps = ", ".join(f"{role} {value:.3g}" for role, value in effective.items())
-    return (
-        f"Megatron's own muP scales these by its width multiplier {m:g}, never use them with "
-        "overrides by role; its rule is the recipe's up to a rescaling of embedding and readout",
-        f"eps differs: for weight times multiplier the recipe's is {eps}; Megatron's is "
-        f"{number(base_eps)}, divided by {m:g} for hidden and times {m:g} for readout; no matter "
-        "while it is far below the gradients",
-        "add --init-method-std, that of your base model, and --untie-embeddings-and-output-weights",
+    if "all" in sheet.values:
+        note = f"{decay_note(sheet.rest)}; Megatron gives vectors and biases none"
+        notes = (note,) if sheet.rest.weight_decay else ()
+        return render("megatron.args.jinja", sheet, notes=notes)
+    muon = _muon(sheet) if sheet.optimizer == "muon" else {}
+    notes = ("Muon is written for core 0.18 and later: flags of earlier ones have other names",)
+    return render(
+        "megatron.py.jinja",
+        sheet,
+        patterns=patterns_of(sheet, "megatron"),
+        groups=groups_of(sheet),
+        adam=sheet.values["embedding"] if muon else sheet.rest,
+        muon=muon,
+        notes=notes if muon else (),
     )
+
+
+def patterns_of(sheet: Sheet, to: str) -> dict[str, str]:
+    """Roles by pattern.
+
+    Raises:
+        NotExpressible: a model with tied embeddings.
+    """
+    if not {"embedding", "readout"} <= set(sheet.values):
+        raise NotExpressible(
+            f"to {to}: embedding and readout are one tied weight, which would train as an "
+            "embedding; set tie_word_embeddings to false in the target's config",
+            setting="to",
+        )
+    return {
+        pattern: role if role in sheet.values else "hidden" for pattern, role in PATTERNS.items()
+    }
+
+
+def groups_of(sheet: Sheet) -> dict[str, GroupValues]:
+    """Groups beside the default one, which has the rates of the flags, and whose rate is logged.
+
+    Queries are rows of a matrix of the default group, and have an init of their own alone.
+    """
+    own = (sheet.rest_role, "query")
+    return {role: values for role, values in sheet.values.items() if role not in own}
+
+
+def _muon(sheet: Sheet) -> dict[str, str]:
+    """Flags of Muon, by name.
+
+    Raises:
+        NotExpressible: matrices that Megatron would orthogonalise together, unlike the sweep.
+    """
+    apart = {"gate and up": GATE, "queries, and keys with values,": ONE_KV}
+    for what, names in apart.items():
+        if any(names.fullmatch(name) for name in sheet.swept):
+            raise NotExpressible(
+                f"to megatron: the sweep orthogonalised {what} apart, and Megatron's Muon has no "
+                "flag for it; write pytorch, or sweep adamw",
+                setting="to",
+            )
+    settings = sheet.recipe.optimizer or {}
+    mode, factor = SCALE_MODES[settings["lr_adjustment"]]
+    flags = {
+        "--muon-momentum": number(settings["momentum"]),
+        "--muon-nesterov": "",
+        "--muon-scale-mode": mode,
+        "--muon-extra-scale-factor": number(factor),
+        "--muon-coefficient-type": "simple",
+        "--muon-num-ns-steps": "5",
+        "--muon-tp-mode": "duplicated",
+    }
+    if any(ONE_QKV.fullmatch(name) for name in sheet.swept):
+        flags["--muon-no-split-qkv"] = ""
+    return flags
 
 
 FORMAT = Format(
     name="megatron",
-    written_for="Megatron-LM main (core 0.20) at d98e8a64d (2026-08-22)",
+    written_for="Megatron-LM from core 0.16.0 to main (core 0.20) at d98e8a64d (2026-08-22)",
     write=write,
+    optimizers=ADAM | {"muon"},
     attention_scale=True,
-    scales_itself=is_native,
+    fused_queries=True,
     unverified=(
-        "its grouping and its scheduler were run on the names of a GPTModel with Transformer "
-        "Engine layers as read; a training run was not",
+        "it was run on a GPTModel with local layers on one CPU: Transformer Engine's layers, whose "
+        "names were read, and init_ on the shards of tensor parallelism were not",
     ),
 )

@@ -46,6 +46,8 @@ class Sheet:
     Under one global rate there is `all` alone."""
     patterns: Mapping[str, tuple[ParameterPattern, ...]] = field(default_factory=dict)
     """Under the same keys; empty for the framework's own Llama."""
+    swept: frozenset[str] = frozenset()
+    """Names of the proxies' parameters, where these are known."""
     header: tuple[str, ...] = ()
     """Sentences for the top of the file."""
     own_factors: Mapping[str, Any] = field(default_factory=dict)
