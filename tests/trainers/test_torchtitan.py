@@ -300,7 +300,7 @@ def test_schedules_are_those_of_the_fit(fitted: Found, target: Read, schedule: A
 
 MUON = {
     "optimizer": {"name": "muon", "weight_decay": 0.1, "lr_adjustment": "match_rms_adamw"},
-    "model": {"attention_scale": "1/sqrt(d_head)"},
+    "model": {"attention_scale": "1/sqrt(d_head)", "query_init": "zero"},
 }
 
 

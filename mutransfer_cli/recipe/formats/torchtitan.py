@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -82,10 +83,16 @@ def _refuse_several_rates(hidden: dict[str, GroupValues]) -> None:
     Raises:
         NotExpressible: the recipe has several.
     """
-    if len({(values.lr, values.weight_decay) for values in hidden.values()}) > 1:
+    one = hidden["hidden"]
+    same = all(
+        math.isclose(a or 0.0, b or 0.0, rel_tol=1e-9)
+        for values in hidden.values()
+        for a, b in ((values.lr, one.lr), (values.weight_decay, one.weight_decay))
+    )
+    if not same:
         rates = ", ".join(f"{kind} {values.lr:.4g}" for kind, values in hidden.items())
         raise NotExpressible(
-            f"to torchtitan: its DistMuon has one learning rate and one weight decay for all "
+            "to torchtitan: its DistMuon has one learning rate and one weight decay for all "
             f"matrices, the recipe several ({rates}); an attention scale of 1/sqrt(d_head) and "
             "inner sizes proportional to width need one, or write pytorch",
             setting="to",
@@ -102,12 +109,13 @@ def _fused_note(sheet: Sheet) -> Iterator[str]:
         "weight decay": (rest.weight_decay, query.weight_decay),
         "eps": (rest.eps, query.eps),
     }
-    off = [f"{name} is {a / b:.4g} times" for name, (a, b) in pairs.items() if a and b and a != b]
+    known = {name: a / b for name, (a, b) in pairs.items() if a and b}
+    off = [f"{name} is {x:.4g} times" for name, x in known.items() if not math.isclose(x, 1)]
     if off:
         yield (
             "set_up(..., keep_fused=True) leaves queries, keys and values one matrix, which trains "
-            "with the values of hidden; the init of its query rows is exact, but against the recipe "
-            f"their {', '.join(off)}"
+            "with the values of hidden; the init of its query rows is exact, but against the "
+            f"recipe their {', '.join(off)}"
         )
 
 

@@ -121,6 +121,13 @@ def test_a_tied_model_is_refused(document: Document, run_there: Run) -> None:
     )
 
 
+def test_queries_that_start_at_zero_alone_are_exact_in_a_fused_matrix(document: Document) -> None:
+    text = written(document(model=OWN_SCALE | {"query_init": "zero"}), "torchtitan")
+    assert "'query': (0.0, 0.0, 256)" in text
+    assert "def set_up(config, keep_fused=False):" in text
+    assert "against the recipe" not in text.replace("\n#  ", "")
+
+
 def test_the_header_says_by_how_much_fused_queries_are_off(document: Document) -> None:
     text = written(document(optimizer={"weight_decay": 0.1}), "torchtitan").replace("\n#  ", "")
     said = [f"learning rate is {8**0.5:.4g} times", f"weight decay is {QUERY:.4g} times"]
