@@ -12,7 +12,7 @@ import yaml
 
 from mutransfer_cli.recipe.formats import FORMATS
 from mutransfer_cli.recipe.formats.dispatch import emit, format_of
-from mutransfer_cli.recipe.formats.sheet import Sheet, sheet_of
+from mutransfer_cli.recipe.formats.sheet import STOCK_KINDS, Sheet, sheet_of
 from mutransfer_cli.recipe.formats.template import render
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import ParameterPattern
@@ -47,7 +47,9 @@ def test_text_of_a_recipe_cannot_become_code(document: Document, to: str) -> Non
     }
     hostile = recipe.model_copy(update={"roles": roles, "warnings": (HOSTILE,)})
     sheet = sheet_of(hostile)
-    sheet = sheet if named else Sheet(hostile, sheet.values)
+    if not named:
+        stock = {key: values for key, values in sheet.values.items() if key in STOCK_KINDS}
+        sheet = Sheet(hostile, stock)
     plain = write(replace(sheet, header=()))
     text = write(replace(sheet, header=(HOSTILE, f"warning: {HOSTILE}")))
     if to == "nemo-automodel":
