@@ -19,7 +19,7 @@ from tests.trainers.llama import arrived, llama, means_and_stds
 lightning: Any = pytest.importorskip("lightning")
 
 
-class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+class Module(lightning.LightningModule):  # type: ignore[misc]
     """A Llama under the name `model`, set up by an emitted file."""
 
     def __init__(self, emitted: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def test_every_schedule_of_a_fit_multiplies_all_rates_alike(
     trainer = trainer_of(llama(), emitted, tmp_path, max_steps=10)
     seen = []
 
-    class Factors(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
+    class Factors(transformers.TrainerCallback):  # type: ignore[misc]
         def on_pre_optimizer_step(self, *_: Any, **given: Any) -> None:
             seen.append([g["lr"] / g["initial_lr"] for g in trainer.optimizer.param_groups])
 
