@@ -245,10 +245,10 @@ def test_neutral_factors_are_the_plain_model(
 
 
 @pytest.fixture
-def alone() -> Iterator[None]:
+def alone(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
-    store = dist.HashStore()  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    where = f"file://{tmp_path / 'group'}"
+    dist.init_process_group("gloo", init_method=where, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
