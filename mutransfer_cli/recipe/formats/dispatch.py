@@ -90,14 +90,16 @@ def _as_written(exponents: Exponents, asked: Target, fmt: Format) -> Target:
         if fmt.proxy_names and exponents.base_plan:
             return asked
         base_width = protocol.parameterization.base_width
-        return replace(asked, model=stock_llama(base_width, asked.width))
-    if not fmt.any_names and not model.is_llama:
+        model = stock_llama(base_width, asked.width)
+    elif not fmt.any_names and not model.is_llama:
         raise NotExpressible(
             f"to {fmt.name} is written for the names of its own Llama; give `width` in place of "
             "`model`, or write pytorch",
             setting="to",
         )
-    return asked
+    if fmt.fused_queries:
+        model = replace(model, queries=frozenset())
+    return asked if model is asked.model else replace(asked, model=model)
 
 
 def _sheet(

@@ -112,6 +112,20 @@ def stock_sheet(
     return Sheet(recipe, {kind: found[kind] for kind in STOCK_KINDS if kind in found})
 
 
+def refuse_tied(sheet: Sheet, name: str) -> None:
+    """Refuse a Llama whose readout is its embedding, for a format that gives each its own values.
+
+    Raises:
+        NotExpressible: the sheet has an embedding and no readout.
+    """
+    if "embedding" in sheet.values and "readout" not in sheet.values:
+        raise NotExpressible(
+            f"to {name}: embedding and readout are one tied weight, which would train as an "
+            "embedding; set tie_word_embeddings to false in the target's config",
+            setting="to",
+        )
+
+
 def _same(one: GroupValues, other: GroupValues) -> bool:
     """Whether two kinds of matrices have the same values, stds by fan-in included."""
     pairs = [(getattr(one, key), getattr(other, key)) for key in ("lr", "weight_decay", "eps")]
