@@ -5,4 +5,7 @@ its text is a template in `templates/`.
 """
 
 PLAIN = ("yaml", "json")
-FORMATS = ("pytorch", "torchtitan", "megatron", "transformers", "olmo-core", "nemo-automodel")
+FORMATS = (
+    *("pytorch", "torchtitan", "megatron", "transformers", "olmo-core", "nemo-automodel"),
+    "optax",
+)
