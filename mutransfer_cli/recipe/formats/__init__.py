@@ -7,5 +7,5 @@ its text is a template in `templates/`.
 PLAIN = ("yaml", "json")
 FORMATS = (
     *("pytorch", "torchtitan", "megatron", "transformers", "olmo-core", "nemo-automodel"),
-    "megatron-bridge",
+    *("megatron-bridge", "optax", "nanochat"),
 )

@@ -37,9 +37,11 @@ class Format:
     """An attention scale; otherwise it is moved into the query matrices, where these can be told.
     """
     fused_queries: bool = False
-    """Queries are rows of one matrix with keys and values, so that no factor can be moved into
-    them."""
+    """Queries are rows of one matrix with keys and values, or are normalised, so that no factor can
+    be moved into them."""
     schedule_keeps_ratios: bool = True
+    also_loses: Callable[[Sheet], Iterator[str]] = lambda _: iter(())
+    """What else it cannot hold of a recipe."""
     unverified: tuple[str, ...] = ()
     """What was neither run nor read."""
 
@@ -100,6 +102,7 @@ def losses(fmt: Format, sheet: Sheet, unfolded: Sheet) -> Iterator[str]:
             f"attention scale {scale.formula} (the model's own is another, and it has no separate "
             "query matrices without a norm, into which the factor could be moved)"
         )
+    yield from fmt.also_loses(sheet)
 
 
 def _listed(by_role: dict[str, float]) -> str:

@@ -114,6 +114,20 @@ def stock_sheet(
     return Sheet(recipe, values, swept=frozenset(p.name for p in exponents.base_plan))
 
 
+def refuse_tied(sheet: Sheet, name: str) -> None:
+    """Refuse a Llama whose readout is its embedding, for a format that gives each its own values.
+
+    Raises:
+        NotExpressible: the sheet has an embedding and no readout.
+    """
+    if "embedding" in sheet.values and "readout" not in sheet.values:
+        raise NotExpressible(
+            f"to {name}: embedding and readout are one tied weight, which would train as an "
+            "embedding; set tie_word_embeddings to false in the target's config",
+            setting="to",
+        )
+
+
 def _same(one: GroupValues, other: GroupValues) -> bool:
     """Whether two kinds of matrices have the same values, stds by fan-in included."""
     pairs = [(getattr(one, key), getattr(other, key)) for key in ("lr", "weight_decay", "eps")]

@@ -7,6 +7,7 @@ import pytest
 
 from mutransfer_cli.errors import NotExpressible
 from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.formats.sheet import Sheet
 from mutransfer_cli.recipe.formats.stock import LLAMA, stock_llama, stock_sheet
 from mutransfer_cli.recipe.roles import Target
@@ -58,6 +59,14 @@ def test_what_a_frameworks_llama_lacks_is_refused(document: Document) -> None:
     odd = replace(STOCK, shapes={**STOCK.shapes, name: (WIDTH, 2 * WIDTH)})
     with pytest.raises(NotExpressible, match=r"o_proj.* has values of its own"):
         sheet(document, odd)
+
+
+@pytest.mark.parametrize("to", ["optax", "nanochat"])
+def test_tied_weights_are_refused_where_both_have_values(document: Document, to: str) -> None:
+    untied = tuple(p for p in STOCK.base_plan if p.name != "lm_head.weight")
+    model = replace(STOCK, base_plan=untied)
+    with pytest.raises(NotExpressible, match=f"to {to}: embedding and readout are one tied weight"):
+        emit(document(), Target(WIDTH, {}, model=model), to, allow_lossy=True)
 
 
 def test_its_names_are_those_of_transformers() -> None:
