@@ -159,7 +159,7 @@ def _class_match(optimizer: object) -> str | None:
 
 
 def other_settings(held: Held, update: str, wanted: dict[str, Any]) -> Iterator[str]:
-    """What changes the update beside lr, weight decay, eps and betas, in words.
+    """Describe settings that change the update beside lr, weight decay, eps and betas, in words.
 
     Args:
         wanted: settings of the recipe's optimizer.

@@ -66,7 +66,6 @@ def import_megatron(*absent: str) -> None:
     """
     if importlib.util.find_spec("megatron") is None:
         pytest.skip("no megatron-core", allow_module_level=True)
-    import torch._inductor.compile_fx  # knows triton only where it is real
 
     if not hasattr(typing, "override"):  # newer Megatron is for Python 3.12
         typing.override = typing_extensions.override  # type: ignore[attr-defined]
@@ -74,11 +73,6 @@ def import_megatron(*absent: str) -> None:
         warnings.simplefilter("ignore")
         if importlib.util.find_spec("triton") is None:
             sys.meta_path.append(Absent("triton"))
-        import megatron.core.extensions.transformer_engine
-        import megatron.core.models.gpt.gpt_layer_specs
-        import megatron.core.models.gpt.gpt_model
-        import megatron.core.optimizer
-        import megatron.core.transformer.transformer_config
 
         missing = [name for name in absent if importlib.util.find_spec(name) is None]
         sys.meta_path.append(Absent(*missing))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ import yaml
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.optim.muon import MuonSpec, orthogonalised
 from mutransfer_cli.recipe.build import build_recipe
-from mutransfer_cli.recipe.loaded import loaded
 from mutransfer_cli.recipe.roles import Target
-from mutransfer_cli.rules.plan import PlannedParameter, TargetModel, Values
+from mutransfer_cli.rules.plan import PlannedParameter, Values
 from mutransfer_cli.strict import validated
 from tests.recipe.formats.conftest import executed
 from tests.trainers.compare import compared
@@ -30,7 +28,6 @@ from tests.trainers.megatron_on_cpu import (
     import_megatron,
     one_process,
     parts,
-    planned,
     two_steps,
 )
 

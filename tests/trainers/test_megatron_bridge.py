@@ -19,7 +19,6 @@ from tests.trainers.megatron_on_cpu import (
     import_megatron,
     one_process,
     parts,
-    planned,
     two_steps,
 )
 

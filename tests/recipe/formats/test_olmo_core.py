@@ -87,7 +87,7 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
 
 
 def test_inits_are_absolute(document: Document, run_there: Run) -> None:
-    """Stds are those of the proxies at base width 16: 1, and 16**-0.5 inside and for the readout."""
+    """Stds are the proxies' at base width 16: 1, and 16**-0.5 inside and for the readout."""
     emitted = run_there(written(document(), "olmo-core"))
     assert emitted["INIT"] == {
         "embedding": (0.0, 1.0, None),

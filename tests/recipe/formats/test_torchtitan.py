@@ -83,7 +83,7 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
 
 
 def test_inits_are_absolute(document: Document, run_there: Run) -> None:
-    """Those of the proxies at base width 16: 1, and 16**-0.5 inside and for the readout."""
+    """Stds are the proxies' at base width 16: 1, and 16**-0.5 inside and for the readout."""
     init = run_there(written(document(), "torchtitan"))["INIT"]
     assert init == {
         "embedding": (0.0, 1.0, None),
