@@ -110,8 +110,8 @@ def stock_sheet(
     for part in ("query", "down"):
         if _same(found[part], found["hidden"]):
             del found[part]
-    values: dict[str, GroupValues] = {kind: found[kind] for kind in STOCK_KINDS if kind in found}
-    return Sheet(recipe, values, swept=frozenset(p.name for p in exponents.base_plan))
+    by_kind: dict[str, GroupValues] = {kind: found[kind] for kind in STOCK_KINDS if kind in found}
+    return Sheet(recipe, by_kind, swept=frozenset(p.name for p in exponents.base_plan))
 
 
 def refuse_tied(sheet: Sheet, name: str) -> None:

@@ -45,7 +45,7 @@ def gpt(layers: int = 2, width: int = 8) -> Any:
         for name in ("c_q", "c_k", "c_v", "c_proj"):
             block.attn.add_module(name, linear(width, width))
         block.mlp.c_fc, block.mlp.c_proj = linear(4 * width, width), linear(width, 4 * width)
-    blocks[1].attn.ve_gate = linear(2, 12)
+    blocks[1].attn.ve_gate = linear(2, 12)  # type: ignore[union-attr]
     model.transformer = nn.ModuleDict({"wte": nn.Embedding(16, width), "h": blocks})
     model.value_embeds = nn.ModuleDict({"1": nn.Embedding(16, width)})
     model.lm_head, model.smear_gate = linear(16, width), linear(1, 24)

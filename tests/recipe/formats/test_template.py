@@ -48,8 +48,8 @@ def test_text_of_a_recipe_cannot_become_code(document: Document, to: str) -> Non
     hostile = recipe.model_copy(update={"roles": roles, "warnings": (HOSTILE,)})
     sheet = sheet_of(hostile)
     if not named:
-        stock = {key: values for key, values in sheet.values.items() if key in STOCK_KINDS}
-        sheet = Sheet(hostile, stock)
+        kinds = [str(kind) for kind in STOCK_KINDS if kind in sheet.values]
+        sheet = Sheet(hostile, {kind: sheet.values[kind] for kind in kinds})
     plain = write(replace(sheet, header=()))
     text = write(replace(sheet, header=(HOSTILE, f"warning: {HOSTILE}")))
     if to == "nemo-automodel":
