@@ -1,4 +1,4 @@
-"""Megatron Core in one process on the CPU: what only GPUs have is stood in for, here and nowhere else.
+"""Megatron Core in one process on the CPU, with stand-ins for what only GPUs have.
 
 Megatron Core asks for CUDA in three places that a small GPTModel meets: tensors that it makes on
 device "cuda", `torch.cuda.current_device()`, and the random states of CUDA that it tracks. Clipping
@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -226,17 +226,12 @@ def arrived(
     return found
 
 
-@pytest.fixture
-def planned(target: Callable[..., TargetModel]) -> Callable[..., dict[str, PlannedParameter]]:
+def planned(found: Exponents, model: TargetModel) -> dict[str, PlannedParameter]:
     """Values of every parameter, where the attention scale stays in the forward pass."""
-
     import transformers
 
-    def plan(found: Exponents) -> dict[str, PlannedParameter]:
-        model = replace(target(found), queries=frozenset())
-        recipe = build_recipe(found, Target(WIDTH, {}, True, model=model))
-        config = transformers.AutoConfig.for_model(**llama_config())
-        module = transformers.AutoModelForCausalLM.from_config(config)
-        return {p.name: p for p in loaded(recipe, "recipe").plan(module)}
-
-    return plan
+    apart = replace(model, queries=frozenset())
+    recipe = build_recipe(found, Target(WIDTH, {}, True, model=apart))
+    config = transformers.AutoConfig.for_model(**llama_config())
+    module = transformers.AutoModelForCausalLM.from_config(config)
+    return {p.name: p for p in loaded(recipe, "recipe").plan(module)}

@@ -13,7 +13,7 @@ from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.optim.muon import MuonSpec, orthogonalised
 from mutransfer_cli.recipe.build import build_recipe
 from mutransfer_cli.recipe.roles import Target
-from mutransfer_cli.rules.plan import PlannedParameter, Values
+from mutransfer_cli.rules.plan import TargetModel, Values
 from mutransfer_cli.strict import validated
 from tests.recipe.formats.conftest import executed
 from tests.trainers.compare import compared
@@ -31,7 +31,7 @@ from tests.trainers.megatron_on_cpu import (
     two_steps,
 )
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 import_megatron()
 
 
@@ -101,7 +101,7 @@ def built(emitted: dict[str, Any], gated: bool = True, **changes: Any) -> Any:
 def test_the_trainer_has_the_recipes_values(
     fitted: Callable[..., Exponents],
     written: Emit,
-    planned: Callable[..., dict[str, PlannedParameter]],
+    target: Callable[..., TargetModel],
     by_config: bool,
 ) -> None:
     import megatron.core
@@ -118,14 +118,14 @@ def test_the_trainer_has_the_recipes_values(
     scheduler.step(WARMUP - scheduler.num_steps)  # back to the peak
     how = "--model" if by_config else "--width"
     name = f"megatron-core {megatron.core.__version__}, GPTModel with local layers ({how})"
-    row = compared(name, arrived(model, optimizer, init), planned(found), said)
+    row = compared(name, arrived(model, optimizer, init), planned(found, target(found)), said)
     assert (row.lr, row.weight_decay, row.eps, row.betas) == pytest.approx((0,) * 4, abs=1e-12)
 
 
 def test_the_training_script_gets_flags_and_overrides(
     fitted: Callable[..., Exponents],
     written: Emit,
-    planned: Callable[..., dict[str, PlannedParameter]],
+    target: Callable[..., TargetModel],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Needs a checkout of Megatron-LM on the path: the package lacks its training scripts."""
@@ -179,7 +179,7 @@ def test_the_training_script_gets_flags_and_overrides(
     scheduler = training.get_optimizer_param_scheduler(optimizer)
     scheduler.step(WARMUP * args.global_batch_size)
     name = f"Megatron-LM {megatron.core.__version__}, by its command line"
-    row = compared(name, arrived(model, optimizer, init), planned(found), "no step")
+    row = compared(name, arrived(model, optimizer, init), planned(found, target(found)), "no step")
     assert (row.lr, row.weight_decay, row.eps, row.betas) == pytest.approx((0,) * 4, abs=1e-12)
 
 
@@ -265,11 +265,11 @@ def test_what_would_train_otherwise_is_refused(
     from megatron.core.transformer.transformer_config import TransformerConfig
 
     emitted = executed(written(fitted(), "megatron"))
-    with pytest.raises(ValueError, match="one tied weight.*start with --untie-embeddings"):
+    with pytest.raises(ValueError, match=r"one tied weight.*start with --untie-embeddings"):
         built(emitted, tied=True)
     args = arguments(emitted["FLAGS"])
     args.untie_embeddings_and_output_weights = False
-    with pytest.raises(ValueError, match="one tied weight.*add --untie-embeddings"):
+    with pytest.raises(ValueError, match=r"one tied weight.*add --untie-embeddings"):
         emitted["check"](args)
     with pytest.raises(ValueError, match=r"call set_attention_scale\(config\) before"):
         emitted["init_"](gpt(TransformerConfig(**SIZES, **LLAMA)))
