@@ -23,6 +23,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 import typing_extensions
+from torch._C._distributed_c10d import HashStore
 from torch.overrides import TorchFunctionMode
 
 from mutransfer_cli.fit.exponents import Exponents
@@ -66,14 +67,21 @@ def import_megatron(*absent: str) -> None:
     """
     if importlib.util.find_spec("megatron") is None:
         pytest.skip("no megatron-core", allow_module_level=True)
-
+    importlib.import_module("torch._inductor.compile_fx")  # knows triton only where it is real
     if not hasattr(typing, "override"):  # newer Megatron is for Python 3.12
         typing.override = typing_extensions.override  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if importlib.util.find_spec("triton") is None:
             sys.meta_path.append(Absent("triton"))
-
+        for name in (
+            "core.extensions.transformer_engine",
+            "core.models.gpt.gpt_layer_specs",
+            "core.models.gpt.gpt_model",
+            "core.optimizer",
+            "core.transformer.transformer_config",
+        ):
+            importlib.import_module(f"megatron.{name}")
         missing = [name for name in absent if importlib.util.find_spec(name) is None]
         sys.meta_path.append(Absent(*missing))
 
@@ -100,9 +108,7 @@ def one_process() -> Iterator[None]:
         patched.setattr(torch.cuda, "current_device", lambda: "cpu")
         tracker = tensor_parallel.random.CudaRNGStatesTracker
         patched.setattr(tracker, "fork", lambda *_: contextlib.nullcontext())
-        torch.distributed.init_process_group(
-            "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
         parallel_state.initialize_model_parallel()
         try:
             yield

@@ -28,6 +28,7 @@ from tests.trainers.megatron_on_cpu import (
     import_megatron,
     one_process,
     parts,
+    planned,
     two_steps,
 )
 

@@ -19,6 +19,7 @@ from tests.trainers.megatron_on_cpu import (
     import_megatron,
     one_process,
     parts,
+    planned,
     two_steps,
 )
 
@@ -104,12 +105,13 @@ def made(cfg: Any, model: Any) -> tuple[Any, Any]:
     """Optimizer and scheduler, as pretrain() makes them."""
     from megatron.bridge.training.optim import setup_optimizer
 
-    return setup_optimizer(
+    pair: tuple[Any, Any] = setup_optimizer(
         cfg.optimizer,
         cfg.scheduler,
         [model],
         optimizer_config_override_provider=cfg.optimizer_config_override_provider,
     )
+    return pair
 
 
 @pytest.mark.parametrize("by", [provider, model_config])
