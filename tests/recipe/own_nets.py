@@ -210,6 +210,21 @@ def twice(model: nn.Module) -> torch.optim.Optimizer:
     return changed(model, "hidden", "lr", 0.25)
 
 
+class Own(torch.optim.AdamW):
+    """A class whose step nobody knows."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+
+
+def own_class(model: nn.Module) -> torch.optim.Optimizer:
+    return Own(groups(model))
+
+
+def own_class_named(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
+    return {"adamw": Own(groups(model))}
+
+
 def fails(model: nn.Module) -> torch.optim.Optimizer:
     raise RuntimeError("no GPU here")
 

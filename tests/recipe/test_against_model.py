@@ -149,6 +149,7 @@ OF_OPTIMIZER = {
     "embedding_scaled": r"^(one_rate|lr): .*lr of embedding \(wte.weight\)",
     "decay_independent": "^decay_convention: weight_decay of hidden .*the independent convention",
     "twice": "^scaled_twice: rates are scaled with width twice",
+    "own_class": r"^optimizer: tests.recipe.own_nets.Own updates .*, and is not known to be adamw",
 }
 
 
@@ -156,6 +157,10 @@ OF_OPTIMIZER = {
 def test_every_fault_of_an_optimizer_is_named(recipe: Callable[..., Recipe], name: str) -> None:
     (finding,) = check(recipe(), "net", name).findings
     assert re.search(OF_OPTIMIZER[name], finding), finding
+
+
+def test_an_optimizer_under_its_name_is_what_it_is_called(recipe: Callable[..., Recipe]) -> None:
+    assert not check(recipe(), "net", "own_class_named").findings
 
 
 def rate_of_the_width(document: dict[str, Any]) -> None:
