@@ -1,4 +1,4 @@
-"""Megatron Core in one process on the CPU: what only GPUs have is stood in for, here and nowhere else.
+"""Megatron Core in one process on the CPU, with stand-ins for what only GPUs have.
 
 Megatron Core asks for CUDA in three places that a small GPTModel meets: tensors that it makes on
 device "cuda", `torch.cuda.current_device()`, and the random states of CUDA that it tracks. Clipping
@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -66,7 +66,6 @@ def import_megatron(*absent: str) -> None:
     """
     if importlib.util.find_spec("megatron") is None:
         pytest.skip("no megatron-core", allow_module_level=True)
-    import torch._inductor.compile_fx  # knows triton only where it is real
 
     if not hasattr(typing, "override"):  # newer Megatron is for Python 3.12
         typing.override = typing_extensions.override  # type: ignore[attr-defined]
@@ -74,11 +73,6 @@ def import_megatron(*absent: str) -> None:
         warnings.simplefilter("ignore")
         if importlib.util.find_spec("triton") is None:
             sys.meta_path.append(Absent("triton"))
-        import megatron.core.extensions.transformer_engine
-        import megatron.core.models.gpt.gpt_layer_specs
-        import megatron.core.models.gpt.gpt_model
-        import megatron.core.optimizer
-        import megatron.core.transformer.transformer_config
 
         missing = [name for name in absent if importlib.util.find_spec(name) is None]
         sys.meta_path.append(Absent(*missing))
@@ -151,7 +145,9 @@ def gpt(config: Any, tied: bool = False, positions: str = "rope") -> Any:
         share_embeddings_and_output_weights=tied,
         position_embedding_type=positions,
     )
-    model.ddp_config = DistributedDataParallelConfig()  # the optimizer reads it of the wrapped model
+    model.ddp_config = (
+        DistributedDataParallelConfig()
+    )  # the optimizer reads it of the wrapped model
     return model
 
 
@@ -205,7 +201,9 @@ def parts(model: Any) -> dict[str, tuple[str, torch.Tensor]]:
     return found
 
 
-def arrived(model: Any, optimizer: Any, init: Mapping[str, tuple[str, torch.Tensor]]) -> dict[str, Arrived]:
+def arrived(
+    model: Any, optimizer: Any, init: Mapping[str, tuple[str, torch.Tensor]]
+) -> dict[str, Arrived]:
     """What every parameter has at the peak of the schedule.
 
     Args:
@@ -228,17 +226,12 @@ def arrived(model: Any, optimizer: Any, init: Mapping[str, tuple[str, torch.Tens
     return found
 
 
-@pytest.fixture
-def planned(target: Callable[..., TargetModel]) -> Callable[..., dict[str, PlannedParameter]]:
+def planned(found: Exponents, model: TargetModel) -> dict[str, PlannedParameter]:
     """Values of every parameter, where the attention scale stays in the forward pass."""
-
     import transformers
 
-    def plan(found: Exponents) -> dict[str, PlannedParameter]:
-        model = replace(target(found), queries=frozenset())
-        recipe = build_recipe(found, Target(WIDTH, {}, True, model=model))
-        config = transformers.AutoConfig.for_model(**llama_config())
-        module = transformers.AutoModelForCausalLM.from_config(config)
-        return {p.name: p for p in loaded(recipe, "recipe").plan(module)}
-
-    return plan
+    apart = replace(model, queries=frozenset())
+    recipe = build_recipe(found, Target(WIDTH, {}, True, model=apart))
+    config = transformers.AutoConfig.for_model(**llama_config())
+    module = transformers.AutoModelForCausalLM.from_config(config)
+    return {p.name: p for p in loaded(recipe, "recipe").plan(module)}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ import yaml
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.optim.muon import MuonSpec, orthogonalised
 from mutransfer_cli.recipe.build import build_recipe
-from mutransfer_cli.recipe.loaded import loaded
 from mutransfer_cli.recipe.roles import Target
-from mutransfer_cli.rules.plan import PlannedParameter, TargetModel, Values
+from mutransfer_cli.rules.plan import TargetModel, Values
 from mutransfer_cli.strict import validated
 from tests.recipe.formats.conftest import executed
 from tests.trainers.compare import compared
@@ -34,7 +32,7 @@ from tests.trainers.megatron_on_cpu import (
     two_steps,
 )
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 import_megatron()
 
 
@@ -104,7 +102,7 @@ def built(emitted: dict[str, Any], gated: bool = True, **changes: Any) -> Any:
 def test_the_trainer_has_the_recipes_values(
     fitted: Callable[..., Exponents],
     written: Emit,
-    planned: Callable[..., dict[str, PlannedParameter]],
+    target: Callable[..., TargetModel],
     by_config: bool,
 ) -> None:
     import megatron.core
@@ -121,14 +119,14 @@ def test_the_trainer_has_the_recipes_values(
     scheduler.step(WARMUP - scheduler.num_steps)  # back to the peak
     how = "--model" if by_config else "--width"
     name = f"megatron-core {megatron.core.__version__}, GPTModel with local layers ({how})"
-    row = compared(name, arrived(model, optimizer, init), planned(found), said)
+    row = compared(name, arrived(model, optimizer, init), planned(found, target(found)), said)
     assert (row.lr, row.weight_decay, row.eps, row.betas) == pytest.approx((0,) * 4, abs=1e-12)
 
 
 def test_the_training_script_gets_flags_and_overrides(
     fitted: Callable[..., Exponents],
     written: Emit,
-    planned: Callable[..., dict[str, PlannedParameter]],
+    target: Callable[..., TargetModel],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Needs a checkout of Megatron-LM on the path: the package lacks its training scripts."""
@@ -144,9 +142,23 @@ def test_the_training_script_gets_flags_and_overrides(
         *("--num-layers", "2", "--hidden-size", "256", "--num-attention-heads", "32"),
         *("--ffn-hidden-size", "1024", "--swiglu", "--disable-bias-linear"),
         *("--normalization", "RMSNorm", "--position-embedding-type", "rope"),
-        *("--vocab-size", str(VOCAB), "--seq-length", "16", "--max-position-embeddings", "128", "--micro-batch-size", "2"),
+        *(
+            "--vocab-size",
+            str(VOCAB),
+            "--seq-length",
+            "16",
+            "--max-position-embeddings",
+            "128",
+            "--micro-batch-size",
+            "2",
+        ),
         *("--train-iters", str(STEPS), "--use-cpu-initialization", "--no-bias-swiglu-fusion"),
-        *("--transformer-impl", "local", "--no-gradient-accumulation-fusion", "--no-persist-layer-norm"),
+        *(
+            "--transformer-impl",
+            "local",
+            "--no-gradient-accumulation-fusion",
+            "--no-persist-layer-norm",
+        ),
         *("--no-masked-softmax-fusion", "--no-bias-dropout-fusion", "--no-rope-fusion"),
     ]
     monkeypatch.setattr("sys.argv", ["pretrain_gpt.py", *sizes])
@@ -154,7 +166,9 @@ def test_the_training_script_gets_flags_and_overrides(
     args = parse_args()
     validate_args(args)
     set_args(args)
-    monkeypatch.setattr(training, "get_megatron_optimizer_config", training.get_megatron_optimizer_config)
+    monkeypatch.setattr(
+        training, "get_megatron_optimizer_config", training.get_megatron_optimizer_config
+    )
     emitted["install"]()
     config, overrides = training.get_megatron_optimizer_config(args)
     model = by_script(emitted, args)
@@ -166,7 +180,7 @@ def test_the_training_script_gets_flags_and_overrides(
     scheduler = training.get_optimizer_param_scheduler(optimizer)
     scheduler.step(WARMUP * args.global_batch_size)
     name = f"Megatron-LM {megatron.core.__version__}, by its command line"
-    row = compared(name, arrived(model, optimizer, init), planned(found), "no step")
+    row = compared(name, arrived(model, optimizer, init), planned(found, target(found)), "no step")
     assert (row.lr, row.weight_decay, row.eps, row.betas) == pytest.approx((0,) * 4, abs=1e-12)
 
 
@@ -252,11 +266,11 @@ def test_what_would_train_otherwise_is_refused(
     from megatron.core.transformer.transformer_config import TransformerConfig
 
     emitted = executed(written(fitted(), "megatron"))
-    with pytest.raises(ValueError, match="one tied weight.*start with --untie-embeddings"):
+    with pytest.raises(ValueError, match=r"one tied weight.*start with --untie-embeddings"):
         built(emitted, tied=True)
     args = arguments(emitted["FLAGS"])
     args.untie_embeddings_and_output_weights = False
-    with pytest.raises(ValueError, match="one tied weight.*add --untie-embeddings"):
+    with pytest.raises(ValueError, match=r"one tied weight.*add --untie-embeddings"):
         emitted["check"](args)
     with pytest.raises(ValueError, match=r"call set_attention_scale\(config\) before"):
         emitted["init_"](gpt(TransformerConfig(**SIZES, **LLAMA)))
@@ -266,9 +280,7 @@ def test_what_would_train_otherwise_is_refused(
         emitted["role_of"]("module.decoder.layers.0.self_attention.q_layernorm.weight")
 
 
-def test_muon_updates_as_the_sweeps_own(
-    fitted: Callable[..., Exponents], written: Emit
-) -> None:
+def test_muon_updates_as_the_sweeps_own(fitted: Callable[..., Exponents], written: Emit) -> None:
     """Needs emerging-optimizers and Megatron Core 0.18."""
     pytest.importorskip("emerging_optimizers")
     module = pytest.importorskip("megatron.core.optimizer.emerging_optimizers")
@@ -287,7 +299,9 @@ def test_muon_updates_as_the_sweeps_own(
     optimizer, scheduler = made(emitted, model)
     scheduler.step(WARMUP)
     muon = next(
-        o.optimizer for o in optimizer.chained_optimizers if type(o.optimizer) is module.TensorParallelMuon
+        o.optimizer
+        for o in optimizer.chained_optimizers
+        if type(o.optimizer) is module.TensorParallelMuon
     )
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     by_muon = {id(p) for group in muon.param_groups for p in group["params"]}
@@ -302,9 +316,7 @@ def test_muon_updates_as_the_sweeps_own(
     steps_as_the_sweep(emitted, model, optimizer, recipe.roles["hidden"].values())
 
 
-def steps_as_the_sweep(
-    emitted: dict[str, Any], model: Any, optimizer: Any, hidden: Values
-) -> None:
+def steps_as_the_sweep(emitted: dict[str, Any], model: Any, optimizer: Any, hidden: Values) -> None:
     """Two steps of the optimizer move each hidden matrix as the sweep's own Muon does."""
     spec = validated(MuonSpec, {"name": "muon"}, "optimizer")
     momenta: dict[str, torch.Tensor] = {}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mutransfer_cli.fit.exponents import Exponents
-from mutransfer_cli.rules.plan import PlannedParameter
+from mutransfer_cli.rules.plan import TargetModel
 from tests.recipe.formats.conftest import executed
 from tests.trainers.compare import compared
 from tests.trainers.conftest import VOCAB, Emit
@@ -117,7 +117,7 @@ def made(cfg: Any, model: Any) -> tuple[Any, Any]:
 def test_the_trainer_has_the_recipes_values(
     fitted: Callable[..., Exponents],
     written: Emit,
-    planned: Callable[..., dict[str, PlannedParameter]],
+    target: Callable[..., TargetModel],
     by: Callable[[], Any],
 ) -> None:
     import megatron.bridge
@@ -141,7 +141,7 @@ def test_the_trainer_has_the_recipes_values(
         f"megatron-bridge {megatron.bridge.__version__} with core {megatron.core.__version__}, "
         f"{type(cfg.model).__name__} with local layers"
     )
-    row = compared(name, arrived(model, optimizer, init), planned(found), said)
+    row = compared(name, arrived(model, optimizer, init), planned(found, target(found)), said)
     assert (row.lr, row.weight_decay, row.eps, row.betas) == pytest.approx((0,) * 4, abs=1e-12)
 
 
@@ -156,7 +156,7 @@ def test_what_would_train_otherwise_is_refused(
     with pytest.raises(ValueError, match=r"optimizer.lr 1.0 is not the recipe's"):
         made(cfg, None)
     cfg.model.share_embeddings_and_output_weights = True
-    with pytest.raises(ValueError, match="one tied weight.*set share_embeddings_and_output"):
+    with pytest.raises(ValueError, match=r"one tied weight.*set share_embeddings_and_output"):
         built(cfg)
     other = container(provider())
     other.model.kv_channels = 16

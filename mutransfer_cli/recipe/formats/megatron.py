@@ -16,21 +16,24 @@ from mutransfer_cli.recipe.formats.template import render
 
 # Parameters of a GPTModel with local layers or with Transformer Engine's. The first match wins; a
 # parameter without a match is refused.
+MODEL = r"^(module\.)*"
+BLOCK = MODEL + r"decoder\.layers\.\d+\."
 PATTERNS = {
-    r"^(module\.)*embedding\.(word|position)_embeddings\.weight$": "embedding",
-    r"^(module\.)*output_layer\.weight$": "readout",
-    r"^(module\.)*decoder\.(layers\.\d+\.(input|pre_mlp)|final)_layernorm\.(weight|bias)$": "vector",
-    r"^(module\.)*decoder\.layers\.\d+\.\w+\.linear_\w+\.(layer_norm_weight|(layer_norm_)?bias)$": (
-        "vector"
-    ),
-    r"^(module\.)*decoder\.layers\.\d+\.mlp\.linear_fc2\.weight$": "down",
-    r"^(module\.)*decoder\.layers\.\d+\.(self_attention\.linear_(qkv|proj)|mlp\.linear_fc1)\.weight$": (
-        "hidden"
-    ),
+    MODEL + r"embedding\.(word|position)_embeddings\.weight$": "embedding",
+    MODEL + r"output_layer\.weight$": "readout",
+    MODEL + r"decoder\.final_layernorm\.(weight|bias)$": "vector",
+    BLOCK + r"(input|pre_mlp)_layernorm\.(weight|bias)$": "vector",
+    BLOCK + r"\w+\.linear_\w+\.(layer_norm_weight|layer_norm_bias|bias)$": "vector",
+    BLOCK + r"mlp\.linear_fc2\.weight$": "down",
+    BLOCK + r"(self_attention\.linear_(qkv|proj)|mlp\.linear_fc1)\.weight$": "hidden",
 }
 ONE_QKV = re.compile(r"(.*\.)?(\w*qkv\w*|c_attn|query_key_value|in_proj)[._]weight", re.IGNORECASE)
 ONE_KV = re.compile(r"(.*\.)?(kv|kv_proj)\.weight")
 GATE = re.compile(r"(.*\.)?(gate|gate_proj|w1|wi_0)\.weight")
+MUON = (
+    "Muon is that of core 0.18 and later with the package emerging-optimizers; earlier ones have "
+    "other flags, and their iteration other coefficients than the sweep's"
+)
 SCALE_MODES = {"original": ("shape_scaling", 1.0), "match_rms_adamw": ("spectral", 0.2)}
 
 
@@ -40,30 +43,20 @@ def write(sheet: Sheet) -> str:
         notes = (note,) if sheet.rest.weight_decay else ()
         return render("megatron.args.jinja", sheet, notes=notes)
     muon = _muon(sheet) if sheet.optimizer == "muon" else {}
-    notes = ("Muon is written for core 0.18 and later: flags of earlier ones have other names",)
+    notes = (MUON,) if muon else ()
     return render(
         "megatron.py.jinja",
         sheet,
-        patterns=patterns_of(sheet, "megatron"),
+        patterns=patterns_of(sheet),
         groups=groups_of(sheet),
         adam=sheet.values["embedding"] if muon else sheet.rest,
         muon=muon,
-        notes=notes if muon else (),
+        notes=notes,
     )
 
 
-def patterns_of(sheet: Sheet, to: str) -> dict[str, str]:
-    """Roles by pattern.
-
-    Raises:
-        NotExpressible: a model with tied embeddings.
-    """
-    if not {"embedding", "readout"} <= set(sheet.values):
-        raise NotExpressible(
-            f"to {to}: embedding and readout are one tied weight, which would train as an "
-            "embedding; set tie_word_embeddings to false in the target's config",
-            setting="to",
-        )
+def patterns_of(sheet: Sheet) -> dict[str, str]:
+    """Roles by pattern."""
     return {
         pattern: role if role in sheet.values else "hidden" for pattern, role in PATTERNS.items()
     }
@@ -108,6 +101,11 @@ def _muon(sheet: Sheet) -> dict[str, str]:
     return flags
 
 
+RUN_ON = (
+    "run with local layers in one process on a CPU: not with Transformer Engine's layers, whose "
+    "names were read, nor with the distributed optimizer, nor init_ on the shards of tensor "
+    "parallelism"
+)
 FORMAT = Format(
     name="megatron",
     written_for="Megatron-LM from core 0.16.0 to main (core 0.20) at d98e8a64d (2026-08-22)",
@@ -115,8 +113,5 @@ FORMAT = Format(
     optimizers=ADAM | {"muon"},
     attention_scale=True,
     fused_queries=True,
-    unverified=(
-        "it was run on a GPTModel with local layers on one CPU: Transformer Engine's layers, whose "
-        "names were read, and init_ on the shards of tensor parallelism were not",
-    ),
+    unverified=(RUN_ON,),
 )

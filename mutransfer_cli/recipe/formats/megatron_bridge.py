@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutransfer_cli.recipe.formats.capability import Format
-from mutransfer_cli.recipe.formats.megatron import groups_of, patterns_of
+from mutransfer_cli.recipe.formats.megatron import RUN_ON, groups_of, patterns_of
 from mutransfer_cli.recipe.formats.sheet import Sheet
 from mutransfer_cli.recipe.formats.template import render
 
@@ -11,7 +11,7 @@ from mutransfer_cli.recipe.formats.template import render
 def write(sheet: Sheet) -> str:
     if "all" in sheet.values:
         return render("megatron-bridge.py.jinja", sheet)
-    found = {"patterns": patterns_of(sheet, "megatron-bridge"), "groups": groups_of(sheet)}
+    found = {"patterns": patterns_of(sheet), "groups": groups_of(sheet)}
     return render("megatron-bridge.py.jinja", sheet, **found)
 
 
@@ -21,4 +21,5 @@ FORMAT = Format(
     write=write,
     attention_scale=True,
     fused_queries=True,
+    unverified=(RUN_ON,),
 )

@@ -19,11 +19,27 @@ PATTERNS = {
 }
 
 
+CONSTANT = (
+    "lr_scheduler is there, and constant, as the schedule is not known: set the one of your runs, "
+    "and keep the section, because nothing but the scheduler applies lr_mult and wd_mult"
+)
+UNTIED = (
+    "for a config with tie_word_embeddings: false; a pattern without a parameter only warns there"
+)
+
+
 def write(sheet: Sheet) -> str:
     """Multipliers, which the scheduler applies at every step, so that its floor keeps the ratio."""
     named = [role for role in sheet.values if role != sheet.rest_role]
-    patterns = {role: _pattern(sheet, role) for role in named}
-    return render("nemo-automodel.yaml.jinja", sheet, patterns=patterns)
+    schedule = sheet.holds_for.schedule if sheet.holds_for else None
+    notes = (UNTIED,) if named and not sheet.patterns else ()
+    return render(
+        "nemo-automodel.yaml.jinja",
+        sheet,
+        patterns={role: _pattern(sheet, role) for role in named},
+        schedule=schedule or "constant",
+        notes=notes if schedule else (*notes, CONSTANT),
+    )
 
 
 def _pattern(sheet: Sheet, role: str) -> str:
@@ -35,13 +51,10 @@ def _pattern(sheet: Sheet, role: str) -> str:
 
 FORMAT = Format(
     name="nemo-automodel",
-    written_for="NeMo Automodel main from 7c7237e5f (2026-07-14) to 36044ad3d (2026-08-22)",
+    written_for="NeMo Automodel from main at 36044ad3d (2026-08-22) to 0.7.0",
     write=write,
     any_names=True,
     role_eps=False,
     init_std=False,
-    unverified=(
-        "its grouping and its scheduler were run on the names of its Llama as read; a training run "
-        "was not",
-    ),
+    unverified=("a training run by its recipes, sharded models among them",),
 )

@@ -109,8 +109,8 @@ def stock_sheet(
     for part in ("query", "down"):
         if _same(found[part], found["hidden"]):
             del found[part]
-    values: dict[str, GroupValues] = {kind: found[kind] for kind in STOCK_KINDS if kind in found}
-    return Sheet(recipe, values, swept=frozenset(p.name for p in exponents.base_plan))
+    kinds: dict[str, GroupValues] = {kind: found[kind] for kind in STOCK_KINDS if kind in found}
+    return Sheet(recipe, kinds, swept=frozenset(p.name for p in exponents.base_plan))
 
 
 def _same(one: GroupValues, other: GroupValues) -> bool:

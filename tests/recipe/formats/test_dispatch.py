@@ -60,8 +60,9 @@ def test_independent_decay(document: Document, to: str) -> None:
     held_against(written(document(**INDEPENDENT), to), f"{to}-independent.{suffix(to)}")
 
 
-def test_megatrons_own_mup(document: Document) -> None:
-    held_against(written(document(), "megatron"), "megatron-native.args.txt")
+def test_megatrons_flags_of_one_global_rate(document: Document) -> None:
+    found = without_protocol(document(), weight_decay=0.1)
+    held_against(written(found, "megatron"), "megatron-global.args.txt")
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda p: p.name)
@@ -81,8 +82,7 @@ def test_what_is_kept_is_of_its_grammar(path: Path) -> None:
             ]
     else:
         words = shlex.split(text, comments=True)
-        assert "--use-mup" in words
-        assert words[words.index("--mup-base-hidden-size") + 1] == "16"
+        assert words == [*("--optimizer", "adam", "--lr", "0.015625"), *words[4:]]
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -131,11 +131,11 @@ def test_exit_codes_and_lines_of_the_command(
     refused = run(*args, "nemo-automodel")
     assert refused.exit_code == 6
     assert refused.stdout == ""
-    assert "--to nemo-automodel cannot hold: init std by role" in refused.stderr
+    assert "--to nemo-automodel cannot hold: init stds (embedding 1, readout" in refused.stderr
     assert refused.stderr.endswith("or leave these out (--allow-lossy)\n")
     lossy = run(*args, "nemo-automodel", "--allow-lossy")
     assert lossy.exit_code == 0
-    assert "dropped, --to nemo-automodel cannot hold it: attention scale" in lossy.stderr
+    assert "dropped, --to nemo-automodel cannot hold it: init stds" in lossy.stderr
     assert "warning: folded: " in lossy.stderr
     assert run(*args, "toml").exit_code == 2
     assert run(*args, "pytorch", "--json").exit_code == 2

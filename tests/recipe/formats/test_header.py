@@ -16,7 +16,7 @@ def sheet_for(document: Document, **changes: dict[str, object]) -> Sheet:
 def test_it_says_where_the_values_are_from_and_what_they_are(document: Document) -> None:
     sheet = sheet_for(document)
     fmt = format_of("torchtitan")
-    said = list(header_of(fmt, sheet.recipe, sheet, ["betas"], False, scaled_there=False))
+    said = list(header_of(fmt, sheet.recipe, sheet, ["betas"], folded=False))
     assert said[0].endswith("for torchtitan")
     assert said[1] == f"written for {fmt.written_for}"
     assert said[2:4] == [f"not verified: {fact}" for fact in fmt.unverified]
@@ -24,8 +24,6 @@ def test_it_says_where_the_values_are_from_and_what_they_are(document: Document)
     assert said[5].startswith("base learning rate 0.0156, 95 % interval 0.0121 to 0.0202")
     assert said[6] == "DROPPED, set it by hand: betas"
     assert said[7].startswith("holds for depth 1, head_size 8")
-    scaled = list(header_of(fmt, sheet.recipe, sheet, [], False, scaled_there=True))
-    assert scaled[4].startswith("values are BASE, scaled by the target, for width 256")
 
 
 @pytest.mark.parametrize(
