@@ -94,7 +94,7 @@ def probed(emitted: dict[str, Any], params: Tree) -> dict[str, tuple[float, ...]
     g, tiny = 1e-4, 1e-9
     one, other, decay = (moved(0, g), moved(0, tiny), moved(1, 0))
     turned, ended = moved(0, g, -g), moved(0, g, 0)
-    values = {}
+    values: dict[str, tuple[float, ...]] = {}
     for name in one:
         inverse = [-RATES[0] / found[name] for found in (one, other)]  # (1 + eps / g) / lr
         slope = (inverse[1] - inverse[0]) / (1 / tiny - 1 / g)
@@ -190,9 +190,10 @@ def by_torch(
     for rate, grads in zip(RATES, steps, strict=False):
         for name, weight in weights.items():
             weight.grad = torch.tensor(np.asarray(grads[name]) * factors[name])
-        norm = torch.sqrt(sum((w.grad**2).sum() for w in weights.values()))
-        for weight in weights.values():
-            weight.grad /= norm.clamp(min=1.0)
+        found = [weight.grad for weight in weights.values() if weight.grad is not None]
+        norm = torch.stack([grad.square().sum() for grad in found]).sum().sqrt()
+        for grad in found:
+            grad /= norm.clamp(min=1.0)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = rate * peak
         optimizer.step()
@@ -202,7 +203,7 @@ def by_torch(
 def test_maxtexts_attention_has_no_scale(
     fitted: Callable[..., Exponents], written: Emit, maxtext: Built
 ) -> None:
-    """Its logits are those of transformers' Llama whose queries are sqrt(head size) times its."""
+    """Logits are those of a transformers Llama whose queries are sqrt(head size) times as large."""
     emitted = executed(written(fitted(), "optax"))
     started = emitted["init_"](jax.random.key(1), maxtext.params)
     maxtext.start(started)
