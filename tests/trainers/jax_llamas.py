@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,15 @@ def levanter_llama() -> Built:
     transformers.utils.is_datasets_available()  # transformers keeps the answer
     pytest.importorskip("haliax")
     with stand_ins("wandb", "datasets", "fray", "iris"):
-        import equinox
-        import haliax
-        from levanter.models.llama import LlamaConfig, LlamaLMHeadModel
-        from levanter.models.lm_model import LmExample
-        from levanter.optim import OptimizerConfig
-        from levanter.trainer_state import TrainerState
+        equinox: Any = import_module("equinox")
+        haliax: Any = import_module("haliax")
+        llamas: Any = import_module("levanter.models.llama")
+        example: Any = import_module("levanter.models.lm_model").LmExample
+        optim: Any = import_module("levanter.optim")
+        state_class: Any = import_module("levanter.trainer_state").TrainerState
     vocab = haliax.Axis("vocab", VOCAB)
-    model = LlamaLMHeadModel.init(vocab, LlamaConfig(**LEVANTER_CONFIG), key=jax.random.key(0))
+    config = llamas.LlamaConfig(**LEVANTER_CONFIG)
+    model = llamas.LlamaLMHeadModel.init(vocab, config, key=jax.random.key(0))
     tokens = haliax.named(jnp.asarray(TOKENS[0]), haliax.Axis("position", 16))
 
     def start(params: Tree) -> None:
@@ -77,25 +79,25 @@ def levanter_llama() -> Built:
         model = params
 
     def trained(optimizer: Any) -> list[float]:
-        @OptimizerConfig.register_subclass("recipe")
+        @optim.OptimizerConfig.register_subclass("recipe")
         @dataclasses.dataclass(frozen=True)
-        class Recipe(OptimizerConfig):  # type: ignore[misc]
+        class Recipe(optim.OptimizerConfig):  # type: ignore[misc]
             def build(self, num_train_steps: int) -> Any:
                 return optimizer(num_train_steps)
 
-        made = OptimizerConfig.get_choice_class("recipe")().build(STEPS)
-        state, losses = TrainerState.init(made, model, key=jax.random.key(0)), []
+        made = optim.OptimizerConfig.get_choice_class("recipe")().build(STEPS)
+        state, losses = state_class.init(made, model, key=jax.random.key(0)), []
         loss_of = equinox.filter_value_and_grad(
-            lambda model: model.compute_next_token_loss(LmExample.causal(tokens)).scalar()
+            lambda model: model.compute_next_token_loss(example.causal(tokens)).scalar()
         )
 
-        @equinox.filter_jit
         def step(state: Any) -> Any:
             loss, grads = loss_of(state.model)
             return loss, state.take_step(grads, loss=loss, key=state.training_key)[0]
 
+        compiled = equinox.filter_jit(step)
         for _ in range(3):
-            loss, state = step(state)
+            loss, state = compiled(state)
             losses.append(float(loss))
         return losses
 
@@ -165,11 +167,11 @@ def maxtext_llama() -> Built:
     pytest.importorskip("flax")
     sys.path.insert(0, source)
     with stand_ins(*MAXTEXT_ABSENT):
-        from flax import nnx
-        from flax.linen import partitioning
-        from maxtext.configs import pyconfig
-        from maxtext.models import models
-        from maxtext.utils import maxtext_utils
+        nnx: Any = import_module("flax.nnx")
+        partitioning: Any = import_module("flax.linen.partitioning")
+        pyconfig: Any = import_module("maxtext.configs.pyconfig")
+        models: Any = import_module("maxtext.models.models")
+        maxtext_utils: Any = import_module("maxtext.utils.maxtext_utils")
     base = str(Path(source) / "maxtext/configs/base.yml")
     given = [f"{key}={value}" for key, value in MAXTEXT_CONFIG.items()]
     config = pyconfig.initialize(["train", base, *given])
@@ -183,7 +185,6 @@ def maxtext_llama() -> Built:
     model = inside(models.Transformer, config, mesh, quant=None, model_mode="train", rngs=rngs)
     tokens = jnp.asarray(TOKENS, jnp.int32)
 
-    @nnx.jit
     def logits(model: Any) -> Any:
         return model(
             decoder_input_tokens=tokens,
@@ -196,7 +197,6 @@ def maxtext_llama() -> Built:
         found = jax.nn.log_softmax(logits(model)[:, :-1])
         return -jnp.take_along_axis(found, tokens[:, 1:, None], -1).mean()
 
-    @nnx.jit
     def step(model: Any, optimizer: Any) -> Any:
         loss, grads = nnx.value_and_grad(loss_of, argnums=nnx.DiffState(0, nnx.Param))(model)
         optimizer.update(model, grads)
@@ -204,7 +204,8 @@ def maxtext_llama() -> Built:
 
     def trained(optimizer: Any) -> list[float]:
         made = nnx.Optimizer(model, optimizer(STEPS), wrt=nnx.Param)
-        return [float(inside(step, model, made)) for _ in range(3)]
+        compiled = nnx.jit(step)
+        return [float(inside(compiled, model, made)) for _ in range(3)]
 
     def llama(name: str) -> str:
         if name in MAXTEXT_NAMES:
@@ -219,5 +220,5 @@ def maxtext_llama() -> Built:
         1,
         llama,
         (WIDTH / HEADS) ** -0.5,
-        lambda: inside(logits, model),
+        lambda: inside(nnx.jit(logits), model),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ def gpt(monkeypatch: pytest.MonkeyPatch) -> Any:
     assert SOURCE is not None
     monkeypatch.setenv("NANOCHAT_DTYPE", "float32")
     monkeypatch.syspath_prepend(SOURCE)
-    from nanochat.gpt import GPT, GPTConfig
-
+    module = import_module("nanochat.gpt")
     torch.manual_seed(0)
     sizes = {"n_layer": DEPTH, "n_head": HEADS, "n_kv_head": HEADS, "n_embd": WIDTH}
     with torch.device("meta"):
-        model = GPT(GPTConfig(sequence_len=16, vocab_size=VOCAB, window_pattern="L", **sizes))
+        model = module.GPT(
+            module.GPTConfig(sequence_len=16, vocab_size=VOCAB, window_pattern="L", **sizes)
+        )
     model.to_empty(device="cpu")
     model.init_weights()
     with torch.compiler.set_stance("force_eager"):
@@ -181,7 +183,7 @@ def test_updates_are_those_of_torch(
 def test_muon_moves_by_the_recipes_rates(
     fitted: Callable[..., Exponents], wanted: Plan, gpt: Any, adjustment: str
 ) -> None:
-    """Its update has the norm of an orthogonal matrix; without a gradient it decays alone."""
+    """Updates have the norm of an orthogonal matrix; without a gradient weights decay alone."""
     muon = {"name": "muon", "lr_adjustment": adjustment, "weight_decay": 0.1}
     found = fitted(model=USUAL, optimizer=muon)
     emitted = executed(emit(found, Target(WIDTH, {}), "nanochat", allow_lossy=True).text)

@@ -191,7 +191,7 @@ def by_torch(
         for name, weight in weights.items():
             weight.grad = torch.tensor(np.asarray(grads[name]) * factors[name])
         found = [weight.grad for weight in weights.values() if weight.grad is not None]
-        norm = torch.sqrt(torch.stack([(grad**2).sum() for grad in found]).sum())
+        norm = torch.stack([grad.square().sum() for grad in found]).sum().sqrt()
         for grad in found:
             grad /= norm.clamp(min=1.0)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -203,7 +203,7 @@ def by_torch(
 def test_maxtexts_attention_has_no_scale(
     fitted: Callable[..., Exponents], written: Emit, maxtext: Built
 ) -> None:
-    """Its logits are those of transformers' Llama whose queries are sqrt(head size) times its."""
+    """Logits are those of a transformers Llama whose queries are sqrt(head size) times as large."""
     emitted = executed(written(fitted(), "optax"))
     started = emitted["init_"](jax.random.key(1), maxtext.params)
     maxtext.start(started)

@@ -38,15 +38,17 @@ def linear(rows: int, columns: int) -> nn.Linear:
 
 def gpt(layers: int = 2, width: int = 8) -> Any:
     """A module with the names of nanochat's GPT."""
-    model = nn.Module()
-    blocks = nn.ModuleList(nn.Module() for _ in range(layers))
-    for block in blocks:
-        block.attn, block.mlp = nn.Module(), nn.Module()
-        for name in ("c_q", "c_k", "c_v", "c_proj"):
-            block.attn.add_module(name, linear(width, width))
-        block.mlp.c_fc, block.mlp.c_proj = linear(4 * width, width), linear(width, 4 * width)
-    blocks[1].attn.ve_gate = linear(2, 12)  # type: ignore[union-attr]
-    model.transformer = nn.ModuleDict({"wte": nn.Embedding(16, width), "h": blocks})
+    model, blocks = nn.Module(), [nn.Module() for _ in range(layers)]
+    for n, block in enumerate(blocks):
+        names = ("c_q", "c_k", "c_v", "c_proj")
+        attention = nn.ModuleDict({name: linear(width, width) for name in names})
+        if n == 1:
+            attention["ve_gate"] = linear(2, 12)
+        block.attn = attention
+        block.mlp = nn.ModuleDict(
+            {"c_fc": linear(4 * width, width), "c_proj": linear(width, 4 * width)}
+        )
+    model.transformer = nn.ModuleDict({"wte": nn.Embedding(16, width), "h": nn.ModuleList(blocks)})
     model.value_embeds = nn.ModuleDict({"1": nn.Embedding(16, width)})
     model.lm_head, model.smear_gate = linear(16, width), linear(1, 24)
     for name in LAMBDAS:
