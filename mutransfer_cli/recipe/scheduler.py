@@ -79,7 +79,7 @@ def _numbers(value: object) -> tuple[float, ...] | None:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a scheduler holds, and the schedulers inside it hold."""
+    """Optimizers and groups that a scheduler holds, itself or in schedulers inside it."""
 
     schedulers: tuple[Any, ...]
     optimizers: tuple[Any, ...]

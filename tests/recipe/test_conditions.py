@@ -1,4 +1,4 @@
-"""What the caller states of a run: attention scale, clipping, the update of an unknown class."""
+"""Statements of the caller: attention scale, clipping, the update of an unknown class."""
 
 from __future__ import annotations
 

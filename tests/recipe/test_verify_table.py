@@ -1,4 +1,4 @@
-"""What `verify` says of many optimizers and schedulers; of right ones it says nothing."""
+"""Many optimizers and schedulers with what `verify` says of them; nothing, of right ones."""
 
 from __future__ import annotations
 
