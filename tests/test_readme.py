@@ -220,6 +220,7 @@ def test_the_trainer_shown_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tiny["model"]["attention_scale"] = "1/sqrt(d_head)"
     sweep = prepare(tiny)
     (tmp_path / "recipe.yaml").write_text(dump(recipe_of(exponents(sweep), 64, folded=True)))
     monkeypatch.chdir(tmp_path)
