@@ -40,7 +40,7 @@ def both(
     assert list(group_keys(emitted.recipe).values()) == list(sheet_of(emitted.recipe).values)
 
     def of_file(model: nn.Module) -> torch.optim.Optimizer:
-        (optimizer,) = file["optimizers"](model)
+        (optimizer,) = file["optimizers"](model, attention_scale="in_model")
         return optimizer  # type: ignore[no-any-return]
 
     return sweep.model(WIDTH), of_file, lambda model: AdamW(recipe.param_groups(model))
