@@ -210,7 +210,7 @@ def parts(model: Any) -> dict[str, tuple[str, torch.Tensor]]:
 def arrived(
     model: Any, optimizer: Any, init: Mapping[str, tuple[str, torch.Tensor]]
 ) -> dict[str, Arrived]:
-    """What every parameter has at the peak of the schedule.
+    """Values of every parameter at the peak of the schedule.
 
     Args:
         init: as `parts` of the model before its first step.
