@@ -76,7 +76,9 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     if isinstance(model, BuiltIn):
         build = partial(build_built_in, model, context)
         return Reading(read_base_plan(build, base_width), TrialRun())
-    return read_built(model, builder(model, context, base_width), context, base_width, note)
+    build = builder(model, context, base_width)
+    base, other = for_real(build, base_width), on_meta(build, 2 * base_width)
+    return read_built(model, base, other, context, note)
 
 
 def read_base_plan(
@@ -100,19 +102,13 @@ def read_base_plan(
 
 def read_built(
     model: FactoryProtocol | HfProtocol,
-    build: Build,
+    base: nn.Module,
+    other: nn.Module,
     context: int,
-    base_width: int,
     note: Note = silent,
-    other: nn.Module | None = None,
 ) -> Reading:
-    """`read_model` given the builder of a model.
-
-    Args:
-        other: the model at another width; by default it is built at twice the base width.
-    """
-    base = for_real(build, base_width)
-    weights = read_weights(base, on_meta(build, 2 * base_width) if other is None else other)
+    """`read_model` given the model at the base width and, on the meta device, at another."""
+    weights = read_weights(base, other)
     tried = run_once(base, context, model.vocab)
     inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout

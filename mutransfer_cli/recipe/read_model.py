@@ -145,14 +145,15 @@ def read_target(
         )
     build = target.builder(base_width)
     module = on_meta(build, width)
-    other = module if width != base_width else None
-    reading = read_built(model, build, target.context, base_width, note, other)
+    base = for_real(build, base_width)
+    other = module if width != base_width else on_meta(build, 2 * base_width)
+    reading = read_built(model, base, other, target.context, note)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
     found = TargetModel(
         width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
     )
     if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
-        return with_attention(found, for_real(build, base_width), model)
+        return with_attention(found, base, model)
     return found
 
 
