@@ -76,8 +76,8 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
     if isinstance(model, BuiltIn):
         build = partial(build_built_in, model, context)
         return Reading(read_base_plan(build, base_width), TrialRun())
-    build = builder(model, context, base_width)
-    base, other = for_real(build, base_width), on_meta(build, 2 * base_width)
+    own = builder(model, context, base_width)
+    base, other = for_real(own, base_width), on_meta(own, 2 * base_width)
     return read_built(model, base, other, context, note)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.types import OwnValues, ParameterPattern, Recipe
+from mutransfer_cli.recipe.types import ParameterPattern, Recipe
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter, Values
 from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -243,25 +243,9 @@ def targets_of(
     return targets
 
 
-def group_keys(recipe: Recipe) -> dict[tuple[Role, OwnValues | None], str]:
-    """The groups that a recipe's parameters form, in the order of an optimizer, with their names.
-
-    One group for the parameters of a role with the same values: roles in the order of the recipe,
-    hidden last; within a role, values that patterns have of their own before the role's (None), the
-    last named first. The role's own group is named after it, the others hidden_2, hidden_3 and on.
-    State is saved by the place of a group, so that every file and function must keep this order.
-    """
-    keys: dict[tuple[Role, OwnValues | None], str] = {}
-    for role in sorted(recipe.roles, key=lambda role: role == "hidden"):
-        own = dict.fromkeys([None, *(p.own for p in recipe.roles[role].parameters)])
-        names = [role, *(f"{role}_{n}" for n in range(2, len(own) + 1))]
-        keys |= {(role, o): name for o, name in reversed(list(zip(own, names, strict=True)))}
-    return keys
-
-
 def groups_of(recipe: Recipe, targets: Targets) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer in the order of `group_keys`, without those that are empty."""
-    keys = group_keys(recipe)
+    """Groups for a torch optimizer in the order of `Recipe.groups`, without empty ones."""
+    keys = {(group.role, group.own): name for name, group in recipe.groups().items()}
     groups: dict[str, dict[str, Any]] = {name: {} for name in [*keys.values(), ALL]}
     for claimed, target in targets:
         name, written = ALL, None if claimed.pattern is None else claimed.pattern.written

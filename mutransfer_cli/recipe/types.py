@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -204,6 +204,14 @@ class RoleRecipe(OwnValues):
         )
 
 
+class RecipeGroup(NamedTuple):
+    """Parameters of a role that have the same values: `own` ones, or without them the role's."""
+
+    role: Role
+    own: OwnValues | None
+    patterns: tuple[ParameterPattern, ...]
+
+
 class Forecast(Strict):
     """Where the optimum of one future run lies, and what using the recipe's value costs."""
 
@@ -363,6 +371,21 @@ class Recipe(Sparse):
                 "recipe with `mutransfer transfer`"
             )
         return recipe
+
+    def groups(self) -> dict[str, RecipeGroup]:
+        """The groups of an optimizer by name: state is saved by their place, so the order stays.
+
+        Roles are in the order of the recipe, hidden last; within a role, values of patterns' own
+        (hidden_2, hidden_3, ...) come before the role's, the last named first.
+        """
+        found: dict[str, RecipeGroup] = {}
+        for role in sorted(self.roles, key=lambda role: role == "hidden"):
+            patterns = self.roles[role].parameters
+            owns = dict.fromkeys([None, *(p.own for p in patterns)])
+            names = [str(role), *(f"{role}_{n}" for n in range(2, len(owns) + 1))]
+            for name, own in reversed(list(zip(names, owns, strict=True))):
+                found[name] = RecipeGroup(role, own, tuple(p for p in patterns if p.own == own))
+        return found
 
     def base_values(self, convention: DecayConvention | None = "lr_coupled") -> Values:
         """The base numbers alone; under scope `global` they are for all parameters.

@@ -15,7 +15,6 @@ from torch.optim import AdamW
 from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.formats.sheet import sheet_of
 from mutransfer_cli.recipe.loaded import load_recipe
-from mutransfer_cli.recipe.patterns import group_keys
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.sweep.prepare import Sweep
@@ -37,7 +36,7 @@ def both(
     sweep = prepare(tiny)
     emitted = emit(exponents(sweep), Target(WIDTH, {}, folded=True), "pytorch")
     file, recipe = executed(emitted.text), load_recipe(io.StringIO(dump(emitted.recipe)))
-    assert list(group_keys(emitted.recipe).values()) == list(sheet_of(emitted.recipe).values)
+    assert list(emitted.recipe.groups()) == list(sheet_of(emitted.recipe).values)
 
     def of_file(model: nn.Module) -> torch.optim.Optimizer:
         (optimizer,) = file["optimizers"](model, attention_scale="in_model")

@@ -7,14 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from mutransfer_cli.recipe.types import (
-    AttentionScaleValue,
-    HoldsFor,
-    OwnValues,
-    ParameterPattern,
-    Recipe,
-    RoleRecipe,
-)
+from mutransfer_cli.recipe.types import AttentionScaleValue, HoldsFor, ParameterPattern, Recipe
 from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import Values as Values
 
@@ -107,30 +100,14 @@ def sheet_of(recipe: Recipe, knows_init: bool = True) -> Sheet:
     """
     if recipe.scope == "global":
         return Sheet(recipe, {"all": GroupValues(**vars(recipe.base_values()))})
-    found = recipe.roles
     values: dict[str, GroupValues] = {}
-    patterns: dict[str, tuple[ParameterPattern, ...]] = {}
-    for role in sorted(found, key=lambda role: role == "hidden"):
-        for key, claimed in _groups(role, found[role]):
-            pattern = claimed[0] if claimed else None
-            values[key], patterns[key] = _values(role, found[role], pattern), claimed
-            if not knows_init and role in MATRIX_ROLES:
-                values[key] = replace(values[key], init_std=None)
+    for key, (role, _, claimed) in recipe.groups().items():
+        found = recipe.roles[role].values(claimed[0] if claimed else None)
+        values[key] = GroupValues(role=role, **vars(found))
+        if not knows_init and role in MATRIX_ROLES:
+            values[key] = replace(values[key], init_std=None)
+    patterns = {key: group.patterns for key, group in recipe.groups().items()}
     return Sheet(recipe, values, patterns)
-
-
-def _groups(role: Role, found: RoleRecipe) -> list[tuple[str, tuple[ParameterPattern, ...]]]:
-    """Key and patterns of parameters with equal values; those with the role's own come last."""
-    by_values: dict[OwnValues | None, list[ParameterPattern]] = {None: []}
-    for pattern in found.parameters:
-        by_values.setdefault(pattern.own, []).append(pattern)
-    keys = [str(role), *(f"{role}_{n}" for n in range(2, len(by_values) + 1))]
-    groups = zip(keys, by_values.values(), strict=True)
-    return [(key, tuple(patterns)) for key, patterns in groups][::-1]
-
-
-def _values(role: Role, found: RoleRecipe, pattern: ParameterPattern | None) -> GroupValues:
-    return GroupValues(role=role, **vars(found.values(pattern)))
 
 
 def number(value: float) -> str:
