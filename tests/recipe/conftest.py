@@ -8,13 +8,14 @@ import pytest
 
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.recipe.build import build_recipe
+from mutransfer_cli.recipe.loaded import LoadedRecipe
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.strict import validated
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.conftest import TINY
-from tests.recipe.made import WIDTH
+from tests.recipe.made import NAMES, WIDTH, Net, loaded
 from tests.recipe.test_build import exponents
 
 
@@ -45,3 +46,14 @@ def folded(fitted: Exponents) -> Recipe:
     assert recipe.attention_scale is not None
     scale = recipe.attention_scale.model_copy(update={"folded": True})
     return recipe.model_copy(update={"attention_scale": scale})
+
+
+@pytest.fixture
+def recipe(folded: Recipe) -> LoadedRecipe:
+    """A recipe at four times the base width, where embeddings have four times the others' rate."""
+    return loaded(folded, NAMES)
+
+
+@pytest.fixture
+def model() -> Net:
+    return Net()

@@ -15,17 +15,6 @@ from tests.recipe.test_loaded_plan import global_scope
 from tests.recipe.test_verify import IN_MODEL, Hand, adamw, found
 
 
-@pytest.fixture
-def recipe(folded: Recipe) -> LoadedRecipe:
-    """A recipe at four times the base width, where embeddings have four times the others' rate."""
-    return loaded(folded, NAMES)
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
 def test_one_rate_for_all_groups(recipe: LoadedRecipe, model: Net) -> None:
     optimizer = adamw(recipe, model)
     for group in optimizer.param_groups:

@@ -30,17 +30,6 @@ WARMUP = [0.0, 0.5, 1.0]
 IN_MODEL = {"attention_scale": "in_model"}
 
 
-@pytest.fixture
-def recipe(folded: Recipe) -> LoadedRecipe:
-    """A recipe at four times the base width, where embeddings have four times the others' rate."""
-    return loaded(folded, NAMES)
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
 def adamw(recipe: LoadedRecipe, model: Net) -> Optimizer:
     return torch.optim.AdamW(recipe.param_groups(model))
 

@@ -14,19 +14,13 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from mutransfer_cli.recipe.loaded import LoadedRecipe
-from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.sweep.prepare import Sweep
-from tests.recipe.made import NAMES, WIDTH, Net, loaded
+from tests.recipe.made import WIDTH, Net, loaded
 from tests.recipe.stand_ins import Larc, of_class
 from tests.recipe.test_build import exponents, recipe_of
 
 Prepare = Callable[[dict[str, Any]], Sweep]
 AUX = ("deepspeed.runtime.zero.muon.muon_optimizer", "MuonWithAuxAdam")
-
-
-@pytest.fixture
-def recipe(folded: Recipe) -> LoadedRecipe:
-    return loaded(folded, NAMES)
 
 
 class Halving:

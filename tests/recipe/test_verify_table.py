@@ -15,9 +15,8 @@ from torch import optim
 from torch.optim import Optimizer, lr_scheduler
 
 from mutransfer_cli.recipe.loaded import LoadedRecipe
-from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.recipe.verify import Verification
-from tests.recipe.made import NAMES, Net, loaded
+from tests.recipe.made import Net
 from tests.recipe.stand_ins import ADAM, Container, Groups, Larc, of_class
 
 Says = dict[str, str]
@@ -313,11 +312,6 @@ SCHEDULERS: dict[str, tuple[Schedule, Says]] = {
         {"scheduler": "LinearLR changes no lr here: it holds another optimizer, or groups that"},
     ),
 }
-
-
-@pytest.fixture
-def recipe(folded: Recipe) -> LoadedRecipe:
-    return loaded(folded, NAMES)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.rules.schedule import schedule_factors
-from tests.recipe.formats.conftest import executed, without_protocol
+from tests.recipe.formats.conftest import SCHEDULES, executed, without_protocol
 from tests.trainers.compare import Arrived, compared
 from tests.trainers.conftest import DEPTH, WIDTH, Emit, Plan, llama_config
 
@@ -275,16 +275,7 @@ def test_what_is_not_claimed_once_is_an_error(
         emitted["labels"](tree())
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        {"schedule": "linear"},
-        {"schedule": "cosine"},
-        {"schedule": "constant"},
-        {"schedule": "wsd", "decay_fraction": 0.3},
-        {"schedule": "linear", "warmup": 0},
-    ],
-)
+@pytest.mark.parametrize("train", SCHEDULES)
 def test_the_schedule_is_that_of_the_fit(
     fitted: Callable[..., Exponents], written: Emit, train: dict[str, Any]
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mutransfer_cli.recipe.formats.capability import ADAM, Format
-from mutransfer_cli.recipe.formats.sheet import GroupValues, Sheet, StockKind, number
+from mutransfer_cli.recipe.formats.sheet import GroupValues, Sheet, StockKind
 from mutransfer_cli.recipe.formats.stock import refuse_tied
 from mutransfer_cli.recipe.formats.template import render
 
@@ -32,14 +33,13 @@ def write(sheet: Sheet) -> str:
         NotExpressible: a model with tied embeddings.
     """
     refuse_tied(sheet, "nanochat")
-    groups = {key: values for key, values in sheet.values.items() if key != "vector"}
+    groups = {key: _completed(v) for key, v in sheet.values.items() if key != "vector"}
     by_muon = [key for key, v in groups.items() if sheet.optimizer == "muon" and v.role == "hidden"]
     return render(
         "nanochat.py.jinja",
         sheet,
         groups=groups,
         by_muon=by_muon,
-        keywords=_keywords,
         patterns=[(p, key if key in groups else "hidden") for p, key in PATTERNS.items()],
         own=OWN,
         settings=sheet.recipe.optimizer or {},
@@ -87,18 +87,10 @@ def _also_loses(sheet: Sheet) -> Iterator[str]:
         )
 
 
-def _keywords(values: GroupValues) -> str:
-    """Keywords of a group of kind adamw as a Python dictionary; MuonAdamW has no defaults."""
-    b1, b2 = values.betas or (0.9, 0.999)  # as torch.optim.AdamW
+def _completed(values: GroupValues) -> GroupValues:
+    """The values with those that torch.optim.AdamW would add; MuonAdamW has no defaults."""
     eps = 1e-8 if values.eps is None else values.eps
-    decay = "None" if values.weight_decay is None else number(values.weight_decay)
-    found = {
-        "lr": number(values.lr),
-        "weight_decay": decay,
-        "betas": f"({number(b1)}, {number(b2)})",
-        "eps": number(eps),
-    }
-    return "{" + ", ".join(f'"{key}": {text}' for key, text in found.items()) + "}"
+    return replace(values, betas=values.betas or (0.9, 0.999), eps=eps)
 
 
 FORMAT = Format(

@@ -62,6 +62,23 @@ EXPECTED = {
     "hidden": (LR / 16, 1.6),
     "query": (LR / 16 * QUERY, 1.6 / QUERY),
 }
+# mean, std and fan-in of the same: the proxies' stds at base width 16 are 1, and 16**-0.5 inside
+# and for the readout
+INIT = {
+    "embedding": (0.0, 1.0, None),
+    "readout": (0.0, 1 / 64, None),
+    "vector": (1.0, 0.0, None),
+    "query": (0.0, pytest.approx(QUERY / 16), WIDTH),
+    "hidden": (0.0, 1 / 16, WIDTH),
+}
+# sections `train` with every schedule
+SCHEDULES: tuple[dict[str, Any], ...] = (
+    {"schedule": "linear"},
+    {"schedule": "cosine"},
+    {"schedule": "constant"},
+    {"schedule": "wsd", "decay_fraction": 0.3},
+    {"schedule": "linear", "warmup": 0},
+)
 
 
 def claimed_once(names: dict[str, list[str]], claims: Claims) -> None:

@@ -14,6 +14,8 @@ from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.rules.schedule import schedule_factors
 from tests.recipe.formats.conftest import (
     EXPECTED,
+    INIT,
+    SCHEDULES,
     WIDTH,
     Document,
     executed,
@@ -92,11 +94,7 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(document: Documen
 
 def test_init_is_absolute_and_leaves_what_the_recipe_does_not_know(document: Document) -> None:
     emitted, model = executed(written(document(model=USUAL), "nanochat", folded=True)), gpt()
-    assert emitted["INIT"] == {
-        "embedding": (0.0, 1.0, None),
-        "readout": (0.0, 1 / 64, None),
-        "hidden": (0.0, 1 / 16, WIDTH),
-    }
+    assert emitted["INIT"] == {role: INIT[role] for role in ("embedding", "readout", "hidden")}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     torch.manual_seed(0)
     emitted["init_"](model)
@@ -158,16 +156,7 @@ def test_its_muon_is_another_than_that_of_a_sweep(document: Document) -> None:
     assert "group['kind'] == 'muon' and 'role' not in group" in text.replace("\n#   ", " ")
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        {"schedule": "linear"},
-        {"schedule": "cosine"},
-        {"schedule": "constant"},
-        {"schedule": "wsd", "decay_fraction": 0.3},
-        {"schedule": "linear", "warmup": 0},
-    ],
-)
+@pytest.mark.parametrize("train", SCHEDULES)
 def test_the_schedule_is_that_of_the_fit(document: Document, train: dict[str, Any]) -> None:
     emitted = executed(written(document(model=USUAL, train=train), "nanochat"))
     warmup = train.get("warmup", 2)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.recipe.formats.conftest import (
+    INIT,
     LR,
-    QUERY,
     WIDTH,
     Document,
     claimed_once,
@@ -87,15 +87,8 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
 
 
 def test_inits_are_absolute(document: Document, run_there: Run) -> None:
-    """Stds are the proxies' at base width 16: 1, and 16**-0.5 inside and for the readout."""
     emitted = run_there(written(document(), "olmo-core"))
-    assert emitted["INIT"] == {
-        "embedding": (0.0, 1.0, None),
-        "readout": (0.0, 1 / 64, None),
-        "vector": (1.0, 0.0, None),
-        "query": (0.0, pytest.approx(QUERY / 16), WIDTH),
-        "hidden": (0.0, 1 / 16, WIDTH),
-    }
+    assert emitted["INIT"] == INIT
     for role, names in NAMES.items():
         assert set(emitted["roles_of"](Model(names)).values()) == {role}
 

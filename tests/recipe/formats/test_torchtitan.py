@@ -16,6 +16,7 @@ from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
 from mutransfer_cli.strict import validated
 from tests.recipe.formats.conftest import (
+    INIT,
     LR,
     QUERY,
     WIDTH,
@@ -83,15 +84,8 @@ def test_every_parameter_is_claimed_once_with_its_roles_values(
 
 
 def test_inits_are_absolute(document: Document, run_there: Run) -> None:
-    """Stds are the proxies' at base width 16: 1, and 16**-0.5 inside and for the readout."""
     init = run_there(written(document(), "torchtitan"))["INIT"]
-    assert init == {
-        "embedding": (0.0, 1.0, None),
-        "readout": (0.0, 1 / 64, None),
-        "vector": (1.0, 0.0, None),
-        "query": (0.0, pytest.approx(QUERY / 16), WIDTH),
-        "hidden": (0.0, 1 / 16, WIDTH),
-    }
+    assert init == INIT
 
 
 @pytest.mark.parametrize(
