@@ -121,10 +121,11 @@ def attention_scale(recipe: Recipe, built: BuiltTarget) -> Iterator[str]:
 
 
 def _folded_factor(recipe: Recipe) -> float:
-    """The factor on q.k that the query matrices hold."""
-    bases = [p.base for values in recipe.roles.values() for p in values.parameters if p.base]
-    queries = (base.factor for base in bases if base.factor != 1 and not base.own_multiplier)
-    return next(queries, 1.0)
+    """The factor on q.k that the query matrices hold; other roles may hold factors of their own."""
+    if recipe.attention_scale is None or not recipe.attention_scale.folded:
+        return 1.0
+    bases = (p.base for p in recipe.roles["hidden"].parameters if p.base)
+    return next((base.factor for base in bases if base.factor != 1), 1.0)
 
 
 def own_inits(
