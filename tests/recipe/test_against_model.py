@@ -255,9 +255,11 @@ def test_a_config_is_held_against_its_recipe(fitted: Exponents, config: Callable
     assert "lm_head.weight at 0.0201, the recipe's 0.0625" in found.unchecked[0]
     of_gemma = right.model_dump(mode="json", by_alias=True)  # proxies with a factor of their own
     of_gemma["roles"]["embedding"]["parameters"][0]["base"]["factor"] = 4.0
-    other = check_model(validated(Recipe, of_gemma, "recipe.yaml"), "recipe.yaml", name).findings
-    assert other
-    assert not any(finding.startswith("attention") for finding in other)
+    found_of_gemma = check_model(
+        validated(Recipe, of_gemma, "recipe.yaml"), "recipe.yaml", name
+    ).findings
+    assert found_of_gemma
+    assert not any(finding.startswith("attention") for finding in found_of_gemma)
     unfolded = build_recipe(fitted, replace(target, folded=False))
     findings = check_model(unfolded, "recipe.yaml", name).findings
     expected = "attention multiplies q.k by 0.353553 at head size 8, 1/sqrt(d_head), the recipe"
