@@ -51,7 +51,7 @@ def print_groups(document: Exponents, by: str) -> None:
 
 def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
     """Keep the best combination of the other axes at each width and value of this axis."""
-    from mutransfer_cli.fit.cells import profile
+    from mutransfer_cli.fit.table import profile
 
     others = [name for name in AXES if name in trials and name != axis]
     return profile(trials, [axis], others, "eval_loss")

@@ -200,28 +200,6 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
     return trimmed_GKC & (best_GK > 0)[..., None]
 
 
-def profile(
-    trials: pd.DataFrame, axes: Sequence[str], others: Sequence[str], loss: str
-) -> pd.DataFrame:
-    """Keep the rows of the best combination of `others` at each width and value of `axes`.
-
-    The best has the least mean loss over seeds; a combination with a diverged trial comes last.
-    """
-    if not others:
-        return trials
-    cell = ["width", *axes]
-    means = cell_means(trials, [*axes, *others], loss)
-    best = means.sort_values(loss, kind="stable").drop_duplicates(cell)
-    return trials.merge(best[[*cell, *others]], on=[*cell, *others])
-
-
-def cell_means(trials: pd.DataFrame, axes: Sequence[str], loss: str) -> pd.DataFrame:
-    """One row a width and combination of `axes`, with the mean loss; inf where a trial diverged."""
-    cell = ["width", *axes]
-    ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
-    return ranked.groupby([trials[name] for name in cell]).mean().reset_index()
-
-
 def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
     """Stack the cells of several sweeps with the same number of widths.
 

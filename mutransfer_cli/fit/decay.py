@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mutransfer_cli.fit.arrays import Array, padded, t_quantile
-from mutransfer_cli.fit.cells import SAME, broken, cell_means, cells_of, first_noise, profile
+from mutransfer_cli.fit.cells import SAME, broken, cells_of, first_noise
 from mutransfer_cli.fit.exponent import (
     Details,
     axis_of,
@@ -29,6 +29,7 @@ from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 from mutransfer_cli.fit.sentences import ridge_sentence
+from mutransfer_cli.fit.table import cell_means, profile
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
 MIN_DECAYS = 3  # a parabola has as many coefficients

@@ -18,7 +18,7 @@ from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit import sentences as say
 from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
-from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise, profile
+from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise
 from mutransfer_cli.fit.exponents import Axis, Forms, Interval, Line, Optimum, Prediction
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.law import (
@@ -32,6 +32,7 @@ from mutransfer_cli.fit.law import (
     plain_slope,
 )
 from mutransfer_cli.fit.scatter import assume_scatter, form_interval
+from mutransfer_cli.fit.table import profile
 
 NO_LAW = (
     "exponent",

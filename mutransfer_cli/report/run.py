@@ -12,9 +12,9 @@ import pandas as pd
 
 from mutransfer_cli.check.measure import CHECK, Check, read_check
 from mutransfer_cli.fit.breakers import warnings_of
-from mutransfer_cli.fit.cells import cell_means, profile
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of_records
+from mutransfer_cli.fit.table import cell_means, profile
 from mutransfer_cli.rules.plan import AXES, AxisName
 from mutransfer_cli.spec.measurements import (
     CURVES,
