@@ -8,6 +8,7 @@ hyperparameters), S seeds, P columns of a design or coefficients, T grid points 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from scipy import stats
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
 Words = npt.NDArray[np.str_]
+Item = TypeVar("Item", bound=np.generic)
 
 LEVEL = 0.95  # of every interval
 
@@ -36,7 +39,9 @@ def nanmedian(values: Array, axis: int) -> Array:
     return np.asarray(np.squeeze((pair[0] + pair[1]) / 2, axis=axis))
 
 
-def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, ...] = ()) -> Array:
+def padded(
+    parts: Sequence[npt.NDArray[Item]], sweeps: int, fill: object, least: tuple[int, ...] = ()
+) -> npt.NDArray[Item]:
     """Stack G * K arrays of unequal shape to [G, K, ...], filled up at the end of each axis.
 
     Args:
@@ -44,7 +49,8 @@ def padded(parts: Sequence[Array], sweeps: int, fill: float, least: tuple[int, .
     """
     sizes = [max(size) for size in zip(*(part.shape for part in parts), strict=True)]
     sizes = [max(size, *least[axis : axis + 1], 1) for axis, size in enumerate(sizes)]
-    found = np.full((len(parts), *sizes), fill)
+    kind = np.result_type(*{part.dtype for part in parts})
+    found = np.full((len(parts), *sizes), fill, dtype=kind)
     for index, part in enumerate(parts):
         corner: tuple[int | slice, ...] = (index, *map(slice, part.shape))
         found[corner] = part

@@ -17,37 +17,42 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, nanmedian
+from mutransfer_cli.fit.arrays import Array, nanmedian
 from mutransfer_cli.fit.cells import Cells
+from mutransfer_cli.fit.seeds import JITTER, inflation, whole_deviations
 
-TERMS = 18  # of the series of phi, which unlike the closed form is exact at L = 0
-REACH = 4.0  # octaves; beyond it the series is not needed
+SMALL, TERMS = 0.5, 12  # |tilt * distance| below which phi is summed as a series of so many terms
 STEPS, UNDAMPED, DAMPING = 14, 8, 0.6  # of Gauss-Newton
-PARABOLA_WINDOW, TILTED_WINDOW = 1.5, 2.5  # half-widths, octaves
+NARROW, WIDE = 1.5, 2.5  # half-widths of windows, octaves
 COARSE = 0.75  # octaves; on a coarser grid half-widths are numbers of cells:
-PARABOLA_CELLS, TILTED_CELLS = 2, 3
+CELLS = {NARROW: 2, WIDE: 3}
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
 OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
-MOST_MISSING = 0.5  # of the window; a seed that lacks more does not show how it moves the optimum
-JITTER = 1e-9  # on the diagonal of normal equations
 
 
 def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
-    """phi, its derivative by distance, and its derivative by tilt, each in distance's shape."""
-    d = np.clip(distance, -REACH, REACH)
-    value, by_distance, by_tilt = np.zeros_like(d), np.zeros_like(d), np.zeros_like(d)
-    term = 2 * d  # 2 L^j d^(j+1) / (j+1)!
-    previous = np.zeros_like(d)
-    for j in range(TERMS):
-        by_distance += term
-        here = term * d / (j + 2)
-        value += here
-        by_tilt += j * previous
-        previous = here * d / (j + 3)
-        term = term * (tilt * d) / (j + 2)
-    return value, by_distance, by_tilt
+    """phi, its derivative by distance, and its derivative by tilt, in their common shape.
+
+    With z = tilt * distance, phi = d^2 f(z), dphi/dd = d g(z) and dphi/dtilt = d^3 f'(z), where
+    f = 2 (exp(z) - 1 - z) / z^2 and g = 2 (exp(z) - 1) / z.
+    """
+    d, z = np.broadcast_arrays(distance, tilt * distance)
+    small = np.abs(z) < SMALL
+    near, far = np.where(small, z, 0.0), np.where(small, 1.0, z)
+    f, g, slope = np.ones_like(z), np.full_like(z, 2.0), np.zeros_like(z)
+    term = np.ones_like(z)  # 2 z^j / (j + 2)!
+    for j in range(1, TERMS):
+        slope += j * term / (j + 2)
+        term = term * near / (j + 2)
+        f += term
+        g += (j + 2) * term
+    grown = np.expm1(far)
+    f = np.where(small, f, 2 * (grown - far) / far**2)
+    g = np.where(small, g, 2 * grown / far)
+    slope = np.where(small, slope, (g - 2 * f) / far)
+    return d**2 * f, d * g, d**3 * slope
 
 
 @dataclass(frozen=True)
@@ -74,29 +79,43 @@ class Bowls:
     """Sd of a cell mean, [G, K], at the sweep's mean number of seeds."""
     freedom: Array
     """Degrees of freedom behind the noise, [G]."""
-    in_window: Array
-    """Number of cells used, [G, K]."""
-    parabola: Array
-    """Optimum by the parabola, [G, K]."""
+    weight: Array
+    """Weight of each cell in the window, [G, K, C]."""
+    narrow: Array
+    """Optimum by the same bowl in a narrower window, [G, K]: a check on the form."""
+    fitted: Array
+    """The bowl at each cell, [G, K, C]."""
+    leverage: Array
+    """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
 
 
-def window(cells: Cells, centre_GK: Array, half_width: float, in_cells: float) -> Array:
+def reach(cells: Cells, half_width: float = WIDE) -> Array:
+    """Half-width of the window with its soft edge, octaves, [G, K]."""
+    spacing_GK = cells.spacing
+    in_cells_GK = CELLS[half_width] * spacing_GK
+    return np.asarray(np.where(spacing_GK > COARSE, in_cells_GK, half_width) + spacing_GK / 2)
+
+
+def window(cells: Cells, centre_GK: Array, half_width: float) -> Array:
     """Weights [G, K, C]: 1 within the half-width, falling to 0 over one cell at its edge.
 
-    On grids coarser than COARSE the half-width is `in_cells` cells. Cells weigh by their seeds,
+    On grids coarser than COARSE the half-width is a number of cells. Cells weigh by their runs,
     relative to the sweep's mean number of them.
     """
-    spacing_GK = cells.spacing
-    reach_GK = np.where(spacing_GK > COARSE, in_cells * spacing_GK, half_width)
-    distance_GKC = np.abs(cells.x - centre_GK[..., None])
-    edge_GKC = (reach_GK + spacing_GK / 2)[..., None] - distance_GKC
-    soft_GKC = np.clip(edge_GKC / spacing_GK[..., None], 0, 1)
+    edge_GKC = reach(cells, half_width)[..., None] - np.abs(cells.x - centre_GK[..., None])
+    soft_GKC = np.clip(edge_GKC / cells.spacing[..., None], 0, 1)
     return np.asarray(soft_GKC * cells.n / cells.mean_n[:, None, None])
 
 
+def _distance(cells: Cells, centre_GK: Array) -> Array:
+    """Octaves above the centre, [G, K, C]; cells beyond the window, whose weight is 0, are drawn to
+    its edge, so that no exponential overflows."""
+    edge_GK1 = reach(cells)[..., None]
+    return np.clip(cells.x - centre_GK[..., None], -edge_GK1, edge_GK1)
+
+
 def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
-    """Optimum and curvature [G, K] of soft-window parabolas: where the tilted bowls start, and the
-    check on their form.
+    """Optimum and curvature [G, K] of soft-window parabolas: where the tilted bowls start.
 
     Each window is recentred on its own vertex, at most a cell a step.
     """
@@ -104,8 +123,8 @@ def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
     low_GK, high_GK = cells.first - spacing_GK, cells.last + spacing_GK
     curvature_GK = np.zeros_like(centre_GK)
     for _ in range(STEPS):
-        weight_GKC = window(cells, centre_GK, PARABOLA_WINDOW, PARABOLA_CELLS)
-        d_GKC = np.where(cells.present, cells.x - centre_GK[..., None], 0.0)
+        weight_GKC = window(cells, centre_GK, NARROW)
+        d_GKC = _distance(cells, centre_GK)
         # weighted least squares of b + s d + a d^2: (X' W X) beta = X' W loss
         design_GKCP = np.stack([np.ones_like(d_GKC), d_GKC, d_GKC**2], axis=-1)
         normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
@@ -118,6 +137,22 @@ def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
         moved_GK = centre_GK + np.clip(step_GK, -spacing_GK, spacing_GK)
         centre_GK = np.clip(moved_GK, low_GK, high_GK)
     return centre_GK, curvature_GK
+
+
+def narrow_optima(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array) -> Array:
+    """Optima [G, K] of bowls of known tilt in the narrow window, by Gauss-Newton from mu and a."""
+    spacing_GK, start_GK = cells.spacing, mu_GK
+    for step in range(STEPS):
+        weight_GKC = window(cells, mu_GK, NARROW)
+        phi_GKC, by_distance_GKC, _ = shape(_distance(cells, mu_GK), tilt_GK[..., None])
+        design_GKCP = np.stack([np.ones_like(phi_GKC), by_distance_GKC, phi_GKC], axis=-1)
+        normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
+        _, slope_GK, a_GK = np.moveaxis(np.linalg.solve(normal_GKPP, right_GKP[..., None])[..., 0], -1, 0)
+        a_GK = np.maximum(a_GK, LEAST_CURVATURE)
+        damping = 1.0 if step < UNDAMPED else DAMPING
+        mu_GK = mu_GK + damping * np.clip(-slope_GK / a_GK, -spacing_GK, spacing_GK)
+        mu_GK = np.clip(mu_GK, start_GK - spacing_GK, start_GK + spacing_GK)
+    return mu_GK
 
 
 def _normal_equations(
@@ -170,16 +205,15 @@ def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
         tilt_GK = tilt_GK + damping * np.clip(tilt_step_GK, -TILT_STEP, TILT_STEP)
         tilt_GK = np.clip(tilt_GK, *TILT_RANGE)
     state = _system(cells, mu_GK, a_GK, tilt_GK, first_noise_G)
-    return _with_errors(cells, state, first_noise_G, start_GK)
+    return _with_errors(cells, state, first_noise_G)
 
 
 def _system(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array, noise_G: Array) -> _State:
     """The normal equations of all widths: those of each over noise^2 as blocks of P x P, plus the
     prior, which couples the tilts (last column) of different widths."""
-    weight_GKC = window(cells, mu_GK, TILTED_WINDOW, TILTED_CELLS)
-    d_GKC = np.where(cells.present, cells.x - mu_GK[..., None], 0.0)
-    phi_GKC, by_distance_GKC, by_tilt_GKC = shape(d_GKC, tilt_GK[..., None])
-    columns = [np.ones_like(d_GKC), by_distance_GKC, phi_GKC, a_GK[..., None] * by_tilt_GKC]
+    weight_GKC = window(cells, mu_GK, WIDE)
+    phi_GKC, by_distance_GKC, by_tilt_GKC = shape(_distance(cells, mu_GK), tilt_GK[..., None])
+    columns = [np.ones_like(phi_GKC), by_distance_GKC, phi_GKC, a_GK[..., None] * by_tilt_GKC]
     design_GKCP = np.stack(columns, axis=-1)
     squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
     g, k = mu_GK.shape
@@ -209,18 +243,18 @@ def _solve(state: _State) -> Array:
     return np.asarray(solution.reshape(g, k, 4), dtype=np.float64)
 
 
-def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK: Array) -> Bowls:
+def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     """Posterior covariances at the solution, scaled from the first noise to the one now found."""
     g, k = state.mu.shape
     posterior_GKPKP = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, 4, k, 4)
     solution_GKP = _solve(state)
-    residual_GKC = cells.mean - np.einsum("gkci,gki->gkc", state.design, solution_GKP)
+    fitted_GKC = np.einsum("gkci,gki->gkc", state.design, solution_GKP)
     each = np.arange(k)
     own_GKPP: Array = np.moveaxis(posterior_GKPKP[:, each, :, each, :], 0, 1)
     # effective parameters of a width: trace of posterior times X' W X / noise^2
     squares_GKPP = np.einsum("gkc,gkci,gkcj->gkij", state.weight, state.design, state.design)
     spent_GK = np.einsum("gkij,gkji->gk", own_GKPP, squares_GKPP) / first_noise_G[:, None] ** 2
-    noise_GK, freedom_G = _noise(cells, state, residual_GKC, spent_GK)
+    noise_GK, freedom_G = _noise(cells, state, cells.mean - fitted_GKC, spent_GK)
     relative_GK = noise_GK / first_noise_G[:, None]
     # mu = -slope / a: its errors are those of the slopes over a (delta method)
     scale_GK = relative_GK / state.a
@@ -234,6 +268,9 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK:
     tilt_covariance_GKK = (
         posterior_GKPKP[:, :, 3, :, 3] * relative_GK[:, :, None] * relative_GK[:, None, :]
     )
+    # diagonal of the hat matrix X posterior X' W / noise^2
+    hat_GKC = np.einsum("gkci,gkij,gkcj->gkc", state.design, own_GKPP, state.design)
+    hat_GKC = hat_GKC * state.weight / first_noise_G[:, None, None] ** 2
     inflated_GK = relative_GK**2 * moved_G[:, None]
     return Bowls(
         optimum=state.mu,
@@ -246,29 +283,30 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array, parabola_GK:
         slope_curvature=own_GKPP[..., 1:3, 1:3] * inflated_GK[..., None, None],
         noise=noise_GK,
         freedom=freedom_G,
-        in_window=(state.weight > 0).sum(-1).astype(np.float64),
-        parabola=parabola_GK,
+        weight=state.weight,
+        narrow=narrow_optima(cells, state.mu, state.a, state.tilt),
+        fitted=fitted_GKC,
+        leverage=hat_GKC,
     )
 
 
 def _noise(
     cells: Cells, state: _State, residual_GKC: Array, spent_GK: Array
 ) -> tuple[Array, Array]:
-    """Sd of the mean of a cell with the sweep's mean number of seeds, by width [G, K], and the
+    """Sd of the mean of a cell with the sweep's mean number of runs, by width [G, K], and the
     degrees of freedom [G], pooled over widths.
 
-    From the misfit of the cells and, with seeds, from the pure error. Widths far above the median
+    From the misfit of the cells and from the runs within them. Widths far above the median
     stay out of the pool; a width above it by F at 1 % keeps its own.
     """
     soft_GKC = state.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
     squares_GK = (state.weight * residual_GKC**2).sum(-1)
     freedom_GK = np.maximum(soft_GKC.sum(-1) - spent_GK, 0)
-    if cells.losses.shape[-1] > 1:
-        squares_GK = squares_GK + _pure_error(cells, state, soft_GKC) / cells.mean_n[:, None]
-        # level and slope of all seeds but one are taken out
-        lines_GK = 2 * (np.maximum(cells.n.max(-1), 1) - 1)
-        within_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1)
-        freedom_GK = freedom_GK + np.maximum(within_GK - lines_GK, 0)
+    # within cells, net of the lines of seeds, which shift whole bowls
+    within_GKC = (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
+    squares_GK = squares_GK + (soft_GKC * within_GKC).sum(-1)
+    free_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1)
+    freedom_GK = freedom_GK + free_GK * cells.freedom
     mean_square_GK = squares_GK / np.maximum(freedom_GK, JITTER)
     usable_GK = freedom_GK > 0.5
     typical_G = np.nan_to_num(nanmedian(np.where(usable_GK, mean_square_GK, np.nan), axis=1))
@@ -279,14 +317,6 @@ def _noise(
     limit_GK = stats.f.ppf(0.99, np.maximum(freedom_GK, 0.5), np.maximum(pool_G, 0.5)[:, None])
     own_GK = usable_GK & (mean_square_GK > limit_GK * pooled_G[:, None])
     return np.sqrt(np.where(own_GK, mean_square_GK, pooled_G[:, None])), pool_G
-
-
-def _pure_error(cells: Cells, state: _State, soft_GKC: Array) -> Array:
-    """Squares within cells, [G, K], after level and slope of each seed, which shift whole bowls."""
-    away_GKCS = cells.losses - cells.mean[..., None]
-    line_GKCS = seed_lines(away_GKCS, soft_GKC, state.design[..., :2])
-    squares_GKCS = soft_GKC[..., None] * np.nan_to_num(away_GKCS - line_GKCS) ** 2
-    return np.asarray(squares_GKCS.sum((-1, -2)))
 
 
 def _common_random_numbers(
@@ -303,6 +333,7 @@ def _common_random_numbers(
         return np.ones(len(freedom_G)), freedom_G
     away_GKCS = cells.losses - cells.mean[..., None]
     filled_GKCS, there_GKS = whole_deviations(away_GKCS, state.weight, state.design[..., :2])
+    there_GKS &= cells.seeded
     # the optimum is linear in the losses near the solution: dmu = gain' dloss, with gain the row
     # of the slope in posterior X' W / noise^2, over -a
     row_GKC = np.einsum("gki,gkc,gkci->gkc", own_GKPP[..., 1, :], state.weight, state.design)
@@ -310,63 +341,3 @@ def _common_random_numbers(
     displaced_GKS = np.einsum("gkc,gkcs->gks", gain_GKC, filled_GKCS)
     expected_GK = np.diagonal(covariance_GKK, axis1=1, axis2=2)
     return inflation(displaced_GKS, there_GKS, expected_GK, freedom_G)
-
-
-def seed_lines(away_GKCS: Array, weight_GKC: Array, columns_GKCP: Array) -> Array:
-    """Level and slope of each seed's deviations, evaluated at all cells, [G, K, C, S].
-
-    Args:
-        away_GKCS: each loss minus its cell's mean; NaN where a seed has no trial.
-        columns_GKCP: the design of level and slope.
-    """
-    has_GKCS = ~np.isnan(away_GKCS)
-    by_seed_GKCS = weight_GKC[..., None] * has_GKCS
-    # one weighted least squares for each seed over the cells that it has
-    normal_GKSPP = np.einsum("gkcs,gkci,gkcj->gksij", by_seed_GKCS, columns_GKCP, columns_GKCP)
-    normal_GKSPP = normal_GKSPP + JITTER * np.eye(columns_GKCP.shape[-1])
-    known_GKCS = np.where(has_GKCS, away_GKCS, 0.0)
-    right_GKSP = np.einsum("gkcs,gkci,gkcs->gksi", by_seed_GKCS, columns_GKCP, known_GKCS)
-    shift_GKSP = np.linalg.solve(normal_GKSPP, right_GKSP[..., None])[..., 0]
-    return np.asarray(np.einsum("gkci,gksi->gkcs", columns_GKCP, shift_GKSP))
-
-
-def whole_deviations(
-    away_GKCS: Array, weight_GKC: Array, columns_GKCP: Array
-) -> tuple[Array, Mask]:
-    """Deviations with the seed's own line where it has no trial, and which seeds have enough cells
-    to be counted, [G, K, S]; arguments as for `seed_lines`."""
-    has_GKCS = ~np.isnan(away_GKCS)
-    filled_GKCS = np.where(has_GKCS, away_GKCS, seed_lines(away_GKCS, weight_GKC, columns_GKCP))
-    there_GKS = (weight_GKC[..., None] * has_GKCS).sum(2)
-    return filled_GKCS, there_GKS > MOST_MISSING * weight_GKC.sum(2)[..., None]
-
-
-def inflation(
-    displaced_GKS: Array, there_GKS: Mask, expected_GK: Array, freedom_G: Array
-) -> tuple[Array, Array]:
-    """Factor on the variance of the optima, [G], at least 1, and its degrees of freedom.
-
-    Seeds that share their data order move whole bowls. The factor is 1 unless the seeds'
-    displacements exceed by F at LEVEL what independent noise explains.
-
-    Args:
-        displaced_GKS: displacement of the optimum by each seed.
-        there_GKS: which seeds count.
-        expected_GK: variance of the optima by independent noise.
-        freedom_G: degrees of freedom behind it.
-    """
-    seeds_GK = there_GKS.sum(-1)
-    mean_GK = (displaced_GKS * there_GKS).sum(-1) / np.maximum(seeds_GK, 1)
-    # variance of the mean over seeds, against the one that independent noise gives
-    squares_GK = (there_GKS * (displaced_GKS - mean_GK[..., None]) ** 2).sum(-1)
-    observed_GK = squares_GK / np.maximum(seeds_GK - 1, 1) / np.maximum(seeds_GK, 1)
-    counted_GK = (seeds_GK >= 2) & np.isfinite(expected_GK)
-    known_GK = np.where(counted_GK, np.maximum(expected_GK, JITTER**2), 1.0)
-    ratio_GK = np.where(counted_GK, observed_GK / known_GK, 0.0)
-    # mean ratio over widths, each weighted by its degrees of freedom, S - 1
-    by_width_GK = np.where(counted_GK, seeds_GK - 1, 0)
-    of_seeds_G = by_width_GK.sum(1).astype(np.float64)
-    ratio_G = (ratio_GK * by_width_GK).sum(1) / np.maximum(of_seeds_G, 1)
-    limit_G = stats.f.ppf(LEVEL, np.maximum(of_seeds_G, 1), np.maximum(freedom_G, 0.5))
-    alarm_G = (of_seeds_G > 0) & (ratio_G > limit_G)
-    return np.where(alarm_G, ratio_G, 1.0), np.where(alarm_G, of_seeds_G, freedom_G)

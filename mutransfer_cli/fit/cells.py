@@ -1,7 +1,8 @@
-"""Cells from tables of trials: losses by width and value of the hyperparameter.
+"""Cells from tables of trials: losses by width and value of the hyperparameter, net of what their
+seeds share, and the first estimate of their noise.
 
-This module also estimates their first noise and finds the cells that are broken runs.
-Shapes: G sweeps at once, K widths, C cells, S seeds.
+Shapes: G sweeps at once, K widths, C cells, S columns of runs: one for each seed that several cells
+share, then columns of replicates.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, Mask, nanmedian, padded
-
-Index = npt.NDArray[np.intp]
+from mutransfer_cli.fit.arrays import Array, Index, Mask, Words, nanmedian, padded
+from mutransfer_cli.fit.seeds import JITTER, seed_lines
 
 FAR = 1e3  # octaves; x of absent cells
-TRIM_REACH = 2.5  # octaves
 LOW_CELL = 3  # index of a low cell: the fourth lowest
 LEAST_NOISE = 1e-7  # share of the median excess loss; weights are finite only with some noise
 SAME = 6  # decimals; log2 values that agree to so many are one
 LEAST_CELLS = 4  # smallest C, so that third differences exist
+LEAST_FREEDOM = 6  # degrees of freedom within cells that tell the noise better than neighbours do
 BROKEN = 1e100  # a loss that counts as not finite
 GAP = 2  # cells; a diverged cell further above the highest finite one is no bound
 
@@ -35,16 +35,61 @@ class Cells:
     x: Array
     """log2 of the hyperparameter, [G, K, C]; FAR for absent cells."""
     losses: Array
-    """Loss of each seed, [G, K, C, S], nats; NaN where a seed has no trial."""
-    mean: Array
-    """Mean over seeds, [G, K, C]; 0 for absent cells."""
+    """Loss of each run, [G, K, C, S], nats; NaN where there is none."""
+    seed: Words
+    """Name of each run's seed, [G, K, C, S]; empty where it has none."""
+    seeded: Mask
+    """Whether a column holds the runs of one seed, [G, K, S], and not replicates."""
     n: Array
-    """Seeds in each cell, [G, K, C]; 0 for absent cells."""
+    """Runs in each cell, [G, K, C]; 0 for absent cells."""
+    mean: Array
+    """Mean loss net of the seeds' lines, [G, K, C]; 0 for absent cells."""
+    away: Array
+    """Each loss minus mean and line, [G, K, C, S]; 0 where there is none."""
+    freedom: Array
+    """Degrees of freedom within the cells over n - 1 of each, [G, K]: the lines take some."""
     upper: Array
     """x above which the optimum cannot lie, [G, K]: the highest cell, or the diverged one that
     follows it."""
     log2_width: Array
     """[G, K]."""
+
+    @classmethod
+    def of(
+        cls,
+        x: Array,
+        losses: Array,
+        upper: Array,
+        log2_width: Array,
+        seed: Words | None = None,
+        seeded: Mask | None = None,
+    ) -> Cells:
+        """Cells of runs, whose seeds' lines are taken out of the means.
+
+        Args:
+            seed: no run has one where None.
+            seeded: every column is a seed where None.
+        """
+        if seeded is None:
+            seeded = np.ones((*losses.shape[:2], losses.shape[-1]), dtype=bool)
+        lines = seed_lines(x, losses, seeded)
+        there_GKCS = ~np.isnan(losses)
+        n_GKC = there_GKCS.sum(-1).astype(np.float64)
+        net_GKCS = np.where(there_GKCS, losses - lines.line, 0.0)
+        mean_GKC = net_GKCS.sum(-1) / np.maximum(n_GKC, 1)
+        within_GK = np.maximum(n_GKC - 1, 0).sum(-1)
+        return cls(
+            x=x,
+            losses=losses,
+            seed=np.full(losses.shape, "") if seed is None else seed,
+            seeded=seeded,
+            n=n_GKC,
+            mean=mean_GKC,
+            away=np.where(there_GKCS, net_GKCS - mean_GKC[..., None], 0.0),
+            freedom=np.maximum(1 - lines.spent / np.maximum(within_GK, 1), 0.0),
+            upper=upper,
+            log2_width=log2_width,
+        )
 
     @property
     def present(self) -> Mask:
@@ -109,6 +154,7 @@ class Cells:
             self,
             losses=(self.losses - level_G11[..., None]) / unit_G11[..., None],
             mean=np.where(self.present, (self.mean - level_G11) / unit_G11, 0.0),
+            away=self.away / unit_G11[..., None],
         )
         return scaled, level_G, unit_G
 
@@ -119,23 +165,43 @@ class Cells:
             x=np.where(cells, FAR, self.x),
             losses=np.where(cells[..., None], np.nan, self.losses),
             mean=np.where(cells, 0.0, self.mean),
+            away=np.where(cells[..., None], 0.0, self.away),
             n=np.where(cells, 0.0, self.n),
         )
+
+
+    def without_runs(self, runs: Mask) -> Cells:
+        """Leave out runs [G, K, C, S], and with the last one of a cell the cell."""
+        losses_GKCS = np.where(runs, np.nan, self.losses)
+        x_GKC = np.where(np.isnan(losses_GKCS).all(-1), FAR, self.x)
+        order_GKC = x_GKC.argsort(-1, kind="stable")  # absent cells last
+        losses, seed = (
+            np.take_along_axis(values, order_GKC[..., None], axis=2)
+            for values in (losses_GKCS, self.seed)
+        )
+        x = np.take_along_axis(x_GKC, order_GKC, axis=2)
+        last_GK = np.where(x < FAR, x, -FAR).max(-1)
+        upper = np.where(self.upper > self.last, self.upper, last_GK)
+        return Cells.of(x, losses, upper, self.log2_width, seed, self.seeded)
+
+    def rows(self, index_G: Index) -> Cells:
+        """The sweeps of an index."""
+        return Cells(**{name: values[index_G] for name, values in vars(self).items()})
 
 
 def first_noise(cells: Cells) -> Array:
     """Sd of a cell mean, [G], by medians, so that a cliff does not inflate it.
 
-    With several seeds, from the variance within cells, net of the shift that a seed has in all of
-    them. With one, from third differences of neighbouring cells, to which a parabola adds nothing.
+    From the variance within cells where that has enough degrees of freedom, otherwise from third
+    differences of neighbouring cells, to which a parabola adds nothing.
     """
-    repeated_GKC = cells.n >= 2
-    has_seeds_G = repeated_GKC.any((1, 2))
+    within_GK = np.maximum(cells.n - 1, 0).sum(-1) * cells.freedom
+    repeated_G = within_GK.sum(1) >= LEAST_FREEDOM
     noise_G = np.empty(len(cells.x))
-    if has_seeds_G.any():
-        noise_G[has_seeds_G] = _within_cells(cells, repeated_GKC)[has_seeds_G]
-    if not has_seeds_G.all():
-        noise_G[~has_seeds_G] = _third_differences(cells)[~has_seeds_G]
+    if repeated_G.any():
+        noise_G[repeated_G] = _within_cells(cells)[repeated_G]
+    if not repeated_G.all():
+        noise_G[~repeated_G] = _third_differences(cells)[~repeated_G]
     # floor: a tiny share of the median excess
     lowest_GK1 = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
     excess_GKC = cells.mean - np.where(cells.present, lowest_GK1, 0)
@@ -144,23 +210,16 @@ def first_noise(cells: Cells) -> Array:
     return np.asarray(np.maximum(noise_G, LEAST_NOISE * np.maximum(scale_G, LEAST_NOISE)))
 
 
-def _within_cells(cells: Cells, repeated_GKC: Mask) -> Array:
-    """Sd of a cell mean, [G], from its seeds: the median over cells of variance / n, divided by the
+def _within_cells(cells: Cells) -> Array:
+    """Sd of a cell mean, [G], from its runs: the median over cells of variance / n, divided by the
     median of chi^2(n - 1) / (n - 1)."""
-    missing_GKCS = np.isnan(cells.losses) | ~repeated_GKC[..., None]
-    away_GKCS = np.where(missing_GKCS, np.nan, cells.losses - cells.mean[..., None])
-    # a seed's shift is its median deviation over the cells; then the cells are centred again
-    with np.errstate(all="ignore"):
-        of_seed_GKS = nanmedian(away_GKCS, axis=-2)
-    away_GKCS = away_GKCS - np.nan_to_num(of_seed_GKS)[..., None, :]
-    away_GKCS = np.where(missing_GKCS, 0.0, away_GKCS)
+    repeated_GKC = cells.n >= 2
     n_GKC = np.maximum(cells.n, 2)
-    away_GKCS = away_GKCS - (away_GKCS.sum(-1) / n_GKC)[..., None]
-    away_GKCS = np.where(missing_GKCS, 0.0, away_GKCS)
     typical_GKC = stats.chi2.ppf(0.5, n_GKC - 1) / (n_GKC - 1)
-    variance_GKC = (away_GKCS**2).sum(-1) / (n_GKC - 1) / typical_GKC / n_GKC
+    free_GKC = (n_GKC - 1) * np.maximum(cells.freedom, JITTER)[..., None]
+    variance_GKC = (cells.away**2).sum(-1) / free_GKC / typical_GKC / n_GKC
     flat = np.where(repeated_GKC, variance_GKC, np.nan).reshape(len(variance_GKC), -1)
-    return np.asarray(np.sqrt(nanmedian(flat, axis=1)))
+    return np.asarray(np.nan_to_num(np.sqrt(nanmedian(flat, axis=1))))
 
 
 def _third_differences(cells: Cells) -> Array:
@@ -172,34 +231,6 @@ def _third_differences(cells: Cells) -> Array:
     return np.asarray(np.nan_to_num(1.4826 * nanmedian(flat, axis=1) / np.sqrt(20)))
 
 
-def broken(cells: Cells, noise_G: Array) -> Mask:
-    """Cells above the optimum that are far out of the bowl: finite runs that are broken, [G, K, C].
-
-    Going up from the lowest cell: the first whose excess loss exceeds the one 2.5 octaves below the
-    lowest cell by 6 sqrt(2) noise, and all above it. None where the lowest cell is the first.
-    """
-    best_GK = cells.best
-    lowest_GK, at_GK = cells.at(cells.mean, best_GK), cells.at(cells.x, best_GK)
-    excess_GKC = cells.mean - lowest_GK[..., None]
-    # excess 2.5 octaves below, between the two cells around it
-    target_GK = at_GK - TRIM_REACH
-    below_GK = (cells.x <= target_GK[..., None]).sum(-1) - 1
-    low_GK = np.maximum(below_GK, 0)
-    high_GK = np.minimum(low_GK + 1, cells.x.shape[-1] - 1)
-    x0, x1 = cells.at(cells.x, low_GK), cells.at(cells.x, high_GK)
-    e0, e1 = cells.at(excess_GKC, low_GK), cells.at(excess_GKC, high_GK)
-    share_GK = np.clip((target_GK - x0) / np.where(x1 > x0, x1 - x0, 1), 0, 1)
-    inside_GK = e0 + (e1 - e0) * share_GK
-    # where the grid ends before, that of its first cell scaled as a parabola
-    reach_GK = np.where(at_GK > cells.first, at_GK - cells.first, 1)
-    scaled_GK = excess_GKC[..., 0] * (TRIM_REACH / reach_GK) ** 2
-    allowed_GK = np.where(below_GK >= 0, inside_GK, scaled_GK) + 6 * np.sqrt(2) * noise_G[:, None]
-    above_GKC = np.arange(cells.x.shape[-1]) > best_GK[..., None]
-    over_GKC = cells.present & (excess_GKC > allowed_GK[..., None]) & above_GKC
-    trimmed_GKC: Mask = np.logical_or.accumulate(over_GKC, axis=-1) & cells.present
-    return trimmed_GKC & (best_GK > 0)[..., None]
-
-
 def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
     """Stack the cells of several sweeps with the same number of widths.
 
@@ -209,76 +240,61 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
             replicates.
     """
     parts = [_width(table, axis, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
-    x, losses, upper = zip(*parts, strict=True)
-    counts, means = zip(*(_cell_means(part) for part in losses), strict=True)
+    x, losses, seed, seeded, upper = zip(*parts, strict=True)
     widths = [np.unique(sweep["width"]).astype(np.float64) for sweep in sweeps]
     g, least = len(sweeps), (LEAST_CELLS,)
-    return Cells(
+    return Cells.of(
         x=padded(x, g, FAR, least),
         losses=padded(losses, g, np.nan, least),
-        mean=padded(means, g, 0.0, least),
-        n=padded(counts, g, 0.0, least),
         upper=np.array(upper).reshape(g, -1),
         log2_width=np.log2(np.array(widths)),
+        seed=padded(seed, g, "", least),
+        seeded=padded(seeded, g, False),
     )
 
 
-def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, float]:
-    """The finite cells of one width, ascending: x [C], losses [C, S], and the upper bound."""
-    # a value at which any seed diverged is no cell
+def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, Words, Mask, float]:
+    """The finite cells of one width, ascending: x [C], losses and seeds [C, S], which columns are
+    seeds [S], and the upper bound."""
+    # a value at which any run diverged is no cell
     x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
     value = table[loss].to_numpy(dtype=np.float64)
-    seed = table["seed"].to_numpy() if "seed" in table else np.zeros(len(x), dtype=int)
+    seed = table["seed"].astype(str).to_numpy(dtype=str) if "seed" in table else np.full(len(x), "")
     diverged = np.unique(x[~(np.abs(value) < BROKEN)])
     good = ~np.isin(x, diverged)
-    cells, inverse = np.unique(x[good], return_inverse=True)
-    row: Index = inverse.astype(np.intp)
-    column = _columns(row, seed[good])
-    losses = np.full((cells.size, int(column.max()) + 1 if column.size else 1), np.nan)
-    losses[row, column] = value[good]
+    cells = np.unique(x[good])
+    losses, names, seeded = _runs(np.searchsorted(cells, x[good]), value[good], seed[good])
     # the optimum lies below the first diverged cell that follows the finite ones closely
     upper = float(cells[-1]) if cells.size else -FAR
     if cells.size > 1:
         beyond = diverged - upper
         near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
         upper = float(near.min()) if near.size else upper
-    return cells, losses, upper
+    return cells, losses, names, seeded, upper
 
 
-def _columns(cell: Index, seed: npt.NDArray[np.generic]) -> Index:
-    """A column for each seed, and further ones for its replicates in a cell."""
-    # number the repeats of a (cell, seed) pair: its place within its run of equal sorted keys
-    of_seed = np.unique(seed, return_inverse=True)[1]
-    run = cell * (of_seed.max(initial=0) + 1) + of_seed
-    order = np.argsort(run, kind="stable")
-    starts = np.searchsorted(run[order], run[order])
-    replicate = np.empty_like(run)
-    replicate[order] = np.arange(run.size) - starts
-    column = of_seed * (replicate.max(initial=0) + 1) + replicate
-    return np.asarray(np.unique(column, return_inverse=True)[1], dtype=np.intp)
+def _runs(cell: Index, value: Array, seed: Words) -> tuple[Array, Words, Mask]:
+    """Losses and names of seeds, [C, S], and which columns are seeds, [S].
 
-
-def _cell_means(losses_CS: Array) -> tuple[Array, Array]:
-    """Number of losses and mean of each cell, [C], as if every seed had every cell.
-
-    Least squares of loss = cell + level of the seed + slope of the seed: a seed that is missing
-    from some cells would otherwise bend the bowl by its offset, and look like noise where it is.
+    A seed that several cells share has a column, and its further runs in a cell are averaged: they
+    saw the same data. All other runs, and those of a single seed, are replicates; their columns
+    are in the order of the losses, so that the order of rows does not matter.
     """
-    missing_CS = np.isnan(losses_CS)
-    count_C = (~missing_CS).sum(1).astype(np.float64)
-    n_C = np.maximum(count_C, 1)
-    means_C: Array = np.where(missing_CS, 0.0, losses_CS).sum(1) / n_C
-    if not missing_CS.any():
-        return count_C, means_C
-    cell, seed = np.nonzero(~missing_CS)
-    cells, seeds = losses_CS.shape
-    x_C = np.arange(cells) - (cells - 1) / 2
-    # one row per trial: indicators of its cell, of its seed, and of its seed times x
-    of_seed = np.eye(seeds)[seed]
-    design = np.concatenate([np.eye(cells)[cell], of_seed, of_seed * x_C[cell][:, None]], axis=1)
-    effects = np.linalg.lstsq(design, losses_CS[cell, seed], rcond=None)[0]
-    # effects are [C cells, S levels, S slopes]; take each seed's part out of the cell means
-    level_S, slope_S = effects[cells : cells + seeds], effects[cells + seeds :]
-    shift_CS = level_S - level_S.mean() + (slope_S - slope_S.mean()) * x_C[:, None]
-    means_C -= np.where(missing_CS, 0.0, shift_CS).sum(1) / n_C
-    return count_C, means_C
+    names, of_seed = np.unique(seed, return_inverse=True)
+    # the mean of each (cell, seed), and in how many cells a seed is
+    pair, of_pair = np.unique(cell * len(names) + of_seed, return_inverse=True)
+    pair_cell, pair_seed = np.divmod(pair, max(len(names), 1))
+    pair_value = np.bincount(of_pair, value) / np.bincount(of_pair)
+    shared = (np.bincount(pair_seed, minlength=len(names)) > 1) & (names != "")
+    shared &= shared.sum() > 1
+    own, single = shared[pair_seed], np.flatnonzero(~shared[of_seed])
+    order = single[np.lexsort((of_seed[single], value[single], cell[single]))]
+    place = np.arange(order.size) - np.searchsorted(cell[order], cell[order])
+    columns = int(shared.sum()) + int(place.max(initial=-1)) + 1
+    losses = np.full((int(cell.max(initial=-1)) + 1, max(columns, 1)), np.nan)
+    labels = np.full(losses.shape, "", dtype=names.dtype)
+    at = (pair_cell[own], (np.cumsum(shared) - 1)[pair_seed[own]])
+    losses[at], labels[at] = pair_value[own], names[pair_seed[own]]
+    at = (cell[order], shared.sum() + place)
+    losses[at], labels[at] = value[order], seed[order]
+    return losses, labels, np.arange(losses.shape[1]) < shared.sum()

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mutransfer_cli.fit.arrays import Array, padded, t_quantile
-from mutransfer_cli.fit.cells import SAME, broken, cells_of, first_noise
+from mutransfer_cli.fit.bad_runs import broken
+from mutransfer_cli.fit.cells import SAME, cells_of, first_noise
 from mutransfer_cli.fit.exponent import (
     Details,
     axis_of,
@@ -124,8 +125,7 @@ def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
     Broken runs above the optimum are found along the learning rate, at each weight decay.
     """
     parts = [_plane(table, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
-    x, y, mean, n, losses = zip(*parts, strict=True)
-    away = [one - level[:, None] for one, level in zip(losses, mean, strict=True)]
+    x, y, mean, n, away = zip(*parts, strict=True)
     widths = [np.unique(sweep["width"]) for sweep in sweeps]
     g = len(sweeps)
     return Planes(
@@ -139,7 +139,8 @@ def planes_of(sweeps: Sequence[pd.DataFrame], loss: str) -> Planes:
 
 
 def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, Array]:
-    """Cells of one width: x, y, mean loss and number of trials [C], and losses by seed [C, S]."""
+    """Cells of one width: x, y, mean loss and number of trials [C], and the deviations of each seed
+    from the mean [C, S]."""
     y = np.log2(table["weight_decay"].to_numpy(dtype=np.float64)).round(SAME)
     decays, row = np.unique(y, return_inverse=True)
     # cells_of takes the widths of a sweep for the weight decays of one width here
@@ -148,7 +149,13 @@ def _plane(table: pd.DataFrame, loss: str) -> tuple[Array, Array, Array, Array, 
     there = kept.present[0]
     decay = np.broadcast_to(decays[:, None], there.shape)[there]
     x, mean, n, losses = (cell[0][there] for cell in (kept.x, kept.mean, kept.n, kept.losses))
-    return x, decay, mean, n, losses
+    # columns by the name of the seed, which may differ between the weight decays
+    of_seed = np.where(kept.seeded[0][:, None], kept.seed[0], "")[there]
+    names = np.unique(of_seed[of_seed != ""])
+    away = np.full((len(x), max(len(names), 1)), np.nan)
+    row, column = np.nonzero(of_seed != "")
+    away[row, np.searchsorted(names, of_seed[row, column])] = (losses - mean[:, None])[row, column]
+    return x, decay, mean, n, away
 
 
 def without_decay(

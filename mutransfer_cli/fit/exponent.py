@@ -17,10 +17,11 @@ import pandas as pd
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit import sentences as say
 from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
-from mutransfer_cli.fit.bowls import Bowls, fit_bowls
-from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise
+from mutransfer_cli.fit.bad_runs import settle
+from mutransfer_cli.fit.bowls import Bowls
+from mutransfer_cli.fit.cells import Cells, cells_of
 from mutransfer_cli.fit.exponents import Axis, Forms, Interval, Line, Optimum, Prediction
-from mutransfer_cli.fit.judge import Judgements, judge
+from mutransfer_cli.fit.judge import Judgements
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
     MIN_WIDTHS_OF_FORMS,
@@ -133,17 +134,15 @@ def fit_sweeps(
     """Fit stacked sweeps, all at once."""
     # cells without broken runs, then the optimum of every width, then its status
     scaled, level_G, unit_G = cells.normalised()
-    noise_G = first_noise(scaled)
-    kept = scaled.without(broken(scaled, noise_G))
-    bowls = fit_bowls(kept, noise_G)
-    judged = judge(kept, bowls)
+    settled, bad_GKCS = settle(scaled)
+    kept, noise_G, bowls, judged = settled.cells, settled.first_noise, settled.bowls, settled.judged
     used_GK, u_GK = judged.ok, cells.log2_width
     # the law of the optima; by parabolas too, to see how much the form of the bowls matters
     errors = (bowls.covariance, bowls.freedom)
     line = law_fit(scatter_below)
     enough_G = used_GK.sum(1) >= MIN_WIDTHS
     laws = laws_where(enough_G, used_GK, u_GK, bowls.optimum, *errors, line)
-    parabola = laws_where(enough_G, used_GK, u_GK, bowls.parabola, *errors, line)
+    narrow = laws_where(enough_G, used_GK, u_GK, bowls.narrow, *errors, line)
     drift_G, error_G = plain_slope(u_GK, bowls.tilt, bowls.tilt_covariance, used_GK)
     shown = in_units(bowls, level_G, unit_G)
     found = []
@@ -152,7 +151,7 @@ def fit_sweeps(
         if enough:
             used_K, covariance_KK = used_GK[g], bowls.covariance[g]
             law = law_parts(laws, g, scatter_below)
-            law["form_spread"] = float(laws.exponent[g]) - float(parabola.exponent[g])
+            law["form_spread"] = float(laws.exponent[g]) - float(narrow.exponent[g])
             law["forms"] = forms_of(used_K, u_GK[g], bowls.optimum[g], covariance_KK, laws, g)
             if resamples:
                 scatter = float(laws.scatter[g])
@@ -319,7 +318,7 @@ def _optima(
             float(judged.low[g, k]),
             float(judged.high[g, k]),
             loss=float(bowls.loss[g, k]),
-            form=abs(at - float(bowls.parabola[g, k])),
+            form=abs(at - float(bowls.narrow[g, k])),
             residual=laws.residual(g, width, at),
             **rest,
         )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Mask, Words, t_quantile
-from mutransfer_cli.fit.bowls import inflation, whole_deviations
 from mutransfer_cli.fit.judge import NEAR_EDGE
 from mutransfer_cli.fit.law import MIN_WIDTHS, LawFit, Laws, fit_laws, laws_where
 from mutransfer_cli.fit.planes import (
@@ -25,6 +24,7 @@ from mutransfer_cli.fit.planes import (
     positive_sum,
     settle,
 )
+from mutransfer_cli.fit.seeds import inflation, whole_deviations
 
 OWN_ERRORS = 2.0  # curvature of one width across the ridge exceeds so many errors
 RIDGE_SPREAD = 1.0  # octaves: largest error of an optimum along the weak direction

@@ -34,7 +34,7 @@ class Judgements:
         return np.asarray(self.status == "ok")
 
 
-def judge(cells: Cells, bowls: Bowls) -> Judgements:
+def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     """Decide the statuses, in the order listed below: the first that applies holds.
 
     Args:
@@ -42,7 +42,7 @@ def judge(cells: Cells, bowls: Bowls) -> Judgements:
     """
     below_GK, above_GK = fieller(bowls)
     low_GK, high_GK = bowls.optimum + below_GK, bowls.optimum + above_GK
-    enough_GK = bowls.in_window >= MIN_CELLS
+    enough_GK = (bowls.weight > 0).sum(-1) >= MIN_CELLS
     inside_GK = enough_GK & (low_GK >= cells.first) & (high_GK <= cells.upper)  # False for NaN
     # on a coarse grid the soft window, and with it the steps, may alternate between cells
     inside_GK &= (below_GK <= 0) & (above_GK >= 0)

@@ -176,17 +176,17 @@ def form_interval(
     drawn = {name: np.repeat(values[None], resamples, axis=0) for name, values in one.items()}
     noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn["mean"].shape)
     mean_RKC = np.where(drawn["n"] > 0, drawn["mean"] + noise_RKC, 0.0)
-    # without the seeds' own losses; their noise is in the draws
-    losses_RKCS = np.where(drawn["n"] > 0, mean_RKC, np.nan)[..., None]
-    drawn |= {"mean": mean_RKC, "losses": losses_RKCS}
+    # without the runs' own deviations; their noise is in the draws
+    drawn |= {"mean": mean_RKC, "away": np.zeros_like(drawn["away"])}
+    drawn |= {"seeded": np.zeros_like(drawn["seeded"]), "freedom": np.zeros_like(drawn["freedom"])}
     refitted = fit_bowls(Cells(**drawn), np.repeat(first_noise_G[sweep], resamples))
     u_RK = drawn["log2_width"][:, used_K]
     covariance_KK = bowls.covariance[sweep][np.ix_(used_K, used_K)]
     covariance_KK = covariance_KK + scatter**2 * np.eye(used_K.sum())
     covariance_RKK = np.repeat(covariance_KK[None], resamples, axis=0)
-    tilted_R, parabola_R = (
+    wide_R, narrow_R = (
         weighted_line(u_RK, optimum_RK[:, used_K], covariance_RKK).slope
-        for optimum_RK in (refitted.optimum, refitted.parabola)
+        for optimum_RK in (refitted.optimum, refitted.narrow)
     )
-    low, high = np.quantile(tilted_R - parabola_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(wide_R - narrow_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -1,0 +1,194 @@
+"""Runs that a bowl cannot explain: broken ones above its optimum, and single bad ones.
+
+Shapes: G sweeps, K widths, C cells, S columns of runs, T candidate bowls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
+from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, reach, shape
+from mutransfer_cli.fit.cells import Cells, first_noise
+from mutransfer_cli.fit.judge import Judgements, judge
+
+PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
+TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
+PLAUSIBLE = 9.0  # chi^2 above the best candidate: three standard errors
+TIMES = 2.0  # the greatest excess loss that a plausible bowl has
+DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to leave a run out
+LEAST_OFF = 0.5  # excess losses of a low cell: a run less far off does little harm
+BETTER = 4.0  # times the mean square of the misfit with the run
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Bowls of sweeps without the runs that they cannot explain."""
+
+    cells: Cells
+    """The fitted cells: neither broken cells nor bad runs."""
+    first_noise: Array
+    """Sd of a cell mean that the bowls were fitted with, [G]."""
+    bowls: Bowls
+    judged: Judgements
+
+
+def settle(cells: Cells) -> tuple[Settled, Mask]:
+    """Fit the bowls, and leave out runs that are far off the bowl through all others.
+
+    Where a run is off its bowl or a width has no usable optimum, the sweep is fitted again without
+    each cell in turn. A run is bad if it is far off the bowl fitted without its cell, that bowl fits
+    BETTER, and not all runs of its cell are off: otherwise the bowl has that shape.
+
+    Args:
+        cells: in units of the excess of a low cell.
+
+    Returns:
+        The fit, and the bad runs [G, K, C, S] in the order of `cells`.
+    """
+    found = fit_healthy(cells)
+    bad_GKCS = np.zeros(cells.losses.shape, dtype=bool)
+    for _ in range(ROUNDS):
+        at_G = np.flatnonzero(_doubtful(found))
+        worse = _bad_runs(cells.rows(at_G), bad_GKCS[at_G], _rows(found, at_G))
+        at_G = at_G[worse.any((1, 2, 3))]
+        if not at_G.size:
+            break
+        bad_GKCS[at_G] |= worse[worse.any((1, 2, 3))]
+        found = fit_healthy(cells.without_runs(bad_GKCS))
+    return found, bad_GKCS
+
+
+def fit_healthy(cells: Cells) -> Settled:
+    """Fit the bowls without broken cells, and judge them."""
+    noise_G = first_noise(cells)
+    kept = cells.without(broken(cells, noise_G))
+    bowls = fit_bowls(kept, noise_G)
+    return Settled(kept, noise_G, bowls, judge(kept, bowls, noise_G))
+
+
+def _rows(found: Settled, index_G: Index) -> Settled:
+    parts = {}
+    for name, values in vars(found).items():
+        parts[name] = values[index_G] if isinstance(values, np.ndarray) else type(values)(**{n: v[index_G] for n, v in vars(values).items()})
+    return Settled(**parts)
+
+
+def _doubtful(found: Settled) -> Mask:
+    """Sweeps [G] with a run off its bowl or a width without a usable optimum."""
+    cells, bowls = found.cells, found.bowls
+    inside_GKCS = ~np.isnan(cells.losses) & (bowls.weight > 0)[..., None]
+    off_GKCS = cells.away + (cells.mean - bowls.fitted)[..., None]
+    own_GKC = bowls.leverage / np.maximum(cells.n, 1)
+    off_GKCS = off_GKCS / np.sqrt(np.maximum(1 - own_GKC, 0.05))[..., None]
+    off_GN = np.where(inside_GKCS, np.abs(off_GKCS), np.nan).reshape(len(off_GKCS), -1)
+    # robust standard deviation: 1.4826 times the median absolute deviation
+    limit_G = np.maximum(DOUBTFUL * 1.4826 * nanmedian(off_GN, axis=1), LEAST_OFF)
+    far_G = (np.nan_to_num(off_GN) > np.nan_to_num(limit_G)[:, None]).any(1)
+    return np.asarray(far_G | ~found.judged.ok.all(1))
+
+
+def _bad_runs(cells: Cells, bad_GKCS: Mask, found: Settled) -> Mask:
+    """Further bad runs, at most those of one cell of each width, [G, K, C, S].
+
+    Args:
+        bad_GKCS: runs that are left out already.
+        found: the fit without those.
+    """
+    g, k, c, s = cells.losses.shape
+    if not g:
+        return bad_GKCS
+    # copies of each sweep, [G * C], without cell i of every width in copy i
+    one_CKCS = np.broadcast_to(np.eye(c, dtype=bool)[:, None, :, None], (c, k, c, s))
+    without = (bad_GKCS[:, None] | one_CKCS).reshape(g * c, k, c, s)
+    refit = fit_healthy(cells.rows(np.repeat(np.arange(g), c)).without_runs(without))
+    bowls, by_copy = refit.bowls, (g, c, k)
+    at_GCK = cells.x.swapaxes(1, 2) - bowls.optimum.reshape(by_copy)
+    edge_GK = reach(cells) + cells.spacing
+    at_GCK = np.clip(at_GCK, -edge_GK[:, None], edge_GK[:, None])
+    phi_GCK, _, _ = shape(at_GCK, bowls.tilt.reshape(by_copy))
+    fitted_GCK = (bowls.loss.reshape(by_copy) + bowls.curvature.reshape(by_copy) * phi_GCK)
+    fitted_GKC = fitted_GCK.swapaxes(1, 2)
+    losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
+    off_GKCS = np.abs(losses_GKCS - fitted_GKC[..., None])
+    of_run_GK = bowls.noise * np.sqrt(refit.cells.mean_n)[:, None]
+    limit_GKC = np.maximum(BAD * np.sqrt(2) * of_run_GK, LEAST_OFF).reshape(by_copy).swapaxes(1, 2)
+    far_GKCS = np.nan_to_num(off_GKCS) > limit_GKC[..., None]
+    runs_GKC, far_GKC = (~np.isnan(losses_GKCS)).sum(-1), far_GKCS.sum(-1)
+    single_GKC = (far_GKC > 0) & ((far_GKC < runs_GKC) | (runs_GKC == 1))
+    # the copy of the least misfit, where that is better than with the runs
+    misfit_GKC = _misfit(refit).reshape(by_copy).swapaxes(1, 2)
+    ok_GKC = refit.judged.ok.reshape(by_copy).swapaxes(1, 2)
+    before_GK1, was_ok_GK1 = _misfit(found)[..., None], found.judged.ok[..., None]
+    better_GKC = ok_GKC & single_GKC & (~was_ok_GK1 | (misfit_GKC * BETTER < before_GK1))
+    least_GK1 = np.where(better_GKC, misfit_GKC, np.inf).argmin(-1)[..., None]
+    chosen_GKC = better_GKC & (np.arange(c) == least_GK1)
+    return np.asarray(far_GKCS & chosen_GKC[..., None])
+
+
+def _misfit(found: Settled) -> Array:
+    """Mean square by which the cells of a width miss its bowl, [G, K]."""
+    bowls, cells = found.bowls, found.cells
+    squares_GK = (bowls.weight * (cells.mean - bowls.fitted) ** 2).sum(-1)
+    freedom_GK = bowls.weight.sum(-1) - bowls.leverage.sum(-1)
+    return np.asarray(squares_GK / np.maximum(freedom_GK, 0.5))
+
+
+def broken(cells: Cells, noise_G: Array) -> Mask:
+    """Cells above the optimum that no bowl through the cells below them reaches, [G, K, C].
+
+    Going up from the lowest cell, each is compared with bowls a phi(x - mu; tilt) fitted to the
+    healthy cells so far, over a grid of mu and tilt: it is broken where its excess loss is above
+    TIMES what any plausible one has there, and 6 sqrt(2) noise more. Cells from which on all are
+    broken are left out; a broken one below healthy ones is a bad run, not a cliff.
+    """
+    best_GK, index_C = cells.best, np.arange(cells.x.shape[-1])
+    lowest_GK = cells.at(cells.mean, best_GK)
+    excess_GKC = cells.mean - lowest_GK[..., None]
+    margin_GK = 6 * np.sqrt(2) * noise_G[:, None]
+    place_T, tilt_T = np.array(list(product(PLACES, TILTS))).T
+    centre_GKT = cells.at(cells.x, best_GK)[..., None] + place_T * cells.spacing[..., None]
+    reach_GK1 = reach(cells)[..., None]
+    sums = [np.zeros_like(centre_GKT) for _ in range(6)]
+    suspect_GKC = np.zeros(cells.x.shape, dtype=bool)
+    for c in index_C:
+        d_GKT = cells.x[..., c, None] - centre_GKT
+        phi_GKT, _, _ = shape(np.clip(d_GKT, -reach_GK1, reach_GK1), tilt_T)
+        e_GK = excess_GKC[..., c]
+        above_GK = cells.present[..., c] & (c > best_GK)
+        bound_GK = _greatest(sums, phi_GKT, noise_G)
+        suspect_GKC[..., c] = above_GK & (e_GK > TIMES * np.maximum(bound_GK, 0) + margin_GK)
+        # running sums of 1, phi, phi^2, e, phi e and e^2 over the healthy cells in the window
+        counts_GKT = (d_GKT >= -reach_GK1) & cells.present[..., c, None]
+        weight_GKT = counts_GKT & ~suspect_GKC[..., c, None]
+        e_GK1 = e_GK[..., None]
+        terms = (1.0, phi_GKT, phi_GKT**2, e_GK1, phi_GKT * e_GK1, e_GK1**2)
+        for total_GKT, term in zip(sums, terms, strict=True):
+            total_GKT += weight_GKT * term
+    # suspects from which on all are suspects
+    healthy_GKC = cells.present & ~suspect_GKC
+    followed_GKC = np.logical_or.accumulate(healthy_GKC[..., ::-1], axis=-1)[..., ::-1]
+    return np.asarray(suspect_GKC & ~followed_GKC)
+
+
+def _greatest(sums: list[Array], phi_GKT: Array, noise_G: Array) -> Array:
+    """Greatest excess [G, K] at the next cell over the plausible candidates; infinite where some
+    candidate's curvature is not determined."""
+    n, p, pp, e, pe, ee = sums
+    spread = n * pp - p**2
+    known = spread > 1e-9 * np.maximum(n * pp, 1e-300)
+    # least squares of e = b + a phi with a >= 0
+    a = np.maximum((n * pe - p * e) / np.where(known, spread, 1.0), 0.0)
+    b = (e - a * p) / np.maximum(n, 1)
+    left = np.maximum(ee - 2 * a * pe - 2 * b * e + a**2 * pp + 2 * a * b * p + n * b**2, 0.0)
+    left = np.where(known, left, np.inf)
+    least_GK1 = left.min(-1, keepdims=True)
+    freedom_GK1 = np.maximum(n.max(-1, keepdims=True) - 4, 1)
+    variance_GK1 = np.maximum(noise_G[:, None, None] ** 2, least_GK1 / freedom_GK1)
+    plausible = (left <= least_GK1 + PLAUSIBLE * variance_GK1) & known
+    greatest_GK = np.where(plausible, b + a * phi_GKT, -np.inf).max(-1)
+    return np.asarray(np.where(known.all(-1), greatest_GK, np.inf))
