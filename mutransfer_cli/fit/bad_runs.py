@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
-from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
+from mutransfer_cli.fit.arrays import Array, Index, Item, Mask, nanmedian
 from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, reach, shape
 from mutransfer_cli.fit.cells import Cells, first_noise
 from mutransfer_cli.fit.judge import Judgements, judge
@@ -18,11 +19,14 @@ from mutransfer_cli.fit.judge import Judgements, judge
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
 TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
 PLAUSIBLE = 9.0  # chi^2 above the best candidate: three standard errors
+COARSENESS = 0.01  # of the squares about the mean: what the steps of the candidates may miss
+PARAMETERS = 4  # of a bowl; fewer cells do not bound where it rises
 TIMES = 2.0  # the greatest excess loss that a plausible bowl has
 DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to leave a run out
 LEAST_OFF = 0.5  # excess losses of a low cell: a run less far off does little harm
 BETTER = 4.0  # times the mean square of the misfit with the run
 ROUNDS = 3
+LEAST_FREEDOM = 3.0  # of the noise of a width that a bad run is measured by
 
 
 @dataclass(frozen=True)
@@ -111,31 +115,45 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, found: Settled) -> Mask:
     edge_GK = reach(cells) + cells.spacing
     at_GCK = np.clip(at_GCK, -edge_GK[:, None], edge_GK[:, None])
     phi_GCK, _, _ = shape(at_GCK, bowls.tilt.reshape(by_copy))
-    fitted_GCK = (bowls.loss.reshape(by_copy) + bowls.curvature.reshape(by_copy) * phi_GCK)
-    fitted_GKC = fitted_GCK.swapaxes(1, 2)
+    fitted_GCK = bowls.loss.reshape(by_copy) + bowls.curvature.reshape(by_copy) * phi_GCK
     losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
-    off_GKCS = np.abs(losses_GKCS - fitted_GKC[..., None])
-    of_run_GK = bowls.noise * np.sqrt(refit.cells.mean_n)[:, None]
-    limit_GKC = np.maximum(BAD * np.sqrt(2) * of_run_GK, LEAST_OFF).reshape(by_copy).swapaxes(1, 2)
-    far_GKCS = np.nan_to_num(off_GKCS) > limit_GKC[..., None]
+    off_GKCS = np.abs(losses_GKCS - fitted_GCK.swapaxes(1, 2)[..., None])
+
+    def by_cell(values: npt.NDArray[Item]) -> npt.NDArray[Item]:
+        """From [G * C, K] to [G, K, C]."""
+        return values.reshape(g, c, k).swapaxes(1, 2)
+
+    # limits by the noise of the width itself: that of other widths may come from their bad runs
+    variance_GK, freedom_GK = _variance(refit)
+    of_run_GK = np.sqrt(variance_GK * refit.cells.mean_n[:, None])
+    limit_GK = np.maximum(BAD * np.sqrt(2) * of_run_GK, LEAST_OFF)
+    far_GKCS = np.nan_to_num(off_GKCS) > by_cell(limit_GK)[..., None]
     runs_GKC, far_GKC = (~np.isnan(losses_GKCS)).sum(-1), far_GKCS.sum(-1)
     single_GKC = (far_GKC > 0) & ((far_GKC < runs_GKC) | (runs_GKC == 1))
-    # the copy of the least misfit, where that is better than with the runs
-    misfit_GKC = _misfit(refit).reshape(by_copy).swapaxes(1, 2)
-    ok_GKC = refit.judged.ok.reshape(by_copy).swapaxes(1, 2)
-    before_GK1, was_ok_GK1 = _misfit(found)[..., None], found.judged.ok[..., None]
-    better_GKC = ok_GKC & single_GKC & (~was_ok_GK1 | (misfit_GKC * BETTER < before_GK1))
-    least_GK1 = np.where(better_GKC, misfit_GKC, np.inf).argmin(-1)[..., None]
+    # the copy of the least noise, among those that explain the most cells
+    variance_GKC, fitted_GKC = by_cell(variance_GK), by_cell(refit.cells.count)
+    before_GK, _ = _variance(found)
+    better_GKC = variance_GKC * BETTER < before_GK[..., None]
+    better_GKC |= fitted_GKC > found.cells.count[..., None] + 1
+    better_GKC |= by_cell(refit.judged.ok) & ~found.judged.ok[..., None]
+    better_GKC &= single_GKC & by_cell(freedom_GK >= LEAST_FREEDOM)
+    most_GK1 = np.where(better_GKC, fitted_GKC, 0).max(-1, keepdims=True)
+    better_GKC &= fitted_GKC >= most_GK1 - 1
+    least_GK1 = np.where(better_GKC, variance_GKC, np.inf).argmin(-1)[..., None]
     chosen_GKC = better_GKC & (np.arange(c) == least_GK1)
     return np.asarray(far_GKCS & chosen_GKC[..., None])
 
 
-def _misfit(found: Settled) -> Array:
-    """Mean square by which the cells of a width miss its bowl, [G, K]."""
+def _variance(found: Settled) -> tuple[Array, Array]:
+    """Variance of a cell mean by the width's own cells, [G, K], and its degrees of freedom."""
     bowls, cells = found.bowls, found.cells
-    squares_GK = (bowls.weight * (cells.mean - bowls.fitted) ** 2).sum(-1)
-    freedom_GK = bowls.weight.sum(-1) - bowls.leverage.sum(-1)
-    return np.asarray(squares_GK / np.maximum(freedom_GK, 0.5))
+    soft_GKC = bowls.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
+    within_GKC = (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
+    off_GKC = (cells.mean - bowls.fitted) ** 2
+    squares_GK = (bowls.weight * off_GKC + soft_GKC * within_GKC).sum(-1)
+    free_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1) * cells.freedom
+    freedom_GK = np.maximum(soft_GKC.sum(-1) - bowls.leverage.sum(-1), 0) + free_GK
+    return squares_GK / np.maximum(freedom_GK, 0.5), freedom_GK
 
 
 def broken(cells: Cells, noise_G: Array) -> Mask:
@@ -187,8 +205,10 @@ def _greatest(sums: list[Array], phi_GKT: Array, noise_G: Array) -> Array:
     left = np.maximum(ee - 2 * a * pe - 2 * b * e + a**2 * pp + 2 * a * b * p + n * b**2, 0.0)
     left = np.where(known, left, np.inf)
     least_GK1 = left.min(-1, keepdims=True)
-    freedom_GK1 = np.maximum(n.max(-1, keepdims=True) - 4, 1)
+    freedom_GK1 = np.maximum(n.max(-1, keepdims=True) - PARAMETERS, 1)
     variance_GK1 = np.maximum(noise_G[:, None, None] ** 2, least_GK1 / freedom_GK1)
-    plausible = (left <= least_GK1 + PLAUSIBLE * variance_GK1) & known
+    step_GK1 = COARSENESS * np.maximum(ee - e**2 / np.maximum(n, 1), 0)
+    plausible = (left <= least_GK1 + PLAUSIBLE * variance_GK1 + step_GK1) & known
     greatest_GK = np.where(plausible, b + a * phi_GKT, -np.inf).max(-1)
-    return np.asarray(np.where(known.all(-1), greatest_GK, np.inf))
+    determined_GK = known.all(-1) & (n.min(-1) >= PARAMETERS)
+    return np.asarray(np.where(determined_GK, greatest_GK, np.inf))

@@ -15,7 +15,7 @@ from mutransfer_cli.fit.cells import Cells
 
 MIN_CELLS = 4
 NEAR_EDGE = 1.0  # octaves
-FAR_CELL = 1.5  # octaves from the optimum, of a second one
+FAR_CELL = 1.0  # octaves from the lowest cell, of one in a second basin
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,24 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     status_GK = np.select(
         [
             cells.count < MIN_CELLS,
-            second_minimum(cells, bowls),
+            second_minimum(cells, first_noise_G),
             inside_GK,
             _all_equal(cells),
             at_low_GK | at_high_GK,
             both_ends_GK,
             ~enough_GK,
+            (cells.upper > cells.last) & (cells.best >= cells.count - 2),
         ],
-        ["too_few_points", "multimodal", "ok", "flat", "not_bracketed", "flat", "too_few_points"],
+        [
+            "too_few_points",
+            "multimodal",
+            "ok",
+            "flat",
+            "not_bracketed",
+            "flat",
+            "too_few_points",
+            "at_divergence",
+        ],
         "unresolved",
     )
     towards_GK = np.where(at_high_GK, "high", "low")
@@ -116,18 +126,22 @@ def _ends(cells: Cells, noise_GK: Array) -> tuple[Mask, Mask, Mask]:
     return at_low_GK & ~at_high_GK, at_high_GK & ~at_low_GK, ~low_rises_GK & ~high_rises_GK
 
 
-def second_minimum(cells: Cells, bowls: Bowls) -> Mask:
-    """Whether a far cell is as low as the lowest, with a clearly higher one between; [G, K]."""
-    lowest_GK1 = np.where(cells.present, cells.mean, np.inf).min(-1, keepdims=True)
-    noise_GK1, distance_GKC = bowls.noise[..., None], cells.x - bowls.optimum[..., None]
-    rival_GKC = cells.present & (cells.mean <= lowest_GK1 + 2 * np.sqrt(2) * noise_GK1)
-    rival_GKC &= np.abs(distance_GKC) > FAR_CELL
-    wall_GKC = cells.mean - 4 * np.sqrt(2) * noise_GK1  # how high a pair may be below this cell
-    found_GK = np.zeros(rival_GKC.shape[:2], dtype=bool)
-    # on each side, the highest wall between the optimum and a cell is a running maximum outwards
+def second_minimum(cells: Cells, noise_G: Array) -> Mask:
+    """Whether there is a second basin, [G, K]: a far cell below a wall that parts it from the lowest.
+
+    The wall stands clearly above both, and the far cell is less than half as high as the wall.
+    """
+    best_GK = cells.best
+    lowest_GK, at_GK = cells.at(cells.mean, best_GK), cells.at(cells.x, best_GK)
+    excess_GKC, from_best_GKC = cells.mean - lowest_GK[..., None], cells.x - at_GK[..., None]
+    clearly_G11 = 4 * np.sqrt(2) * noise_G[:, None, None]
+    found_GK = np.zeros(best_GK.shape, dtype=bool)
+    # on each side, the highest wall between the lowest cell and a cell is a running maximum outwards
     for side, outwards in ((-1, slice(None, None, -1)), (1, slice(None))):
-        here_GKC = cells.present & (side * distance_GKC > 0)
-        between_GKC = np.where(here_GKC, wall_GKC, -np.inf)[..., outwards]
-        highest_GKC = np.maximum.accumulate(between_GKC, axis=-1)[..., outwards]
-        found_GK |= (rival_GKC & here_GKC & (highest_GKC > cells.mean)).any(-1)
+        here_GKC = cells.present & (side * from_best_GKC > 0)
+        between_GKC = np.where(here_GKC, excess_GKC, -np.inf)[..., outwards]
+        wall_GKC = np.maximum.accumulate(between_GKC, axis=-1)[..., outwards]
+        rival_GKC = here_GKC & (np.abs(from_best_GKC) > FAR_CELL) & (excess_GKC < wall_GKC / 2)
+        rival_GKC &= (wall_GKC > excess_GKC + clearly_G11) & (wall_GKC > clearly_G11)
+        found_GK |= rival_GKC.any(-1)
     return found_GK
