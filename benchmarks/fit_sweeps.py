@@ -39,9 +39,13 @@ WORLDS = {
     "second seed at the best cell": World(seeds=2, again=1),
     "second seed at the 2 best cells": World(seeds=2, again=2),
     "second seed at the 3 best cells": World(seeds=2, again=3),
-    "second seed at the 3 best cells, seeds move levels and optima": World(seeds=2, again=3, level=0.01, shift=0.1),
+    "second seed at the 3 best cells, seeds move levels and optima": World(
+        seeds=2, again=3, level=0.01, shift=0.1
+    ),
     "20 % of the runs missing": World(missing=0.2),
-    "20 % of the runs missing, seeds move levels and optima": World(missing=0.2, level=0.01, shift=0.1),
+    "20 % of the runs missing, seeds move levels and optima": World(
+        missing=0.2, level=0.01, shift=0.1
+    ),
     "3 seeds at the smallest width, 1 at the largest": World(fewer=True),
     "5 rates, 2 octaves apart": COARSE,
     "5 rates, 2 octaves apart, tilt 0.4": World(cells=5, spacing=2.0, seeds=2, bowl=tilted(0.4)),

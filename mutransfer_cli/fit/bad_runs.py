@@ -21,7 +21,7 @@ TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
 PLAUSIBLE = 9.0  # chi^2 above the best candidate: three standard errors
 COARSENESS = 0.01  # of the squares about the mean: what the steps of the candidates may miss
 PARAMETERS = 4  # of a bowl; fewer cells do not bound where it rises
-TIMES = 2.0  # the greatest excess loss that a plausible bowl has
+TIMES, TIMES_MIRRORED = 2.0, 3.0  # the greatest excess of a plausible bowl; that of a lower cell
 DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to leave a run out
 LEAST_OFF = 0.5  # excess losses of a low cell: a run less far off does little harm
 BETTER = 4.0  # times the mean square of the misfit with the run
@@ -78,7 +78,11 @@ def fit_healthy(cells: Cells) -> Settled:
 def _rows(found: Settled, index_G: Index) -> Settled:
     parts = {}
     for name, values in vars(found).items():
-        parts[name] = values[index_G] if isinstance(values, np.ndarray) else type(values)(**{n: v[index_G] for n, v in vars(values).items()})
+        parts[name] = (
+            values[index_G]
+            if isinstance(values, np.ndarray)
+            else type(values)(**{n: v[index_G] for n, v in vars(values).items()})
+        )
     return Settled(**parts)
 
 
@@ -110,19 +114,24 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, found: Settled) -> Mask:
     one_CKCS = np.broadcast_to(np.eye(c, dtype=bool)[:, None, :, None], (c, k, c, s))
     without = (bad_GKCS[:, None] | one_CKCS).reshape(g * c, k, c, s)
     refit = fit_healthy(cells.rows(np.repeat(np.arange(g), c)).without_runs(without))
-    bowls, by_copy = refit.bowls, (g, c, k)
-    at_GCK = cells.x.swapaxes(1, 2) - bowls.optimum.reshape(by_copy)
-    edge_GK = reach(cells) + cells.spacing
-    at_GCK = np.clip(at_GCK, -edge_GK[:, None], edge_GK[:, None])
-    phi_GCK, _, _ = shape(at_GCK, bowls.tilt.reshape(by_copy))
-    fitted_GCK = bowls.loss.reshape(by_copy) + bowls.curvature.reshape(by_copy) * phi_GCK
-    losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
-    off_GKCS = np.abs(losses_GKCS - fitted_GCK.swapaxes(1, 2)[..., None])
+    bowls = refit.bowls
 
     def by_cell(values: npt.NDArray[Item]) -> npt.NDArray[Item]:
         """From [G * C, K] to [G, K, C]."""
         return values.reshape(g, c, k).swapaxes(1, 2)
 
+    edge_GK1 = (reach(cells) + cells.spacing)[..., None]
+    x_GKC = cells.x
+    fitted = bowls.at(
+        np.clip(
+            np.repeat(x_GKC, c, axis=0) - bowls.optimum[..., None],
+            -np.repeat(edge_GK1, c, axis=0),
+            np.repeat(edge_GK1, c, axis=0),
+        )
+    )
+    fitted_GKC = np.einsum("gckc->gkc", fitted.reshape(g, c, k, c))
+    losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
+    off_GKCS = np.abs(losses_GKCS - fitted_GKC[..., None])
     # limits by the noise of the width itself: that of other widths may come from their bad runs
     variance_GK, freedom_GK = _variance(refit)
     of_run_GK = np.sqrt(variance_GK * refit.cells.mean_n[:, None])
@@ -178,8 +187,11 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
         phi_GKT, _, _ = shape(np.clip(d_GKT, -reach_GK1, reach_GK1), tilt_T)
         e_GK = excess_GKC[..., c]
         above_GK = cells.present[..., c] & (c > best_GK)
-        bound_GK = _greatest(sums, phi_GKT, noise_G)
-        suspect_GKC[..., c] = above_GK & (e_GK > TIMES * np.maximum(bound_GK, 0) + margin_GK)
+        # a cell further below the lowest cell than this one is above it
+        mirrored_GK = cells.at(excess_GKC, np.clip(2 * best_GK - c - 1, 0, best_GK))
+        greatest_GK = _greatest(sums, phi_GKT, noise_G)
+        bound_GK = np.maximum(TIMES * greatest_GK, TIMES_MIRRORED * mirrored_GK)
+        suspect_GKC[..., c] = above_GK & (e_GK > bound_GK + margin_GK)
         # running sums of 1, phi, phi^2, e, phi e and e^2 over the healthy cells in the window
         counts_GKT = (d_GKT >= -reach_GK1) & cells.present[..., c, None]
         weight_GKT = counts_GKT & ~suspect_GKC[..., c, None]

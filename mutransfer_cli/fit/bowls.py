@@ -5,19 +5,21 @@
 
 phi is a parabola steeper on one side: linear far below the optimum, exponential above it. A soft
 window follows mu; a tilt common to all widths is almost free, and widths may differ a little from
-it. `reference.py` fits one sweep by the same method in plain steps.
-Shapes: G sweeps at once, K widths, C cells, S seeds, P = 4 columns. x and mu in octaves, losses in
-units of the excess of a low cell (Cells.normalised).
+it. Where the bowls of a sweep miss its cells by more than the noise, a term q (x - mu)^4 is added:
+bowls may be flatter at the bottom, or sharper. `reference.py` fits one sweep by the same method in
+plain steps.
+Shapes: G sweeps at once, K widths, C cells, S columns of runs, P = 4 columns, 5 with the quartic
+term. x and mu in octaves, losses in units of the excess of a low cell (Cells.normalised).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, nanmedian
+from mutransfer_cli.fit.arrays import Array, Mask, nanmedian
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.seeds import JITTER, inflation, whole_deviations
 
@@ -29,6 +31,9 @@ CELLS = {NARROW: 2, WIDE: 3}
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
+QUARTIC = 1.0  # prior sd of q, excess of a low cell per (two cells)^4
+PINNED = 1e9  # precision of a curvature that is held
+CHANCE = 0.999  # F quantile of the misfit from which on the quartic term is added
 OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
 
 
@@ -67,14 +72,16 @@ class Bowls:
     """a, [G, K]."""
     tilt: Array
     """L, [G, K]."""
+    quartic: Array
+    """q, [G, K]; 0 where the term is not needed."""
     tilt_covariance: Array
     """Covariance of the errors of the tilts, [G, K, K]."""
     slope: Array
     """Remaining derivative of the loss at mu over that of d^2 / 2, [G, K]."""
     covariance: Array
     """Covariance of the errors of the optima, [G, K, K]."""
-    slope_curvature: Array
-    """Covariance of slope and curvature, [G, K, 2, 2]."""
+    derivative_covariance: Array
+    """Covariance of slope, curvature and q, [G, K, 3, 3]."""
     noise: Array
     """Sd of a cell mean, [G, K], at the sweep's mean number of seeds."""
     freedom: Array
@@ -87,6 +94,12 @@ class Bowls:
     """The bowl at each cell, [G, K, C]."""
     leverage: Array
     """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
+
+    def at(self, distance_GKC: Array) -> Array:
+        """The bowls so many octaves above their optima, [G, K, C]."""
+        phi_GKC, _, _ = shape(distance_GKC, self.tilt[..., None])
+        excess_GKC = self.curvature[..., None] * phi_GKC + self.quartic[..., None] * distance_GKC**4
+        return np.asarray(self.loss[..., None] + excess_GKC)
 
 
 def reach(cells: Cells, half_width: float = WIDE) -> Array:
@@ -139,22 +152,6 @@ def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
     return centre_GK, curvature_GK
 
 
-def narrow_optima(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array) -> Array:
-    """Optima [G, K] of bowls of known tilt in the narrow window, by Gauss-Newton from mu and a."""
-    spacing_GK, start_GK = cells.spacing, mu_GK
-    for step in range(STEPS):
-        weight_GKC = window(cells, mu_GK, NARROW)
-        phi_GKC, by_distance_GKC, _ = shape(_distance(cells, mu_GK), tilt_GK[..., None])
-        design_GKCP = np.stack([np.ones_like(phi_GKC), by_distance_GKC, phi_GKC], axis=-1)
-        normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
-        _, slope_GK, a_GK = np.moveaxis(np.linalg.solve(normal_GKPP, right_GKP[..., None])[..., 0], -1, 0)
-        a_GK = np.maximum(a_GK, LEAST_CURVATURE)
-        damping = 1.0 if step < UNDAMPED else DAMPING
-        mu_GK = mu_GK + damping * np.clip(-slope_GK / a_GK, -spacing_GK, spacing_GK)
-        mu_GK = np.clip(mu_GK, start_GK - spacing_GK, start_GK + spacing_GK)
-    return mu_GK
-
-
 def _normal_equations(
     weight_GKC: Array, design_GKCP: Array, loss_GKC: Array
 ) -> tuple[Array, Array]:
@@ -166,68 +163,119 @@ def _normal_equations(
 
 @dataclass(frozen=True)
 class _State:
-    """One Gauss-Newton state: mu, a and tilt [G, K], and the linear system behind the next."""
+    """One Gauss-Newton state: mu, a, tilt and q [G, K], and the linear system behind the next."""
 
     mu: Array
     a: Array
     tilt: Array
+    quartic: Array
     weight: Array
     """Window, [G, K, C]."""
     design: Array
-    """Columns 1, dphi/dd, phi, a dphi/dtilt, [G, K, C, P]."""
+    """Columns of `_columns`, [G, K, C, P]."""
     precision: Array
     """Left side of the normal equations, [G, K P, K P]: the prior couples the widths."""
     right: Array
     """Right side, [G, K, P]."""
 
+    def solve(self) -> Array:
+        """(b, slope, a, change of tilt, q) of every width, [G, K, P]."""
+        solution = np.linalg.solve(self.precision, self.right.reshape(len(self.mu), -1, 1))
+        return np.asarray(solution.reshape(self.right.shape), dtype=np.float64)
+
 
 def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
-    """Fit all widths of each sweep together, by Gauss-Newton.
-
-    About the current (mu, a, tilt) the model is linear: loss = b - a dmu dphi/dd + a' phi +
-    dtilt a dphi/dtilt. So mu moves by minus the coefficient of dphi/dd over the curvature.
+    """Fit all widths of each sweep together; with a quartic term where bowls miss their cells.
 
     Args:
-        first_noise_G: sd of a cell mean; weighs the losses against the prior of the tilts.
+        first_noise_G: sd of a cell mean; weighs the losses against the prior of the tilts, and
+            measures the misfit.
     """
-    start_GK, curvature_GK = fit_parabolas(cells)
-    mu_GK, tilt_GK = start_GK, np.zeros_like(start_GK)
+    bowls = _with_errors(cells, _gauss_newton(cells, first_noise_G, 4), first_noise_G)
+    missing_G = np.flatnonzero(_misses(cells, bowls, first_noise_G))
+    if missing_G.size:
+        some, noise_G = cells.rows(missing_G), first_noise_G[missing_G]
+        flatter = _with_errors(some, _gauss_newton(some, noise_G, 5), noise_G)
+        flat_G = np.median(flatter.quartic, axis=1) > 0
+        for name, values in vars(bowls).items():
+            values[missing_G[flat_G]] = getattr(flatter, name)[flat_G]
+    return bowls
+
+
+def _misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:
+    """Whether the bowls of a sweep miss its cells by more than the noise explains, [G]."""
+    squares_G = (bowls.weight * (cells.mean - bowls.fitted) ** 2).sum((1, 2))
+    soft_GKC = bowls.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
+    freedom_G = (soft_GKC - bowls.leverage).sum((1, 2))
+    # half the degrees of freedom that a median takes its noise from
+    of_noise_G = np.maximum((cells.n - 1) * cells.present, 0).sum((1, 2)) / 2
+    of_noise_G = np.maximum(of_noise_G, np.maximum(cells.count - 3, 1).sum(1) / 2)
+    limit_G = stats.f.ppf(CHANCE, np.maximum(freedom_G, 1), of_noise_G)
+    return np.asarray((freedom_G >= 1) & (squares_G > limit_G * freedom_G * noise_G**2))
+
+
+def _gauss_newton(cells: Cells, noise_G: Array, columns: int) -> _State:
+    """The state at the solution.
+
+    About the current (mu, a, tilt, q) the model is linear: loss = b - dmu (a dphi/dd + 4 q d^3) +
+    a' phi + dtilt a dphi/dtilt + q' d^4. So mu moves by minus the slope over the curvature.
+    """
+    mu_GK, curvature_GK = fit_parabolas(cells)
     a_GK = np.maximum(curvature_GK, LEAST_CURVATURE)
+    tilt_GK, quartic_GK = np.zeros_like(mu_GK), np.zeros_like(mu_GK)
     spacing_GK = cells.spacing
     low_GK, high_GK = cells.first - spacing_GK, cells.last + spacing_GK
-    for step in range(STEPS):
-        state = _system(cells, mu_GK, a_GK, tilt_GK, first_noise_G)
-        _, slope_GK, new_a_GK, tilt_step_GK = np.moveaxis(_solve(state), -1, 0)
-        damping = 1.0 if step < UNDAMPED else DAMPING
+    for step in range(STEPS if columns == 4 else 3 * STEPS):
+        state = _system(cells, (mu_GK, a_GK, tilt_GK, quartic_GK), noise_G, columns)
+        _, slope_GK, new_a_GK, tilt_step_GK, *more = np.moveaxis(state.solve(), -1, 0)
+        damping = 1.0 if step < UNDAMPED else DAMPING if step < STEPS else DAMPING**3
         a_GK = np.maximum(new_a_GK, LEAST_CURVATURE)
         move_GK = np.clip(-slope_GK / a_GK, -spacing_GK, spacing_GK)
         mu_GK = np.clip(mu_GK + damping * move_GK, low_GK, high_GK)
         tilt_GK = tilt_GK + damping * np.clip(tilt_step_GK, -TILT_STEP, TILT_STEP)
         tilt_GK = np.clip(tilt_GK, *TILT_RANGE)
-    state = _system(cells, mu_GK, a_GK, tilt_GK, first_noise_G)
-    return _with_errors(cells, state, first_noise_G)
+        quartic_GK = more[0] if more else quartic_GK
+    return _system(cells, (mu_GK, a_GK, tilt_GK, quartic_GK), noise_G, columns)
 
 
-def _system(cells: Cells, mu_GK: Array, a_GK: Array, tilt_GK: Array, noise_G: Array) -> _State:
+def _columns(d_GKC: Array, a_GK: Array, tilt_GK: Array, quartic_GK: Array) -> list[Array]:
+    """1, (a dphi/dd + 4 q d^3) / a, phi, a dphi/dtilt and d^4, [G, K, C] each."""
+    phi_GKC, by_distance_GKC, by_tilt_GKC = shape(d_GKC, tilt_GK[..., None])
+    by_distance_GKC = by_distance_GKC + 4 * (quartic_GK / a_GK)[..., None] * d_GKC**3
+    by_tilt_GKC = a_GK[..., None] * by_tilt_GKC
+    return [np.ones_like(d_GKC), by_distance_GKC, phi_GKC, by_tilt_GKC, d_GKC**4]
+
+
+def _system(
+    cells: Cells, parameters: tuple[Array, Array, Array, Array], noise_G: Array, columns: int
+) -> _State:
     """The normal equations of all widths: those of each over noise^2 as blocks of P x P, plus the
-    prior, which couples the tilts (last column) of different widths."""
-    weight_GKC = window(cells, mu_GK, WIDE)
-    phi_GKC, by_distance_GKC, by_tilt_GKC = shape(_distance(cells, mu_GK), tilt_GK[..., None])
-    columns = [np.ones_like(phi_GKC), by_distance_GKC, phi_GKC, a_GK[..., None] * by_tilt_GKC]
-    design_GKCP = np.stack(columns, axis=-1)
+    priors; that of the tilts couples different widths."""
+    mu_GK, _, tilt_GK, _ = parameters
+    weight_GKC, d_GKC = window(cells, mu_GK, WIDE), _distance(cells, mu_GK)
+    design_GKCP = np.stack(_columns(d_GKC, *parameters[1:])[:columns], axis=-1)
     squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
-    g, k = mu_GK.shape
+    (g, k), p = mu_GK.shape, columns
     # blocks X' W X / noise^2 on the diagonal, the prior between the tilts of all widths
     each, prior_KK = np.arange(k), prior_precision(k)
-    precision_GKPKP = np.zeros((g, k, 4, k, 4))
+    precision_GKPKP = np.zeros((g, k, p, k, p))
     variance_G11 = noise_G[:, None, None] ** 2
     precision_GKPKP[:, each, :, each, :] = np.moveaxis(squares_GKPP / variance_G11[..., None], 1, 0)
     precision_GKPKP[:, :, 3, :, 3] += prior_KK
+    if columns > 4:
+        precision_GKPKP[:, each, 4, each, 4] += ((2 * cells.spacing) ** 4 / QUARTIC) ** 2
     # the unknown is the change of tilt, whose prior mean is minus the tilt so far
     right_GKP = right_GKP / variance_G11
     right_GKP[..., 3] -= tilt_GK @ prior_KK
-    precision = precision_GKPKP.reshape(g, 4 * k, 4 * k)
-    return _State(mu_GK, a_GK, tilt_GK, weight_GKC, design_GKCP, precision, right_GKP)
+    precision = precision_GKPKP.reshape(g, k * p, k * p)
+    state = _State(*parameters, weight_GKC, design_GKCP, precision, right_GKP)
+    if columns > 4:
+        # a curvature below the least one is held there: otherwise bowls of two minima would fit
+        held_GK = PINNED * (state.solve()[..., 2] < LEAST_CURVATURE)
+        precision_GKPKP[:, each, 2, each, 2] += held_GK
+        right_GKP[..., 2] += LEAST_CURVATURE * held_GK
+        state = replace(state, precision=precision_GKPKP.reshape(precision.shape), right=right_GKP)
+    return state
 
 
 def prior_precision(k: int) -> Array:
@@ -236,18 +284,27 @@ def prior_precision(k: int) -> Array:
     return np.linalg.inv(covariance_KK).astype(np.float64)
 
 
-def _solve(state: _State) -> Array:
-    """(b, slope, a, change of tilt) of every width, [G, K, P]."""
-    g, k = state.mu.shape
-    solution = np.linalg.solve(state.precision, state.right.reshape(g, 4 * k, 1))
-    return np.asarray(solution.reshape(g, k, 4), dtype=np.float64)
+def narrow_optima(cells: Cells, state: _State) -> Array:
+    """Optima [G, K] of bowls of the same tilt and q in the narrow window, by Gauss-Newton."""
+    spacing_GK, mu_GK, a_GK = cells.spacing, state.mu, state.a
+    for step in range(STEPS):
+        weight_GKC, d_GKC = window(cells, mu_GK, NARROW), _distance(cells, mu_GK)
+        columns = _columns(d_GKC, a_GK, state.tilt, state.quartic)
+        design_GKCP = np.stack(columns[:3], axis=-1)
+        beside_GKC = cells.mean - state.quartic[..., None] * d_GKC**4
+        normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, beside_GKC)
+        solution_GKP = np.linalg.solve(normal_GKPP, right_GKP[..., None])[..., 0]
+        a_GK = np.maximum(solution_GKP[..., 2], LEAST_CURVATURE)
+        damping = 1.0 if step < UNDAMPED else DAMPING
+        step_GK = np.clip(-solution_GKP[..., 1] / a_GK, -spacing_GK, spacing_GK)
+        mu_GK = np.clip(mu_GK + damping * step_GK, state.mu - spacing_GK, state.mu + spacing_GK)
+    return mu_GK
 
 
 def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     """Posterior covariances at the solution, scaled from the first noise to the one now found."""
-    g, k = state.mu.shape
-    posterior_GKPKP = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, 4, k, 4)
-    solution_GKP = _solve(state)
+    (g, k, p), solution_GKP = state.right.shape, state.solve()
+    posterior_GKPKP = np.linalg.inv(state.precision).astype(np.float64).reshape(g, k, p, k, p)
     fitted_GKC = np.einsum("gkci,gki->gkc", state.design, solution_GKP)
     each = np.arange(k)
     own_GKPP: Array = np.moveaxis(posterior_GKPKP[:, each, :, each, :], 0, 1)
@@ -271,20 +328,27 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     # diagonal of the hat matrix X posterior X' W / noise^2
     hat_GKC = np.einsum("gkci,gkij,gkcj->gkc", state.design, own_GKPP, state.design)
     hat_GKC = hat_GKC * state.weight / first_noise_G[:, None, None] ** 2
-    inflated_GK = relative_GK**2 * moved_G[:, None]
+    # covariance of slope, curvature and q
+    derivative_GKPP = np.zeros((g, k, 3, 3))
+    of_derivative = [1, 2, 4][: p - 2]
+    inflated_GK11 = (relative_GK**2 * moved_G[:, None])[..., None, None]
+    derivative_GKPP[..., : p - 2, : p - 2] = (
+        inflated_GK11 * own_GKPP[..., of_derivative, :][..., of_derivative]
+    )
     return Bowls(
         optimum=state.mu,
         loss=solution_GKP[..., 0],
         curvature=state.a,
         tilt=state.tilt,
+        quartic=state.quartic,
         tilt_covariance=tilt_covariance_GKK,
         slope=solution_GKP[..., 1],
         covariance=covariance_GKK * moved_G[:, None, None],
-        slope_curvature=own_GKPP[..., 1:3, 1:3] * inflated_GK[..., None, None],
+        derivative_covariance=derivative_GKPP,
         noise=noise_GK,
         freedom=freedom_G,
         weight=state.weight,
-        narrow=narrow_optima(cells, state.mu, state.a, state.tilt),
+        narrow=narrow_optima(cells, state),
         fitted=fitted_GKC,
         leverage=hat_GKC,
     )

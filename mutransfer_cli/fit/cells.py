@@ -169,7 +169,6 @@ class Cells:
             n=np.where(cells, 0.0, self.n),
         )
 
-
     def without_runs(self, runs: Mask) -> Cells:
         """Leave out runs [G, K, C, S], and with the last one of a cell the cell."""
         losses_GKCS = np.where(runs, np.nan, self.losses)

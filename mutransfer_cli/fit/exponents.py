@@ -25,7 +25,15 @@ from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Strict
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 
-OptimumStatus = Literal["ok", "too_few_points", "not_bracketed", "flat", "unresolved", "multimodal"]
+OptimumStatus = Literal[
+    "ok",
+    "too_few_points",
+    "not_bracketed",
+    "flat",
+    "unresolved",
+    "multimodal",
+    "at_divergence",
+]
 Side = Literal["low", "high"]
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Mask, Words, t_quantile
-from mutransfer_cli.fit.bowls import Bowls
+from mutransfer_cli.fit.bowls import Bowls, reach
 from mutransfer_cli.fit.cells import Cells
 
 MIN_CELLS = 4
+STEPS_OUT = np.arange(1, 49) / 48  # of the window's reach
+BISECTIONS = 20
 NEAR_EDGE = 1.0  # octaves
 FAR_CELL = 1.0  # octaves from the lowest cell, of one in a second basin
 
@@ -40,12 +42,12 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     Args:
         cells: the fitted cells, broken ones left out.
     """
-    below_GK, above_GK = fieller(bowls)
+    below_GK, above_GK = fieller(cells, bowls)
     low_GK, high_GK = bowls.optimum + below_GK, bowls.optimum + above_GK
     enough_GK = (bowls.weight > 0).sum(-1) >= MIN_CELLS
     inside_GK = enough_GK & (low_GK >= cells.first) & (high_GK <= cells.upper)  # False for NaN
     # on a coarse grid the soft window, and with it the steps, may alternate between cells
-    inside_GK &= (below_GK <= 0) & (above_GK >= 0)
+    inside_GK &= np.abs(bowls.slope / bowls.curvature) <= np.minimum(-below_GK, above_GK)
     # a form that fits broken runs may have its optimum within a grid whose lowest cell is an end
     below_last_GK = (cells.best < cells.count - 1) | (cells.upper > cells.last)
     inside_GK &= (cells.best > 0) & below_last_GK
@@ -84,25 +86,44 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     )
 
 
-def fieller(bowls: Bowls) -> tuple[Array, Array]:
+def fieller(cells: Cells, bowls: Bowls) -> tuple[Array, Array]:
     """Interval of each optimum, [G, K], as distances from it; NaN where it is not bounded.
 
-    Fieller (1954): the displacements d at which slope + curvature * d may be 0, that is
-    (slope + curvature d)^2 <= t^2 Var(slope + curvature d), a quadratic a d^2 + b d + c <= 0. The
-    slope is in units of the derivative of d^2 / 2.
+    Fieller (1954): the displacements d about the optimum at which the derivative of the bowl,
+    slope (1 + 6 q d^2 / a) + a d + 2 q d^3 in units of the derivative of d^2 / 2, may be 0: its
+    square is at most t^2 times its variance.
     """
-    square_G1 = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None] ** 2
-    # v: covariance of (slope, curvature), so Var = v00 + 2 v01 d + v11 d^2
-    v_GKPP = bowls.slope_curvature
-    a_GK = bowls.curvature**2 - square_G1 * v_GKPP[..., 1, 1]
-    b_GK = 2 * (bowls.slope * bowls.curvature - square_G1 * v_GKPP[..., 0, 1])
-    c_GK = bowls.slope**2 - square_G1 * v_GKPP[..., 0, 0]
-    # between the two roots if the parabola opens upwards: the curvature differs from 0
-    discriminant_GK = b_GK**2 - 4 * a_GK * c_GK
-    bounded_GK = (a_GK > 0) & (discriminant_GK >= 0) & (bowls.freedom[:, None] > 0.5)
-    root_GK = np.sqrt(np.where(bounded_GK, discriminant_GK, np.nan))
-    twice_GK = 2 * np.where(bounded_GK, a_GK, np.nan)
-    return (-b_GK - root_GK) / twice_GK, (-b_GK + root_GK) / twice_GK
+    square_GK1 = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None, None] ** 2
+    a_GK1, q_GK1, slope_GK1 = (x[..., None] for x in (bowls.curvature, bowls.quartic, bowls.slope))
+
+    def beyond(d_GKD: Array) -> Mask:
+        """Whether the derivative differs from 0 at these displacements, [G, K, D]."""
+        by_slope_GKD = 1 + 6 * q_GK1 / a_GK1 * d_GKD**2
+        basis_GKDP = np.stack([by_slope_GKD, d_GKD, 2 * d_GKD**3], axis=-1)
+        derivative_GKD = slope_GK1 * by_slope_GKD + a_GK1 * d_GKD + 2 * q_GK1 * d_GKD**3
+        variance_GKD = np.einsum(
+            "gkdi,gkij,gkdj->gkd", basis_GKDP, bowls.derivative_covariance, basis_GKDP
+        )
+        return np.asarray(derivative_GKD**2 > square_GK1 * variance_GKD)
+
+    ends = []
+    for side in (-1, 1):
+        # the first step outwards that differs, then bisection between it and the one before
+        steps_GKD = side * STEPS_OUT * reach(cells)[..., None]
+        out_GKD = beyond(steps_GKD)
+        first_GK = out_GKD.argmax(-1)
+        far_GK = np.take_along_axis(steps_GKD, first_GK[..., None], axis=-1)[..., 0]
+        near_GK = far_GK - side * STEPS_OUT[0] * reach(cells)
+        for _ in range(BISECTIONS):
+            middle_GK = (near_GK + far_GK) / 2
+            out_GK = beyond(middle_GK[..., None])[..., 0]
+            near_GK, far_GK = (
+                np.where(out_GK, near_GK, middle_GK),
+                np.where(out_GK, middle_GK, far_GK),
+            )
+        known_GK = out_GKD.any(-1) & (bowls.freedom[:, None] > 0.5)
+        ends.append(np.where(known_GK, far_GK, np.nan))
+    return ends[0], ends[1]
 
 
 def _all_equal(cells: Cells) -> Mask:

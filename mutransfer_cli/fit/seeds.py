@@ -71,7 +71,9 @@ def _predicted(
     # a level needs two cells with other runs, a slope half of all cells
     shared_GKS = (there_GKCS & (n_GKC >= 2)[..., None]).sum(2)
     cells_GK1 = there_GKCS.any(-1).sum(-1)[..., None]
-    own_GKCS = (there_GKCS & (seeded_GKS & (shared_GKS >= LEAST_SHARED))[:, :, None]).astype(np.float64)
+    own_GKCS = (there_GKCS & (seeded_GKS & (shared_GKS >= LEAST_SHARED))[:, :, None]).astype(
+        np.float64
+    )
     sloped_GKS = shared_GKS > MOST_MISSING * cells_GK1
     power_PGKC = np.stack([np.ones_like(x_GKC), x_GKC, x_GKC**2])
     alone_PGKS = np.einsum("pgkc,gkcs->pgks", power_PGKC, own_GKCS)

@@ -150,7 +150,9 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
     optimum = law(u) + random.normal(0, world.scatter, shape)
     optimum[:, -1] += world.astray
     if world.strays:
-        stray = random.permuted(np.tile(np.arange(world.widths) < world.strays, (sweeps, 1)), axis=1)
+        stray = random.permuted(
+            np.tile(np.arange(world.widths) < world.strays, (sweeps, 1)), axis=1
+        )
         optimum += stray * random.choice([-0.5, 0.5], shape)
     x = _grids(world, optimum, random)
     d = x - optimum[..., None]
