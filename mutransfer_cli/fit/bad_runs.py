@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from mutransfer_cli.fit.arrays import Array, Index, Item, Mask, nanmedian
-from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, reach, shape
+from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
+from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, predicted, reach, shape
 from mutransfer_cli.fit.cells import Cells, first_noise
+from mutransfer_cli.fit.exponents import LeftOut
 from mutransfer_cli.fit.judge import Judgements, judge
 
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
@@ -41,6 +42,46 @@ class Settled:
     judged: Judgements
 
 
+@dataclass(frozen=True)
+class Quality:
+    """How well bowls explain their widths, each on its own, since the noise of other widths may come
+    from their bad runs; all [G, K]."""
+
+    variance: Array
+    """Variance of a cell mean by the width's own cells."""
+    of_run: Array
+    """The same for a single run."""
+    freedom: Array
+    """Degrees of freedom behind it."""
+    cells: Array
+    """Number of cells fitted."""
+    ok: Mask
+    """Whether the optimum is usable."""
+
+    @classmethod
+    def of(cls, found: Settled) -> Quality:
+        bowls, cells = found.bowls, found.cells
+        misfit_GKC, within_GKC, soft_GKC = bowls.squares(cells)
+        freedom_GK = np.maximum((soft_GKC - bowls.leverage).sum(-1), 0)
+        freedom_GK += (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1) * cells.freedom
+        variance_GK = (misfit_GKC + within_GKC).sum(-1) / np.maximum(freedom_GK, 0.5)
+        of_run_GK = variance_GK * cells.mean_n[:, None]
+        return cls(variance_GK, of_run_GK, freedom_GK, cells.count, found.judged.ok)
+
+    def by_cell(self, copies: int) -> Quality:
+        """From copies [G * C, K] to [G, K, C]."""
+        return Quality(
+            *(
+                values.reshape(-1, copies, values.shape[-1]).swapaxes(1, 2)
+                for values in vars(self).values()
+            )
+        )
+
+    def rows(self, index_G: Index) -> Quality:
+        """The sweeps of an index."""
+        return Quality(*(values[index_G] for values in vars(self).values()))
+
+
 def settle(cells: Cells) -> tuple[Settled, Mask]:
     """Fit the bowls, and leave out runs that are far off the bowl through all others.
 
@@ -58,7 +99,7 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
     bad_GKCS = np.zeros(cells.losses.shape, dtype=bool)
     for _ in range(ROUNDS):
         at_G = np.flatnonzero(_doubtful(found))
-        worse = _bad_runs(cells.rows(at_G), bad_GKCS[at_G], _rows(found, at_G))
+        worse = _bad_runs(cells.rows(at_G), bad_GKCS[at_G], Quality.of(found).rows(at_G))
         at_G = at_G[worse.any((1, 2, 3))]
         if not at_G.size:
             break
@@ -67,23 +108,40 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
     return found, bad_GKCS
 
 
+def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls, g: int) -> list[LeftOut]:
+    """The runs of sweep g that are not fitted.
+
+    Args:
+        cells: all cells, in the unit of the losses.
+        kept: the fitted cells.
+        bowls: in the unit of the losses.
+    """
+    found = []
+    fitted_KC = predicted(bowls, cells)[g]
+    for k, c in zip(*np.nonzero(cells.present[g]), strict=True):
+        x, fitted = cells.x[g, k, c], float(fitted_KC[k, c])
+        width, value = round(2 ** cells.log2_width[g, k]), float(2**x)
+        runs: list[tuple[Literal["bad_run", "broken"], str | None, float]] = [
+            ("bad_run", str(cells.seed[g, k, c, s]) or None, float(cells.losses[g, k, c, s]))
+            for s in np.flatnonzero(bad_GKCS[g, k, c])
+        ]
+        if not runs and x not in kept.x[g, k]:
+            runs = [("broken", None, float(cells.mean[g, k, c]))]
+        found += [
+            LeftOut(
+                reason=reason, width=width, value=value, seed=seed, loss=loss, excess=loss - fitted
+            )
+            for reason, seed, loss in runs
+        ]
+    return found
+
+
 def fit_healthy(cells: Cells) -> Settled:
     """Fit the bowls without broken cells, and judge them."""
     noise_G = first_noise(cells)
     kept = cells.without(broken(cells, noise_G))
     bowls = fit_bowls(kept, noise_G)
     return Settled(kept, noise_G, bowls, judge(kept, bowls, noise_G))
-
-
-def _rows(found: Settled, index_G: Index) -> Settled:
-    parts = {}
-    for name, values in vars(found).items():
-        parts[name] = (
-            values[index_G]
-            if isinstance(values, np.ndarray)
-            else type(values)(**{n: v[index_G] for n, v in vars(values).items()})
-        )
-    return Settled(**parts)
 
 
 def _doubtful(found: Settled) -> Mask:
@@ -100,12 +158,12 @@ def _doubtful(found: Settled) -> Mask:
     return np.asarray(far_G | ~found.judged.ok.all(1))
 
 
-def _bad_runs(cells: Cells, bad_GKCS: Mask, found: Settled) -> Mask:
+def _bad_runs(cells: Cells, bad_GKCS: Mask, before: Quality) -> Mask:
     """Further bad runs, at most those of one cell of each width, [G, K, C, S].
 
     Args:
         bad_GKCS: runs that are left out already.
-        found: the fit without those.
+        before: the quality of the fit without those.
     """
     g, k, c, s = cells.losses.shape
     if not g:
@@ -113,56 +171,32 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, found: Settled) -> Mask:
     # copies of each sweep, [G * C], without cell i of every width in copy i
     one_CKCS = np.broadcast_to(np.eye(c, dtype=bool)[:, None, :, None], (c, k, c, s))
     without = (bad_GKCS[:, None] | one_CKCS).reshape(g * c, k, c, s)
-    refit = fit_healthy(cells.rows(np.repeat(np.arange(g), c)).without_runs(without))
-    bowls = refit.bowls
-
-    def by_cell(values: npt.NDArray[Item]) -> npt.NDArray[Item]:
-        """From [G * C, K] to [G, K, C]."""
-        return values.reshape(g, c, k).swapaxes(1, 2)
-
-    edge_GK1 = (reach(cells) + cells.spacing)[..., None]
-    x_GKC = cells.x
-    fitted = bowls.at(
-        np.clip(
-            np.repeat(x_GKC, c, axis=0) - bowls.optimum[..., None],
-            -np.repeat(edge_GK1, c, axis=0),
-            np.repeat(edge_GK1, c, axis=0),
-        )
-    )
-    fitted_GKC = np.einsum("gckc->gkc", fitted.reshape(g, c, k, c))
+    copies = cells.rows(np.repeat(np.arange(g), c))
+    refit = fit_healthy(copies.without_runs(without))
+    # the loss of each cell by the copy that lacks it, and the noise of a run of its width there
+    fitted_GCKC = predicted(refit.bowls, copies).reshape(g, c, k, c)
     losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
-    off_GKCS = np.abs(losses_GKCS - fitted_GKC[..., None])
-    # limits by the noise of the width itself: that of other widths may come from their bad runs
-    variance_GK, freedom_GK = _variance(refit)
-    of_run_GK = np.sqrt(variance_GK * refit.cells.mean_n[:, None])
-    limit_GK = np.maximum(BAD * np.sqrt(2) * of_run_GK, LEAST_OFF)
-    far_GKCS = np.nan_to_num(off_GKCS) > by_cell(limit_GK)[..., None]
+    off_GKCS = np.abs(losses_GKCS - np.einsum("gckc->gkc", fitted_GCKC)[..., None])
+    after = Quality.of(refit).by_cell(c)
+    limit_GKC = np.maximum(BAD * np.sqrt(2 * after.of_run), LEAST_OFF)
+    far_GKCS = np.nan_to_num(off_GKCS) > limit_GKC[..., None]
     runs_GKC, far_GKC = (~np.isnan(losses_GKCS)).sum(-1), far_GKCS.sum(-1)
     single_GKC = (far_GKC > 0) & ((far_GKC < runs_GKC) | (runs_GKC == 1))
-    # the copy of the least noise, among those that explain the most cells
-    variance_GKC, fitted_GKC = by_cell(variance_GK), by_cell(refit.cells.count)
-    before_GK, _ = _variance(found)
-    better_GKC = variance_GKC * BETTER < before_GK[..., None]
-    better_GKC |= fitted_GKC > found.cells.count[..., None] + 1
-    better_GKC |= by_cell(refit.judged.ok) & ~found.judged.ok[..., None]
-    better_GKC &= single_GKC & by_cell(freedom_GK >= LEAST_FREEDOM)
-    most_GK1 = np.where(better_GKC, fitted_GKC, 0).max(-1, keepdims=True)
-    better_GKC &= fitted_GKC >= most_GK1 - 1
-    least_GK1 = np.where(better_GKC, variance_GKC, np.inf).argmin(-1)[..., None]
-    chosen_GKC = better_GKC & (np.arange(c) == least_GK1)
+    chosen_GKC = _best_copy(after, before, single_GKC & (after.freedom >= LEAST_FREEDOM))
     return np.asarray(far_GKCS & chosen_GKC[..., None])
 
 
-def _variance(found: Settled) -> tuple[Array, Array]:
-    """Variance of a cell mean by the width's own cells, [G, K], and its degrees of freedom."""
-    bowls, cells = found.bowls, found.cells
-    soft_GKC = bowls.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
-    within_GKC = (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
-    off_GKC = (cells.mean - bowls.fitted) ** 2
-    squares_GK = (bowls.weight * off_GKC + soft_GKC * within_GKC).sum(-1)
-    free_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1) * cells.freedom
-    freedom_GK = np.maximum(soft_GKC.sum(-1) - bowls.leverage.sum(-1), 0) + free_GK
-    return squares_GK / np.maximum(freedom_GK, 0.5), freedom_GK
+def _best_copy(after: Quality, before: Quality, candidates_GKC: Mask) -> Mask:
+    """The copy that explains a width best, where that is better than before, [G, K, C]: of those
+    that explain the most cells, the one of the least noise."""
+    better_GKC = after.variance * BETTER < before.variance[..., None]
+    better_GKC |= after.cells > before.cells[..., None] + 1
+    better_GKC |= after.ok & ~before.ok[..., None]
+    better_GKC &= candidates_GKC
+    most_GK1 = np.where(better_GKC, after.cells, 0).max(-1, keepdims=True)
+    better_GKC &= after.cells >= most_GK1 - 1
+    least_GK1 = np.where(better_GKC, after.variance, np.inf).argmin(-1)[..., None]
+    return np.asarray(better_GKC & (np.arange(better_GKC.shape[-1]) == least_GK1))
 
 
 def broken(cells: Cells, noise_G: Array) -> Mask:

@@ -95,11 +95,21 @@ class Bowls:
     leverage: Array
     """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
 
-    def at(self, distance_GKC: Array) -> Array:
-        """The bowls so many octaves above their optima, [G, K, C]."""
-        phi_GKC, _, _ = shape(distance_GKC, self.tilt[..., None])
-        excess_GKC = self.curvature[..., None] * phi_GKC + self.quartic[..., None] * distance_GKC**4
-        return np.asarray(self.loss[..., None] + excess_GKC)
+    def squares(self, cells: Cells) -> tuple[Array, Array, Array]:
+        """Weighted squares by which the bowls miss the cell means, those within the cells net of the
+        lines of seeds, and the weight that counts degrees of freedom, [G, K, C] each."""
+        soft_GKC = self.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
+        within_GKC = soft_GKC * (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
+        return self.weight * (cells.mean - self.fitted) ** 2, within_GKC, soft_GKC
+
+
+def predicted(bowls: Bowls, cells: Cells) -> Array:
+    """The bowls at all cells, [G, K, C]; beyond the window no higher than a cell beyond its edge."""
+    edge_GK1 = (reach(cells) + cells.spacing)[..., None]
+    d_GKC = np.clip(cells.x - bowls.optimum[..., None], -edge_GK1, edge_GK1)
+    phi_GKC, _, _ = shape(d_GKC, bowls.tilt[..., None])
+    excess_GKC = bowls.curvature[..., None] * phi_GKC + bowls.quartic[..., None] * d_GKC**4
+    return np.asarray(bowls.loss[..., None] + excess_GKC)
 
 
 def reach(cells: Cells, half_width: float = WIDE) -> Array:
@@ -204,9 +214,8 @@ def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
 
 def _misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:
     """Whether the bowls of a sweep miss its cells by more than the noise explains, [G]."""
-    squares_G = (bowls.weight * (cells.mean - bowls.fitted) ** 2).sum((1, 2))
-    soft_GKC = bowls.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
-    freedom_G = (soft_GKC - bowls.leverage).sum((1, 2))
+    squares_GKC, _, soft_GKC = bowls.squares(cells)
+    squares_G, freedom_G = squares_GKC.sum((1, 2)), (soft_GKC - bowls.leverage).sum((1, 2))
     # half the degrees of freedom that a median takes its noise from
     of_noise_G = np.maximum((cells.n - 1) * cells.present, 0).sum((1, 2)) / 2
     of_noise_G = np.maximum(of_noise_G, np.maximum(cells.count - 3, 1).sum(1) / 2)

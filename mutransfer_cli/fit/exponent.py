@@ -17,10 +17,10 @@ import pandas as pd
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit import sentences as say
 from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
-from mutransfer_cli.fit.bad_runs import settle
+from mutransfer_cli.fit.bad_runs import left_out, settle
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells, cells_of
-from mutransfer_cli.fit.exponents import Axis, Forms, Interval, Line, Optimum, Prediction
+from mutransfer_cli.fit.exponents import Axis, Forms, Interval, LeftOut, Line, Optimum, Prediction
 from mutransfer_cli.fit.judge import Judgements
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
@@ -158,8 +158,12 @@ def fit_sweeps(
                 at = (noise_G, g, used_K, scatter, resamples)
                 law["form_interval"] = form_interval(kept, bowls, *at)
         optimum, details = _optima(kept, shown, judged, laws, g)
-        drift = (float(drift_G[g]), float(error_G[g]))
-        found.append(axis_of(axis, optimum, law, replace(details, drift=drift)))
+        details = replace(
+            details,
+            drift=(float(drift_G[g]), float(error_G[g])),
+            left_out=tuple(left_out(cells, kept, bad_GKCS, shown, g)),
+        )
+        found.append(axis_of(axis, optimum, law, details))
     return found
 
 
@@ -213,13 +217,14 @@ def forms_of(
 
 
 def in_units(bowls: Bowls, level_G: Array, unit_G: Array) -> Bowls:
-    """Convert losses, and losses per octave^2, back to the unit of the losses."""
+    """Convert losses, and losses per power of octaves, back to the unit of the losses."""
     by = unit_G[:, None]
     return replace(
         bowls,
         loss=level_G[:, None] + by * bowls.loss,
         noise=by * bowls.noise,
         curvature=by * bowls.curvature,
+        quartic=by * bowls.quartic,
     )
 
 
@@ -233,6 +238,8 @@ class Details:
     """Sd of a cell's mean loss by width; empty without losses."""
     near_edge: tuple[int, ...] = ()
     """Widths whose optimum lies less than an octave from an end of the grid."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Runs that were not fitted."""
     drift: tuple[float, float] = (0.0, 0.0)
     """Change of the tilt per doubling of width, and its standard error."""
 
@@ -242,9 +249,11 @@ def axis_of(
 ) -> Axis:
     """The result with its sentence and warnings; insufficient without a law."""
     edges = say.edge_warnings(name, details.near_edge)
+    edges |= say.left_out_warnings(name, details.left_out)
     if law is None:
         sentence = say.why_insufficient(name, optimum, details.counts)
-        return without_law("insufficient", sentence, edges, optimum)
+        axis = without_law("insufficient", sentence, edges, optimum)
+        return axis.model_copy(update={"left_out": details.left_out})
     usable = sum(at.status == "ok" for at in optimum.values())
     axis = Axis(
         status="ok",
@@ -252,6 +261,7 @@ def axis_of(
         **law,
         expected_exponent=None,
         warnings=edges,
+        left_out=details.left_out,
         optimum=optimum,
     )
     return axis.warned(
@@ -307,6 +317,7 @@ def _optima(
         rest: dict[str, Any] = {
             "curvature": float(bowls.curvature[g, k]) if seen else None,
             "tilt": float(bowls.tilt[g, k]) if seen else None,
+            "quartic": float(bowls.quartic[g, k]) or None if seen else None,
         }
         if not judged.ok[g, k]:
             reason = str(judged.status[g, k]), str(judged.side[g, k])

@@ -76,11 +76,15 @@ class Optimum(Strict):
     loss: Number | None = None
     """Loss at the optimum, nats per token (mean squared error for samples)."""
     form: NonNegative | None = None
-    """Octaves to the optimum of a parabola: the error that the bowl's form may add."""
+    """Octaves to the optimum of the same bowl in a narrower window: the error that its form may add.
+    """
     curvature: NonNegative | None = None
     """Curvature of the loss, nats per octave^2."""
     tilt: Number | None = None
     """Relative change of the curvature per octave, above 0 when steeper above the optimum."""
+    quartic: NonNegative | None = None
+    """Coefficient of the fourth power, nats per octave^4, of bowls that are flat at the bottom; null
+    where curvature and tilt suffice."""
     residual: Number | None = None
     """Octaves above the fitted line."""
 
@@ -163,6 +167,24 @@ class Forms(Strict):
     """Standard error of drift."""
 
 
+class LeftOut(Strict):
+    """Runs that the bowl of their width cannot explain, which are not fitted."""
+
+    reason: Literal["bad_run", "broken"]
+    """Bad_run: one run far off the bowl through all others; broken: the runs of a value above the
+    optimum that no bowl reaches, finite as they are."""
+    width: Count
+    """The width, in features."""
+    value: Positive
+    """The hyperparameter's value."""
+    seed: str | None
+    """The seed of a bad run, where it has one."""
+    loss: Number
+    """The loss of the bad run, or the mean loss of broken ones."""
+    excess: Number
+    """The loss above the bowl fitted without them, in the loss's unit."""
+
+
 class LineAt(NamedTuple):
     """The line at a width, in octaves: log2 of the fitted optimum, the half-width of its interval,
     and within how much of it one future optimum lies."""
@@ -188,7 +210,8 @@ class Axis(Strict):
     measurement_interval: Interval | None
     """For exactly these widths, if there were no scatter."""
     form_spread: Number | None
-    """The exponent minus that of parabolas; null for joint fits and given optima."""
+    """The exponent minus that of the same bowls in narrower windows; null for joint fits and given
+    optima."""
     form_interval: tuple[Number, Number] | None = None
     """Low and high of form_spread over resampled losses."""
     without_largest: Number | None
@@ -205,6 +228,8 @@ class Axis(Strict):
     """Bound on the scatter between widths that the user assumed, octaves."""
     warnings: dict[str, str]
     """Sentences by code."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Runs that were not fitted."""
     optimum: Annotated[dict[Count, Optimum], Field(min_length=1)]
     """Optima by width."""
 

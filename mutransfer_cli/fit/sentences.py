@@ -9,7 +9,7 @@ from itertools import pairwise
 import pandas as pd
 
 from mutransfer_cli.fit.arrays import LEVEL, t_quantile
-from mutransfer_cli.fit.exponents import Axis, Interval, Optimum, RidgeShape
+from mutransfer_cli.fit.exponents import Axis, Interval, LeftOut, Optimum, RidgeShape
 from mutransfer_cli.fit.law import MIN_WIDTHS
 
 TILT_DRIFT = 0.1  # per doubling of width
@@ -58,6 +58,11 @@ def advice(name: str, at: Optimum, cells: int) -> str:
             return f"flat, {name} makes no difference there beyond the noise"
         case "multimodal":
             return f"multimodal, two minima over {name}, look at the runs between them"
+        case "at_divergence":
+            return (
+                f"at_divergence, the loss falls up to the values of {name} at which runs diverge or "
+                "break, which bound it instead of a bowl; train more stably there (warm-up, clipping)"
+            )
         case "unresolved":
             return f"unresolved, add values of {name} near the optimum, or seeds"
 
@@ -85,6 +90,34 @@ def edge_warnings(name: str, near_edge: Sequence[int]) -> dict[str, str]:
         "near_edge": f"at width {', '.join(map(str, near_edge))} the optimal {name} lies less than "
         "an octave from an end of its grid: extend the grid there"
     }
+
+
+def left_out_warnings(name: str, runs: Sequence[LeftOut]) -> dict[str, str]:
+    """Name the runs that were not fitted."""
+    bad = [run for run in runs if run.reason == "bad_run"]
+    broken: dict[int, list[LeftOut]] = {}
+    for run in runs:
+        if run.reason == "broken":
+            broken.setdefault(run.width, []).append(run)
+    found = {}
+    if bad:
+        named = "; ".join(
+            f"width {run.width}, {name} {run.value:.4g}"
+            + (f", seed {run.seed}" if run.seed else "")
+            + f": {abs(run.excess):.3g} {'above' if run.excess > 0 else 'below'} its bowl"
+            for run in bad
+        )
+        found["bad_runs"] = f"left out as bad runs ({named}): look at them, or train them again"
+    if broken:
+        named = "; ".join(
+            f"width {width} from {name} {first.value:.4g} up ({first.excess:.3g} above its bowl)"
+            for width, (first, *_) in broken.items()
+        )
+        found["broken_runs"] = (
+            f"left out as broken, though their losses are finite ({named}): no bowl through the "
+            "runs below them rises so steeply"
+        )
+    return found
 
 
 def scatter_warnings(axis: Axis) -> dict[str, str]:
