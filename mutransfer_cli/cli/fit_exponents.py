@@ -94,6 +94,7 @@ def fit_table(
     """Return the exponents, and the rows with their loss as eval_loss."""
     from mutransfer_cli.fit.axes import fit_axes, held_decay
     from mutransfer_cli.fit.from_records import exponents_of, statuses
+    from mutransfer_cli.fit.table import with_one_value_each
     from mutransfer_cli.spec.protocol import completed, load_protocol
     from mutransfer_cli.spec.results import SIZES, parse_columns, read_results
 
@@ -101,12 +102,14 @@ def fit_table(
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
     rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
-    groups, option, protocol = _grouped(rows, table.by), table.decay_convention, None
-    if table.protocol is not None:
-        protocol = load_protocol(table.protocol, option)
-        if protocol.weight_decay_values == "applied":
-            rows = _to_base(rows, protocol, table)
-            groups = _grouped(rows, table.by)
+    option = table.decay_convention
+    protocol = None if table.protocol is None else load_protocol(table.protocol, option)
+    if protocol is not None and protocol.weight_decay_values == "applied":
+        rows = _to_base(rows, protocol, table)
+    if not table.optima:  # optima of different widths may differ by less than rounding
+        rows = with_one_value_each(rows)
+    groups = _grouped(rows, table.by)
+    if protocol is not None and table.protocol is not None:
         protocol = completed(protocol, table.protocol, held_decay(rows), _varies(groups))
     convention = _convention(protocol, option, _varies(groups))
     if table.optima:
@@ -176,12 +179,13 @@ def _fit_optima(
     from mutransfer_cli.fit.axes import group_of
     from mutransfer_cli.fit.optima import fit_optima, grid_spacing
     from mutransfer_cli.fit.sentences import size_warnings
+    from mutransfer_cli.fit.table import merged
     from mutransfer_cli.spec.results import SIZES
 
     found = {}
     for name, rows in groups.items():
         axes: list[AxisName] = [
-            a for a in AXES if a in rows and (a == "lr" or rows[a].nunique() > 1)
+            a for a in AXES if a in rows and (a == "lr" or merged(rows[a]).nunique() > 1)
         ]
         where = f" of {name}" if name else ""
         if not axes:

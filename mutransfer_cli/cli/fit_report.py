@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 FULL_BAR = 0.25  # nats above the best of the width
+CELL = 10  # characters of a column
+NAMED_GROUPS = 5  # groups named in a warning
+NAMED_SENTENCES = 3  # sentences shown of one kind of warning about groups
 
 
 def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
@@ -30,23 +33,47 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
         trials: one row per trial: width, the axes, and eval_loss (NaN if it diverged) where the
             optima were fitted.
     """
-    out = console(to_stderr=True)
+    out, shown = console(to_stderr=True), set[str]()
     for name, axis in document.axes.items():
         if "eval_loss" in trials:
-            out.print(_bowls(name, best_of_others(name, trials), document))
+            for part in _bowls(name, best_of_others(name, trials), document, out.width):
+                out.print(part)
         out.print(_optima(name, axis.optimum, document.loss_unit))
         if axis.status != "ridge":
             _print_exponent(out, name, axis, document)
+        for warning in axis.warnings.values():
+            if warning not in shown:
+                out.print(f"warning: {warning}")
+            shown.add(warning)
     if document.decay is not None:
         _print_decay(out, document.decay)
 
 
 def print_groups(document: Exponents, by: str) -> None:
-    """Print one line per group and axis."""
+    """Print one line per group and axis, and every warning with the groups that have it."""
     out = console(to_stderr=True)
+    warned: dict[str, dict[str, dict[str, None]]] = {}  # groups by sentence by code, in order
     for group, fits in document.groups.items():
         for name, axis in fits.axes.items():
             out.print(f"{by} {group}: {_exponent(name, axis, document)}")
+            for code, sentence in axis.warnings.items():
+                warned.setdefault(code, {}).setdefault(sentence, {})[group] = None
+    for code, sentences in warned.items():
+        common = sorted(sentences, key=lambda sentence: -len(sentences[sentence]))
+        for sentence in common[:NAMED_SENTENCES]:
+            out.print(f"warning ({by} {_some(list(sentences[sentence]))}): {sentence}")
+        rest = {group for sentence in common[NAMED_SENTENCES:] for group in sentences[sentence]}
+        if rest:
+            out.print(
+                f"warning: {code} in {len(rest)} more group{'s' if len(rest) > 1 else ''}, each "
+                "with a sentence of its own in the output"
+            )
+
+
+def _some(groups: Sequence[str]) -> str:
+    """The first groups by name, and how many more there are."""
+    named, more = ", ".join(groups[:NAMED_GROUPS]), len(groups) - NAMED_GROUPS
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +88,6 @@ def _print_exponent(out: Console, name: str, axis: Axis, document: Exponents) ->
     out.print(_exponent(name, axis, document))
     if axis.exponent is not None:
         out.print(_apart(axis))
-    for warning in axis.warnings.values():
-        out.print(f"warning: {warning}")
 
 
 def _exponent(name: str, axis: Axis, document: Exponents) -> str:
@@ -125,25 +150,37 @@ def _print_decay(out: Console, decay: Decay) -> None:
         )
 
 
-def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents) -> Table:
-    """Tabulate losses above the best of their width, at the best other axes; x: diverged."""
+def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents, wide: int) -> Iterator[Table]:
+    """Tabulate losses above the best of their width, at the best other axes; x: diverged.
+
+    Values that do not fit side by side follow in further tables.
+
+    Args:
+        wide: characters in a line.
+    """
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())
     rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
     metric = document.metric
     unit = f" ({document.loss_unit})" if metric == "eval_loss" else ""
-    title = f"{metric.replace('_', ' ')} above the best of its width{unit}"
-    table = right_aligned(["width", *map(power_of_two, values)], title)
-    for width, row in rows.items():
-        best = min(row.values())
-        shown = [
-            f"{number} {_bar(row[value], best)}".strip() if value in row else ""
-            for value in values
-            for number in [_excess(row.get(value, math.inf), best)]
-        ]
-        table.add_row(str(width), *shown)
-    return table
+    title: str | None = f"{metric.replace('_', ' ')} above the best of its width{unit}"
+    tables = math.ceil(len(values) / max(1, wide // CELL - 1))  # the first column is the width
+    size = math.ceil(len(values) / tables)
+    for start in range(0, len(values), size):
+        shown = values[start : start + size]
+        table = right_aligned(["width", *map(power_of_two, shown)], title)
+        for width, row in rows.items():
+            table.add_row(
+                str(width), *(_cell(row.get(value), min(row.values())) for value in shown)
+            )
+        yield table
+        title = None
+
+
+def _cell(loss: float | None, best: float) -> str:
+    """A loss above the best of its width, with its bar; empty where there is none."""
+    return "" if loss is None else f"{_excess(loss, best)} {_bar(loss, best)}".strip()
 
 
 def _excess(loss: float, best: float) -> str:

@@ -12,6 +12,7 @@ from mutransfer_cli.fit.decay import DecayFit, decay_alone, fit_decay, has_decay
 from mutransfer_cli.fit.exponent import fit_groups
 from mutransfer_cli.fit.exponents import AnyProtocol, Axis, Group
 from mutransfer_cli.fit.sentences import decay_warnings, size_warnings, train_warnings
+from mutransfer_cli.fit.table import merged, with_one_value_each
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
@@ -41,6 +42,7 @@ def fit_axes(
         sizes: columns, such as depth, that should be the same at all widths.
         protocol: how the runs were made; None where that is not known.
     """
+    groups = {name: with_one_value_each(trials, candidates) for name, trials in groups.items()}
     by_axes: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
     for name, trials in groups.items():
         by_axes.setdefault(tuple(axes_of(trials, candidates)), {})[name] = trials
@@ -102,9 +104,10 @@ def _expected(axis: AxisName, protocol: AnyProtocol | None) -> float | None:
 
 def held_decay(trials: pd.DataFrame) -> float | None:
     """The one weight decay of all trials; None where it varies or has no column."""
-    if "weight_decay" not in trials or trials["weight_decay"].nunique() != 1:
+    if "weight_decay" not in trials:
         return None
-    return float(trials["weight_decay"].iloc[0])
+    decays = merged(trials["weight_decay"])
+    return float(decays.iloc[0]) if decays.nunique() == 1 else None
 
 
 def _by_loss(

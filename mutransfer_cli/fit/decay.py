@@ -30,7 +30,7 @@ from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 from mutransfer_cli.fit.sentences import ridge_sentence
-from mutransfer_cli.fit.table import cell_means, profile
+from mutransfer_cli.fit.table import cell_means, prepared, profile
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
 MIN_DECAYS = 3  # a parabola has as many coefficients
@@ -54,6 +54,11 @@ class DecayFit:
     best: tuple[int, float, float] | None
     """(width, lr, weight decay) of the widest optimum, otherwise of the best trial at the widest
     width with a finite loss; None if there is neither."""
+
+    def warned(self, warnings: dict[str, str]) -> DecayFit:
+        """The same with further warnings, by code, of both axes."""
+        lr = self.lr and self.lr.warned(warnings)
+        return replace(self, lr=lr, weight_decay=self.weight_decay.warned(warnings))
 
 
 def has_decay_axis(trials: pd.DataFrame) -> bool:
@@ -80,6 +85,7 @@ def fit_decay(
     Raises:
         InsufficientEvidence: a group without a trial that has weight decay.
     """
+    groups, warnings = prepared(groups, ["lr", "weight_decay", *others], loss)
     decayed = {name: trials[trials["weight_decay"] > 0] for name, trials in groups.items()}
     product, _ = PRODUCTS[convention]
     found: dict[str, DecayFit] = {}
@@ -100,7 +106,8 @@ def fit_decay(
             counts |= dict.fromkeys(set(groups[name]["width"].tolist()) - set(widths), 0)
             zero = without_decay(groups[name], others, loss)
             best = widest_optimum(joint, g, widths) or best_trial(trials, loss)
-            found[name] = _Sweep(joint, g, counts, scatter_below).fit(convention, zero, best)
+            fit = _Sweep(joint, g, counts, scatter_below).fit(convention, zero, best)
+            found[name] = fit.warned(warnings[name])
     return {name: found[name] for name in groups}
 
 

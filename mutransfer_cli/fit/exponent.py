@@ -33,7 +33,7 @@ from mutransfer_cli.fit.law import (
     plain_slope,
 )
 from mutransfer_cli.fit.scatter import assume_scatter, form_interval
-from mutransfer_cli.fit.table import profile
+from mutransfer_cli.fit.table import merged, prepared, profile
 
 NO_LAW = (
     "exponent",
@@ -59,7 +59,7 @@ def fit_exponents(
     Args:
         trials: one row per trial with columns `width`, `axis` (positive) and `loss` (nats; NaN or
             infinite for a diverged trial), and `seed` where there are several. Rows that repeat
-            all of these are replicates.
+            all of these are replicates; values that differ by rounding are one.
         others: columns of further axes; at each value of `axis` the best of them counts.
         loss: the column of losses.
         scatter_below: assumed bound on the scatter between widths, octaves; learned from the
@@ -88,7 +88,7 @@ def refuse_unusable(
     if scatter_below is not None and not 0 < scatter_below < np.inf:
         raise InputError(f"scatter_below {scatter_below:g}: expected a positive number of octaves")
     other = {"weight_decay"} - {axis, *others}
-    if other & set(trials.columns) and trials["weight_decay"].nunique() > 1:
+    if other & set(trials.columns) and merged(trials["weight_decay"]).nunique() > 1:
         raise InputError("weight_decay varies: name it in `others`, or fit it with fit_decay")
 
 
@@ -105,12 +105,13 @@ def fit_groups(
     Raises:
         InsufficientEvidence: a group without trials.
     """
+    tables, warnings = prepared(groups, [axis, *others], loss)
     found: dict[str, Axis] = {}
-    for stack in by_widths(groups).values():
+    for stack in by_widths(tables).values():
         profiled = [profile(trials, [axis], others, loss) for trials in stack.values()]
         fits = fit_sweeps(cells_of(profiled, axis, loss), axis, scatter_below, resamples)
         found |= zip(stack, fits, strict=True)
-    return {name: found[name] for name in groups}
+    return {name: found[name].warned(warnings[name]) for name in groups}
 
 
 def by_widths(groups: Mapping[str, pd.DataFrame]) -> dict[int, dict[str, pd.DataFrame]]:

@@ -12,6 +12,7 @@ import pandas as pd
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.axes import fit_axes
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, AnyProtocol, Exponents, Group
+from mutransfer_cli.fit.table import with_one_value_each
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.records import BaseParameterRecord, Records, Status
@@ -29,7 +30,7 @@ def exponents_of_records(
     Args:
         metric: eval_loss or train_loss.
     """
-    header, trials = records.header, trial_frame(records.trials)
+    header, trials = records.header, with_one_value_each(trial_frame(records.trials))
     if metric == "train_loss":
         trials = trials.drop(columns="eval_loss").rename(columns={"train_loss": "eval_loss"})
     protocol = header.protocol

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.fit.cells import SAME
 from mutransfer_cli.fit.exponent import Details, axis_of, forms_of, law_fit, law_parts, optimum_of
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.law import MIN_WIDTHS, laws_where
+from mutransfer_cli.fit.table import merged
 
 
 def fit_optima(
@@ -53,7 +53,7 @@ def fit_optima(
 
 
 def grid_spacing(optima: pd.Series[float], where: str = "") -> float:
-    """The smallest gap between different optima, octaves.
+    """The smallest gap between different optima, octaves; those that rounding tells apart are one.
 
     Args:
         where: names the group of the optima in the error.
@@ -61,7 +61,7 @@ def grid_spacing(optima: pd.Series[float], where: str = "") -> float:
     Raises:
         InputError: all are the same, or one has no logarithm.
     """
-    gaps = np.diff(np.unique(log2_of(optima).to_numpy().round(SAME)))
+    gaps = np.diff(np.unique(log2_of(merged(optima)).to_numpy()))
     if not gaps.size:
         raise InputError(
             f"all optima of {optima.name}{where} are the same, so that the spacing of their grid "

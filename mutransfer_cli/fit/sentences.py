@@ -199,8 +199,28 @@ def size_warnings(trials: pd.DataFrame, sizes: Sequence[str]) -> dict[str, str]:
     if not moving:
         return {}
     return {
-        "size_moves_with_width": f"{' and '.join(moving)} changes together with width: the "
-        "exponent is that of both together, not of width alone"
+        "size_moves_with_width": f"{' and '.join(moving)} {'change' if moving[1:] else 'changes'} "
+        "together with width: the exponent is that of both together, not of width alone"
+    }
+
+
+def repeat_warnings(
+    equal: int, several: int, rows: int, example: Mapping[str, float]
+) -> dict[str, str]:
+    """Warn of runs that are suspiciously equal.
+
+    Args:
+        equal: cells in which each loss occurs more than once.
+        several: cells with two runs or more.
+        rows: rows that count no more.
+        example: width, hyperparameters and loss of the first such cell.
+    """
+    first = ", ".join(f"{name} {value:.6g}" for name, value in example.items())
+    return {
+        "equal_replicates": f"in {equal} of the {several} cells with two runs or more each loss "
+        f"occurs more than once (first: {first}); independent runs differ, so equal losses of a "
+        f"cell count once and {rows} row{'s are' if rows > 1 else ' is'} left out: look whether "
+        "rows were pasted twice, the seed did not reach the runs, or losses were rounded too far"
     }
 
 

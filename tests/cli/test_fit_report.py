@@ -13,6 +13,7 @@ import pytest
 
 from mutransfer_cli.cli.fit_report import print_fit, print_groups
 from mutransfer_cli.fit.axes import fit_axes
+from mutransfer_cli.fit.exponent import without_law
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of
 
@@ -70,6 +71,30 @@ def test_bars_show_how_far_a_loss_is_above_the_best_of_its_width(
     assert "best" in row
 
 
+def test_a_fine_grid_continues_in_further_tables(shown: Callable[..., list[str]]) -> None:
+    """27 rates do not fit into 110 characters."""
+    random = np.random.default_rng(0)
+    fine = pd.DataFrame(
+        [
+            {
+                "width": w,
+                "lr": 2.0**x,
+                "eval_loss": 3 + 0.03 * (x + 6) ** 2 + random.normal(0, 1e-4),
+            }
+            for w in BEST
+            for x in np.arange(-9.25, -2.5, 0.25)
+        ]
+    )
+    lines = shown(fine)
+    heads = [line.split()[1:] for line in lines if line.split()[0] == "width"]
+    parts = [head for head in heads if head[0].startswith("2^")]
+    assert [len(part) for part in parts] == [9, 9, 9]
+    assert [word for part in parts for word in part] == [
+        f"2^{x:g}" for x in np.arange(-9.25, -2.5, 0.25)
+    ]
+    assert "…" not in "".join(lines)
+
+
 def test_the_optima_follow_with_their_intervals(shown: Callable[..., list[str]]) -> None:
     lines = shown(table())
     at = next(i for i, line in enumerate(lines) if line.strip() == "optimal lr by width")
@@ -106,3 +131,63 @@ def test_groups_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *second = stream.getvalue().splitlines()
     assert first.startswith("kind a: exponent of lr: -0.")
     assert second[0].startswith("kind b: exponent of lr: insufficient. 2 of 2 widths")
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, document: Exponents) -> str:
+    """All that is printed about groups, on one line."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    print_groups(document, "kind")
+    return " ".join(stream.getvalue().split())
+
+
+def warned(**warnings: dict[str, str]) -> Exponents:
+    """Groups with equal fits and such warnings."""
+    (one,) = fit_axes({"": table()}, ["lr"], loss="eval_loss").values()
+    axis = one.axes["lr"].model_copy(update={"warnings": {}})
+    groups = {
+        name: one.model_copy(update={"axes": {"lr": axis.warned(sentences)}})
+        for name, sentences in warnings.items()
+    }
+    return exponents_of("eval_loss", {"ok": 1}, groups, None, "kind")
+
+
+def test_a_warning_about_groups_is_printed_once_with_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deep = {"size_moves_with_width": "depth changes together with width"}
+    groups = {f"g{i}": deep for i in range(8)}
+    shown = printed(monkeypatch, warned(**groups, other={"near_edge": "extend the grid"}))
+    assert "warning (kind g0, g1, g2, g3, g4 and 3 more): depth changes together" in shown
+    assert "warning (kind other): extend the grid" in shown
+    assert shown.count("warning") == 2
+
+
+def test_warnings_of_one_kind_that_differ_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {f"g{i}": {"near_edge": f"at width {i}"} for i in range(400)}
+    shown = printed(monkeypatch, warned(**groups, last={"near_edge": "at width 7"}))
+    assert "warning (kind g7, last): at width 7 warning (kind g0): at width 0 " in shown
+    assert "warning: near_edge in 397 more groups, each with a sentence of its own" in shown
+    assert shown.count("warning") == 4
+
+
+def test_a_warning_of_several_axes_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ridge has no exponent, but its warnings count as well."""
+    (one,) = fit_axes({"": table()}, ["lr"], loss="eval_loss").values()
+    axis = one.axes["lr"].warned({"equal_replicates": "rows were pasted twice"})
+    ridge = without_law("ridge", "a ridge", axis.warnings | {"mine": "only here"}, axis.optimum)
+    pair = one.model_copy(update={"axes": {"lr": axis, "weight_decay": ridge}})
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    document = exponents_of("eval_loss", {"ok": 1}, {"": pair}, None)
+    print_fit(document, table().drop(columns="eval_loss"))
+    assert stream.getvalue().count("warning: rows were pasted twice") == 1
+    assert "warning: only here" in stream.getvalue()
+
+
+def test_rates_that_differ_by_rounding_are_one_column(run: Callable[..., Any]) -> None:
+    exact = table().assign(seed=0)
+    mixed = exact.assign(seed=1, lr=exact["lr"].map(lambda lr: float(f"{lr:.2e}")))
+    rows = pd.concat([exact, mixed.assign(eval_loss=mixed["eval_loss"] + 1e-3)])
+    result = run("fit-exponents", stdin=rows.to_csv(index=False))
+    assert result.stderr.splitlines()[1].split() == ["width", *(f"2^{x}" for x in range(-9, -2))]

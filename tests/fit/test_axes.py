@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer_cli.fit.axes import axes_of, fit_axes
+from mutransfer_cli.fit.axes import axes_of, fit_axes, held_decay
 from mutransfer_cli.fit.exponents import Group
 
 AXES = ("lr", "weight_decay", "lr_mult.hidden")
@@ -42,6 +42,12 @@ def test_weight_decay_is_an_axis_from_three_positive_values_on() -> None:
     assert axes_of(sweep(), AXES) == ["lr"]
 
 
+def test_a_weight_decay_that_varies_by_rounding_is_held() -> None:
+    for decays, held in (([0.1, 0.1001], 0.1001), ([0.1, 0.11], None), ([0.0, 0.1], None)):
+        assert held_decay(pd.DataFrame({"weight_decay": decays})) == held
+    assert held_decay(pd.DataFrame({"lr": [0.1]})) is None
+
+
 def test_too_few_weight_decays_count_as_one_of_the_others() -> None:
     """The fit takes the better of two at every rate, so it equals the fit of that one alone."""
     two = sweep(decays=(2**-3, 2**-1))
@@ -66,6 +72,9 @@ def test_a_size_that_moves_with_width_is_named() -> None:
         (fit,) = fit_axes({"": frame}, ["lr"], sizes=("depth", "steps")).values()
         assert ("size_moves_with_width" in fit.axes["lr"].warnings) == warned
     assert fit.axes["lr"].warnings["size_moves_with_width"].startswith("depth changes together")
+    both = deeper.assign(steps=deeper["depth"])
+    (fit,) = fit_axes({"": both}, ["lr"], sizes=("depth", "steps")).values()
+    assert fit.axes["lr"].warnings["size_moves_with_width"].startswith("depth and steps change ")
 
 
 def test_a_training_loss_with_another_optimum_is_named_in_the_joint_fit_too() -> None:

@@ -47,6 +47,8 @@ def test_two_widths_are_insufficient() -> None:
 
 def test_the_spacing_is_the_smallest_gap() -> None:
     assert grid_spacing(optima(-4, -5.5, -6, -6)["lr"]) == pytest.approx(0.5)
+    exact_and_rounded = pd.Series([0.0009765625, 9.77e-4, 0.00048828125, 2.44e-4], name="lr")
+    assert grid_spacing(exact_and_rounded) == pytest.approx(1.0, abs=1e-3)
     with pytest.raises(InputError, match="all optima of lr of a are the same") as error:
         grid_spacing(optima(-4, -4, -4, -4)["lr"], " of a")
     assert error.value.remedy == "grid_spacing"
