@@ -68,15 +68,7 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
 
 
 def first_widths(cells: Cells, widths: int) -> Cells:
-    return replace(
-        cells,
-        x=cells.x[:, :widths],
-        losses=cells.losses[:, :widths],
-        mean=cells.mean[:, :widths],
-        n=cells.n[:, :widths],
-        upper=cells.upper[:, :widths],
-        log2_width=cells.log2_width[:, :widths],
-    )
+    return Cells(**{name: values[:, :widths] for name, values in vars(cells).items()})
 
 
 def shares(found: Counter[Verdict]) -> str:

@@ -13,9 +13,9 @@ import pandas as pd
 
 from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_decide, unmeasured
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.fit.bowls import shape
 from mutransfer_cli.fit.exponent import fit_exponents
 from mutransfer_cli.fit.exponents import Axis, Optimum
+from mutransfer_cli.fit.phi import shape
 
 LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss at the optimum, which may be lost

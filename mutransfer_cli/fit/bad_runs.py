@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
-from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, predicted, reach, shape
+from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, predicted
 from mutransfer_cli.fit.cells import Cells, first_noise
 from mutransfer_cli.fit.exponents import LeftOut
 from mutransfer_cli.fit.judge import Judgements, judge
+from mutransfer_cli.fit.phi import reach, shape
 
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
 TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)

@@ -21,13 +21,10 @@ from scipy import stats
 
 from mutransfer_cli.fit.arrays import Array, Mask, nanmedian
 from mutransfer_cli.fit.cells import Cells
+from mutransfer_cli.fit.phi import NARROW, WIDE, distance, reach, shape, window
 from mutransfer_cli.fit.seeds import JITTER, inflation, whole_deviations
 
-SMALL, TERMS = 0.5, 12  # |tilt * distance| below which phi is summed as a series of so many terms
 STEPS, UNDAMPED, DAMPING = 14, 8, 0.6  # of Gauss-Newton
-NARROW, WIDE = 1.5, 2.5  # half-widths of windows, octaves
-COARSE = 0.75  # octaves; on a coarser grid half-widths are numbers of cells:
-CELLS = {NARROW: 2, WIDE: 3}
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
 TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
@@ -35,29 +32,6 @@ QUARTIC = 1.0  # prior sd of q, excess of a low cell per (two cells)^4
 PINNED = 1e9  # precision of a curvature that is held
 CHANCE = 0.999  # F quantile of the misfit from which on the quartic term is added
 OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
-
-
-def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
-    """phi, its derivative by distance, and its derivative by tilt, in their common shape.
-
-    With z = tilt * distance, phi = d^2 f(z), dphi/dd = d g(z) and dphi/dtilt = d^3 f'(z), where
-    f = 2 (exp(z) - 1 - z) / z^2 and g = 2 (exp(z) - 1) / z.
-    """
-    d, z = np.broadcast_arrays(distance, tilt * distance)
-    small = np.abs(z) < SMALL
-    near, far = np.where(small, z, 0.0), np.where(small, 1.0, z)
-    f, g, slope = np.ones_like(z), np.full_like(z, 2.0), np.zeros_like(z)
-    term = np.ones_like(z)  # 2 z^j / (j + 2)!
-    for j in range(1, TERMS):
-        slope += j * term / (j + 2)
-        term = term * near / (j + 2)
-        f += term
-        g += (j + 2) * term
-    grown = np.expm1(far)
-    f = np.where(small, f, 2 * (grown - far) / far**2)
-    g = np.where(small, g, 2 * grown / far)
-    slope = np.where(small, slope, (g - 2 * f) / far)
-    return d**2 * f, d * g, d**3 * slope
 
 
 @dataclass(frozen=True)
@@ -112,31 +86,6 @@ def predicted(bowls: Bowls, cells: Cells) -> Array:
     return np.asarray(bowls.loss[..., None] + excess_GKC)
 
 
-def reach(cells: Cells, half_width: float = WIDE) -> Array:
-    """Half-width of the window with its soft edge, octaves, [G, K]."""
-    spacing_GK = cells.spacing
-    in_cells_GK = CELLS[half_width] * spacing_GK
-    return np.asarray(np.where(spacing_GK > COARSE, in_cells_GK, half_width) + spacing_GK / 2)
-
-
-def window(cells: Cells, centre_GK: Array, half_width: float) -> Array:
-    """Weights [G, K, C]: 1 within the half-width, falling to 0 over one cell at its edge.
-
-    On grids coarser than COARSE the half-width is a number of cells. Cells weigh by their runs,
-    relative to the sweep's mean number of them.
-    """
-    edge_GKC = reach(cells, half_width)[..., None] - np.abs(cells.x - centre_GK[..., None])
-    soft_GKC = np.clip(edge_GKC / cells.spacing[..., None], 0, 1)
-    return np.asarray(soft_GKC * cells.n / cells.mean_n[:, None, None])
-
-
-def _distance(cells: Cells, centre_GK: Array) -> Array:
-    """Octaves above the centre, [G, K, C]; cells beyond the window, whose weight is 0, are drawn to
-    its edge, so that no exponential overflows."""
-    edge_GK1 = reach(cells)[..., None]
-    return np.clip(cells.x - centre_GK[..., None], -edge_GK1, edge_GK1)
-
-
 def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
     """Optimum and curvature [G, K] of soft-window parabolas: where the tilted bowls start.
 
@@ -147,7 +96,7 @@ def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
     curvature_GK = np.zeros_like(centre_GK)
     for _ in range(STEPS):
         weight_GKC = window(cells, centre_GK, NARROW)
-        d_GKC = _distance(cells, centre_GK)
+        d_GKC = distance(cells, centre_GK)
         # weighted least squares of b + s d + a d^2: (X' W X) beta = X' W loss
         design_GKCP = np.stack([np.ones_like(d_GKC), d_GKC, d_GKC**2], axis=-1)
         normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
@@ -243,7 +192,7 @@ def _gauss_newton(cells: Cells, noise_G: Array, columns: int) -> _State:
         mu_GK = np.clip(mu_GK + damping * move_GK, low_GK, high_GK)
         tilt_GK = tilt_GK + damping * np.clip(tilt_step_GK, -TILT_STEP, TILT_STEP)
         tilt_GK = np.clip(tilt_GK, *TILT_RANGE)
-        quartic_GK = more[0] if more else quartic_GK
+        quartic_GK = np.maximum(more[0], 0) if more else quartic_GK
     return _system(cells, (mu_GK, a_GK, tilt_GK, quartic_GK), noise_G, columns)
 
 
@@ -261,7 +210,7 @@ def _system(
     """The normal equations of all widths: those of each over noise^2 as blocks of P x P, plus the
     priors; that of the tilts couples different widths."""
     mu_GK, _, tilt_GK, _ = parameters
-    weight_GKC, d_GKC = window(cells, mu_GK, WIDE), _distance(cells, mu_GK)
+    weight_GKC, d_GKC = window(cells, mu_GK, WIDE), distance(cells, mu_GK)
     design_GKCP = np.stack(_columns(d_GKC, *parameters[1:])[:columns], axis=-1)
     squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
     (g, k), p = mu_GK.shape, columns
@@ -297,7 +246,7 @@ def narrow_optima(cells: Cells, state: _State) -> Array:
     """Optima [G, K] of bowls of the same tilt and q in the narrow window, by Gauss-Newton."""
     spacing_GK, mu_GK, a_GK = cells.spacing, state.mu, state.a
     for step in range(STEPS):
-        weight_GKC, d_GKC = window(cells, mu_GK, NARROW), _distance(cells, mu_GK)
+        weight_GKC, d_GKC = window(cells, mu_GK, NARROW), distance(cells, mu_GK)
         columns = _columns(d_GKC, a_GK, state.tilt, state.quartic)
         design_GKCP = np.stack(columns[:3], axis=-1)
         beside_GKC = cells.mean - state.quartic[..., None] * d_GKC**4

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Mask, Words, t_quantile
-from mutransfer_cli.fit.bowls import Bowls, reach
+from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells
+from mutransfer_cli.fit.phi import reach
 
 MIN_CELLS = 4
 STEPS_OUT = np.arange(1, 49) / 48  # of the window's reach

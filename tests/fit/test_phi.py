@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mutransfer_cli.fit.bowls import shape
+from mutransfer_cli.fit.phi import shape
 
 D = np.linspace(-3, 3, 13)
 
