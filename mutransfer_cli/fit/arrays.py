@@ -23,9 +23,9 @@ Item = TypeVar("Item", bound=np.generic)
 LEVEL = 0.95  # of every interval
 
 
-def t_quantile(freedom: npt.ArrayLike) -> Array:
-    """Half-width at LEVEL in standard errors, by Student's t."""
-    return np.asarray(stats.t.ppf(0.5 + LEVEL / 2, freedom))
+def t_quantile(freedom: npt.ArrayLike, level: float = LEVEL) -> Array:
+    """Half-width at a level in standard errors, by Student's t."""
+    return np.asarray(stats.t.ppf(0.5 + level / 2, freedom))
 
 
 def nanmedian(values: Array, axis: int) -> Array:

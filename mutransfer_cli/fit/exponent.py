@@ -16,11 +16,12 @@ import pandas as pd
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit import sentences as say
-from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
+from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, t_quantile
 from mutransfer_cli.fit.bad_runs import left_out, settle
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells, cells_of
-from mutransfer_cli.fit.exponents import Axis, Forms, Interval, LeftOut, Line, Optimum, Prediction
+from mutransfer_cli.fit.exponents import Axis, Interval, LeftOut, Line, Optimum, Prediction
+from mutransfer_cli.fit.forms import FormPrediction, Forms
 from mutransfer_cli.fit.judge import Judgements
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
@@ -212,9 +213,16 @@ def forms_of(
         return None
     covariance_GKK = covariance_KK[np.ix_(used_K, used_K)][None]
     fits = fit_forms(u_K[used_K][None], y_K[used_K][None], covariance_GKK, laws.scatter[[g]])
-    form = {name: float(values_G[0]) for name, values_G in vars(fits).items()}
-    of_width = {"width": 2 ** form.pop("centre")}
-    return Forms(**form | of_width | {name: 2 ** form[name] for name in ("value", "limit")})
+    form = {name: values_G[0].tolist() for name, values_G in vars(fits).items()}
+    form["width"] = 2 ** form.pop("centre")
+    for name in ("value", "limit"):
+        form[name] = 2 ** form[name]
+    for name, coefficients in (("curved", 3), ("saturating", 2)):
+        squares = form.pop(f"{name}_squares")
+        if not math.isnan(squares[0]):
+            quantile = float(t_quantile(used_K.sum() - coefficients))
+            form[f"{name}_prediction"] = FormPrediction(quantile=quantile, squares=squares)
+    return Forms(**form)
 
 
 def in_units(bowls: Bowls, level_G: Array, unit_G: Array) -> Bowls:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mutransfer_cli.fit.forms import FormAt, Forms, expected_shape
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
@@ -145,28 +146,6 @@ class Prediction(Strict):
     """Standard errors in a half-width."""
 
 
-class Forms(Strict):
-    """Forms beside the line, with x = log2(other / width); shown from five widths on."""
-
-    width: Positive
-    """Geometric mean of the widths, in features."""
-    value: Positive
-    """The curved form at `width`: log2 optimum = log2(value) + exponent * x + bend * x^2."""
-    exponent: Number
-    """Slope of the curved form at `width`."""
-    bend: Number
-    """Bend of the curved form, octaves per octave^2."""
-    bend_error: NonNegative
-    """Standard error of bend."""
-    limit: Positive
-    """The saturating form, whose drift fades as 1/width: log2 optimum = log2(limit) + drift *
-    2^-x."""
-    drift: Number
-    """Drift of the saturating form at `width`, octaves."""
-    drift_error: NonNegative
-    """Standard error of drift."""
-
-
 class LeftOut(Strict):
     """Runs that the bowl of their width cannot explain, which are not fitted."""
 
@@ -187,11 +166,12 @@ class LeftOut(Strict):
 
 class LineAt(NamedTuple):
     """The line at a width, in octaves: log2 of the fitted optimum, the half-width of its interval,
-    and within how much of it one future optimum lies."""
+    and the ends of the interval of one future optimum."""
 
     value: float
     half_width: float
-    spread: float
+    low: float
+    high: float
 
 
 class Axis(Strict):
@@ -252,20 +232,51 @@ class Axis(Strict):
         return {w: optimum for w, optimum in sorted(self.optimum.items()) if optimum.status == "ok"}
 
     def at(self, width: float) -> LineAt:
-        """Evaluate the line at a width; the status must be ok."""
-        line, exponent, prediction = self.line, self.exponent, self.prediction
+        """Evaluate the line at a width; the status must be ok.
+
+        One future optimum is never foreseen better than the line is known. Where the optima bend
+        away from the line, its interval is the hull of those by the line and by the forms that the
+        optima support, so that it need not be symmetric.
+        """
+        line, exponent = self.line, self.exponent
         assert line is not None, "callers refuse an axis without a line"
         assert exponent is not None
-        assert prediction is not None
         octaves = math.log2(width / line.width)
         own = math.log2(line.high / line.low) / 2
         slope = (exponent.high - exponent.low) / 2
-        ahead = math.log2(width / prediction.width)
-        return LineAt(
-            value=math.log2(line.value) + exponent.value * octaves,
-            half_width=math.hypot(own, slope * octaves),
-            spread=math.hypot(prediction.half_width, prediction.per_octave * ahead),
-        )
+        value = math.log2(line.value) + exponent.value * octaves
+        half_width = math.hypot(own, slope * octaves)
+        spread = max(self._predicted(width), half_width)
+        ends = [(value - spread, value + spread)]
+        ends += [(at.value - at.half_width, at.value + at.half_width) for at in self._forms(width)]
+        lows, highs = zip(*ends, strict=True)
+        return LineAt(value, half_width, min(lows), max(highs))
+
+    def excess_at(self, width: float) -> float | None:
+        """Expected loss at a width of the line's value above the optimum there, nats per token.
+
+        The bowl is that of the largest usable width, and the distance is normal: about 0 if the
+        line holds, about the difference to a form if that holds. The largest counts, over the line
+        and the forms that the optima support. None for given optima, whose bowls are not known.
+        """
+        widest = self.usable[max(self.usable)]
+        if widest.curvature is None:
+            return None
+        assert self.prediction is not None, "callers refuse an axis without a line"
+        value, half_width, *_ = self.at(width)
+        error = max(self._predicted(width), half_width) / self.prediction.quantile
+        places = [(0.0, error), *((value - at.value, at.error) for at in self._forms(width))]
+        tilt = widest.tilt or 0.0
+        return widest.curvature * max(expected_shape(*place, tilt) for place in places)
+
+    def _predicted(self, width: float) -> float:
+        """Half-width of one future optimum about the line, octaves."""
+        assert self.prediction is not None, "callers refuse an axis without a line"
+        ahead = math.log2(width / self.prediction.width)
+        return math.hypot(self.prediction.half_width, self.prediction.per_octave * ahead)
+
+    def _forms(self, width: float) -> list[FormAt]:
+        return [*self.forms.supported_at(width).values()] if self.forms else []
 
     def warned(self, warnings: dict[str, str]) -> Self:
         """The same with further warnings, by code."""

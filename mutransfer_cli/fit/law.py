@@ -18,6 +18,7 @@ from mutransfer_cli.fit.arrays import Array, Mask, t_quantile
 
 MIN_WIDTHS, MIN_WIDTHS_OF_FORMS = 3, 5
 BISECTIONS = 60
+FADE_LEVEL = 0.975  # stricter than LEVEL, as a second look at whether a line is straight
 EXACT = 1e-12  # octaves^2; losses without noise would weigh infinitely
 
 
@@ -262,6 +263,14 @@ class FormFits:
     """How far the optimum at the centre lies from the limit."""
     drift_error: Array
     """Standard error of drift, of K - 2 degrees of freedom."""
+    fade: Array
+    """Coefficient of 2^-x beside a line, which tells a fading drift from a line."""
+    fade_half_width: Array
+    """Half-width of fade at FADE_LEVEL, of K - 3 degrees of freedom."""
+    curved_squares: Array
+    """[G, 5]: see `future_squares`."""
+    saturating_squares: Array
+    """[G, 3]: see `future_squares`; NaN where the form leaves larger residuals than the line."""
 
 
 def fit_forms(u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_G: Array) -> FormFits:
@@ -281,9 +290,13 @@ def fit_forms(u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_G: Array)
     # columns 1, x, x^2 of the curved form and 1, 2^-x of the saturating one
     x_GK = u_GK - centre_G[:, None]
     at = (y_GK, covariance_GKK, scatter_G)
-    ones_GK = np.ones_like(x_GK)
+    ones_GK, fading_GK = np.ones_like(x_GK), 2.0**-x_GK
     curved_GP, curved_error_GP = _least_squares([ones_GK, x_GK, x_GK**2], *at)
-    fading_GP, fading_error_GP = _least_squares([ones_GK, 2.0**-x_GK], *at)
+    fading_GP, fading_error_GP = _least_squares([ones_GK, fading_GK], *at)
+    beside_GP, beside_error_GP = _least_squares([ones_GK, x_GK, fading_GK], *at)
+    _, line_G = future_squares(x_GK, 2, y_GK, covariance_GKK)
+    curved_G5, _ = future_squares(x_GK, 3, y_GK, covariance_GKK)
+    saturating_G3, residual_G = future_squares(fading_GK, 2, y_GK, covariance_GKK)
     return FormFits(
         centre=centre_G,
         value=curved_GP[:, 0],
@@ -293,7 +306,36 @@ def fit_forms(u_GK: Array, y_GK: Array, covariance_GKK: Array, scatter_G: Array)
         limit=fading_GP[:, 0],
         drift=fading_GP[:, 1],
         drift_error=fading_error_GP[:, 1],
+        fade=beside_GP[:, 2],
+        fade_half_width=t_quantile(k - 3, FADE_LEVEL) * beside_error_GP[:, 2],
+        curved_squares=curved_G5,
+        saturating_squares=np.where((residual_G <= line_G)[:, None], saturating_G3, np.nan),
     )
+
+
+def future_squares(
+    s_GK: Array, terms: int, y_GK: Array, covariance_GKK: Array
+) -> tuple[Array, Array]:
+    """Squared half-width of one future optimum about a polynomial in s, and residual variance [G].
+
+    As in `future_spread`, for P terms 1, s, ..., s^(P-1): t(K-P)^2 * (max(r^2, C) z' (Z'Z)^-1 z +
+    max(r^2 - C, 0)), with z = (1, s, ...), r^2 the residual variance and C the mean measurement
+    variance. In s that is a polynomial: its 2 P - 1 coefficients, [G, 2 P - 1].
+    """
+    k = s_GK.shape[1]
+    z_GKP = s_GK[..., None] ** np.arange(terms)
+    plain_GKK = np.broadcast_to(np.eye(k), covariance_GKK.shape)
+    gain_GPK, _ = _gain(z_GKP, plain_GKK)
+    coefficient_GP = np.einsum("gpk,gk->gp", gain_GPK, y_GK)
+    residual_GK = y_GK - np.einsum("gkp,gp->gk", z_GKP, coefficient_GP)
+    residual_G = (residual_GK**2).sum(1) / (k - terms)
+    measured_G = np.diagonal(covariance_GKK, axis1=1, axis2=2).mean(1)
+    inverse_GPP = gain_GPK @ np.swapaxes(gain_GPK, 1, 2)  # (Z'Z)^-1
+    squares = np.zeros((len(s_GK), 2 * terms - 1))
+    for i, j in np.ndindex(terms, terms):
+        squares[:, i + j] += np.maximum(residual_G, measured_G) * inverse_GPP[:, i, j]
+    squares[:, 0] += np.maximum(residual_G - measured_G, 0)
+    return t_quantile(k - terms) ** 2 * squares, residual_G
 
 
 def _least_squares(

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from mutransfer_cli.fit.arrays import LEVEL, t_quantile
+from mutransfer_cli.fit.arrays import LEVEL
 from mutransfer_cli.fit.exponents import Axis, Interval, LeftOut, Optimum, RidgeShape
 from mutransfer_cli.fit.law import MIN_WIDTHS
 
@@ -147,12 +147,12 @@ def drift_warnings(name: str, drift: float, error: float) -> dict[str, str]:
 
 def bend_warnings(name: str, axis: Axis) -> dict[str, str]:
     forms = axis.forms
-    if not forms or abs(forms.bend) <= t_quantile(len(axis.usable) - 3) * forms.bend_error:
+    if not forms or not forms.bends:
         return {}
     return {
         "law_bends": f"the optimal {name} bends away from a straight line (the exponent changes by "
-        f"{2 * forms.bend:+.2f} per doubling): see the forms of the forecast, or sweep wider "
-        "models only"
+        f"{2 * forms.bend:+.2f} per doubling): forecasts count the forms beside the line too, and "
+        "are wide; sweep a larger width, which tells the forms apart, or wider models only"
     }
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from mutransfer_cli import __version__
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.exponents import Axis, Exponents, Group
+from mutransfer_cli.recipe.forecast import forecast, from_octaves
 from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
+from mutransfer_cli.recipe.straightness import straightness_warning
 from mutransfer_cli.recipe.types import (
     RECIPE_SCHEMA,
     AttentionScaleValue,
-    Forecast,
     HoldsFor,
     Provenance,
     Quantity,
@@ -27,109 +27,13 @@ from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
 
-Form = Literal["curved", "saturating"]
-
-FAR = 8  # times the largest swept width
-MOST_OCTAVES = 200.0  # no hyperparameter lies beyond 2^200, and floats end at 2^1024
+FAR = 8  # times the largest swept width, from which on a forecast is marked
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
 FOLDED = "folded: "  # begins a warning on the folded model
 GLOBAL = (
     "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
     "is scaled by role; declare how the runs were made, with a protocol for `fit-exponents`"
 )
-
-
-def from_octaves(octaves: float, what: str) -> float:
-    """2^octaves.
-
-    Raises:
-        InsufficientEvidence: no hyperparameter has such a value, so the fit does not reach it.
-    """
-    if not abs(octaves) <= MOST_OCTAVES:
-        raise InsufficientEvidence(
-            f"{what} reaches 2^{octaves:.3g}: the widths are too few or too close together to say "
-            "anything about it; sweep wider apart"
-        )
-    return float(2.0**octaves)
-
-
-def forecast(
-    name: str,
-    axis: Axis,
-    width: int,
-    fitted: Quantity,
-    loss_per_doubling: float | None,
-    unit: str,
-) -> Forecast:
-    """Prediction interval of one run's optimum at a width, and the expected cost of the value.
-
-    The expected excess loss is that of a parabola, with the curvature of the largest usable width,
-    at the standard error of the prediction. The interval contains that of the line itself.
-
-    Args:
-        fitted: the line at the width.
-        loss_per_doubling: decrease of the target's loss per doubling of its compute.
-        unit: unit of the loss.
-
-    Raises:
-        InputError: no compute would buy the excess back.
-        InsufficientEvidence: as in `from_octaves`.
-    """
-    prediction, exponent = axis.prediction, axis.exponent
-    assert prediction is not None, "callers refuse an insufficient fit"
-    assert exponent is not None
-    assert fitted.high is not None
-    value = fitted.value
-    half_width = max(axis.at(width).spread, math.log2(fitted.high / value))
-    usable = axis.usable
-    beyond, curvature = width / max(usable), usable[max(usable)].curvature
-    excess = None if curvature is None else curvature * (half_width / prediction.quantile) ** 2
-    multiplier = None
-    if excess is not None and loss_per_doubling is not None:
-        if excess > MOST_OCTAVES * loss_per_doubling:
-            raise InputError(
-                f"loss_per_doubling {loss_per_doubling:g}: no compute buys back {excess:.2g} "
-                f"{unit} at that rate; give the decrease of the target's loss",
-                setting="loss_per_doubling",
-            )
-        multiplier = 2 ** (excess / loss_per_doubling)
-    what = f"the prediction of {name} at width {width}"
-    low, high = (from_octaves(math.log2(value) + side * half_width, what) for side in (-1, 1))
-    return Forecast(
-        low=low,
-        high=high,
-        level=exponent.level,
-        expected_excess_loss=excess,
-        compute_multiplier=multiplier,
-        times_largest_width=beyond,
-        forms=by_forms(axis, width),
-        sentence=f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} "
-        f"is {value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
-        f"{exponent.level:.0%}" + _cost(value, excess, multiplier, unit),
-    )
-
-
-def _cost(value: float, excess: float | None, multiplier: float | None, unit: str) -> str:
-    if excess is None:
-        return ""
-    loss = f", and using {value:.3g} is expected to cost {excess:.2g} {unit}"
-    return loss if multiplier is None else f"{loss}, as much as {multiplier - 1:.1%} of the compute"
-
-
-def by_forms(axis: Axis, width: int) -> dict[Form, float]:
-    """The optimum at a width by the forms other than the line."""
-    forms = axis.forms
-    if forms is None:
-        return {}
-    x = math.log2(width / forms.width)
-    return {
-        "curved": _bounded(forms.value, forms.exponent * x + forms.bend * x**2),
-        "saturating": _bounded(forms.limit, forms.drift * 2.0**-x),
-    }
-
-
-def _bounded(value: float, octaves: float) -> float:
-    return from_octaves(math.log2(value) + octaves, "a form beside the line")
 
 
 def build_recipe(exponents: Exponents, target: Target) -> Recipe:
@@ -148,6 +52,11 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
     warnings = [
         *(warning for name, axis in axes.items() for warning in _fit_warnings(name, axis)),
         *_distance_warnings(fitted_widths, width),
+        *(
+            warning
+            for name, axis in axes.items()
+            if (warning := straightness_warning(name, axis, width))
+        ),
     ]
     if protocol is None:
         by_rule: dict[str, Any] = _without_rule(target)
@@ -170,9 +79,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         base_lr=fitted["lr"],
         base_weight_decay=decay,
         forecast={
-            name: forecast(
-                name, axis, width, fitted[name], target.loss_per_doubling, exponents.loss_unit
-            )
+            name: forecast(name, axis, width, target.loss_per_doubling, exponents.loss_unit)
             for name, axis in axes.items()
         },
         **by_rule,
@@ -277,7 +184,7 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
 def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
     assert axis.exponent is not None, "callers refuse an insufficient fit"
-    value, half_width, _ = axis.at(width)
+    value, half_width, *_ = axis.at(width)
     what = f"the interval of {name} at width {width}"
     return Quantity(
         value=from_octaves(value, what),
@@ -337,11 +244,11 @@ def _fit_warnings(name: AxisName, axis: Axis) -> Iterator[str]:
 
 def _distance_warnings(fitted_widths: Sequence[int], width: int) -> Iterator[str]:
     smallest, largest = min(fitted_widths), max(fitted_widths)
-    far = f"beyond {FAR}x the line is extrapolated far; sweep a"
-    if (times := width / largest) > FAR:
+    far = f"from {FAR}x on the line is extrapolated far; sweep a"
+    if (times := width / largest) >= FAR:
         above = f"{times:.3g}x the largest fitted width {largest}"
         yield f"width {width} is {above}: {far} larger width"
-    if (times := smallest / width) > FAR:
+    if (times := smallest / width) >= FAR:
         below = f"{times:.3g}x below the smallest fitted width {smallest}"
         yield f"width {width} is {below}: {far} smaller width"
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.forms import Form
 from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.rules.choices import MatrixRole, ParameterizationName, Role
@@ -216,20 +217,19 @@ class Forecast(Strict):
     """Where the optimum of one future run lies, and what using the recipe's value costs."""
 
     low: Positive
-    """Lower end of the prediction interval, scatter between widths included."""
+    """Lower end of the prediction interval; where the optima bend, it spans those by all forms."""
     high: Positive
-    """Upper end of the prediction interval, scatter between widths included."""
+    """Upper end of the prediction interval; scatter between widths is included."""
     level: Share
     """Probability that such an interval holds the future optimum; 0.95 is 95 %."""
     expected_excess_loss: NonNegative | None
-    """Nats per token above the optimum at the target; null for given optima, whose losses are not
-    known."""
+    """Nats per token above the optimum at the target, the most by any supported form; null for
+    given optima, whose losses are not known."""
     compute_multiplier: Annotated[Number, Field(ge=1)] | None
-    """Compute that would buy the excess back; null where no slope of the loss in compute is given.
-    """
+    """Compute that would buy the excess back; null without a slope of the loss in compute."""
     times_largest_width: Positive
     """Target width over the largest fitted one."""
-    forms: dict[Literal["curved", "saturating"], Positive]
+    forms: dict[Form, Positive]
     """The value by forms other than the line, from five widths on."""
     sentence: str
     """The forecast in words."""

@@ -171,7 +171,7 @@ def _lines(axis: Axis, x: Array) -> list[Array]:
     """
     if axis.line is None or axis.exponent is None:
         return []
-    middle, half, _ = np.array([axis.at(width) for width in 2**x]).T
+    middle, half, *_ = np.array([axis.at(width) for width in 2**x]).T
     lines = [middle - half, middle, middle + half]
     if axis.expected_exponent is not None:
         away = x - math.log2(axis.line.width)

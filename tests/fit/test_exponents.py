@@ -9,10 +9,27 @@ import pytest
 from pydantic import ValidationError
 
 from mutransfer_cli.fit.exponents import Axis, Interval, Line, Optimum, Prediction
+from mutransfer_cli.fit.forms import FormPrediction, Forms
 
 EXPONENT = Interval(value=-0.5, low=-0.75, high=-0.25, level=0.95)
 OPTIMUM = Optimum(value=2**-6, low=2**-6.5, high=2**-5.75, status="ok")
 LOST = Optimum(value=None, low=None, high=None, status="flat")
+
+# at width 256, three doublings away, one future optimum lies within 0.6 octaves of the curved form
+BENT = Forms(
+    width=32,
+    value=2**-6,
+    exponent=-0.5,
+    bend=0.25,
+    bend_error=0.05,
+    limit=2**-7,
+    drift=4.0,
+    drift_error=0.1,
+    fade=0.0,
+    fade_half_width=0.1,
+    curved_prediction=FormPrediction(quantile=3.0, squares=(0.0, 0.0, 0.04, 0.0, 0.0)),
+    saturating_prediction=FormPrediction(quantile=2.5, squares=(0.01, 0.0, 0.0)),
+)
 
 
 def axis(**changes: Any) -> Axis:
@@ -38,8 +55,29 @@ def test_the_line_at_a_width() -> None:
     found = axis().at(256)
     assert found.value == pytest.approx(-7)
     assert found.half_width == pytest.approx(math.hypot(0.5, 0.5))
-    assert found.spread == pytest.approx(math.hypot(0.3, 0.3))
-    assert axis().at(64) == pytest.approx((-6, 0.5, math.hypot(0.3, 0.1)))
+    assert (found.low, found.high) == pytest.approx((-7 - math.hypot(0.5, 0.5), -7 + 0.5**0.5))
+    wide = axis(prediction=Prediction(width=32, half_width=0.8, per_octave=0.1, quantile=2.0))
+    apart = math.hypot(0.8, 0.1)
+    assert wide.at(64) == pytest.approx((-6, 0.5, -6 - apart, -6 + apart))
+
+
+def test_a_prediction_spans_the_forms_that_the_optima_support() -> None:
+    """The line gives 2^-7 at width 256, the curved form 2^-5.25, the saturating one 2^-6.5."""
+    assert BENT.at(256) == pytest.approx({"curved": -5.25, "saturating": -6.5})
+    line, found = axis().at(256), axis(forms=BENT).at(256)
+    assert found[:3] == line[:3]
+    assert found.high == pytest.approx(-5.25 + 0.6)
+    unsure = BENT.model_copy(update={"bend_error": 0.2})
+    assert axis(forms=unsure).at(256) == line
+
+
+def test_the_excess_of_the_line_is_the_largest_over_the_forms() -> None:
+    bowl = {128: OPTIMUM.model_copy(update={"curvature": 0.01, "tilt": 0.0})}
+    # 0.5 ** 0.5 octaves of the line are two standard errors
+    assert axis(optimum=bowl).excess_at(256) == pytest.approx(0.01 * 0.5 / 4)
+    by_curve = 1.75**2 + (0.6 / 3) ** 2
+    assert axis(optimum=bowl, forms=BENT).excess_at(256) == pytest.approx(0.01 * by_curve)
+    assert axis(forms=BENT).excess_at(256) is None, "given optima have no bowls"
 
 
 def test_a_line_cannot_be_evaluated_where_there_is_none() -> None:

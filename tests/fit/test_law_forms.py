@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mutransfer_cli.fit.arrays import Array
-from mutransfer_cli.fit.law import FormFits, fit_forms, paule_mandel
+from mutransfer_cli.fit.law import FormFits, fit_forms, future_squares, paule_mandel
 
 U = np.array([5.0, 5.585, 6.0, 7.0, 8.0, 9.0])
 X = U - U.mean()
@@ -85,6 +85,42 @@ def test_a_straight_line_is_seldom_called_bent(widths: int) -> None:
     assert told(without.bend, without.bend_error, k - 3) <= 0.01
 
 
+def test_two_looks_seldom_call_a_straight_line_bent() -> None:
+    for widths in (5, 7, 9):
+        found, k = worlds(widths, scatter=0.1)
+        by_bend = np.abs(found.bend) > stats.t.ppf(0.975, k - 3) * found.bend_error
+        by_fade = np.abs(found.fade) > found.fade_half_width
+        assert np.mean(by_bend | by_fade) <= 0.065
+
+
+def test_a_drift_that_fades_is_told_from_a_line_by_fewer_widths_than_a_bend() -> None:
+    """The optimum is log2 lr = -5 + 64 / width at widths 64 to 1024."""
+    found, k = worlds(5, scatter=0.0, drift=0.25)
+    assert np.mean(np.abs(found.fade) > found.fade_half_width) >= 0.85
+    assert told(found.bend, found.bend_error, k - 3) < 0.8
+    sloped = one(-5 - 0.5 * X)
+    assert sloped.fade[0] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("terms", "scatter"), [(2, 0.3), (3, 0.3), (3, 0.001)])
+def test_one_future_optimum_lies_where_a_form_predicts_it(terms: int, scatter: float) -> None:
+    """A future optimum at s = 5 is 1, 5, 25 times the coefficients, with an error of its own."""
+    y = Y + np.random.default_rng(1).normal(0, scatter, 6)
+    squares, residual = future_squares(X[None], terms, y[None], 0.05**2 * np.eye(6)[None])
+    z, at = np.vander(X, terms), np.vander([5.0], terms)[0]
+    inverse = np.linalg.inv(z.T @ z)
+    coefficients = inverse @ z.T @ y
+    assert residual[0] == pytest.approx(np.sum((y - z @ coefficients) ** 2) / (6 - terms))
+    line, own = max(residual[0], 0.05**2), max(residual[0] - 0.05**2, 0)
+    expected = stats.t.ppf(0.975, 6 - terms) ** 2 * (line * at @ inverse @ at + own)
+    assert np.polyval(squares[0][::-1], 5.0) == pytest.approx(expected)
+
+
+def test_a_saturating_form_that_fits_worse_than_the_line_is_left_out() -> None:
+    assert np.isnan(one(-5 - 0.5 * X).saturating_squares).all()
+    assert np.isfinite(one(-5 + 0.5 * 2.0**-X).saturating_squares).all()
+
+
 def test_a_bend_is_told_although_the_lines_scatter_contains_it() -> None:
     bent, k = worlds(6, scatter=0.1, bend=0.1)
     assert told(bent.bend, bent.bend_error, k - 3) >= 0.9
@@ -97,7 +133,8 @@ def test_origins_do_not_matter() -> None:
     plain, moved = one(Y), one(Y - 2, U + 3)
     away = {"centre": 3, "value": -2, "limit": -2}
     for name, found in vars(moved).items():
-        assert found == pytest.approx(vars(plain)[name] + away.get(name, 0)), name
+        expected = pytest.approx(vars(plain)[name] + away.get(name, 0), nan_ok=True)
+        assert found == expected, name
 
 
 def test_four_widths_cannot_choose_a_form() -> None:

@@ -28,7 +28,7 @@ from tests.conftest import CPU
 from tests.made_up import record
 
 Prepare = Callable[[dict[str, Any]], Sweep]
-WIDTHS = (16, 24, 32, 48)
+WIDTHS = (8, 16, 24, 32, 48)
 
 
 def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS) -> Exponents:
@@ -40,6 +40,7 @@ def exponents(sweep: Sweep, drift: float = 0.0, widths: tuple[int, ...] = WIDTHS
             width=width,
             lr=2.0**x,
             eval_loss=2.0
+            + 1 / width
             + 0.04 * (x + 6 - drift * np.log2(width / 16)) ** 2
             + random.normal(0, 0.001),
         )
@@ -144,11 +145,20 @@ def test_a_drift_is_carried_to_the_target_and_named(sweep: Sweep) -> None:
 
 
 def test_far_targets_are_labelled(sweep: Sweep) -> None:
-    assert not recipe_of(exponents(sweep), 8 * 48).warnings
+    assert not recipe_of(exponents(sweep), 376).warnings
+    (warning,) = recipe_of(exponents(sweep), 8 * 48).warnings
+    assert warning.startswith("width 384 is 8x the largest fitted width 48: from 8x on")
     (warning,) = recipe_of(exponents(sweep), 4096).warnings
     assert warning.startswith("width 4096 is 85.3x the largest fitted width 48")
     (warning,) = recipe_of(exponents(sweep, widths=(128, 256, 512, 1024)), 8).warnings[:1]
     assert warning.startswith("width 8 is 16x below the smallest fitted width 128")
+
+
+def test_a_line_that_no_form_was_held_against_is_named(sweep: Sweep) -> None:
+    four = exponents(sweep, widths=(8, 16, 32, 64))
+    (warning,) = recipe_of(four, 256).warnings
+    assert warning.startswith("the forecast of lr at width 256 assumes a straight line")
+    assert not recipe_of(four, 48).warnings, "inside the widths nothing is extrapolated"
 
 
 def test_a_target_that_differs_is_a_warning_and_nothing_is_rescaled(sweep: Sweep) -> None:
