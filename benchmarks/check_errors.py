@@ -9,18 +9,21 @@ drift) and where it is off by twice the tolerance. Takes a minute on one CPU cor
 from __future__ import annotations
 
 import argparse
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+
+import numpy as np
+from scipy import optimize
 
 from mutransfer_cli.check.exponent import TOLERANCE
 from mutransfer_cli.check.measure import Verdict, verdict_of
 from mutransfer_cli.check.transfer import SHARE, Forecast, transfer_gate
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.exponent import fit_sweeps
-from tests.fit.worlds import World, simulate
+from tests.fit.worlds import World, excess_at, quartic, simulate, tilted
 
+TILTS = (0.5, 0.8, 1.0, 1.5)
 WORLDS = {
     "4 widths": World(),
     "4 widths, noisy": World(noise=0.005),
@@ -28,6 +31,9 @@ WORLDS = {
     "6 widths, scatter 0.1": World(scatter=0.1, widths=6),
     "4 widths, twice as steep above": World(steeper=2.0),
     "4 widths, one seed": World(seeds=1),
+    "4 widths, quartic bowls": World(bowl=quartic),
+    **{f"4 widths, tilt {tilt:g}": World(bowl=tilted(tilt)) for tilt in TILTS},
+    **{f"4 widths, tilt {tilt:g}, one seed": World(bowl=tilted(tilt), seeds=1) for tilt in TILTS},
 }
 LOSS = 2.5  # loss at the simulated optima, nats
 
@@ -51,8 +57,8 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
     The curvature is the same in all sweeps, so that the cost is too.
     """
     curvature = sum(world.curvature) / 2
-    # the optimum lies below the law, so the law's value is too high, on the side of `steeper`
-    astray = -math.sqrt(lost / (curvature * world.steeper))
+    # the optimum lies below the law, so the law's value is too high, on the steeper side
+    astray = -_octaves_above(world, lost / curvature)
     alike = replace(world, curvature=(curvature, curvature), widths=world.widths + 1, astray=astray)
     cells = simulate(alike, cases, seed).cells
     smaller = fit_sweeps(first_widths(cells, world.widths), "lr")
@@ -65,6 +71,16 @@ def transfer_verdicts(world: World, cases: int, lost: float, seed: int) -> Count
         forecast = Forecast.of(fit, width, None)
         found[transfer_gate(forecast, whole.optimum[width], "nats").verdict] += 1
     return found
+
+
+def _octaves_above(world: World, excess: float) -> float:
+    """Octaves above the optimum at which the loss is so many curvatures higher."""
+    u = np.zeros((1, 1))
+
+    def short(octaves: float) -> float:
+        return float(excess_at(world, np.full((1, 1, 1), octaves), u)[0, 0, 0]) - excess
+
+    return float(optimize.brentq(short, 0.0, 10.0)) if excess else 0.0
 
 
 def first_widths(cells: Cells, widths: int) -> Cells:

@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.exponents import Side
+from mutransfer_cli.fit.optimum import Side
 from tests.fit.worlds import World, simulate
 
 MEASURED = {

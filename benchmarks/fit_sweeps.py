@@ -17,8 +17,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.exponents import Axis, Optimum
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.optimum import Optimum
 from tests.fit.worlds import (
     Sweeps,
     World,
@@ -89,6 +91,24 @@ def held(truth: Sweeps, fits: list[Axis]) -> Iterator[tuple[float, bool, bool]]:
                 yield at - x, low <= x <= high, at - below <= x <= at + above
 
 
+def octaves_beyond(world: World, times: int) -> float:
+    """log2 of the width that is so many times the largest."""
+    return 5.0 + world.ratio * (world.widths - 1) + math.log2(times)
+
+
+def forecasts(truth: Sweeps, fits: list[Axis], u: float) -> tuple[Array, Array, Array]:
+    """Whether the forecast at log2 width u holds the optimum of the law there, and the stated and
+    the real cost of its value, nats; of the sweeps with a law."""
+    usable = np.array([fit.line is not None for fit in fits])
+    ahead = [fit.at(2**u) for fit in fits if fit.line is not None]
+    optimum = truth.law(u)[usable]
+    value, low, high = np.array([(at.value, at.low, at.high) for at in ahead]).T
+    off = np.zeros(len(fits))
+    off[usable] = value - optimum
+    stated = np.array([fit.excess_at(2**u) for fit in fits if fit.line is not None])
+    return (low <= optimum) & (optimum <= high), stated, truth.excess(off)[usable]
+
+
 def with_form(optimum: Optimum) -> tuple[float, float]:
     low, at, high = optimum.octaves
     form = 2 * (optimum.form or 0.0)
@@ -105,6 +125,8 @@ def row(name: str, world: World, sweeps: int, seed: int) -> str:
         [(e.value - truth.exponent[g], e.high - e.value) for g in usable if (e := fits[g].exponent)]
     ).T
     off, alone, formed = np.array(list(held(truth, fits))).T
+    ahead = [forecasts(truth, fits, octaves_beyond(world, times)) for times in AHEAD]
+    stated, real = np.median(ahead[0][1]), np.median(ahead[0][2])
     columns = [
         name,
         f"{100 * (1 - len(usable) / sweeps):.1f}",
@@ -112,8 +134,9 @@ def row(name: str, world: World, sweeps: int, seed: int) -> str:
         "" if world.bends else f"{100 * np.mean(np.abs(error) <= half):.1f}",
         f"{off.mean():+.3f}",
         f"{100 * alone.mean():.1f} ({100 * formed.mean():.1f})",
-        f"{np.mean([sum(o.status == 'ok' for o in f.optimum.values()) for f in fits]):.2f}",
-        f"{seconds:.1f}s",
+        " / ".join(f"{100 * np.mean(holds):.1f}" for holds, *_ in ahead),
+        f"{stated / real:.2f}",
+        f"{1000 * seconds / sweeps:.1f}",
     ]
     return "| " + " | ".join(columns) + " |"
 
@@ -124,6 +147,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="words of a world's name")
     options = parser.parse_args()
+    print(
+        "| world | refused % | half-width | exponent: coverage % | bias of an optimum "
+        "| optimum: coverage % (with form) | forecast: coverage % at 8x / 32x | stated over real cost "
+        "at 8x | ms per sweep |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, world in WORLDS.items():
         if options.only in name:
             print(row(name, world, options.sweeps, options.seed), flush=True)

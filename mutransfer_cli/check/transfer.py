@@ -8,14 +8,13 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
 
 from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_decide, unmeasured
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.exponents import Axis, Optimum
-from mutransfer_cli.fit.phi import shape
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.optimum import Optimum
 
 LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss at the optimum, which may be lost
@@ -63,7 +62,7 @@ class Excess:
 
 
 def excess_of(optimum: Optimum, log2_value: float) -> Excess | None:
-    """The excess loss a * phi(octaves; tilt) of a value; None where the optimum is not usable.
+    """The excess loss of a value by the bowl; None where the optimum is not usable.
 
     Its interval is that of the optimum's place, error of form included; the loss there cancels.
     """
@@ -74,9 +73,8 @@ def excess_of(optimum: Optimum, log2_value: float) -> Excess | None:
     form = 2 * (optimum.form or 0.0)
     below, above = math.hypot(at - low, form), math.hypot(high - at, form)
     octaves = log2_value - at
-    places = np.array([octaves, octaves + below, octaves - above])
-    phi, _, _ = shape(places, np.full(3, optimum.tilt))
-    value, *ends = ((optimum.curvature or 0.0) * phi).tolist()
+    places = (octaves, octaves + below, octaves - above)
+    value, *ends = (optimum.expected_excess(place, 0.0) or 0.0 for place in places)
     inside = octaves - above <= 0 <= octaves + below
     return Excess(
         value=value,

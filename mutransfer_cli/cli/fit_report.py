@@ -15,7 +15,8 @@ from mutransfer_cli.rules.plan import AXES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents, Optimum
+    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents
+    from mutransfer_cli.fit.optimum import Optimum
     from mutransfer_cli.rules.plan import AxisName
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
 from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, predicted
 from mutransfer_cli.fit.cells import Cells, first_noise
-from mutransfer_cli.fit.exponents import LeftOut
 from mutransfer_cli.fit.judge import Judgements, judge
+from mutransfer_cli.fit.optimum import LeftOut
 from mutransfer_cli.fit.phi import reach, shape
 
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
@@ -45,8 +45,8 @@ class Settled:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well bowls explain their widths, each on its own, since the noise of other widths may come
-    from their bad runs; all [G, K]."""
+    """How well bowls explain their widths, all [G, K]; each on its own, since other widths may have
+    bad runs."""
 
     variance: Array
     """Variance of a cell mean by the width's own cells."""
@@ -87,8 +87,8 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
     """Fit the bowls, and leave out runs that are far off the bowl through all others.
 
     Where a run is off its bowl or a width has no usable optimum, the sweep is fitted again without
-    each cell in turn. A run is bad if it is far off the bowl fitted without its cell, that bowl fits
-    BETTER, and not all runs of its cell are off: otherwise the bowl has that shape.
+    each cell in turn. A run is bad if it is far off the bowl fitted without its cell, if that bowl
+    fits BETTER, and if not all of several runs of the cell are off: then the bowl has that shape.
 
     Args:
         cells: in units of the excess of a low cell.

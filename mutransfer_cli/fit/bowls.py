@@ -70,15 +70,15 @@ class Bowls:
     """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
 
     def squares(self, cells: Cells) -> tuple[Array, Array, Array]:
-        """Weighted squares by which the bowls miss the cell means, those within the cells net of the
-        lines of seeds, and the weight that counts degrees of freedom, [G, K, C] each."""
+        """Weighted squares by which the bowls miss the cell means, and those within the cells, net
+        of the seeds' lines; and the weights that count degrees of freedom; [G, K, C] each."""
         soft_GKC = self.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
         within_GKC = soft_GKC * (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
         return self.weight * (cells.mean - self.fitted) ** 2, within_GKC, soft_GKC
 
 
 def predicted(bowls: Bowls, cells: Cells) -> Array:
-    """The bowls at all cells, [G, K, C]; beyond the window no higher than a cell beyond its edge."""
+    """The bowls at all cells, [G, K, C]; those far beyond the window count as a cell beyond it."""
     edge_GK1 = (reach(cells) + cells.spacing)[..., None]
     d_GKC = np.clip(cells.x - bowls.optimum[..., None], -edge_GK1, edge_GK1)
     phi_GKC, _, _ = shape(d_GKC, bowls.tilt[..., None])

@@ -25,9 +25,10 @@ from mutransfer_cli.fit.exponent import (
     unusable,
     without_law,
 )
-from mutransfer_cli.fit.exponents import Axis, Decay, Optimum, RidgeShape, WithoutDecay
+from mutransfer_cli.fit.exponents import Axis, Decay, RidgeShape, WithoutDecay
 from mutransfer_cli.fit.joint import Joint, fit_planes
 from mutransfer_cli.fit.law import Laws
+from mutransfer_cli.fit.optimum import Optimum
 from mutransfer_cli.fit.planes import Planes
 from mutransfer_cli.fit.sentences import ridge_sentence
 from mutransfer_cli.fit.table import cell_means, prepared, profile

@@ -20,7 +20,7 @@ from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, t_quantile
 from mutransfer_cli.fit.bad_runs import left_out, settle
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells, cells_of
-from mutransfer_cli.fit.exponents import Axis, Interval, LeftOut, Line, Optimum, Prediction
+from mutransfer_cli.fit.exponents import Axis, Interval, Line, Prediction
 from mutransfer_cli.fit.forms import FormPrediction, Forms
 from mutransfer_cli.fit.judge import Judgements
 from mutransfer_cli.fit.law import (
@@ -33,6 +33,7 @@ from mutransfer_cli.fit.law import (
     laws_where,
     plain_slope,
 )
+from mutransfer_cli.fit.optimum import LeftOut, Optimum
 from mutransfer_cli.fit.scatter import assume_scatter, form_interval
 from mutransfer_cli.fit.table import merged, prepared, profile
 

@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from mutransfer_cli.fit.forms import FormAt, Forms, expected_shape
+from mutransfer_cli.fit.forms import FormAt, Forms
+from mutransfer_cli.fit.optimum import LeftOut, Optimum, refuse_disorder
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
@@ -25,22 +26,6 @@ from mutransfer_cli.spec.records import BaseParameterRecord, Status
 from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Strict
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
-
-OptimumStatus = Literal[
-    "ok",
-    "too_few_points",
-    "not_bracketed",
-    "flat",
-    "unresolved",
-    "multimodal",
-    "at_divergence",
-]
-Side = Literal["low", "high"]
-
-
-def refuse_disorder(low: float, value: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"expected low <= value <= high, found {low:g}, {value:g}, {high:g}")
 
 
 class Interval(Strict):
@@ -59,50 +44,6 @@ class Interval(Strict):
     def ordered(self) -> Interval:
         refuse_disorder(self.low, self.value, self.high)
         return self
-
-
-class Optimum(Strict):
-    """The best value of a hyperparameter at one width; null unless the status is ok."""
-
-    value: Positive | None
-    """Where the loss is least, in the hyperparameter's own units."""
-    low: Positive | None
-    """Lower end of its interval, sampling error only."""
-    high: Positive | None
-    """Upper end of its interval, sampling error only."""
-    status: OptimumStatus
-    """Ok, or why the optimum is not used."""
-    side: Side | None = None
-    """Which end of the grid the optimum lies beyond when it is not_bracketed."""
-    loss: Number | None = None
-    """Loss at the optimum, nats per token (mean squared error for samples)."""
-    form: NonNegative | None = None
-    """Octaves to the optimum of the same bowl in a narrower window: the error that its form may add.
-    """
-    curvature: NonNegative | None = None
-    """Curvature of the loss, nats per octave^2."""
-    tilt: Number | None = None
-    """Relative change of the curvature per octave, above 0 when steeper above the optimum."""
-    quartic: NonNegative | None = None
-    """Coefficient of the fourth power, nats per octave^4, of bowls that are flat at the bottom; null
-    where curvature and tilt suffice."""
-    residual: Number | None = None
-    """Octaves above the fitted line."""
-
-    @model_validator(mode="after")
-    def ok_has_an_interval(self) -> Optimum:
-        if self.status != "ok":
-            return self
-        if self.low is None or self.value is None or self.high is None:
-            raise ValueError("expected value, low and high of an optimum that is ok")
-        refuse_disorder(self.low, self.value, self.high)
-        return self
-
-    @property
-    def octaves(self) -> tuple[float, float, float]:
-        """log2 of low, value and high; the status must be ok."""
-        assert self.low is not None and self.value is not None and self.high is not None  # noqa: PT018
-        return math.log2(self.low), math.log2(self.value), math.log2(self.high)
 
 
 class Line(Strict):
@@ -144,24 +85,6 @@ class Prediction(Strict):
     """The part that grows with the distance from `width`, octaves per doubling."""
     quantile: Annotated[Number, Field(ge=0.01)]
     """Standard errors in a half-width."""
-
-
-class LeftOut(Strict):
-    """Runs that the bowl of their width cannot explain, which are not fitted."""
-
-    reason: Literal["bad_run", "broken"]
-    """Bad_run: one run far off the bowl through all others; broken: the runs of a value above the
-    optimum that no bowl reaches, finite as they are."""
-    width: Count
-    """The width, in features."""
-    value: Positive
-    """The hyperparameter's value."""
-    seed: str | None
-    """The seed of a bad run, where it has one."""
-    loss: Number
-    """The loss of the bad run, or the mean loss of broken ones."""
-    excess: Number
-    """The loss above the bowl fitted without them, in the loss's unit."""
 
 
 class LineAt(NamedTuple):
@@ -260,14 +183,12 @@ class Axis(Strict):
         and the forms that the optima support. None for given optima, whose bowls are not known.
         """
         widest = self.usable[max(self.usable)]
-        if widest.curvature is None:
-            return None
         assert self.prediction is not None, "callers refuse an axis without a line"
         value, half_width, *_ = self.at(width)
         error = max(self._predicted(width), half_width) / self.prediction.quantile
         places = [(0.0, error), *((value - at.value, at.error) for at in self._forms(width))]
-        tilt = widest.tilt or 0.0
-        return widest.curvature * max(expected_shape(*place, tilt) for place in places)
+        costs = [widest.expected_excess(*place) for place in places]
+        return max((cost for cost in costs if cost is not None), default=None)
 
     def _predicted(self, width: float) -> float:
         """Half-width of one future optimum about the line, octaves."""

@@ -149,16 +149,17 @@ def _ends(cells: Cells, noise_GK: Array) -> tuple[Mask, Mask, Mask]:
 
 
 def second_minimum(cells: Cells, noise_G: Array) -> Mask:
-    """Whether there is a second basin, [G, K]: a far cell below a wall that parts it from the lowest.
+    """Whether there is a second basin, [G, K]: a far cell behind a wall.
 
-    The wall stands clearly above both, and the far cell is less than half as high as the wall.
+    The wall between it and the lowest cell stands clearly above both, and it is less than half as
+    high as the wall.
     """
     best_GK = cells.best
     lowest_GK, at_GK = cells.at(cells.mean, best_GK), cells.at(cells.x, best_GK)
     excess_GKC, from_best_GKC = cells.mean - lowest_GK[..., None], cells.x - at_GK[..., None]
     clearly_G11 = 4 * np.sqrt(2) * noise_G[:, None, None]
     found_GK = np.zeros(best_GK.shape, dtype=bool)
-    # on each side, the highest wall between the lowest cell and a cell is a running maximum outwards
+    # on each side, the wall between the lowest cell and a cell is a running maximum outwards
     for side, outwards in ((-1, slice(None, None, -1)), (1, slice(None))):
         here_GKC = cells.present & (side * from_best_GKC > 0)
         between_GKC = np.where(here_GKC, excess_GKC, -np.inf)[..., outwards]

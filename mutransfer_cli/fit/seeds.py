@@ -21,7 +21,7 @@ from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
 RATIOS = (0.0, 0.1, 1.0, 10.0, 100.0, 1e4)  # variance of an effect over that of the noise
 PRICE = 4.0  # of an effect, in units of -2 log likelihood (Akaike 1974)
 MOST_MISSING = 0.5  # of the window; a seed that lacks more does not show how it moves the optimum
-LEAST_SHARED = 2
+LEAST_SHARED, LEAST_SHARE = 2, 1 / 3  # cells, and share of them, that tell a seed's level and slope
 JITTER = 1e-9  # on the diagonal of normal equations
 
 
@@ -68,13 +68,13 @@ def _predicted(
     away_GKCS = np.where(there_GKCS, known_GKCS - (known_GKCS.sum(-1) / n_GKC)[..., None], 0.0)
     # Z' P Z and Z' P y, with P the projection that takes the cell means out: within a cell
     # P = I - 1 1' / n, and a run's row of Z holds 1 and x in the two columns of its seed
-    # a level needs two cells with other runs, a slope half of all cells
+    # a level needs two cells that other runs share, a slope LEAST_SHARE of all cells
     shared_GKS = (there_GKCS & (n_GKC >= 2)[..., None]).sum(2)
     cells_GK1 = there_GKCS.any(-1).sum(-1)[..., None]
     own_GKCS = (there_GKCS & (seeded_GKS & (shared_GKS >= LEAST_SHARED))[:, :, None]).astype(
         np.float64
     )
-    sloped_GKS = shared_GKS > MOST_MISSING * cells_GK1
+    sloped_GKS = shared_GKS > LEAST_SHARE * cells_GK1
     power_PGKC = np.stack([np.ones_like(x_GKC), x_GKC, x_GKC**2])
     alone_PGKS = np.einsum("pgkc,gkcs->pgks", power_PGKC, own_GKCS)
     shared_PGKSS = np.einsum("pgkc,gkcs,gkct->pgkst", power_PGKC / n_GKC, own_GKCS, own_GKCS)

@@ -9,8 +9,9 @@ from itertools import pairwise
 import pandas as pd
 
 from mutransfer_cli.fit.arrays import LEVEL
-from mutransfer_cli.fit.exponents import Axis, Interval, LeftOut, Optimum, RidgeShape
+from mutransfer_cli.fit.exponents import Axis, Interval, RidgeShape
 from mutransfer_cli.fit.law import MIN_WIDTHS
+from mutransfer_cli.fit.optimum import LeftOut, Optimum
 
 TILT_DRIFT = 0.1  # per doubling of width
 WORSE = 3.0  # standard errors by which a wider model is worse
@@ -60,8 +61,8 @@ def advice(name: str, at: Optimum, cells: int) -> str:
             return f"multimodal, two minima over {name}, look at the runs between them"
         case "at_divergence":
             return (
-                f"at_divergence, the loss falls up to the values of {name} at which runs diverge or "
-                "break, which bound it instead of a bowl; train more stably there (warm-up, clipping)"
+                f"at_divergence, the loss falls up to the {name} at which runs diverge or break, "
+                "so that no bowl bounds it; train more stably there (warm-up, clipping)"
             )
         case "unresolved":
             return f"unresolved, add values of {name} near the optimum, or seeds"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array
-from mutransfer_cli.fit.exponents import Axis, Optimum
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.optimum import Optimum
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.words import power, words_of

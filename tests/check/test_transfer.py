@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mutransfer_cli.check.transfer import excess_of
-from mutransfer_cli.fit.exponents import Optimum
+from mutransfer_cli.fit.optimum import Optimum
 
 AT = {"low": 2**-6.1, "value": 2**-6.0, "high": 2**-5.8}
 BOWL = Optimum(**AT, status="ok", loss=2.5, curvature=0.01, tilt=0.0, form=0.0)

@@ -9,7 +9,8 @@ import pytest
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.cells import cells_of
 from mutransfer_cli.fit.exponent import fit_exponents, fit_groups
-from mutransfer_cli.fit.exponents import Axis, Interval, Optimum
+from mutransfer_cli.fit.exponents import Axis, Interval
+from mutransfer_cli.fit.optimum import Optimum
 
 
 def sweep(

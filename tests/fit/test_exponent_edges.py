@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mutransfer_cli.fit.exponent import fit_sweeps
-from mutransfer_cli.fit.exponents import Side
+from mutransfer_cli.fit.optimum import Side
 from tests.fit.worlds import World, simulate
 
 SWEEPS = 200

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mutransfer_cli.fit.exponents import Axis, Interval, Line, Optimum, Prediction
+from mutransfer_cli.fit.exponents import Axis, Interval, Line, Prediction
 from mutransfer_cli.fit.forms import FormPrediction, Forms
+from mutransfer_cli.fit.optimum import Optimum
 
 EXPONENT = Interval(value=-0.5, low=-0.75, high=-0.25, level=0.95)
 OPTIMUM = Optimum(value=2**-6, low=2**-6.5, high=2**-5.75, status="ok")

@@ -10,7 +10,8 @@ import pytest
 
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.exponents import Axis, Optimum
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.optimum import Optimum
 
 Losses = Callable[[Array], Array]
 GRID = np.arange(-9.0, -2.0, 0.5)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.fit.exponent import fit_exponents
-from mutransfer_cli.fit.exponents import Interval, Optimum, OptimumStatus, RidgeShape, Side
+from mutransfer_cli.fit.exponents import Interval, RidgeShape
+from mutransfer_cli.fit.optimum import Optimum, OptimumStatus, Side
 from mutransfer_cli.fit.sentences import (
     advice,
     decay_warnings,

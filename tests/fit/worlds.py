@@ -14,7 +14,7 @@ import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Mask
 from mutransfer_cli.fit.cells import FAR, Cells
-from mutransfer_cli.fit.exponents import Side
+from mutransfer_cli.fit.optimum import Side
 
 Bowl = Callable[[Array], Array]  # loss in units of the curvature at octaves above the optimum
 Law = Callable[[Array], Array]  # octaves that the optimum moves beyond the straight line, by width
@@ -156,7 +156,7 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
         optimum += stray * random.choice([-0.5, 0.5], shape)
     x = _grids(world, optimum, random)
     d = x - optimum[..., None]
-    loss = a[..., None] * _excess(world, d, u)
+    loss = a[..., None] * excess_at(world, d, u)
     if world.cliff is not None:
         loss += np.where(d > world.cliff, random.uniform(0.5, 3, d.shape), 0)
     of_runs = (*d.shape, world.seeds)
@@ -176,7 +176,7 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
         exponent,
         optimum,
         law=lambda at: law(np.full((sweeps, 1), at))[:, 0],
-        excess=lambda off: a[:, -1] * _excess(world, off[:, None, None], u[:, -1:])[:, 0, 0],
+        excess=lambda off: a[:, -1] * excess_at(world, off[:, None, None], u[:, -1:])[:, 0, 0],
     )
 
 
@@ -197,7 +197,7 @@ def _grids(world: World, optimum: Array, random: np.random.Generator) -> Array:
     return np.asarray(middle[..., None] + np.linspace(-reach, reach, world.cells))
 
 
-def _excess(world: World, d: Array, u: Array) -> Array:
+def excess_at(world: World, d: Array, u: Array) -> Array:
     """Loss above the optimum at d [G, K, C] octaves from it, in units of the curvature."""
     if world.bowl is not None:
         return world.bowl(d)
@@ -219,7 +219,7 @@ def _spoilt(world: World, losses: Array, random: np.random.Generator) -> Array:
 
 def _absent(world: World, losses: Array, random: np.random.Generator) -> Mask:
     """Runs that were not made, [G, K, C, S]."""
-    _, k, c, s = losses.shape
+    _, k, _, s = losses.shape
     absent = random.uniform(size=losses.shape) < world.missing
     absent[..., 0] &= ~absent.all(-1)
     if world.again is not None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mutransfer_cli.fit.exponents import Axis, Line, Optimum
+from mutransfer_cli.fit.exponents import Axis, Line
 from mutransfer_cli.fit.law import fit_forms, paule_mandel
+from mutransfer_cli.fit.optimum import Optimum
 from mutransfer_cli.recipe.straightness import is_assumed, reach_of, straightness_warning
 from tests.fit.test_exponents import BENT, axis
 

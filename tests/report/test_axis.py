@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mutransfer_cli.fit.exponents import Optimum
+from mutransfer_cli.fit.optimum import Optimum
 from mutransfer_cli.report.axis import bowls_of, figures, interpolated, transferred
 from mutransfer_cli.report.run import Run
 from tests.report.runs import bowl
