@@ -149,8 +149,8 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| world | refused % | half-width | exponent: coverage % | bias of an optimum "
-        "| optimum: coverage % (with form) | forecast: coverage % at 8x / 32x | stated over real cost "
-        "at 8x | ms per sweep |"
+        "| optimum: coverage % (with form) | forecast: coverage % at 8x / 32x "
+        "| stated over real cost at 8x | ms per sweep |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, world in WORLDS.items():

@@ -183,6 +183,9 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, before: Quality) -> Mask:
     far_GKCS = np.nan_to_num(off_GKCS) > limit_GKC[..., None]
     runs_GKC, far_GKC = (~np.isnan(losses_GKCS)).sum(-1), far_GKCS.sum(-1)
     single_GKC = (far_GKC > 0) & ((far_GKC < runs_GKC) | (runs_GKC == 1))
+    # bowls are extrapolated to the ends of a grid, where the noise may be another
+    end_GKC = (cells.x == cells.first[..., None]) | (cells.x == cells.last[..., None])
+    single_GKC &= ~(end_GKC & before.ok[..., None])
     chosen_GKC = _best_copy(after, before, single_GKC & (after.freedom >= LEAST_FREEDOM))
     return np.asarray(far_GKCS & chosen_GKC[..., None])
 

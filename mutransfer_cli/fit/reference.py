@@ -1,15 +1,16 @@
 """The fit of one sweep in plain steps, to read beside bowls.py and law.py and to test them against.
 
-It leaves out the choice of cells (`first_noise`, `broken`), widths without a usable optimum, seeds
-that lack some cells or widths, statuses and intervals.
+It leaves out the choice of cells and runs (`first_noise`, `settle`), the lines of seeds, seeds that
+lack some cells, the quartic term, widths without a usable optimum, statuses and intervals.
 K widths, C cells (widths may differ in them), S seeds; x in octaves, losses in units of the excess
-of a low cell (Cells.normalised). The constants are those of bowls.py.
+of a low cell (Cells.normalised). The constants are those of phi.py and bowls.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, stats
@@ -17,27 +18,37 @@ from scipy import optimize, stats
 from mutransfer_cli.fit.arrays import Array
 
 
-def fit(u_K: Array, x: Sequence[Array], loss: Sequence[Array], noise: float) -> tuple[Array, float]:
-    """Optima (mu), [K], and the exponent.
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one sweep, by width."""
 
-    Args:
-        u_K: log2 width.
-        x: log2 of the hyperparameter, [C] for each width.
-        loss: losses, [C, S] for each width.
-        noise: first estimate of the sd of a cell mean.
-    """
+    x: Sequence[Array]
+    """log2 of the hyperparameter, [C] for each width."""
+    loss: Sequence[Array]
+    """Losses, [C, S] for each width."""
+    line: Sequence[Array]
+    """Level and slope that a seed has in all cells, evaluated at each, [C, S] for each width."""
+    freedom: Array
+    """Degrees of freedom within the cells, net of the lines, over those without lines, [K]."""
+    noise: float
+    """First estimate of the sd of a cell mean."""
+
+
+def fit(u_K: Array, runs: Runs) -> tuple[Array, float]:
+    """Optima (mu), [K], and the exponent; u_K is log2 width."""
+    x, loss = runs.x, runs.loss
     h_K, first_K, last_K = np.array([(np.median(np.diff(x_C)), x_C[0], x_C[-1]) for x_C in x]).T
     start_K2 = [parabola(x_C, loss_CS.mean(1)) for x_C, loss_CS in zip(x, loss, strict=True)]
     mu_K, a_K = np.array(start_K2).T
     a_K, tilt_K = np.maximum(a_K, 0.01), np.zeros(len(u_K))
     for step in range(14):  # Gauss-Newton
-        *_, solution_K4 = linearised(x, loss, mu_K, a_K, tilt_K, noise)
+        *_, solution_K4 = linearised(runs, mu_K, a_K, tilt_K)
         _, slope_K, a_K, turn_K = solution_K4.T
         a_K, damping = np.maximum(a_K, 0.01), 1.0 if step < 8 else 0.6
         move_K = damping * np.clip(-slope_K / a_K, -h_K, h_K)
         mu_K = np.clip(mu_K + move_K, first_K - h_K, last_K + h_K)
         tilt_K = np.clip(tilt_K + damping * np.clip(turn_K, -0.4, 0.4), -1.2, 1.8)
-    return mu_K, exponent(u_K, mu_K, covariance(x, loss, mu_K, a_K, tilt_K, noise))
+    return mu_K, exponent(u_K, mu_K, covariance(runs, mu_K, a_K, tilt_K))
 
 
 def parabola(x_C: Array, y_C: Array) -> tuple[float, float]:
@@ -60,16 +71,15 @@ def window(x_C: Array, centre: float, half_width: float, in_cells: int) -> Array
 
 def columns(d_C: Array, a: float, tilt: float) -> Array:
     """1, dphi/dd, phi and a dphi/dL, [C, 4], of phi = 2 (exp(L d) - 1 - L d) / L^2 as a series."""
-    d_C = np.clip(d_C, -4, 4)
-    terms = [2 * d_C ** (j + 2) / math.factorial(j + 2) for j in range(18)]
+    terms = [2 * d_C ** (j + 2) / math.factorial(j + 2) for j in range(60)]
     value = sum(tilt**j * term for j, term in enumerate(terms))
-    by_d = sum(2 * tilt**j * d_C ** (j + 1) / math.factorial(j + 1) for j in range(18))
+    by_d = sum(2 * tilt**j * d_C ** (j + 1) / math.factorial(j + 1) for j in range(60))
     by_tilt = sum(j * tilt ** (j - 1) * term for j, term in enumerate(terms) if j)
     return np.stack([np.ones_like(d_C), by_d, value, a * by_tilt], axis=1)
 
 
 def linearised(
-    x: Sequence[Array], loss: Sequence[Array], mu_K: Array, a_K: Array, tilt_K: Array, noise: float
+    runs: Runs, mu_K: Array, a_K: Array, tilt_K: Array
 ) -> tuple[list[Array], list[Array], Array, Array]:
     """Solve loss = b + slope dphi/dd + a phi + turn a dphi/dL at all widths together; the prior of
     the tilts, N(0, 0.2^2 I + 11'), couples them.
@@ -78,7 +88,7 @@ def linearised(
         Windows W [C] and designs X [C, 4] of each width, the posterior [K, 4, K, 4], which is the
         inverse of X' W X / noise^2 with the prior, and (b, slope, a, turn), [K, 4].
     """
-    k, soft, design = len(mu_K), [], []
+    x, loss, noise, k, soft, design = runs.x, runs.loss, runs.noise, len(mu_K), [], []
     left, right = np.zeros((k, 4, k, 4)), np.zeros((k, 4))
     for i in range(k):
         soft.append(window(x[i], mu_K[i], 2.5, 3))
@@ -95,22 +105,19 @@ def linearised(
     return soft, design, posterior, np.asarray(solution_K4, dtype=np.float64)
 
 
-def covariance(
-    x: Sequence[Array], loss: Sequence[Array], mu_K: Array, a_K: Array, tilt_K: Array, noise: float
-) -> Array:
+def covariance(runs: Runs, mu_K: Array, a_K: Array, tilt_K: Array) -> Array:
     """Covariance of the optima, [K, K]: that of the slopes over a^2, at the noise now found."""
-    soft, design, posterior, solution_K4 = linearised(x, loss, mu_K, a_K, tilt_K, noise)
-    k, seeds = len(a_K), loss[0].shape[1]
+    soft, design, posterior, solution_K4 = linearised(runs, mu_K, a_K, tilt_K)
+    loss, noise, k, seeds = runs.loss, runs.noise, len(a_K), runs.loss[0].shape[1]
     squares_K, freedom_K, moved_KS = np.zeros(k), np.zeros(k), np.zeros((k, seeds))
     for i in range(k):
-        # misfit of the cell means, and deviations of each seed from its own line
+        # misfit of the cell means, and deviations of the runs from theirs net of the seeds' lines
         y, own, weighted = loss[i].mean(1), posterior[i, :, i], (soft[i][:, None] * design[i]).T
         squares_K[i] = soft[i] @ (y - design[i] @ solution_K4[i]) ** 2
         freedom_K[i] = soft[i].sum() - np.trace(own @ weighted @ design[i]) / noise**2
-        away, line = loss[i] - y[:, None], design[i][:, :2]
-        shifts = np.linalg.solve(weighted[:2] @ line, weighted[:2] @ away)
-        squares_K[i] += (soft[i] @ (away - line @ shifts) ** 2).sum() / seeds
-        freedom_K[i] += max((seeds - 1) * (soft[i].sum() - 2), 0)
+        away = loss[i] - y[:, None]
+        squares_K[i] += (soft[i] @ (away - runs.line[i]) ** 2).sum() / seeds
+        freedom_K[i] += (seeds - 1) * soft[i].sum() * runs.freedom[i]
         moved_KS[i] = -own[1] @ weighted @ away / noise**2 / a_K[i]  # of the optimum, by each seed
     # one noise for all widths but those that are far noisier
     mean_square_K = squares_K / freedom_K

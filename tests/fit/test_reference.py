@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from mutransfer_cli.fit import reference
-from mutransfer_cli.fit.bowls import fit_bowls
-from mutransfer_cli.fit.cells import Cells, broken, cells_of, first_noise
+from mutransfer_cli.fit.bad_runs import settle
+from mutransfer_cli.fit.cells import Cells, cells_of
 from mutransfer_cli.fit.exponent import fit_sweeps
 from tests.fit.worlds import World, simulate
 
@@ -18,17 +18,22 @@ from tests.fit.worlds import World, simulate
 def assert_agrees(cells: Cells) -> None:
     """Optima and exponents to 1e-9, for sweeps whose widths are all usable."""
     scaled, _, _ = cells.normalised()
-    noise = first_noise(scaled)
-    kept = scaled.without(broken(scaled, noise))
-    bowls, fits = fit_bowls(kept, noise), fit_sweeps(cells, "lr")
-    for g, fit in enumerate(fits):
+    settled, _ = settle(scaled)
+    kept, bowls = settled.cells, settled.bowls
+    assert not bowls.quartic.any()
+    lines = kept.losses - kept.mean[..., None] - kept.away
+    for g, fit in enumerate(fit_sweeps(cells, "lr")):
         assert len(fit.usable) == cells.x.shape[1]
         assert fit.exponent is not None
         there = [kept.present[g, k] for k in range(cells.x.shape[1])]
-        x = [kept.x[g, k][has] for k, has in enumerate(there)]
-        loss = [kept.losses[g, k][has] for k, has in enumerate(there)]
+        x, loss, line = (
+            [values[g, k][has] for k, has in enumerate(there)]
+            for values in (kept.x, kept.losses, lines)
+        )
         loss = [one[:, ~np.isnan(one).all(0)] for one in loss]
-        optima, exponent = reference.fit(cells.log2_width[g], x, loss, float(noise[g]))
+        line = [one[:, ~np.isnan(one).all(0)] for one in line]
+        runs = reference.Runs(x, loss, line, kept.freedom[g], float(settled.first_noise[g]))
+        optima, exponent = reference.fit(cells.log2_width[g], runs)
         np.testing.assert_allclose(bowls.optimum[g], optima, rtol=0, atol=1e-9)
         found = [optimum.octaves[1] for optimum in fit.optimum.values()]
         np.testing.assert_allclose(found, optima, rtol=0, atol=1e-9)
