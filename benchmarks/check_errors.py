@@ -84,7 +84,7 @@ def _octaves_above(world: World, excess: float) -> float:
 
 
 def first_widths(cells: Cells, widths: int) -> Cells:
-    return Cells(**{name: values[:, :widths] for name, values in vars(cells).items()})
+    return Cells(**{name: values[:, :widths] for name, values in cells.parts.items()})
 
 
 def shares(found: Counter[Verdict]) -> str:

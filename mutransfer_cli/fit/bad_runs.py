@@ -17,6 +17,7 @@ from mutransfer_cli.fit.cells import Cells, first_noise
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.optimum import LeftOut
 from mutransfer_cli.fit.phi import reach, shape
+from mutransfer_cli.fit.seeds import JITTER
 
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
 TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
@@ -109,18 +110,20 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
     return found, bad_GKCS
 
 
-def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls, g: int) -> list[LeftOut]:
-    """The runs of sweep g that are not fitted.
+def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls) -> list[tuple[LeftOut, ...]]:
+    """The runs of each sweep that are not fitted.
 
     Args:
         cells: all cells, in the unit of the losses.
         kept: the fitted cells.
         bowls: in the unit of the losses.
     """
-    found = []
-    fitted_KC = predicted(bowls, cells)[g]
-    for k, c in zip(*np.nonzero(cells.present[g]), strict=True):
-        x, fitted = cells.x[g, k, c], float(fitted_KC[k, c])
+    found: list[list[LeftOut]] = [[] for _ in cells.x]
+    fewer_GK = kept.count < cells.count
+    doubtful_GKC = bad_GKCS.any(-1) | (fewer_GK[..., None] & cells.present)
+    fitted_GKC = predicted(bowls, cells)[0] if doubtful_GKC.any() else np.zeros_like(cells.x)
+    for g, k, c in zip(*np.nonzero(doubtful_GKC), strict=True):
+        x, fitted = cells.x[g, k, c], float(fitted_GKC[g, k, c])
         width, value = round(2 ** cells.log2_width[g, k]), float(2**x)
         runs: list[tuple[Literal["bad_run", "broken"], str | None, float]] = [
             ("bad_run", str(cells.seed[g, k, c, s]) or None, float(cells.losses[g, k, c, s]))
@@ -128,13 +131,13 @@ def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls, g: int) ->
         ]
         if not runs and x not in kept.x[g, k]:
             runs = [("broken", None, float(cells.mean[g, k, c]))]
-        found += [
+        found[g] += [
             LeftOut(
                 reason=reason, width=width, value=value, seed=seed, loss=loss, excess=loss - fitted
             )
             for reason, seed, loss in runs
         ]
-    return found
+    return [tuple(runs) for runs in found]
 
 
 def fit_healthy(cells: Cells) -> Settled:
@@ -175,11 +178,21 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, before: Quality) -> Mask:
     copies = cells.rows(np.repeat(np.arange(g), c))
     refit = fit_healthy(copies.without_runs(without))
     # the loss of each cell by the copy that lacks it, and the noise of a run of its width there
-    fitted_GCKC = predicted(refit.bowls, copies).reshape(g, c, k, c)
+    fitted, variance = predicted(refit.bowls, copies)
+    # the variance in those of a run
+    of_run_GK = np.maximum(refit.bowls.noise**2, JITTER**2) * refit.cells.mean_n[:, None]
+    variance /= of_run_GK[..., None]
+    fitted_GKC, error_GKC = (
+        np.einsum("gckc->gkc", values.reshape(g, c, k, c)) for values in (fitted, variance)
+    )
     losses_GKCS = np.where(bad_GKCS, np.nan, cells.losses)
-    off_GKCS = np.abs(losses_GKCS - np.einsum("gckc->gkc", fitted_GCKC)[..., None])
+    off_GKCS = np.abs(losses_GKCS - fitted_GKC[..., None])
     after = Quality.of(refit).by_cell(c)
-    limit_GKC = np.maximum(BAD * np.sqrt(2 * after.of_run), LEAST_OFF)
+    # by chance a copy may have hardly any noise; not less than what the widths typically have
+    known_GKC = np.where(after.freedom >= LEAST_FREEDOM, after.of_run, np.inf)
+    typical_G = np.median(known_GKC.min(-1), axis=1)
+    of_run_GKC = np.maximum(after.of_run, typical_G[:, None, None])
+    limit_GKC = np.maximum(BAD * np.sqrt(of_run_GKC * (1 + error_GKC)), LEAST_OFF)
     far_GKCS = np.nan_to_num(off_GKCS) > limit_GKC[..., None]
     runs_GKC, far_GKC = (~np.isnan(losses_GKCS)).sum(-1), far_GKCS.sum(-1)
     single_GKC = (far_GKC > 0) & ((far_GKC < runs_GKC) | (runs_GKC == 1))
@@ -207,58 +220,76 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
     """Cells above the optimum that no bowl through the cells below them reaches, [G, K, C].
 
     Going up from the lowest cell, each is compared with bowls a phi(x - mu; tilt) fitted to the
-    healthy cells so far, over a grid of mu and tilt: it is broken where its excess loss is above
-    TIMES what any plausible one has there, and 6 sqrt(2) noise more. Cells from which on all are
-    broken are left out; a broken one below healthy ones is a bad run, not a cliff.
+    healthy cells so far, over a grid of mu and tilt. It is broken where its excess loss is above
+    TIMES the greatest that a plausible bowl has there, and 6 sqrt(2) noise more; and so are those
+    above it, up to one that is back at the most likely bowl. Left out are broken cells with no
+    healthy one above them: a broken one below healthy ones is a bad run, not a cliff.
     """
-    best_GK, index_C = cells.best, np.arange(cells.x.shape[-1])
-    lowest_GK = cells.at(cells.mean, best_GK)
-    excess_GKC = cells.mean - lowest_GK[..., None]
+    best_GK, at_best = cells.best, cells.at(cells.x, cells.best)
+    excess_GKC = cells.mean - cells.at(cells.mean, best_GK)[..., None]
     margin_GK = 6 * np.sqrt(2) * noise_G[:, None]
     place_T, tilt_T = np.array(list(product(PLACES, TILTS))).T
-    centre_GKT = cells.at(cells.x, best_GK)[..., None] + place_T * cells.spacing[..., None]
+    centre_GKT = at_best[..., None] + place_T * cells.spacing[..., None]
     reach_GK1 = reach(cells)[..., None]
-    sums = [np.zeros_like(centre_GKT) for _ in range(6)]
-    suspect_GKC = np.zeros(cells.x.shape, dtype=bool)
-    for c in index_C:
-        d_GKT = cells.x[..., c, None] - centre_GKT
+    sums = Sums(*(np.zeros_like(centre_GKT) for _ in range(6)))
+    broken_GKC, cliff_GK = np.zeros(cells.x.shape, dtype=bool), np.zeros(best_GK.shape, dtype=bool)
+    for c in range(cells.x.shape[-1]):
+        d_GKT, e_GK = cells.x[..., c, None] - centre_GKT, excess_GKC[..., c]
         phi_GKT, _, _ = shape(np.clip(d_GKT, -reach_GK1, reach_GK1), tilt_T)
-        e_GK = excess_GKC[..., c]
-        above_GK = cells.present[..., c] & (c > best_GK)
-        # a cell further below the lowest cell than this one is above it
+        # the cell that is one further below the lowest cell than this one is above it
         mirrored_GK = cells.at(excess_GKC, np.clip(2 * best_GK - c - 1, 0, best_GK))
-        greatest_GK = _greatest(sums, phi_GKT, noise_G)
+        likeliest_GK, greatest_GK = sums.predict(phi_GKT, noise_G)
         bound_GK = np.maximum(TIMES * greatest_GK, TIMES_MIRRORED * mirrored_GK)
-        suspect_GKC[..., c] = above_GK & (e_GK > bound_GK + margin_GK)
-        # running sums of 1, phi, phi^2, e, phi e and e^2 over the healthy cells in the window
-        counts_GKT = (d_GKT >= -reach_GK1) & cells.present[..., c, None]
-        weight_GKT = counts_GKT & ~suspect_GKC[..., c, None]
-        e_GK1 = e_GK[..., None]
-        terms = (1.0, phi_GKT, phi_GKT**2, e_GK1, phi_GKT * e_GK1, e_GK1**2)
-        for total_GKT, term in zip(sums, terms, strict=True):
-            total_GKT += weight_GKT * term
-    # suspects from which on all are suspects
-    healthy_GKC = cells.present & ~suspect_GKC
+        back_GK = np.maximum(TIMES * likeliest_GK, TIMES_MIRRORED * mirrored_GK)
+        there_GK = cells.present[..., c] & (c > best_GK)
+        allowed_GK = np.where(cliff_GK, back_GK, bound_GK) + margin_GK
+        cliff_GK = np.where(there_GK, e_GK > allowed_GK, cliff_GK)
+        broken_GKC[..., c] = there_GK & cliff_GK
+        healthy_GK = cells.present[..., c] & ~cliff_GK
+        sums.add(healthy_GK[..., None] & (d_GKT >= -reach_GK1), phi_GKT, e_GK[..., None])
+    healthy_GKC = cells.present & ~broken_GKC
     followed_GKC = np.logical_or.accumulate(healthy_GKC[..., ::-1], axis=-1)[..., ::-1]
-    return np.asarray(suspect_GKC & ~followed_GKC)
+    return np.asarray(broken_GKC & ~followed_GKC)
 
 
-def _greatest(sums: list[Array], phi_GKT: Array, noise_G: Array) -> Array:
-    """Greatest excess [G, K] at the next cell over the plausible candidates; infinite where some
-    candidate's curvature is not determined."""
-    n, p, pp, e, pe, ee = sums
-    spread = n * pp - p**2
-    known = spread > 1e-9 * np.maximum(n * pp, 1e-300)
-    # least squares of e = b + a phi with a >= 0
-    a = np.maximum((n * pe - p * e) / np.where(known, spread, 1.0), 0.0)
-    b = (e - a * p) / np.maximum(n, 1)
-    left = np.maximum(ee - 2 * a * pe - 2 * b * e + a**2 * pp + 2 * a * b * p + n * b**2, 0.0)
-    left = np.where(known, left, np.inf)
-    least_GK1 = left.min(-1, keepdims=True)
-    freedom_GK1 = np.maximum(n.max(-1, keepdims=True) - PARAMETERS, 1)
-    variance_GK1 = np.maximum(noise_G[:, None, None] ** 2, least_GK1 / freedom_GK1)
-    step_GK1 = COARSENESS * np.maximum(ee - e**2 / np.maximum(n, 1), 0)
-    plausible = (left <= least_GK1 + PLAUSIBLE * variance_GK1 + step_GK1) & known
-    greatest_GK = np.where(plausible, b + a * phi_GKT, -np.inf).max(-1)
-    determined_GK = known.all(-1) & (n.min(-1) >= PARAMETERS)
-    return np.asarray(np.where(determined_GK, greatest_GK, np.inf))
+@dataclass(frozen=True)
+class Sums:
+    """Running sums over healthy cells, [G, K, T], for the least squares of excess = b + a phi."""
+
+    one: Array
+    phi: Array
+    phi2: Array
+    excess: Array
+    phi_excess: Array
+    excess2: Array
+
+    def add(self, counts_GKT: Mask, phi_GKT: Array, excess_GK1: Array) -> None:
+        """Add a cell in place, for the candidates whose window holds it."""
+        terms = (1.0, phi_GKT, phi_GKT**2, excess_GK1, phi_GKT * excess_GK1, excess_GK1**2)
+        for total_GKT, term in zip(vars(self).values(), terms, strict=True):
+            total_GKT += counts_GKT * term
+
+    def predict(self, phi_GKT: Array, noise_G: Array) -> tuple[Array, Array]:
+        """Excess [G, K] at the next cell by the likeliest candidate, and the greatest one by any
+        plausible one; infinite where too few cells determine the candidates."""
+        n, p, pp, e, pe, ee = vars(self).values()
+        spread = n * pp - p**2
+        known = spread > JITTER * n * pp
+        a = np.maximum((n * pe - p * e) / np.where(known, spread, 1.0), 0.0)
+        b = (e - a * p) / np.maximum(n, 1)
+        # squares of e - b - a phi
+        left = ee - 2 * a * pe - 2 * b * e + a**2 * pp + 2 * a * b * p + n * b**2
+        left = np.where(known, np.maximum(left, 0.0), np.inf)
+        least_GK1 = left.min(-1, keepdims=True)
+        freedom_GK1 = np.maximum(n.max(-1, keepdims=True) - PARAMETERS, 1)
+        variance_GK1 = np.maximum(noise_G[:, None, None] ** 2, least_GK1 / freedom_GK1)
+        missed = COARSENESS * np.maximum(ee - e**2 / np.maximum(n, 1), 0)
+        plausible = left <= least_GK1 + PLAUSIBLE * variance_GK1 + missed
+        fitted_GKT = b + a * phi_GKT
+        likeliest_GK = np.take_along_axis(fitted_GKT, left.argmin(-1)[..., None], axis=-1)[..., 0]
+        greatest_GK = np.where(plausible & known, fitted_GKT, -np.inf).max(-1)
+        determined_GK = known.all(-1) & (n.min(-1) >= PARAMETERS)
+        return (
+            np.where(determined_GK, likeliest_GK, np.inf),
+            np.where(determined_GK, greatest_GK, np.inf),
+        )

@@ -54,8 +54,8 @@ class Bowls:
     """Remaining derivative of the loss at mu over that of d^2 / 2, [G, K]."""
     covariance: Array
     """Covariance of the errors of the optima, [G, K, K]."""
-    derivative_covariance: Array
-    """Covariance of slope, curvature and q, [G, K, 3, 3]."""
+    coefficient_covariance: Array
+    """Covariance of b, slope, a, change of tilt and q, [G, K, 5, 5]."""
     noise: Array
     """Sd of a cell mean, [G, K], at the sweep's mean number of seeds."""
     freedom: Array
@@ -77,13 +77,17 @@ class Bowls:
         return self.weight * (cells.mean - self.fitted) ** 2, within_GKC, soft_GKC
 
 
-def predicted(bowls: Bowls, cells: Cells) -> Array:
-    """The bowls at all cells, [G, K, C]; those far beyond the window count as a cell beyond it."""
+def predicted(bowls: Bowls, cells: Cells) -> tuple[Array, Array]:
+    """The bowls at all cells and their variance there, [G, K, C] each; cells far beyond the window
+    count as a cell beyond it."""
     edge_GK1 = (reach(cells) + cells.spacing)[..., None]
     d_GKC = np.clip(cells.x - bowls.optimum[..., None], -edge_GK1, edge_GK1)
-    phi_GKC, _, _ = shape(d_GKC, bowls.tilt[..., None])
-    excess_GKC = bowls.curvature[..., None] * phi_GKC + bowls.quartic[..., None] * d_GKC**4
-    return np.asarray(bowls.loss[..., None] + excess_GKC)
+    design_GKCP = _columns(d_GKC, bowls.curvature, bowls.tilt, bowls.quartic, 5)
+    fitted_GKC = bowls.loss[..., None] + bowls.curvature[..., None] * design_GKCP[..., 2]
+    fitted_GKC += bowls.quartic[..., None] * design_GKCP[..., 4]
+    covariance_GKPP = bowls.coefficient_covariance
+    variance_GKC = ((design_GKCP @ covariance_GKPP) * design_GKCP).sum(-1)
+    return fitted_GKC, variance_GKC
 
 
 def fit_parabolas(cells: Cells) -> tuple[Array, Array]:
@@ -115,9 +119,9 @@ def _normal_equations(
     weight_GKC: Array, design_GKCP: Array, loss_GKC: Array
 ) -> tuple[Array, Array]:
     """X' W X, [G, K, P, P], with JITTER on its diagonal, and X' W loss, [G, K, P]."""
-    normal_GKPP = np.einsum("gkc,gkci,gkcj->gkij", weight_GKC, design_GKCP, design_GKCP)
-    right_GKP = np.einsum("gkc,gkci,gkc->gki", weight_GKC, design_GKCP, loss_GKC)
-    return normal_GKPP + JITTER * np.eye(design_GKCP.shape[-1]), right_GKP
+    weighted_GKPC = np.swapaxes(design_GKCP * weight_GKC[..., None], -1, -2)
+    normal_GKPP = weighted_GKPC @ design_GKCP + JITTER * np.eye(design_GKCP.shape[-1])
+    return normal_GKPP, (weighted_GKPC @ loss_GKC[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -196,12 +200,13 @@ def _gauss_newton(cells: Cells, noise_G: Array, columns: int) -> _State:
     return _system(cells, (mu_GK, a_GK, tilt_GK, quartic_GK), noise_G, columns)
 
 
-def _columns(d_GKC: Array, a_GK: Array, tilt_GK: Array, quartic_GK: Array) -> list[Array]:
-    """1, (a dphi/dd + 4 q d^3) / a, phi, a dphi/dtilt and d^4, [G, K, C] each."""
+def _columns(d_GKC: Array, a_GK: Array, tilt_GK: Array, quartic_GK: Array, columns: int) -> Array:
+    """The first P of 1, (a dphi/dd + 4 q d^3) / a, phi, a dphi/dtilt and d^4, [G, K, C, P]."""
     phi_GKC, by_distance_GKC, by_tilt_GKC = shape(d_GKC, tilt_GK[..., None])
-    by_distance_GKC = by_distance_GKC + 4 * (quartic_GK / a_GK)[..., None] * d_GKC**3
-    by_tilt_GKC = a_GK[..., None] * by_tilt_GKC
-    return [np.ones_like(d_GKC), by_distance_GKC, phi_GKC, by_tilt_GKC, d_GKC**4]
+    if quartic_GK.any():
+        by_distance_GKC = by_distance_GKC + 4 * (quartic_GK / a_GK)[..., None] * d_GKC**3
+    found = [np.ones_like(d_GKC), by_distance_GKC, phi_GKC, a_GK[..., None] * by_tilt_GKC]
+    return np.stack([*found, *([d_GKC**4] if columns > 4 else [])][:columns], axis=-1)
 
 
 def _system(
@@ -211,7 +216,7 @@ def _system(
     priors; that of the tilts couples different widths."""
     mu_GK, _, tilt_GK, _ = parameters
     weight_GKC, d_GKC = window(cells, mu_GK, WIDE), distance(cells, mu_GK)
-    design_GKCP = np.stack(_columns(d_GKC, *parameters[1:])[:columns], axis=-1)
+    design_GKCP = _columns(d_GKC, *parameters[1:], columns)
     squares_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, cells.mean)
     (g, k), p = mu_GK.shape, columns
     # blocks X' W X / noise^2 on the diagonal, the prior between the tilts of all widths
@@ -245,17 +250,15 @@ def prior_precision(k: int) -> Array:
 def narrow_optima(cells: Cells, state: _State) -> Array:
     """Optima [G, K] of bowls of the same tilt and q in the narrow window, by Gauss-Newton."""
     spacing_GK, mu_GK, a_GK = cells.spacing, state.mu, state.a
-    for step in range(STEPS):
+    for _ in range(UNDAMPED):
         weight_GKC, d_GKC = window(cells, mu_GK, NARROW), distance(cells, mu_GK)
-        columns = _columns(d_GKC, a_GK, state.tilt, state.quartic)
-        design_GKCP = np.stack(columns[:3], axis=-1)
+        design_GKCP = _columns(d_GKC, a_GK, state.tilt, state.quartic, 3)
         beside_GKC = cells.mean - state.quartic[..., None] * d_GKC**4
         normal_GKPP, right_GKP = _normal_equations(weight_GKC, design_GKCP, beside_GKC)
         solution_GKP = np.linalg.solve(normal_GKPP, right_GKP[..., None])[..., 0]
         a_GK = np.maximum(solution_GKP[..., 2], LEAST_CURVATURE)
-        damping = 1.0 if step < UNDAMPED else DAMPING
         step_GK = np.clip(-solution_GKP[..., 1] / a_GK, -spacing_GK, spacing_GK)
-        mu_GK = np.clip(mu_GK + damping * step_GK, state.mu - spacing_GK, state.mu + spacing_GK)
+        mu_GK = np.clip(mu_GK + step_GK, state.mu - spacing_GK, state.mu + spacing_GK)
     return mu_GK
 
 
@@ -284,15 +287,10 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
         posterior_GKPKP[:, :, 3, :, 3] * relative_GK[:, :, None] * relative_GK[:, None, :]
     )
     # diagonal of the hat matrix X posterior X' W / noise^2
-    hat_GKC = np.einsum("gkci,gkij,gkcj->gkc", state.design, own_GKPP, state.design)
+    hat_GKC = ((state.design @ own_GKPP) * state.design).sum(-1)
     hat_GKC = hat_GKC * state.weight / first_noise_G[:, None, None] ** 2
-    # covariance of slope, curvature and q
-    derivative_GKPP = np.zeros((g, k, 3, 3))
-    of_derivative = [1, 2, 4][: p - 2]
-    inflated_GK11 = (relative_GK**2 * moved_G[:, None])[..., None, None]
-    derivative_GKPP[..., : p - 2, : p - 2] = (
-        inflated_GK11 * own_GKPP[..., of_derivative, :][..., of_derivative]
-    )
+    coefficient_GKPP = np.zeros((g, k, 5, 5))
+    coefficient_GKPP[..., :p, :p] = (relative_GK**2 * moved_G[:, None])[..., None, None] * own_GKPP
     return Bowls(
         optimum=state.mu,
         loss=solution_GKP[..., 0],
@@ -302,7 +300,7 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
         tilt_covariance=tilt_covariance_GKK,
         slope=solution_GKP[..., 1],
         covariance=covariance_GKK * moved_G[:, None, None],
-        derivative_covariance=derivative_GKPP,
+        coefficient_covariance=coefficient_GKPP,
         noise=noise_GK,
         freedom=freedom_G,
         weight=state.weight,
@@ -351,7 +349,7 @@ def _common_random_numbers(
 ) -> tuple[Array, Array]:
     """Factor by which the seeds move the optima more than independent noise would, [G], at least 1,
     and its degrees of freedom."""
-    if cells.losses.shape[-1] < 2:
+    if not cells.seeded.any():
         return np.ones(len(freedom_G)), freedom_G
     away_GKCS = cells.losses - cells.mean[..., None]
     filled_GKCS, there_GKS = whole_deviations(away_GKCS, state.weight, state.design[..., :2])

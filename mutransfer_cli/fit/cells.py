@@ -7,8 +7,10 @@ share, then columns of replicates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +96,7 @@ class Cells:
     def present(self) -> Mask:
         return self.n > 0
 
-    @property
+    @cached_property
     def count(self) -> Array:
         """Number of cells at each width, [G, K]."""
         return np.asarray(self.present.sum(-1).astype(np.float64))
@@ -105,12 +107,12 @@ class Cells:
         cells = self.count.sum(1)
         return np.asarray(np.where(cells > 0, self.n.sum((1, 2)) / np.maximum(cells, 1), 1.0))
 
-    @property
+    @cached_property
     def first(self) -> Array:
         """Lowest x, [G, K]."""
         return self.x[..., 0]
 
-    @property
+    @cached_property
     def last(self) -> Array:
         """Highest x, [G, K]."""
         return np.asarray(np.where(self.present, self.x, -FAR).max(-1))
@@ -120,7 +122,7 @@ class Cells:
         """Index of the cell of the lowest loss, [G, K]."""
         return np.asarray(np.where(self.present, self.mean, np.inf).argmin(-1))
 
-    @property
+    @cached_property
     def spacing(self) -> Array:
         """Median distance of neighbouring cells, octaves, [G, K]; 1 for a single cell."""
         gaps = np.where(self.present[..., 1:], np.diff(self.x), np.nan)
@@ -182,9 +184,25 @@ class Cells:
         upper = np.where(self.upper > self.last, self.upper, last_GK)
         return Cells.of(x, losses, upper, self.log2_width, seed, self.seeded)
 
+    def without_deviations(self) -> Cells:
+        """The means alone, as one run each that counts as often as the runs of its cell."""
+        return replace(
+            self,
+            losses=np.where(self.present, self.mean, np.nan)[..., None],
+            seed=np.full((*self.x.shape, 1), ""),
+            seeded=np.zeros((*self.x.shape[:2], 1), dtype=bool),
+            away=np.zeros((*self.x.shape, 1)),
+            freedom=np.zeros(self.x.shape[:2]),
+        )
+
     def rows(self, index_G: Index) -> Cells:
         """The sweeps of an index."""
-        return Cells(**{name: values[index_G] for name, values in vars(self).items()})
+        return Cells(**{name: values[index_G] for name, values in self.parts.items()})
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The arrays by name; those of numbers, words and masks begin with [G, K]."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def first_noise(cells: Cells) -> Array:
@@ -237,7 +255,7 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
             diverged trial), and `seed` where there are several; rows that repeat all of these are
             replicates.
     """
-    parts = [_width(table, axis, loss) for sweep in sweeps for _, table in sweep.groupby("width")]
+    parts = [part for sweep in sweeps for part in _widths(sweep, axis, loss)]
     x, losses, seed, seeded, upper = zip(*parts, strict=True)
     widths = [np.unique(sweep["width"]).astype(np.float64) for sweep in sweeps]
     g, least = len(sweeps), (LEAST_CELLS,)
@@ -251,42 +269,56 @@ def cells_of(sweeps: Sequence[pd.DataFrame], axis: str, loss: str) -> Cells:
     )
 
 
-def _width(table: pd.DataFrame, axis: str, loss: str) -> tuple[Array, Array, Words, Mask, float]:
+Width = tuple[Array, Array, Words, Mask, float]
+
+
+def _widths(sweep: pd.DataFrame, axis: str, loss: str) -> Iterator[Width]:
+    """The cells of each width of a sweep, in ascending order."""
+    width = sweep["width"].to_numpy(dtype=np.float64)
+    x = np.log2(sweep[axis].to_numpy(dtype=np.float64)).round(SAME)
+    value = sweep[loss].to_numpy(dtype=np.float64)
+    seed, names = np.zeros(len(x), dtype=np.intp), np.array([""])
+    if "seed" in sweep:
+        codes, seeds = pd.factorize(sweep["seed"].to_numpy(), use_na_sentinel=False)
+        names, order = np.unique(np.array([str(one) for one in seeds]), return_inverse=True)
+        seed = order[codes]
+    for one in np.unique(width):
+        rows = width == one
+        yield _width(x[rows], value[rows], seed[rows], names)
+
+
+def _width(x: Array, value: Array, seed: Index, names: Words) -> Width:
     """The finite cells of one width, ascending: x [C], losses and seeds [C, S], which columns are
     seeds [S], and the upper bound."""
     # a value at which any run diverged is no cell
-    x = np.log2(table[axis].to_numpy(dtype=np.float64)).round(SAME)
-    value = table[loss].to_numpy(dtype=np.float64)
-    seed = table["seed"].astype(str).to_numpy(dtype=str) if "seed" in table else np.full(len(x), "")
     diverged = np.unique(x[~(np.abs(value) < BROKEN)])
     good = ~np.isin(x, diverged)
     cells = np.unique(x[good])
-    losses, names, seeded = _runs(np.searchsorted(cells, x[good]), value[good], seed[good])
+    losses, labels, seeded = _runs(np.searchsorted(cells, x[good]), value[good], seed[good], names)
     # the optimum lies below the first diverged cell that follows the finite ones closely
     upper = float(cells[-1]) if cells.size else -FAR
     if cells.size > 1:
         beyond = diverged - upper
         near = diverged[(beyond > 0) & (beyond <= GAP * float(np.median(np.diff(cells))))]
         upper = float(near.min()) if near.size else upper
-    return cells, losses, names, seeded, upper
+    return cells, losses, labels, seeded, upper
 
 
-def _runs(cell: Index, value: Array, seed: Words) -> tuple[Array, Words, Mask]:
+def _runs(cell: Index, value: Array, seed: Index, names: Words) -> tuple[Array, Words, Mask]:
     """Losses and names of seeds, [C, S], and which columns are seeds, [S].
 
     A seed that several cells share has a column, and its further runs in a cell are averaged: they
     saw the same data. All other runs, and those of a single seed, are replicates; their columns
     are in the order of the losses, so that the order of rows does not matter.
     """
-    names, of_seed = np.unique(seed, return_inverse=True)
     # the mean of each (cell, seed), and in how many cells a seed is
-    pair, of_pair = np.unique(cell * len(names) + of_seed, return_inverse=True)
-    pair_cell, pair_seed = np.divmod(pair, max(len(names), 1))
+    pair, of_pair = np.unique(cell * len(names) + seed, return_inverse=True)
+    pair_cell, pair_seed = np.divmod(pair, len(names))
     pair_value = np.bincount(of_pair, value) / np.bincount(of_pair)
     shared = (np.bincount(pair_seed, minlength=len(names)) > 1) & (names != "")
     shared &= shared.sum() > 1
-    own, single = shared[pair_seed], np.flatnonzero(~shared[of_seed])
-    order = single[np.lexsort((of_seed[single], value[single], cell[single]))]
+    own, single = shared[pair_seed], np.flatnonzero(~shared[seed])
+    order = single[np.lexsort((seed[single], value[single], cell[single]))]
     place = np.arange(order.size) - np.searchsorted(cell[order], cell[order])
     columns = int(shared.sum()) + int(place.max(initial=-1)) + 1
     losses = np.full((int(cell.max(initial=-1)) + 1, max(columns, 1)), np.nan)
@@ -294,5 +326,5 @@ def _runs(cell: Index, value: Array, seed: Words) -> tuple[Array, Words, Mask]:
     at = (pair_cell[own], (np.cumsum(shared) - 1)[pair_seed[own]])
     losses[at], labels[at] = pair_value[own], names[pair_seed[own]]
     at = (cell[order], shared.sum() + place)
-    losses[at], labels[at] = value[order], seed[order]
+    losses[at], labels[at] = value[order], names[seed[order]]
     return losses, labels, np.arange(losses.shape[1]) < shared.sum()

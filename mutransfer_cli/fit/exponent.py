@@ -148,7 +148,7 @@ def fit_sweeps(
     narrow = laws_where(enough_G, used_GK, u_GK, bowls.narrow, *errors, line)
     drift_G, error_G = plain_slope(u_GK, bowls.tilt, bowls.tilt_covariance, used_GK)
     shown = in_units(bowls, level_G, unit_G)
-    found = []
+    not_fitted, found = left_out(cells, kept, bad_GKCS, shown), []
     for g, enough in enumerate(enough_G):
         law: dict[str, Any] | None = None
         if enough:
@@ -164,7 +164,7 @@ def fit_sweeps(
         details = replace(
             details,
             drift=(float(drift_G[g]), float(error_G[g])),
-            left_out=tuple(left_out(cells, kept, bad_GKCS, shown, g)),
+            left_out=not_fitted[g],
         )
         found.append(axis_of(axis, optimum, law, details))
     return found

@@ -94,6 +94,7 @@ def fieller(cells: Cells, bowls: Bowls) -> tuple[Array, Array]:
     slope (1 + 6 q d^2 / a) + a d + 2 q d^3 in units of the derivative of d^2 / 2, may be 0: its
     square is at most t^2 times its variance.
     """
+    covariance_GKPP = bowls.coefficient_covariance[..., [1, 2, 4], :][..., [1, 2, 4]]
     square_GK1 = t_quantile(np.maximum(bowls.freedom, 0.5))[:, None, None] ** 2
     a_GK1, q_GK1, slope_GK1 = (x[..., None] for x in (bowls.curvature, bowls.quartic, bowls.slope))
 
@@ -102,9 +103,7 @@ def fieller(cells: Cells, bowls: Bowls) -> tuple[Array, Array]:
         by_slope_GKD = 1 + 6 * q_GK1 / a_GK1 * d_GKD**2
         basis_GKDP = np.stack([by_slope_GKD, d_GKD, 2 * d_GKD**3], axis=-1)
         derivative_GKD = slope_GK1 * by_slope_GKD + a_GK1 * d_GKD + 2 * q_GK1 * d_GKD**3
-        variance_GKD = np.einsum(
-            "gkdi,gkij,gkdj->gkd", basis_GKDP, bowls.derivative_covariance, basis_GKDP
-        )
+        variance_GKD = np.einsum("gkdi,gkij,gkdj->gkd", basis_GKDP, covariance_GKPP, basis_GKDP)
         return np.asarray(derivative_GKD**2 > square_GK1 * variance_GKD)
 
     ends = []

@@ -12,7 +12,7 @@ import numpy as np
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.cells import Cells
 
-SMALL, TERMS = 0.5, 12  # |L d| below which phi is summed as a series of so many terms
+SMALL, TERMS = 0.1, 7  # |L d| below which phi is summed as a series of so many terms
 NARROW, WIDE = 1.5, 2.5  # half-widths of windows, octaves
 COARSE = 0.75  # octaves; on a coarser grid half-widths are numbers of cells:
 CELLS = {NARROW: 2, WIDE: 3}

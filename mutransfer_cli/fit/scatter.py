@@ -7,7 +7,7 @@ Everything in octaves (log2 units).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special, stats
@@ -172,15 +172,12 @@ def form_interval(
         scatter: scatter of the law, octaves; it weighs the widths as there.
     """
     random = np.random.default_rng(SEED)
-    one = {name: values[sweep] for name, values in vars(cells).items()}
-    drawn = {name: np.repeat(values[None], resamples, axis=0) for name, values in one.items()}
-    noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn["mean"].shape)
-    mean_RKC = np.where(drawn["n"] > 0, drawn["mean"] + noise_RKC, 0.0)
-    # without the runs' own deviations; their noise is in the draws
-    drawn |= {"mean": mean_RKC, "away": np.zeros_like(drawn["away"])}
-    drawn |= {"seeded": np.zeros_like(drawn["seeded"]), "freedom": np.zeros_like(drawn["freedom"])}
-    refitted = fit_bowls(Cells(**drawn), np.repeat(first_noise_G[sweep], resamples))
-    u_RK = drawn["log2_width"][:, used_K]
+    drawn = cells.without_deviations().rows(np.repeat(sweep, resamples))
+    noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn.mean.shape)
+    mean_RKC = np.where(drawn.present, drawn.mean + noise_RKC, 0.0)
+    noise_R = np.repeat(first_noise_G[sweep], resamples)
+    refitted = fit_bowls(replace(drawn, mean=mean_RKC), noise_R)
+    u_RK = drawn.log2_width[:, used_K]
     covariance_KK = bowls.covariance[sweep][np.ix_(used_K, used_K)]
     covariance_KK = covariance_KK + scatter**2 * np.eye(used_K.sum())
     covariance_RKK = np.repeat(covariance_KK[None], resamples, axis=0)

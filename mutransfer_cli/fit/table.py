@@ -83,6 +83,8 @@ def without_repeats(
         the warning by code.
     """
     cell = ["width", *_hyperparameters(trials, axes)]
+    if not trials[loss].duplicated().any():
+        return trials, {}
     finite = trials[np.isfinite(trials[loss])]
     if not finite.duplicated([*cell, loss]).any():
         return trials, {}

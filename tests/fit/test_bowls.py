@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from mutransfer_cli.fit.arrays import Array
-from mutransfer_cli.fit.bowls import (
-    Bowls,
-    fit_bowls,
-    fit_parabolas,
-    inflation,
-    prior_precision,
-    seed_lines,
-    shape,
-    window,
-)
+from mutransfer_cli.fit.bowls import Bowls, fit_bowls, fit_parabolas, prior_precision
 from mutransfer_cli.fit.cells import Cells, first_noise
+from mutransfer_cli.fit.phi import shape
 from tests.fit.worlds import World, simulate
 
 OPTIMA = np.array([-6.0, -6.3, -6.8])
@@ -28,14 +18,8 @@ GRID = np.arange(-9.0, -3.0, 0.5)
 def cells_of(mean_KC: Array, x_C: Array = GRID, seeds: int = 1) -> Cells:
     """Cells of one sweep with the given losses of each width."""
     x = np.broadcast_to(x_C, (1, *mean_KC.shape))
-    return Cells(
-        x=x.copy(),
-        losses=np.repeat(mean_KC[None, ..., None], seeds, axis=-1),
-        mean=mean_KC[None],
-        n=np.full(x.shape, float(seeds)),
-        upper=x.max(-1),
-        log2_width=np.arange(5.0, 5 + len(mean_KC))[None],
-    )
+    losses = np.repeat(mean_KC[None, ..., None], seeds, axis=-1)
+    return Cells.of(x.copy(), losses, x.max(-1), np.arange(5.0, 5 + len(mean_KC))[None])
 
 
 def tilted(tilt: float, curvature: float = 0.5, x_C: Array = GRID) -> Cells:
@@ -45,23 +29,6 @@ def tilted(tilt: float, curvature: float = 0.5, x_C: Array = GRID) -> Cells:
 
 def fitted(cells: Cells, noise: float = 1e-3) -> Bowls:
     return fit_bowls(cells, np.array([noise]))
-
-
-def test_the_window_falls_to_nothing_over_a_cell() -> None:
-    """The half-width is 1.5 octaves about -6.1 in cells of 0.5, and 2 cells of an octave."""
-    x = np.array([-8.0, -7.5, -7.0, -6.5, -6.0, -5.5, -5.0, -4.5, -4.0])
-    weight = window(cells_of(np.zeros((1, 9)), x), np.array([[-6.1]]), 1.5, 2)[0, 0]
-    assert weight == pytest.approx([0, 0.7, 1, 1, 1, 1, 1, 0.3, 0])
-    octaves = np.arange(-10.0, -2.0)
-    coarse = window(cells_of(np.zeros((1, 8)), octaves), np.array([[-6.0]]), 1.5, 2)[0, 0]
-    assert coarse == pytest.approx([0, 0, 0.5, 1, 1, 1, 0.5, 0])
-
-
-def test_cells_weigh_by_their_seeds() -> None:
-    cells = cells_of(np.zeros((1, 4)), np.arange(4.0))
-    uneven = replace(cells, n=np.array([[[1.0, 3.0, 1.0, 3.0]]]))
-    weight = window(uneven, np.array([[1.5]]), 5.0, 9)[0, 0]
-    assert weight == pytest.approx([0.5, 1.5, 0.5, 1.5])
 
 
 def test_a_parabola_gives_back_its_vertex_and_curvature() -> None:
@@ -82,9 +49,21 @@ def test_bowls_without_noise_are_found_exactly(tilt: float) -> None:
 
 
 def test_a_parabola_misplaces_a_tilted_bowl_and_the_tilted_fit_does_not() -> None:
+    """In a narrow window the tilted bowl stays where it is."""
     found = fitted(tilted(0.8), noise=1e-5)
-    assert np.all(found.parabola[0] < OPTIMA - 0.05)
+    assert np.all(fit_parabolas(tilted(0.8))[0][0] < OPTIMA - 0.05)
     assert np.abs(found.optimum[0] - OPTIMA).max() < 1e-4
+    assert np.abs(found.narrow[0] - OPTIMA).max() < 1e-4
+
+
+def test_a_bowl_that_is_flat_at_the_bottom_gets_a_quartic_term() -> None:
+    """Without it, a tilt of either sign imitates the walls, and the optimum is off by 0.4."""
+    d_KC = GRID - OPTIMA[:, None]
+    found = fitted(cells_of(0.1 * d_KC**4))
+    assert found.optimum[0] == pytest.approx(OPTIMA, abs=0.02)
+    assert found.quartic[0] == pytest.approx([0.1] * 3, rel=0.05)
+    assert not fitted(tilted(0.8)).quartic.any(), "not where bowls fit without it"
+    assert not fitted(cells_of(np.abs(d_KC))).quartic.any(), "a V is not flat"
 
 
 def test_the_prior_lets_a_common_tilt_go_and_holds_own_ones() -> None:
@@ -113,21 +92,3 @@ def test_the_noise_is_that_of_cell_means() -> None:
         cells = simulate(World(level=level), 100, seed=4).cells
         found = fit_bowls(cells, first_noise(cells))
         assert np.median(found.noise) == pytest.approx(0.0025 / 3**0.5, rel=0.1)
-
-
-def test_the_deviations_of_a_seed_are_a_level_and_a_slope() -> None:
-    """The line 2 + 3 x is fitted to two of three cells and evaluated at the third."""
-    x = np.array([-1.0, 0.0, 1.0])
-    columns = np.stack([np.ones(3), x], axis=-1)[None, None]
-    away = np.array([-1.0, 2.0, np.nan])[None, None, :, None]
-    lines = seed_lines(away, np.ones((1, 1, 3)), columns)
-    assert lines.ravel() == pytest.approx([-1, 2, 5], abs=1e-6)
-
-
-def test_seeds_that_move_the_optima_inflate_their_variance() -> None:
-    """Three seeds at 0, 1 and 2 have variance 1; their mean has 1/3."""
-    displaced, there = np.array([[[0.0, 1.0, 2.0]] * 2]), np.ones((1, 2, 3), dtype=bool)
-    factor, freedom = inflation(displaced, there, np.full((1, 2), 1 / 30), np.array([50.0]))
-    assert (factor[0], freedom[0]) == (pytest.approx(10), 4)
-    factor, freedom = inflation(displaced, there, np.full((1, 2), 1 / 3), np.array([50.0]))
-    assert (factor[0], freedom[0]) == (1, 50)
