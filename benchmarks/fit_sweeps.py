@@ -143,7 +143,7 @@ def row(name: str, world: World, sweeps: int, seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sweeps", type=int, default=1000, help="simulated sweeps per world")
+    parser.add_argument("--sweeps", type=int, default=500, help="simulated sweeps per world")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="words of a world's name")
     options = parser.parse_args()

@@ -265,7 +265,8 @@ class Sums:
 
     def add(self, counts_GKT: Mask, phi_GKT: Array, excess_GK1: Array) -> None:
         """Add a cell in place, for the candidates whose window holds it."""
-        terms = (1.0, phi_GKT, phi_GKT**2, excess_GK1, phi_GKT * excess_GK1, excess_GK1**2)
+        one = np.ones_like(phi_GKT)
+        terms = (one, phi_GKT, phi_GKT**2, excess_GK1, phi_GKT * excess_GK1, excess_GK1**2)
         for total_GKT, term in zip(vars(self).values(), terms, strict=True):
             total_GKT += counts_GKT * term
 

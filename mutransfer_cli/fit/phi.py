@@ -26,19 +26,25 @@ def shape(distance: Array, tilt: Array) -> tuple[Array, Array, Array]:
     """
     d, z = np.broadcast_arrays(distance, tilt * distance)
     small = np.abs(z) < SMALL
-    near, far = np.where(small, z, 0.0), np.where(small, 1.0, z)
-    f, g, slope = np.ones_like(z), np.full_like(z, 2.0), np.zeros_like(z)
-    term = np.ones_like(z)  # 2 z^j / (j + 2)!
+    far = np.where(small, 1.0, z)
+    grown = np.expm1(far)
+    g = 2 * grown / far
+    f = (g - 2) / far
+    slope = (g - 2 * f) / far
+    if small.any():
+        f[small], g[small], slope[small] = _series(z[small])
+    return d**2 * f, d * g, d**3 * slope
+
+
+def _series(z: Array) -> tuple[Array, Array, Array]:
+    """f, g and f' of small z, from the terms 2 z^j / (j + 2)! of f."""
+    f, g, slope, term = np.ones_like(z), np.full_like(z, 2.0), np.zeros_like(z), np.ones_like(z)
     for j in range(1, TERMS):
         slope += j * term / (j + 2)
-        term = term * near / (j + 2)
+        term = term * z / (j + 2)
         f += term
         g += (j + 2) * term
-    grown = np.expm1(far)
-    f = np.where(small, f, 2 * (grown - far) / far**2)
-    g = np.where(small, g, 2 * grown / far)
-    slope = np.where(small, slope, (g - 2 * f) / far)
-    return d**2 * f, d * g, d**3 * slope
+    return f, g, slope
 
 
 def reach(cells: Cells, half_width: float = WIDE) -> Array:

@@ -175,7 +175,8 @@ def form_interval(
     drawn = cells.without_deviations().rows(np.repeat(sweep, resamples))
     noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn.mean.shape)
     mean_RKC = np.where(drawn.present, drawn.mean + noise_RKC, 0.0)
-    noise_R = np.repeat(first_noise_G[sweep], resamples)
+    # the means have their own noise and that of the draw
+    noise_R = np.repeat(np.sqrt(2) * first_noise_G[sweep], resamples)
     refitted = fit_bowls(replace(drawn, mean=mean_RKC), noise_R)
     u_RK = drawn.log2_width[:, used_K]
     covariance_KK = bowls.covariance[sweep][np.ix_(used_K, used_K)]

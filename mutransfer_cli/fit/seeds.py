@@ -63,14 +63,14 @@ def _predicted(
 ) -> tuple[Array, Array]:
     """Lines, [G, K, C, S], and what they spend, [G, K], of sweeps with seeds to compare."""
     n_GKC = np.maximum(there_GKCS.sum(-1), 1)
-    x_GKC = _standardised(x_GKC, there_GKCS.any(-1))
+    x_GKC = _standardised(x_GKC, np.asarray(there_GKCS.any(-1)))
     known_GKCS = np.where(there_GKCS, losses_GKCS, 0.0)
     away_GKCS = np.where(there_GKCS, known_GKCS - (known_GKCS.sum(-1) / n_GKC)[..., None], 0.0)
     # Z' P Z and Z' P y, with P the projection that takes the cell means out: within a cell
     # P = I - 1 1' / n, and a run's row of Z holds 1 and x in the two columns of its seed
     # a level needs two cells that other runs share, a slope LEAST_SHARE of all cells
     shared_GKS = (there_GKCS & (n_GKC >= 2)[..., None]).sum(2)
-    cells_GK1 = there_GKCS.any(-1).sum(-1)[..., None]
+    cells_GK1 = there_GKCS.any(-1).sum(-1, keepdims=True)
     own_GKCS = (there_GKCS & (seeded_GKS & (shared_GKS >= LEAST_SHARED))[:, :, None]).astype(
         np.float64
     )
@@ -120,7 +120,7 @@ def _likeliest(squares_GKQQ: Array, right_GKQ: Array, total_G: Array, freedom_G:
         left_G = np.maximum(total_G - (scaled_GKQ * solved_GKQ).sum((1, 2)), floor_G)
         cost_TG[t] = np.linalg.slogdet(inner_GKQQ).logabsdet.sum(1) + freedom_G * np.log(left_G)
         cost_TG[t] += PRICE * ((ratio_Q[0] > 0) + (ratio_Q[-1] > 0))
-    return grid_TQ[cost_TG.argmin(0)]
+    return np.asarray(grid_TQ[cost_TG.argmin(0)])
 
 
 def _shrunk(squares_GKQQ: Array, right_GKQ: Array, ratio_GQ: Array) -> tuple[Array, Array]:

@@ -50,7 +50,7 @@ def test_cells_from_which_on_all_are_broken_are_left_out() -> None:
 
 def test_nothing_is_broken_where_the_lowest_cell_is_the_first() -> None:
     rising = np.array([float(2**x) for x in range(6)])
-    assert not broken(cells(rising, np.arange(-6.0, 0.0)), np.array([0.01])).any()
+    assert not broken(cells(rising, np.arange(-6.0, 0.0, dtype=np.float64)), np.array([0.01])).any()
 
 
 @pytest.mark.parametrize("spacing", [0.5, 1.0, 2.0])

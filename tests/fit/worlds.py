@@ -142,7 +142,7 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
     u = np.broadcast_to(world.ratio * np.arange(world.widths) + 5.0, shape)
     exponent = random.uniform(-1, 0, sweeps)
     a = random.uniform(*world.curvature, (sweeps, 1)) * 2.0 ** (world.curvature_exponent * (u - 5))
-    bends = world.bends or np.zeros_like
+    bends = world.bends or bent(0.0)
 
     def law(at: Array) -> Array:
         return -6 + exponent[:, None] * (at - u.mean(1, keepdims=True)) + bends(at)
