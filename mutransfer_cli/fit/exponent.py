@@ -140,7 +140,7 @@ def fit_sweeps(
     settled, bad_GKCS = settle(scaled)
     kept, noise_G, bowls, judged = settled.cells, settled.first_noise, settled.bowls, settled.judged
     used_GK, u_GK = judged.ok, cells.log2_width
-    # the law of the optima; by parabolas too, to see how much the form of the bowls matters
+    # the law of the optima; in narrower windows too, to see how much the bowls' form matters
     errors = (bowls.covariance, bowls.freedom)
     line = law_fit(scatter_below)
     enough_G = used_GK.sum(1) >= MIN_WIDTHS

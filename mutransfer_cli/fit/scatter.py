@@ -159,7 +159,8 @@ def form_interval(
     scatter: float,
     resamples: int,
 ) -> tuple[float, float]:
-    """Interval at LEVEL of the form spread of one sweep: its exponent minus that of parabolas.
+    """Interval at LEVEL of the form spread of one sweep: its exponent minus that by the same bowls
+    in narrower windows.
 
     Every draw adds normal noise of the width's own size to the mean loss of each cell and fits all
     widths again, all draws at once. An interval without 0 shows that the form matters more than

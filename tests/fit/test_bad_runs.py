@@ -65,7 +65,7 @@ def test_a_steep_bowl_is_not_broken(spacing: float, tilt: float) -> None:
 @pytest.mark.parametrize("spacing", [0.5, 1.0])
 def test_a_clean_bowl_near_the_lower_end_is_whole(above_first: float, spacing: float) -> None:
     """An optimum so many cells above the lowest rate, without noise."""
-    x = -8 + spacing * np.arange(9)
+    x = np.asarray(-8 + spacing * np.arange(9.0), dtype=np.float64)
     found = cells(0.013 * (x + 8 - above_first * spacing) ** 2, x)
     assert not broken(found, np.array([1e-9])).any()
 

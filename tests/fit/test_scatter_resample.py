@@ -6,8 +6,8 @@ from mutransfer_cli.fit.exponent import fit_sweeps
 from tests.fit.worlds import World, simulate
 
 
-def test_the_form_spread_of_parabolas_is_noise_and_that_of_drifting_tilts_is_not() -> None:
-    """A steepness that drifts with width separates tilted bowls from parabolas."""
+def test_the_form_spread_of_straight_laws_is_noise_and_that_of_drifting_tilts_is_not() -> None:
+    """A steepness that drifts with width separates wide windows from narrow ones."""
     holds_none = []
     for world in (World(), World(drift=1.0, noise=0.001)):
         fits = fit_sweeps(simulate(world, 30, 1).cells, "lr", resamples=200)

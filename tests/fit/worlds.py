@@ -145,7 +145,8 @@ def simulate(world: World, sweeps: int, seed: int) -> Sweeps:
     bends = world.bends or bent(0.0)
 
     def law(at: Array) -> Array:
-        return -6 + exponent[:, None] * (at - u.mean(1, keepdims=True)) + bends(at)
+        line = -6 + exponent[:, None] * (at - u.mean(1, keepdims=True))
+        return np.asarray(line + bends(at))
 
     optimum = law(u) + random.normal(0, world.scatter, shape)
     optimum[:, -1] += world.astray
