@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
-from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, predicted
-from mutransfer_cli.fit.cells import Cells, first_noise
+from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, doubted_cells, fit_bowls, predicted
+from mutransfer_cli.fit.cells import Cells, first_noise, low_noise
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.optimum import LeftOut
 from mutransfer_cli.fit.phi import reach, shape
@@ -22,7 +22,7 @@ from mutransfer_cli.fit.seeds import JITTER
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
 TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
 PLAUSIBLE = 9.0  # chi^2 above the best candidate: three standard errors
-COARSENESS = 0.01  # of the squares about the mean: what the steps of the candidates may miss
+COARSENESS = 0.003  # of the squares about the mean: what the steps of the candidates may miss
 PARAMETERS = 4  # of a bowl; fewer cells do not bound where it rises
 TIMES, TIMES_MIRRORED = 2.0, 3.0  # the greatest excess of a plausible bowl; that of a lower cell
 DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to leave a run out
@@ -107,7 +107,25 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
             break
         bad_GKCS[at_G] |= worse[worse.any((1, 2, 3))]
         found = fit_healthy(cells.without_runs(bad_GKCS))
-    return found, bad_GKCS
+    return _near_the_bottom(found), bad_GKCS
+
+
+def _near_the_bottom(found: Settled) -> Settled:
+    """Trust cells the less the higher they are, in sweeps where that gives more usable optima.
+
+    Far from the optimum, noise and form are often others: what counts is near the bottom.
+    """
+    lacking_G = np.flatnonzero(~found.judged.ok.all(1))
+    if not lacking_G.size:
+        return found
+    some, noise_G = found.cells.rows(lacking_G), found.first_noise[lacking_G]
+    doubted = doubted_cells(some, low_noise(some, noise_G))
+    bowls = fit_bowls(doubted, noise_G)
+    judged = judge(doubted, bowls, noise_G)
+    more_G = judged.ok.sum(1) > found.judged.ok[lacking_G].sum(1)
+    found.bowls.replace(lacking_G[more_G], bowls.rows(more_G))
+    found.judged.replace(lacking_G[more_G], judged.rows(more_G))
+    return found
 
 
 def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls) -> list[tuple[LeftOut, ...]]:
@@ -232,6 +250,8 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
     centre_GKT = at_best[..., None] + place_T * cells.spacing[..., None]
     reach_GK1 = reach(cells)[..., None]
     sums = Sums(*(np.zeros_like(centre_GKT) for _ in range(6)))
+    growth_GK = np.exp(TILT_RANGE[1] * cells.spacing)
+    count_GK, highest_GK = np.zeros(best_GK.shape), np.zeros(best_GK.shape)
     broken_GKC, cliff_GK = np.zeros(cells.x.shape, dtype=bool), np.zeros(best_GK.shape, dtype=bool)
     for c in range(cells.x.shape[-1]):
         d_GKT, e_GK = cells.x[..., c, None] - centre_GKT, excess_GKC[..., c]
@@ -239,6 +259,11 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
         # the cell that is one further below the lowest cell than this one is above it
         mirrored_GK = cells.at(excess_GKC, np.clip(2 * best_GK - c - 1, 0, best_GK))
         likeliest_GK, greatest_GK = sums.predict(phi_GKT, noise_G)
+        # three cells do not determine a bowl, but bound how steep its exponential may be
+        steepest_GK = np.where(count_GK >= PARAMETERS - 1, growth_GK * highest_GK, np.inf)
+        undetermined_GK = np.isinf(greatest_GK)
+        greatest_GK = np.where(undetermined_GK, steepest_GK, greatest_GK)
+        likeliest_GK = np.where(undetermined_GK, steepest_GK, likeliest_GK)
         bound_GK = np.maximum(TIMES * greatest_GK, TIMES_MIRRORED * mirrored_GK)
         back_GK = np.maximum(TIMES * likeliest_GK, TIMES_MIRRORED * mirrored_GK)
         there_GK = cells.present[..., c] & (c > best_GK)
@@ -246,6 +271,8 @@ def broken(cells: Cells, noise_G: Array) -> Mask:
         cliff_GK = np.where(there_GK, e_GK > allowed_GK, cliff_GK)
         broken_GKC[..., c] = there_GK & cliff_GK
         healthy_GK = cells.present[..., c] & ~cliff_GK
+        count_GK = count_GK + healthy_GK
+        highest_GK = np.where(healthy_GK, np.maximum(highest_GK, e_GK), highest_GK)
         sums.add(healthy_GK[..., None] & (d_GKT >= -reach_GK1), phi_GKT, e_GK[..., None])
     healthy_GKC = cells.present & ~broken_GKC
     followed_GKC = np.logical_or.accumulate(healthy_GKC[..., ::-1], axis=-1)[..., ::-1]
@@ -289,7 +316,7 @@ class Sums:
         fitted_GKT = b + a * phi_GKT
         likeliest_GK = np.take_along_axis(fitted_GKT, left.argmin(-1)[..., None], axis=-1)[..., 0]
         greatest_GK = np.where(plausible & known, fitted_GKT, -np.inf).max(-1)
-        determined_GK = known.all(-1) & (n.min(-1) >= PARAMETERS)
+        determined_GK = known.all(-1) & (n.max(-1) >= PARAMETERS) & (n.min(-1) >= PARAMETERS - 1)
         return (
             np.where(determined_GK, likeliest_GK, np.inf),
             np.where(determined_GK, greatest_GK, np.inf),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, Mask, nanmedian
+from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.phi import NARROW, WIDE, distance, reach, shape, window
 from mutransfer_cli.fit.seeds import JITTER, inflation, whole_deviations
@@ -30,7 +30,9 @@ TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
 QUARTIC = 1.0  # prior sd of q, excess of a low cell per (two cells)^4
 PINNED = 1e9  # precision of a curvature that is held
+DISCREPANCY = 0.1  # share of the excess loss that bowls may be off where they miss their cells
 CHANCE = 0.999  # F quantile of the misfit from which on the quartic term is added
+LEAST_FREEDOM = 3.0  # of the noise, where cells are doubted
 OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
 
 
@@ -68,6 +70,15 @@ class Bowls:
     """The bowl at each cell, [G, K, C]."""
     leverage: Array
     """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
+
+    def rows(self, index_G: Index | Mask) -> Bowls:
+        """The sweeps of an index."""
+        return Bowls(**{name: values[index_G] for name, values in vars(self).items()})
+
+    def replace(self, index_G: Index, others: Bowls) -> None:
+        """Put other bowls in the place of those of an index."""
+        for name, values in vars(self).items():
+            values[index_G] = getattr(others, name)
 
     def squares(self, cells: Cells) -> tuple[Array, Array, Array]:
         """Weighted squares by which the bowls miss the cell means, and those within the cells, net
@@ -154,15 +165,38 @@ def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
         first_noise_G: sd of a cell mean; weighs the losses against the prior of the tilts, and
             measures the misfit.
     """
-    bowls = _with_errors(cells, _gauss_newton(cells, first_noise_G, 4), first_noise_G)
+    bowls = _fitted(cells, first_noise_G, 4)
     missing_G = np.flatnonzero(_misses(cells, bowls, first_noise_G))
-    if missing_G.size:
-        some, noise_G = cells.rows(missing_G), first_noise_G[missing_G]
-        flatter = _with_errors(some, _gauss_newton(some, noise_G, 5), noise_G)
-        flat_G = np.median(flatter.quartic, axis=1) > 0
-        for name, values in vars(bowls).items():
-            values[missing_G[flat_G]] = getattr(flatter, name)[flat_G]
+    if not missing_G.size:
+        return bowls
+    some, noise_G = cells.rows(missing_G), first_noise_G[missing_G]
+    found = bowls.rows(missing_G)
+    flatter = _fitted(some, noise_G, 5)
+    flat_G = np.median(flatter.quartic, axis=1) > 0
+    found.replace(np.flatnonzero(flat_G), flatter.rows(flat_G))
+    for columns, rows_G in ((4, ~flat_G), (5, flat_G)):
+        rest_G = np.flatnonzero(rows_G & _misses(some, found, noise_G))
+        if rest_G.size:
+            # the noise of few cells may be far too small by chance
+            missed_G = np.median(found.noise[rest_G], axis=1) / 2
+            doubted = doubted_cells(some.rows(rest_G), np.maximum(noise_G[rest_G], missed_G))
+            near = _fitted(doubted, noise_G[rest_G], columns)
+            known_G = near.freedom >= LEAST_FREEDOM
+            found.replace(rest_G[known_G], near.rows(known_G))
+    bowls.replace(missing_G, found)
     return bowls
+
+
+def _fitted(cells: Cells, noise_G: Array, columns: int) -> Bowls:
+    return _with_errors(cells, _gauss_newton(cells, noise_G, columns), noise_G)
+
+
+def doubted_cells(cells: Cells, noise_G: Array) -> Cells:
+    """Cells that weigh as if bowls were right to DISCREPANCY of the excess loss, and no better."""
+    lowest_GK = cells.at(cells.mean, cells.best)
+    excess_GKC = np.where(cells.present, cells.mean - lowest_GK[..., None], 0.0)
+    off_GKC = DISCREPANCY * excess_GKC / noise_G[:, None, None]
+    return replace(cells, trust=1 / (1 + off_GKC**2))
 
 
 def _misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:

@@ -25,6 +25,7 @@ LEAST_NOISE = 1e-7  # share of the median excess loss; weights are finite only w
 SAME = 6  # decimals; log2 values that agree to so many are one
 LEAST_CELLS = 4  # smallest C, so that third differences exist
 LEAST_FREEDOM = 6  # degrees of freedom within cells that tell the noise better than neighbours do
+MOST_SEEDS = 100  # that runs may share; more are ids of runs rather than seeds
 BROKEN = 1e100  # a loss that counts as not finite
 GAP = 2  # cells; a diverged cell further above the highest finite one is no bound
 
@@ -49,6 +50,8 @@ class Cells:
     """Each loss minus mean and line, [G, K, C, S]; 0 where there is none."""
     freedom: Array
     """Degrees of freedom within the cells over n - 1 of each, [G, K]: the lines take some."""
+    trust: Array
+    """Factor on the weight of each cell, [G, K, C], below 1 where no bowl is trusted to hold."""
     upper: Array
     """x above which the optimum cannot lie, [G, K]: the highest cell, or the diverged one that
     follows it."""
@@ -88,6 +91,7 @@ class Cells:
             mean=mean_GKC,
             away=np.where(there_GKCS, net_GKCS - mean_GKC[..., None], 0.0),
             freedom=np.maximum(1 - lines.spent / np.maximum(within_GK, 1), 0.0),
+            trust=np.ones_like(mean_GKC),
             upper=upper,
             log2_width=log2_width,
         )
@@ -226,6 +230,14 @@ def first_noise(cells: Cells) -> Array:
     return np.asarray(np.maximum(noise_G, LEAST_NOISE * np.maximum(scale_G, LEAST_NOISE)))
 
 
+def low_noise(cells: Cells, noise_G: Array) -> Array:
+    """The noise of the lower half of the cells, [G], where their runs tell it and it is smaller."""
+    half_GK1 = nanmedian(np.where(cells.present, cells.mean, np.nan), axis=-1)[..., None]
+    low_GKC = cells.present & (cells.mean <= half_GK1)
+    found_G = _within_cells(replace(cells, n=np.where(low_GKC, cells.n, 0.0)))
+    return np.where(found_G > 0, np.minimum(noise_G, found_G), noise_G)
+
+
 def _within_cells(cells: Cells) -> Array:
     """Sd of a cell mean, [G], from its runs: the median over cells of variance / n, divided by the
     median of chi^2(n - 1) / (n - 1)."""
@@ -316,7 +328,7 @@ def _runs(cell: Index, value: Array, seed: Index, names: Words) -> tuple[Array, 
     pair_cell, pair_seed = np.divmod(pair, len(names))
     pair_value = np.bincount(of_pair, value) / np.bincount(of_pair)
     shared = (np.bincount(pair_seed, minlength=len(names)) > 1) & (names != "")
-    shared &= shared.sum() > 1
+    shared &= bool(1 < shared.sum() <= MOST_SEEDS)
     own, single = shared[pair_seed], np.flatnonzero(~shared[seed])
     order = single[np.lexsort((seed[single], value[single], cell[single]))]
     place = np.arange(order.size) - np.searchsorted(cell[order], cell[order])

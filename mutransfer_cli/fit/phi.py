@@ -62,7 +62,7 @@ def window(cells: Cells, centre_GK: Array, half_width: float) -> Array:
     """
     edge_GKC = reach(cells, half_width)[..., None] - np.abs(cells.x - centre_GK[..., None])
     soft_GKC = np.clip(edge_GKC / cells.spacing[..., None], 0, 1)
-    return np.asarray(soft_GKC * cells.n / cells.mean_n[:, None, None])
+    return np.asarray(soft_GKC * cells.trust * cells.n / cells.mean_n[:, None, None])
 
 
 def distance(cells: Cells, centre_GK: Array) -> Array:

@@ -61,7 +61,7 @@ def test_a_bowl_that_is_flat_at_the_bottom_gets_a_quartic_term() -> None:
     d_KC = GRID - OPTIMA[:, None]
     found = fitted(cells_of(0.1 * d_KC**4))
     assert found.optimum[0] == pytest.approx(OPTIMA, abs=0.02)
-    assert found.quartic[0] == pytest.approx([0.1] * 3, rel=0.05)
+    assert found.quartic[0] == pytest.approx([0.1] * 3, rel=0.1)
     assert not fitted(tilted(0.8)).quartic.any(), "not where bowls fit without it"
     assert not fitted(cells_of(np.abs(d_KC))).quartic.any(), "a V is not flat"
 

@@ -45,7 +45,7 @@ def assert_agrees(cells: Cells) -> None:
     [
         World(),
         World(seeds=1),
-        World(cubic=0.15, scatter=0.1),
+        World(cubic=0.1, scatter=0.1),
         World(spacing=1.0, cells=9, noise=0.005),
         World(widths=6, scatter=0.2, curvature_exponent=-0.4),
         World(level=0.01, shift=0.1),
