@@ -9,6 +9,7 @@ import pytest
 
 from mutransfer_cli.check.gates import (
     Asked,
+    Runs,
     gates_of_exponents,
     gates_of_recipe,
     gates_of_records,
@@ -135,20 +136,20 @@ def test_no_trials_at_all_are_refused(made: Make) -> None:
 
 def test_exponents_forecast_a_larger_width(made: Make) -> None:
     exponents, _ = exponents_of_records(made(widths=SMALL))
-    gates = gates_of_exponents(exponents, None, made(widths=LARGE), Asked())
+    gates = gates_of_exponents(exponents, None, Runs.of(made(widths=LARGE)), Asked())
     assert verdicts(gates) == {"exponent": "pass", "transfer": "pass"}
-    astray = made(widths=LARGE, astray=1.5)
+    astray = Runs.of(made(widths=LARGE, astray=1.5))
     assert verdicts(gates_of_exponents(exponents, None, astray, Asked()))["transfer"] == "fail"
     assert verdicts(gates_of_exponents(exponents, None, None, Asked())) == {"exponent": "pass"}
 
 
 def test_a_recipe_is_held_to_its_own_value(made: Make) -> None:
     recipe = recipe_of(made(widths=SMALL), 96)
-    (gate,) = gates_of_recipe(recipe, made(widths=LARGE), None, Asked())
+    (gate,) = gates_of_recipe(recipe, Runs.of(made(widths=LARGE)), None, Asked())
     assert (gate.gate, gate.verdict) == ("transfer", "pass")
     doubled = recipe.base_lr.model_copy(update={"value": 4 * recipe.base_lr.value})
     wrong = recipe.model_copy(update={"base_lr": doubled})
-    assert gates_of_recipe(wrong, made(widths=LARGE), None, Asked())[0].verdict == "fail"
+    assert gates_of_recipe(wrong, Runs.of(made(widths=LARGE)), None, Asked())[0].verdict == "fail"
 
 
 def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
@@ -158,11 +159,11 @@ def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
     with pytest.raises(
         InputError, match=r"records: their protocol is .*, and that of the source is 0000"
     ):
-        gates_of_exponents(other, None, made(widths=LARGE), Asked())
+        gates_of_exponents(other, None, Runs.of(made(widths=LARGE)), Asked())
     with pytest.raises(InputError, match="inside the fitted widths, up to 48"):
-        gates_of_exponents(exponents, None, made(widths=(32,)), Asked())
+        gates_of_exponents(exponents, None, Runs.of(made(widths=(32,))), Asked())
     with pytest.raises(InputError, match="width is 96, and the recipe is for 128"):
-        gates_of_recipe(recipe_of(records, 128), made(widths=LARGE), None, Asked())
+        gates_of_recipe(recipe_of(records, 128), Runs.of(made(widths=LARGE)), None, Asked())
 
 
 def test_without_a_rule_no_exponent_is_expected(made: Make) -> None:

@@ -40,12 +40,12 @@ def test_without_matplotlib_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (lambda path: None, "is not a folder; give the one that sweep-proxy -o wrote"),
+        (lambda path: None, "run: cannot be read (No such file or directory); check the path"),
+        (lambda path: path.write_text("x"), "run: has no rows; give one row per run"),
         (
-            lambda path: path.write_text("x"),
-            "is not a folder; give the one that sweep-proxy -o wrote",
+            lambda path: path.mkdir(),
+            "run: is a folder, which holds no records; give a sweep's folder or a table of runs",
         ),
-        (lambda path: path.mkdir(), "cannot be read"),
     ],
 )
 def test_what_is_no_run(
