@@ -27,7 +27,7 @@ from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
 from mutransfer_cli.recipe.build import chosen_group
 from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.spec.kinds import NAMES, kind_of
+from mutransfer_cli.spec.kinds import NAMES, Kind, kind_of
 from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
 from mutransfer_cli.spec.sources import find_spec, load_records
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
@@ -96,12 +96,13 @@ class Source:
                 it does not allow.
         """
         path = self.path
-        if path is not None and not path.exists() and find_spec(self.where) is not None:
+        named = path is not None and not path.exists() and find_spec(self.where) is not None
+        if named and not self.of_runs:
             return self._of_spec(asked)
         kind = accepted(path, "records" if self.of_runs else "check")
-        if kind == "table":
+        if kind in ("table", "folder"):
             return self._of_table(asked)
-        if not self._larger_is_table:
+        if self._larger_kind not in ("table", "folder"):
             refuse_for_others(self.table, f"{self.where} is {NAMES[kind]}")
         if kind in ("sweep", "records", "empty"):
             return self._of_records(asked)
@@ -138,9 +139,10 @@ class Source:
         return [self._training(self.where).coordinates({}, asked)]
 
     @property
-    def _larger_is_table(self) -> bool:
+    def _larger_kind(self) -> Kind | None:
+        """What the runs at a larger width are; None where there are none yet."""
         there = self.records is not None and self.records.exists()
-        return there and kind_of(self.records) == "table"
+        return kind_of(self.records) if there else None
 
     def _of_table(self, asked: Asked) -> list[Gate]:
         """Judge what a table of own results allows."""
@@ -158,7 +160,7 @@ class Source:
 
     def _of_records(self, asked: Asked) -> list[Gate]:
         self._refuse(asked, "a sweep's records", "--model", "--group")
-        if self._larger_is_table:
+        if self._larger_kind == "table":
             raise InputError(
                 f"--records {self.records}: is {NAMES['table']}; a larger width of a sweep needs "
                 "its records"
@@ -206,7 +208,7 @@ class Source:
         """The runs at a larger width."""
         if path is None:
             return None
-        if accepted(path, "records") != "table":
+        if accepted(path, "records") in ("sweep", "records"):
             return Runs.of(load_records([path], warn=note))
         document, rows = fit_own(path, self.table, self.group if self.table.by else None)
         return Runs(rows, document.protocol_hash, document.loss_unit)
@@ -255,7 +257,7 @@ class Source:
                     "its spec with --spec"
                 )
             return Trained([], self.records, asked)
-        if self._larger_is_table:
+        if self._larger_kind == "table":
             raise InputError(
                 f"--records {self.records}: is {NAMES['table']}; with --spec it is the folder to "
                 "train into"

@@ -8,62 +8,69 @@ from pathlib import Path
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.kinds import NAMES, Kind, kind_of
+from mutransfer_cli.spec.sources import find_spec
 
-FIT = "run `mutransfer fit-exponents {}` first, and give the exponents file that it writes"
-SWEEP_FIRST = "which was not run yet; run `mutransfer sweep-proxy {}` first"
 RUNS = "a sweep's folder or a table of runs"
+NO_RUNS = f"it holds no runs; give {RUNS}"
+FIT = "run `mutransfer fit-exponents {}` first, and give the exponents file that it writes"
+EXPONENTS = "give the exponents file that `mutransfer fit-exponents` writes"
+UNSWEPT = "run `mutransfer sweep-proxy {}` first, and give its folder"
+CHECKED = "give a recipe, exponents, records or a sweep spec"
 
 # what to do instead, by command and kind; {} is the source as a shell writes it
 INSTEAD: Mapping[str, Mapping[Kind, str]] = {
     "fit-exponents": {
-        "spec": SWEEP_FIRST,
+        "spec": UNSWEPT,
         "protocol": "give it with --protocol beside a table of runs",
-        "exponents": "which is fitted already; run `mutransfer transfer {} --width WIDTH`",
-        "recipe": f"which holds no runs; give {RUNS}",
-        "check": f"which holds no runs; give {RUNS}",
-        "page": f"which cannot be fitted; give {RUNS}",
+        "exponents": "it is fitted already; run `mutransfer transfer {} --width WIDTH`",
+        "recipe": NO_RUNS,
+        "check": NO_RUNS,
+        "trainer": NO_RUNS,
+        "page": NO_RUNS,
     },
     "transfer": {
         "sweep": FIT,
         "folder": FIT,
         "records": FIT,
         "table": FIT,
-        "spec": "which was not run yet; run `mutransfer sweep-proxy {} | mutransfer fit-exponents` "
-        "first, and give the exponents file that they write",
+        "spec": "run `mutransfer sweep-proxy {} | mutransfer fit-exponents` first, and give the "
+        "exponents file that they write",
         "protocol": "run `mutransfer fit-exponents TABLE --protocol {}` first, and give the "
         "exponents file that it writes",
-        "recipe": "made for its width already; for another width give its exponents file",
-        "check": "give the exponents file that `mutransfer fit-exponents` writes",
-        "page": "give the exponents file that `mutransfer fit-exponents` writes",
-        "binary": "give the exponents file that `mutransfer fit-exponents` writes",
+        "recipe": "it holds for one width; for another one give the exponents file behind it",
+        "check": EXPONENTS,
+        "trainer": EXPONENTS,
+        "page": EXPONENTS,
+        "binary": EXPONENTS,
     },
     "check": {
-        "folder": "which holds no records; give a sweep's, or a table with --records",
+        "folder": "run `mutransfer check --records {}`, if it holds runs",
         "table": "run `mutransfer check --records {}`",
         "protocol": "run `mutransfer check --records TABLE --protocol {}`",
         "check": "give the file that was checked",
-        "page": "give a recipe, exponents, records or a sweep spec",
-        "binary": "give a recipe, exponents, records or a sweep spec",
+        "trainer": "give the recipe itself, as `mutransfer transfer` writes it without --to",
+        "page": CHECKED,
+        "binary": CHECKED,
     },
     "report": {
-        "folder": f"which holds no records; give {RUNS}",
-        "spec": SWEEP_FIRST,
+        "spec": UNSWEPT,
         "protocol": "run `mutransfer report TABLE --protocol {}`",
-        "exponents": "which holds no runs; give the sweep's folder or the table that was fitted",
-        "recipe": f"which holds no runs; give {RUNS}",
-        "check": f"which holds no runs; put it beside a sweep's records and give {RUNS}",
-        "page": f"written already, it seems; open it in a browser, or give {RUNS}",
-        "empty": f"nothing can be drawn; give {RUNS}",
+        "exponents": "it holds no runs; give the sweep's folder or the table that was fitted",
+        "recipe": NO_RUNS,
+        "check": f"put it beside a sweep's records as check.yaml, and give {RUNS}",
+        "trainer": NO_RUNS,
+        "page": f"open it in a browser, or give {RUNS}",
+        "empty": f"give {RUNS}",
         "binary": f"give {RUNS}",
     },
     "records": {
-        "folder": "which holds no records",
-        "spec": SWEEP_FIRST,
-        "protocol": "give it with --protocol beside a table of runs",
-        "exponents": f"which holds no runs; run `mutransfer check {{}}`, or give {RUNS}",
-        "recipe": f"which holds no runs; run `mutransfer check {{}}`, or give {RUNS}",
-        "check": f"which holds no runs; give {RUNS}",
-        "page": f"which holds no runs; give {RUNS}",
+        "spec": UNSWEPT,
+        "protocol": "give it with --protocol, and a table with --records",
+        "exponents": "it holds no runs; run `mutransfer check {}`, or add runs with --records",
+        "recipe": "it holds no runs; run `mutransfer check {}`, or add runs with --records",
+        "check": NO_RUNS,
+        "trainer": NO_RUNS,
+        "page": NO_RUNS,
         "empty": f"give {RUNS}",
         "binary": f"give {RUNS}",
     },
@@ -79,10 +86,10 @@ def accepted(source: Path | None, command: str) -> Kind:
     Raises:
         InputError: the source is of another kind, or cannot be read.
     """
-    kind = kind_of(source)
+    is_spec = source is not None and not source.exists() and find_spec(str(source)) is not None
+    kind = "spec" if is_spec else kind_of(source)
     instead = INSTEAD[command].get(kind)
     if instead is None:
         return kind
     where, written = ("stdin", "FILE") if source is None else (source, shlex.quote(str(source)))
-    joint = ", " if instead.startswith(("which", "made", "written")) else "; "
-    raise InputError(f"{where}: is {NAMES[kind]}{joint}{instead.format(written)}")
+    raise InputError(f"{where}: is {NAMES[kind]}; {instead.format(written)}")

@@ -30,13 +30,19 @@ def with_table_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters[place : place + 1] = [theirs[name] for name in SHARED]
 
     def with_options(**given: Any) -> None:
-        table = TableOptions(**{name: given.pop(name) for name in SHARED})
+        table = TableOptions(**{name: _taken(given, name) for name in SHARED})
         command(**given, table=table)
 
     with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     with_options.__annotations__ = {one.name: one.annotation for one in parameters}
     return with_options
+
+
+def _taken(given: dict[str, Any], name: str) -> Any:
+    """Take an option out of those given; one that may be repeated as a tuple."""
+    value, kind = given.pop(name), TableOptions.__annotations__[name]
+    return tuple(value or ()) if str(kind).startswith("tuple") else value
 
 
 def refuse_for_others(table: TableOptions, what: str) -> None:
@@ -60,11 +66,13 @@ def fit_own(
     """
     from mutransfer_cli.recipe.build import chosen_group
 
+    if group is not None and not table.by:
+        raise InputError("--group: is for tables that are fitted with --by; leave it out")
     document, rows = fit_table([source], table, None, 0)
-    if table.by is None:
-        if group is not None:
-            raise InputError("--group: is for tables that are fitted with --by; leave it out")
+    if not table.by:
         return document, rows
     found = chosen_group(document, group)
     only = {"axes": found.axes, "decay": found.decay, "weight_decay": found.weight_decay}
-    return document.model_copy(update=only | {"groups": {}}), rows[rows[table.by] == group]
+    column = ", ".join([table.by] if isinstance(table.by, str) else table.by)
+    of_group = rows[rows[column].astype(str) == group]
+    return document.model_copy(update=only | {"groups": {}}), of_group

@@ -70,4 +70,4 @@ def _read(source: Path | None, table: TableOptions, group: str | None) -> Run:
         return read_run(source)
     document, rows = fit_own(source, table, group)
     name = "stdin" if source is None else source.resolve().name
-    return run_of_table(name if group is None else f"{name}, {table.by} {group}", document, rows)
+    return run_of_table(name if group is None else f"{name}, {group}", document, rows)

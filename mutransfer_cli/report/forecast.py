@@ -9,6 +9,7 @@ from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report.words import number, power
 
 FAR = 8  # times the largest width: the default target, from which on forecasts are marked as far
+MOST_OCTAVES = 200  # beyond, a fit says nothing, and floats soon end
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
 
@@ -50,8 +51,10 @@ def forecasts(
 def _row(name: str, axis: Axis, width: int, unit: str) -> list[str]:
     at, excess = axis.at(width), axis.excess_at(width)
     cost = "" if excess is None else f"{excess:.2g} {unit}"
-    # as powers of two, for no number of a machine is as large as a bad fit reaches
-    return [name, octaves(at.value), f"{octaves(at.low)} to {octaves(at.high)}", cost]
+    value = octaves(at.value)
+    if abs(at.value) < MOST_OCTAVES:
+        value += f" ({2**at.value:.3g})"
+    return [name, value, f"{octaves(at.low)} to {octaves(at.high)}", cost]
 
 
 def octaves(log2: float) -> str:

@@ -56,7 +56,7 @@ def page(run: Run, width: int | None = None) -> str:
         left_out={name: forecast.left_out(one) for name, one in run.document.axes.items()},
         protocol=flat(protocol.model_dump(mode="json", by_alias=True) if protocol else None),
         environment=run.records.header.environment if run.records else {},
-        rows=[] if run.records else listed(run.rows()),
+        rows=[] if run.records else listed(run.rows(), run.document.metric),
         data=contents(run, asked),
     )
 
@@ -71,13 +71,18 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def listed(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A table's names of columns, and under them its values as the page writes them."""
+def listed(rows: list[dict[str, Any]], loss: str) -> list[list[str]]:
+    """A table's names of columns, and under them its values as the page writes them.
+
+    Args:
+        loss: the user's name for the column eval_loss.
+    """
 
     def text(value: Any) -> str:
         return number(value, 6) if value is None or isinstance(value, float) else str(value)
 
-    return [[*rows[0]], *([text(value) for value in row.values()] for row in rows)]
+    names = [loss if name == "eval_loss" else name for name in rows[0]]
+    return [names, *([text(value) for value in row.values()] for row in rows)]
 
 
 def contents(run: Run, asked: dict[str, Axis]) -> dict[str, Any]:

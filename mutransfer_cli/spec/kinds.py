@@ -25,6 +25,7 @@ Kind = Literal[
     "exponents",
     "recipe",
     "check",
+    "trainer",
     "page",
     "empty",
     "binary",
@@ -40,16 +41,18 @@ BY_SCHEMA: dict[bytes, Kind] = {b"trial": "records", b"sweep": "spec"} | {
 SCHEMA = re.compile(rb"""(?:\A\s*\{\s*|^)["']?schema["']?\s*:\s*["']?mutransfer\.(\w+)/""", re.M)
 # Parquet, gzip, Excel, SQLite, and text in UTF-16: what only tables and databases of runs are
 TABLES = (b"PAR1", b"\x1f\x8b", b"PK\x03\x04", b"SQLite format 3\0", b"\xff\xfe", b"\xfe\xff")
+TRAINER = re.compile(rb"\A# mutransfer \S+, recipe ")  # begins the files for trainers
 NAMES: dict[Kind, str] = {
     "sweep": "the folder of a sweep",
     "folder": "a folder",
-    "records": "the records of a sweep",
+    "records": "a file of a sweep's records",
     "table": "a table of runs",
     "spec": "a sweep spec",
     "protocol": "a protocol",
     "exponents": "an exponents file",
     "recipe": "a recipe",
     "check": "the result of a check",
+    "trainer": "a file for a trainer",
     "page": "a web page",
     "empty": "empty",
     "binary": "not a text file",
@@ -98,6 +101,8 @@ def kind_of_start(start: bytes) -> Kind:
     schema = SCHEMA.search(start)
     if schema is not None:
         return BY_SCHEMA.get(schema[1], "unknown")
+    if TRAINER.match(start):
+        return "trainer"
     if b'"kind": "trial"' in start:
         return "records"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
