@@ -140,7 +140,7 @@ class Source:
 
     @property
     def _larger_kind(self) -> Kind | None:
-        """What the runs at a larger width are; None where there are none yet."""
+        """Kind of the runs at a larger width; None where there are none yet."""
         there = self.records is not None and self.records.exists()
         return kind_of(self.records) if there else None
 

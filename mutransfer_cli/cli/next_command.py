@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.kinds import NAMES, Kind, kind_of
-from mutransfer_cli.spec.sources import find_spec
+
+if TYPE_CHECKING:
+    from mutransfer_cli.spec.kinds import Kind
 
 RUNS = "a sweep's folder or a table of runs"
 NO_RUNS = f"it holds no runs; give {RUNS}"
@@ -86,6 +88,9 @@ def accepted(source: Path | None, command: str) -> Kind:
     Raises:
         InputError: the source is of another kind, or cannot be read.
     """
+    from mutransfer_cli.spec.kinds import NAMES, kind_of
+    from mutransfer_cli.spec.sources import find_spec
+
     is_spec = source is not None and not source.exists() and find_spec(str(source)) is not None
     kind = "spec" if is_spec else kind_of(source)
     instead = INSTEAD[command].get(kind)

@@ -175,7 +175,7 @@ def test_a_table_without_other_hyperparameters_has_fewer_columns(made: Make) -> 
 def test_what_a_table_cannot_be_asked(made: Make) -> None:
     for gates in ("static", "spectrum", "coordinates"):
         with pytest.raises(InputError, match=f"gates {gates}: not a question for a table of own"):
-            judged(made(), Asked(frozenset({gates})))  # type: ignore[arg-type]
+            judged(made(), Asked(frozenset({gates})))
     with pytest.raises(InputError, match=r"no protocol .*; transfer: not judged, as it takes 4"):
         judged(made(widths=(16, 32, 64)), Asked(), protocol=False)
     with pytest.raises(InputError, match="no rule says what the exponents should be"):

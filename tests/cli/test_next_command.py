@@ -38,7 +38,7 @@ EXPONENTS = "give the exponents file that `mutransfer fit-exponents` writes"
 CHECKED = "give a recipe, exponents, records or a sweep spec"
 
 # by file: what each command says, in the order of COMMANDS; {} is the path
-TABLE = {
+TABLE: dict[str, list[str | None]] = {
     "sweep": ["is not a file; give a spec in YAML", WORKS, FIT, WORKS, WORKS, WORKS],
     "folder": [
         "is not a file; give a spec in YAML",
