@@ -102,6 +102,8 @@ class Source:
         kind = accepted(path, "records" if self.of_runs else "check")
         if kind in ("table", "folder"):
             return self._of_table(asked)
+        if self.records is not None and self.options.spec is None:
+            accepted(self.records, "records")
         if self._larger_kind not in ("table", "folder"):
             refuse_for_others(self.table, f"{self.where} is {NAMES[kind]}")
         if kind in ("sweep", "records", "empty"):
