@@ -11,15 +11,15 @@ import pytest
 from mutransfer_cli.check.gates import Asked
 from mutransfer_cli.cli.check_sources import Source, TrainingOptions
 from mutransfer_cli.cli.fit_exponents import TableOptions
-from mutransfer_cli.cli.own_table import SHARED
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.yaml_io import dump
+from tests.cli.test_own_table import NO_OPTIONS
 from tests.recipe.test_build import exponents, recipe_of
 
 Run = Callable[..., Any]
 NOTHING = TrainingOptions(None, None, None, None, None)
-NO_TABLE = TableOptions(**dict.fromkeys(SHARED))  # type: ignore[arg-type]
+NO_TABLE = TableOptions(**NO_OPTIONS)
 
 
 def source(path: Path, **options: Any) -> Source:

@@ -18,7 +18,8 @@ from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.cli.own_table import SHARED, fit_own, refuse_for_others, with_table_options
 from mutransfer_cli.errors import InputError
 
-NO_OPTIONS: Any = dict.fromkeys(SHARED)
+SEVERAL = [name for name in SHARED if str(TableOptions.__annotations__[name]).startswith("tuple")]
+NO_OPTIONS: Any = dict.fromkeys(SHARED) | dict.fromkeys(SEVERAL, ())
 
 
 def write_table(
