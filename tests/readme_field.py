@@ -99,13 +99,17 @@ def keep(folder: Path, records: Records) -> None:
 
 def own_tables(folder: Path) -> None:
     """Write the tables: runs.csv with its owner's column names, the others with ours."""
-    runs = pd.DataFrame(
-        {"width": trial.width, "lr": trial.lr, "loss": trial.eval_loss, "seed": trial.seed}
-        for trial in Made(widths=(64, 128, 256, 512)).trials()
+    runs, larger = (
+        pd.DataFrame(
+            {"width": trial.width, "lr": trial.lr, "loss": trial.eval_loss, "seed": trial.seed}
+            for trial in Made(widths=widths).trials()
+        )
+        for widths in ((64, 128, 256, 512), (1024,))
     )
     own = {"width": "dim", "lr": "base_lr", "loss": "val_loss", "seed": "run"}
     runs.rename(columns=own).to_csv(folder / "runs.csv", index=False)
     runs.to_csv(folder / "table.csv", index=False)
+    larger.to_csv(folder / "larger.csv", index=False)
     schedules = [runs.assign(schedule=name) for name in ("cosine", "linear")]
     pd.concat(schedules).rename(columns={"loss": "val_loss"}).to_csv(
         folder / "schedules.csv", index=False

@@ -28,8 +28,8 @@ def exponent_gate(group: Group, tolerance: float = TOLERANCE) -> Gate:
     known = {name: axis for name, axis in group.axes.items() if axis.expected_exponent is not None}
     if not known:
         raise InputError(
-            "exponent: no rule says what the exponents should be; declare a protocol for "
-            "`fit-exponents`: how the runs were made"
+            "exponent: no rule says what the exponents should be; declare how the runs were made, "
+            "with a protocol for their table"
         )
     return gate("exponent", (_of_axis(name, axis, tolerance) for name, axis in known.items()))
 

@@ -70,6 +70,28 @@ class Asked:
                 )
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Runs as gates judge them, of a sweep or of a table of own results."""
+
+    trials: pd.DataFrame
+    """One row per run: width, hyperparameters, and `eval_loss`, which is NaN where it diverged."""
+    protocol_hash: str | None
+    """Their protocol; None where it is not known."""
+    unit: str
+    """Unit of the loss."""
+
+    @classmethod
+    def of(cls, records: Records) -> Runs:
+        """The trials of a sweep that ran."""
+        protocol = records.header.protocol
+        return cls(trial_frame(records.trials), protocol.hash, protocol.loss_unit)
+
+    @property
+    def widths(self) -> list[int]:
+        return sorted(int(width) for width in self.trials["width"].unique())
+
+
 def gates_of_records(
     records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked
 ) -> list[Gate]:
@@ -89,7 +111,7 @@ def gates_of_records(
         gates.append(exponent_gate(chosen_group(document, None), tolerance))
     enough = len(widths) >= LEAST_WIDTHS or asked.held_out is not None
     if asked.wants("transfer", by_default=enough):
-        gates.append(_transfer_of(records, asked))
+        gates.append(_transfer_of(Runs.of(records), asked))
     decays = records.header.protocol.parameterization.weight_decay != "none" and any(
         trial.weight_decay for trial in records.trials
     )
@@ -98,20 +120,61 @@ def gates_of_records(
     return gates
 
 
-def _transfer_of(records: Records, asked: Asked) -> Gate:
-    trials, protocol = trial_frame(records.trials), records.header.protocol
+def gates_of_table(document: Exponents, runs: Runs, asked: Asked) -> tuple[list[Gate], list[str]]:
+    """Judge the exponent and transfer to the held-out width, as far as a table allows it.
+
+    Args:
+        document: the fit of the table, without groups.
+        runs: its rows.
+
+    Returns:
+        The gates, and a sentence about each gate that cannot be judged.
+
+    Raises:
+        InputError: a gate that a table does not allow, a width that cannot be held out, or a table
+            of which nothing can be judged.
+    """
+    asked.refuse_beyond(("exponent", "transfer"), "a table of own results")
+    gates, left = list[Gate](), list[str]()
+    known = any(axis.expected_exponent is not None for axis in document.axes.values())
+    if asked.wants("exponent", by_default=known):
+        tolerance = asked.tolerance("exponent", EXPONENT)
+        gates.append(exponent_gate(chosen_group(document, None), tolerance))
+    elif asked.gates is None:
+        left.append("exponent: not judged, as no protocol says what the rule expects; declare one")
+    has_losses = "eval_loss" in runs.trials
+    enough = len(runs.widths) >= LEAST_WIDTHS or asked.held_out is not None
+    if asked.wants("transfer", by_default=enough and has_losses):
+        if not has_losses:
+            raise InputError("transfer: the table holds best values and no losses to compare")
+        gates.append(_transfer_of(runs, asked))
+    elif asked.gates is None:
+        why = f"{LEAST_WIDTHS} widths or more" if has_losses else "losses"
+        left.append(f"transfer: not judged, as it takes {why}")
+    if not gates:
+        raise InputError("; ".join(left), remedy=None if known else "protocol")
+    if asked.gates is None:
+        left.append(
+            "static, coordinates and spectrum: not judged, as a table holds no recipe, "
+            "model or measurements"
+        )
+    return gates, left
+
+
+def _transfer_of(runs: Runs, asked: Asked) -> Gate:
+    trials = runs.trials
     width = held_out_width(trials["width"].tolist(), asked.held_out)
     others = _others(trials)
-    forecast = predicted(trials, others, width, protocol.hash)
+    forecast = predicted(trials, others, width, runs.protocol_hash)
     share = asked.tolerance("transfer", SHARE)
     if not isinstance(forecast, Forecast):
-        return unpredicted(forecast.sentence, width, protocol.loss_unit)
+        return unpredicted(forecast.sentence, width, runs.unit)
     optimum = held_out_optimum(trials, others, width)
-    return transfer_gate(forecast, optimum, protocol.loss_unit, share)
+    return transfer_gate(forecast, optimum, runs.unit, share)
 
 
 def _others(trials: pd.DataFrame) -> list[str]:
-    return [axis for axis in AXES if axis != "lr" and trials[axis].nunique() > 1]
+    return [axis for axis in AXES if axis != "lr" and axis in trials and trials[axis].nunique() > 1]
 
 
 def _spectrum_of(records: Records, measurements: Sequence[DiagnosticsRecord], asked: Asked) -> Gate:
@@ -131,9 +194,9 @@ def trials_like_best(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def gates_of_exponents(
-    document: Exponents, group: str | None, held_out: Records | None, asked: Asked
+    document: Exponents, group: str | None, held_out: Runs | None, asked: Asked
 ) -> list[Gate]:
-    """Judge the exponent and, given records of a larger width, transfer to it.
+    """Judge the exponent and, given runs of a larger width, transfer to it.
 
     Raises:
         InputError: a gate that the file does not allow, or records of another protocol or of a
@@ -159,9 +222,9 @@ def gates_of_exponents(
 
 
 def gates_of_recipe(
-    recipe: Recipe, held_out: Records | None, static: Gate | None, asked: Asked
+    recipe: Recipe, held_out: Runs | None, static: Gate | None, asked: Asked
 ) -> list[Gate]:
-    """The static gate and, given records of the recipe's width, transfer to it.
+    """The static gate and, given runs of the recipe's width, transfer to it.
 
     Args:
         static: the gate, already judged; None where it is not asked for.
@@ -188,30 +251,29 @@ def gates_of_recipe(
     return gates
 
 
-def _width_of(records: Records, asked: Asked) -> int:
-    """The width of held-out records."""
-    there = {trial.width for trial in records.trials}
+def _width_of(runs: Runs, asked: Asked) -> int:
+    """The width of held-out runs."""
+    there = runs.widths
     if not there:
         raise InputError(
             "records: hold no trials; train the held-out width first", setting="records"
         )
     width = max(there) if asked.held_out is None else asked.held_out
     if width not in there:
-        raise InputError(
-            f"held_out {width}: the records have widths {sorted(there)}", setting="held_out"
-        )
+        raise InputError(f"held_out {width}: the records have widths {there}", setting="held_out")
     return width
 
 
-def _held_out(forecast: Forecast, records: Records, asked: Asked) -> Gate:
-    protocol = records.header.protocol
-    if forecast.protocol_hash != protocol.hash:
+def _held_out(forecast: Forecast, runs: Runs, asked: Asked) -> Gate:
+    if forecast.protocol_hash != runs.protocol_hash:
         raise InputError(
-            f"records: their protocol is {protocol.hash}, and that of the source is "
-            f"{forecast.protocol_hash or 'not known'}; give records of the same protocol",
+            f"records: their protocol is {runs.protocol_hash or 'not known'}, and that of the "
+            f"source is {forecast.protocol_hash or 'not known'}; give records of the same protocol",
             setting="records",
         )
+    if "eval_loss" not in runs.trials:
+        raise InputError("records: hold best values and no losses to compare", setting="records")
     refuse_inside(forecast.width, forecast.widths)
-    trials = trial_frame([t for t in records.trials if t.width == forecast.width])
+    trials = runs.trials[runs.trials["width"] == forecast.width]
     optimum = held_out_optimum(trials, _others(trials), forecast.width)
-    return transfer_gate(forecast, optimum, protocol.loss_unit, asked.tolerance("transfer", SHARE))
+    return transfer_gate(forecast, optimum, runs.unit, asked.tolerance("transfer", SHARE))

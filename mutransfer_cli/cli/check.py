@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -19,6 +20,8 @@ from mutransfer_cli.cli.console import (
     stdin_or,
     stdout_or,
 )
+from mutransfer_cli.cli.fit_exponents import TableOptions
+from mutransfer_cli.cli.own_table import with_table_options
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ EXIT = {"pass": 0, "fail": 3, "inconclusive": 4}
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
+@with_table_options
 def check(
     source: Annotated[
         Path | None,
@@ -50,8 +54,9 @@ def check(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Sweep at a larger width that judges the source; with --spec, the folder to train "
-            "it into (default: runs/SPEC-WIDTH).",
+            help="Runs at a larger width that judge the source: a sweep or a table of own results; "
+            "with --spec, the folder to train them into (default: runs/SPEC-WIDTH). Without a "
+            "source: the runs to judge, or - for stdin.",
         ),
     ] = None,
     model: TargetName = None,
@@ -113,6 +118,8 @@ def check(
             "loss. Repeatable.",
         ),
     ] = None,
+    *,
+    table: TableOptions,
     group: GroupName = None,
     github: Annotated[
         bool, typer.Option("--github", help="Annotations on stderr, a table in the step summary.")
@@ -130,7 +137,9 @@ def check(
     and a verdict: pass when the interval lies inside the tolerance, fail when outside, otherwise
     inconclusive. Exit code 0 when all pass, 3 when one fails, otherwise 4.
     """
-    path = stdin_or([source] if source else None, "a recipe, exponents or records")[0]
+    alone = source is None and records is not None and (str(records) == "-" or not _is_piped())
+    given = records if alone else source
+    path = stdin_or([given] if given else None, "a recipe, exponents or records")[0]
     if optimizer is not None and model is None:
         raise InputError("--optimizer: is for a model; give that with --model")
     if budget is not None and not 0 < budget < math.inf:
@@ -144,7 +153,9 @@ def check(
 
     asked = Asked(_named(gates), _tolerances(tolerance or []), held_out)
     training = TrainingOptions(spec, variant, _widths(widths), seeds, budget)
-    found = Source(path, records, group, model, optimizer, training).verdicts(asked)
+    larger = None if alone else records
+    options = (group, model, optimizer, training, table)
+    found = Source(path, larger, *options, of_runs=alone).verdicts(asked)
     document = Check(
         schema_=CHECK_SCHEMA,
         tool_version=__version__,
@@ -156,6 +167,13 @@ def check(
     _for_ci(document, github, junit)
     write_result(dump(document, as_json), stdout_or(output))
     raise typer.Exit(EXIT[document.verdict])
+
+
+def _is_piped() -> bool:
+    """Whether anything arrives on stdin."""
+    from mutransfer_cli.spec.kinds import kind_of
+
+    return not sys.stdin.isatty() and kind_of(None) != "empty"
 
 
 def _named(gates: str | None) -> frozenset[GateName] | None:

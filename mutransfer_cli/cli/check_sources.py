@@ -7,19 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutransfer_cli.check.gates import Asked, gates_of_exponents, gates_of_recipe, gates_of_records
+from mutransfer_cli.check.gates import (
+    Asked,
+    Runs,
+    gates_of_exponents,
+    gates_of_recipe,
+    gates_of_records,
+    gates_of_table,
+)
 from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.check.transfer import refuse_inside
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.fit_exponents import TableOptions
+from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.own_table import fit_own, refuse_for_others
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
 from mutransfer_cli.recipe.build import chosen_group
 from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.spec.kinds import NAMES, Kind, kind_of
 from mutransfer_cli.spec.measurements import DIAGNOSTICS, read_diagnostics
-from mutransfer_cli.spec.records import Records
-from mutransfer_cli.spec.sources import find_spec, holds_records, load_records
+from mutransfer_cli.spec.sources import find_spec, load_records
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import validated
@@ -63,11 +73,15 @@ class Source:
     path: Path | None
     """None for stdin."""
     records: Path | None
-    """A sweep at a larger width, or the folder where it is to be trained."""
+    """Runs at a larger width, or the folder where they are to be trained."""
     group: str | None
     model: str | None
     optimizer: str | None
     options: TrainingOptions
+    table: TableOptions
+    """The options for the table that is the source, or that holds the larger width."""
+    of_runs: bool = False
+    """Whether the source was given as runs to be judged on their own, which may be a table."""
 
     @property
     def where(self) -> str:
@@ -82,9 +96,17 @@ class Source:
                 it does not allow.
         """
         path = self.path
-        if path is not None and not path.exists() and find_spec(self.where) is not None:
+        named = path is not None and not path.exists() and find_spec(self.where) is not None
+        if named and not self.of_runs:
             return self._of_spec(asked)
-        if holds_records(self.path):
+        kind = accepted(path, "records" if self.of_runs else "check")
+        if kind in ("table", "folder"):
+            return self._of_table(asked)
+        if self.records is not None and self.options.spec is None:
+            accepted(self.records, "records")
+        if self._larger_kind not in ("table", "folder"):
+            refuse_for_others(self.table, f"{self.where} is {NAMES[kind]}")
+        if kind in ("sweep", "records", "empty"):
             return self._of_records(asked)
         document = load_yaml(read_text(self.path), self.where)
         schema = document.get("schema") if isinstance(document, dict) else None
@@ -118,8 +140,33 @@ class Source:
         asked.refuse_beyond(["coordinates"], "a sweep spec")
         return [self._training(self.where).coordinates({}, asked)]
 
+    @property
+    def _larger_kind(self) -> Kind | None:
+        """Kind of the runs at a larger width; None where there are none yet."""
+        there = self.records is not None and self.records.exists()
+        return kind_of(self.records) if there else None
+
+    def _of_table(self, asked: Asked) -> list[Gate]:
+        """Judge what a table of own results allows."""
+        self._refuse(asked, "a table of own results", "--model", "--spec")
+        self.options.refuse()
+        document, rows = fit_own(self.path, self.table, self.group)
+        for axis in document.axes.values():
+            for warning in axis.warnings.values():
+                note(f"warning: {warning}")
+        runs = Runs(rows, document.protocol_hash, document.loss_unit)
+        gates, left = gates_of_table(document, runs, asked)
+        for sentence in left:
+            note(sentence)
+        return gates
+
     def _of_records(self, asked: Asked) -> list[Gate]:
         self._refuse(asked, "a sweep's records", "--model", "--group")
+        if self._larger_kind == "table":
+            raise InputError(
+                f"--records {self.records}: is {NAMES['table']}; a larger width of a sweep needs "
+                "its records"
+            )
         read = load_records([self.path], warn=note)
         widths = {trial.width for trial in read.trials}
         has_held_out = asked.held_out is None or asked.held_out in widths
@@ -141,7 +188,8 @@ class Source:
             widths = set(axis.usable)
             base = {"lr": 2 ** axis.at(max(widths)).value}
         trained = self._train(asked, exponents.protocol_hash, widths, base)
-        found = gates_of_exponents(exponents, self.group, trained.larger, trained.asked)
+        larger = self._larger(trained.records)
+        found = gates_of_exponents(exponents, self.group, larger, trained.asked)
         return [*found, *trained.gates]
 
     def _of_recipe(self, document: Any, asked: Asked) -> list[Gate]:
@@ -155,7 +203,17 @@ class Source:
         base: dict[AxisName, float] = {"lr": recipe.base_lr.value}
         known = recipe.provenance
         trained = self._train(asked, known.protocol_hash, known.widths, base, recipe.width)
-        return [*gates_of_recipe(recipe, trained.larger, static, trained.asked), *trained.gates]
+        larger = self._larger(trained.records)
+        return [*gates_of_recipe(recipe, larger, static, trained.asked), *trained.gates]
+
+    def _larger(self, path: Path | None) -> Runs | None:
+        """The runs at a larger width."""
+        if path is None:
+            return None
+        if accepted(path, "records") in ("sweep", "records"):
+            return Runs.of(load_records([path], warn=note))
+        document, rows = fit_own(path, self.table, self.group if self.table.by else None)
+        return Runs(rows, document.protocol_hash, document.loss_unit)
 
     def _static(self, recipe: Recipe, asked: Asked) -> Gate | None:
         if not asked.wants("static", by_default=True):
@@ -201,6 +259,11 @@ class Source:
                     "its spec with --spec"
                 )
             return Trained([], self.records, asked)
+        if self._larger_kind == "table":
+            raise InputError(
+                f"--records {self.records}: is {NAMES['table']}; with --spec it is the folder to "
+                "train into"
+            )
         training = self._training(self.options.spec)
         training.refuse_other(protocol_hash, self.where)
         width = asked.held_out or width
@@ -230,11 +293,6 @@ class Trained:
     gates: list[Gate]
     """Gates that training has answered."""
     records: Path | None
-    """The sweep at a larger width."""
+    """Runs at a larger width."""
     asked: Asked
     """The gates that are left to answer."""
-
-    @property
-    def larger(self) -> Records | None:
-        """The records of the sweep at a larger width."""
-        return None if self.records is None else load_records([self.records], warn=note)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
+from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AXES, AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -281,6 +282,8 @@ def fit_exponents(
     from mutransfer_cli.spec.sources import holds_records
     from mutransfer_cli.spec.yaml_io import dump, write_result
 
+    for source in sources:
+        accepted(source, "fit-exponents")
     records = [holds_records(source) for source in sources]
     if any(records) and not all(records):
         raise InputError("records of a sweep and tables of own results: give one or the other")

@@ -1,35 +1,73 @@
-"""`mutransfer report`: a sweep's folder in, one HTML page out."""
+"""`mutransfer report`: a sweep or a table of runs in, one HTML page out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import OutputFile, note, stdout_or
+from mutransfer_cli.cli.console import GroupName, OutputFile, note, stdin_or, stdout_or
+from mutransfer_cli.cli.fit_exponents import TableOptions
+from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.own_table import fit_own, refuse_for_others, with_table_options
 from mutransfer_cli.errors import InputError
 
+if TYPE_CHECKING:
+    from mutransfer_cli.report.run import Run
 
+
+@with_table_options
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a sweep.", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a sweep, its records, or a table of own results, or - for stdin. "
+            "Default: stdin when piped.",
+            show_default=False,
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            "--width",
+            min=1,
+            max=2**53,
+            help="Width of the forecast. Default: 8 times the largest width.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    table: TableOptions,
+    group: GroupName = None,
     output: OutputFile = None,
 ) -> None:
-    """Write a sweep, its fit and its measurements as one HTML page.
+    """Write a sweep or a table of own results, its fit and its measurements as one HTML page.
 
     The page is self-contained: it loads nothing, runs nothing and can be printed. A section for
-    which the folder has no records says so in a sentence. Needs matplotlib.
+    which there are no records says so in a sentence. Needs matplotlib.
     """
-    if not run.is_dir():
-        raise InputError(f"{run}: is not a folder; give the one that sweep-proxy -o wrote")
+    source = stdin_or([run] if run else None, "a sweep's folder or a table, or - for stdin")[0]
+    found = _read(source, table, group)
 
     from mutransfer_cli.report.page import page
-    from mutransfer_cli.report.run import read_run
     from mutransfer_cli.spec.yaml_io import write_result
 
     target = stdout_or(output)
-    write_result(page(read_run(run)), target)
+    write_result(page(found, width), target)
     if target is not None:
         note(f"report: {target}")
+
+
+def _read(source: Path | None, table: TableOptions, group: str | None) -> Run:
+    from mutransfer_cli.report.run import read_run, run_of_table
+
+    if accepted(source, "report") in ("sweep", "records"):
+        refuse_for_others(table, f"{source or 'stdin'} holds the records of a sweep")
+        if group is not None:
+            raise InputError("--group: is for tables that are fitted with --by; leave it out")
+        return read_run(source)
+    document, rows = fit_own(source, table, group)
+    name = "stdin" if source is None else source.resolve().name
+    return run_of_table(name if group is None else f"{name}, {group}", document, rows)

@@ -260,7 +260,8 @@ def _run_on_ray(asked: Asked, options: RayOptions) -> None:
 def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:
     from mutransfer_cli.cli.console import print_prices
     from mutransfer_cli.fit.breakers import axes_of, breakers, too_short
-    from mutransfer_cli.spec.sources import TRIALS, read_records
+    from mutransfer_cli.spec.kinds import TRIALS
+    from mutransfer_cli.spec.sources import read_records
     from mutransfer_cli.sweep.choice import price
     from mutransfer_cli.sweep.spawn import worker_count
     from mutransfer_cli.sweep.store import refuse_other_protocol

@@ -16,6 +16,7 @@ from mutransfer_cli.cli.console import (
     stdin_or,
     stdout_or,
 )
+from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 
@@ -99,6 +100,7 @@ def transfer(
     from mutransfer_cli.spec.yaml_io import load_yaml, read_text, write_result
     from mutransfer_cli.strict import validated
 
+    accepted(source, "transfer")
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
     read = None

@@ -105,9 +105,11 @@ def reasons(run: Run, name: str, axis: Axis) -> str:
     at_widest = usable[widest].value
     text += "." if at_widest is None else f", to {at_widest:.3g}."
     expected, protocol, verdict = axis.expected_exponent, run.document.protocol, verdict_on(axis)
+    if protocol is None:
+        return f"{text} No protocol says what the rule expects, so there is no verdict."
     if expected is None or verdict is None:
         return f"{text} The rule does not predict it, so there is no verdict."
-    rule = f" ({protocol.parameterization.name})" if protocol else ""
+    rule = f" ({protocol.parameterization.name})"
     return (
         f"{text} The rule{rule} expects an exponent of {expected:g}; the interval {LIES[verdict]} "
         f"{expected - TOLERANCE:+.2f} to {expected + TOLERANCE:+.2f}, "

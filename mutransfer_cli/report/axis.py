@@ -30,8 +30,11 @@ OPTIMUM: svg.Look = {"markeredgecolor": svg.INK, "markersize": 7.5, "elinewidth"
 
 def figures(run: Run, name: AxisName, axis: Axis) -> tuple[list[svg.Figure], list[str]]:
     """Up to three figures, and sentences about those that cannot be drawn."""
-    bowls = bowls_of(run, name)
     usable = axis.usable
+    if not run.has_losses:
+        none = f"No bowls of {name}: the table holds best values and no losses."
+        return [_optima(name, axis, usable)] if usable else [], [none]
+    bowls = bowls_of(run, name)
     if not any(math.isfinite(loss) for bowl in bowls.values() for loss in bowl.values()):
         return [], [f"No bowls of {name}: every trial diverged."]
     drawn = [_bowls(run, name, axis, bowls, usable)]

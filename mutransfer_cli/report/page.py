@@ -8,15 +8,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.exponents import Axis
-from mutransfer_cli.report import answer, axis, surface, training
+from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.words import as_sentence, number, power, signed, words_of
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
 
-def page(run: Run) -> str:
+def page(run: Run, width: int | None = None) -> str:
     """One self-contained HTML document, which runs no script and loads nothing.
+
+    Args:
+        width: width of the forecast; None for 8 times the largest one.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -31,7 +34,7 @@ def page(run: Run) -> str:
     filters = (as_sentence, number, power, signed, words_of, answer.verdict_on)
     environment.filters |= {one.__name__: one for one in filters}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
-    asked = answer.questions(run)
+    asked, protocol = answer.questions(run), run.document.protocol
     return environment.get_template("page.html.jinja").render(
         run=run,
         version=__version__,
@@ -49,7 +52,11 @@ def page(run: Run) -> str:
         coordinates=training.coordinates(run),
         slopes=training.activation_slopes(run),
         trials=[f"{count} {status}" for status, count in run.document.trials.items() if count],
-        protocol=flat(run.records.header.protocol.model_dump(mode="json")),
+        forecast=forecast.forecasts(asked, run.widths, run.unit, width),
+        left_out={name: forecast.left_out(one) for name, one in run.document.axes.items()},
+        protocol=flat(protocol.model_dump(mode="json", by_alias=True) if protocol else None),
+        environment=run.records.header.environment if run.records else {},
+        rows=[] if run.records else listed(run.rows(), run.document.metric),
         data=contents(run, asked),
     )
 
@@ -64,6 +71,20 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def listed(rows: list[dict[str, Any]], loss: str) -> list[list[str]]:
+    """A table's names of columns, and under them its values as the page writes them.
+
+    Args:
+        loss: the user's name for the column eval_loss.
+    """
+
+    def text(value: Any) -> str:
+        return number(value, 6) if value is None or isinstance(value, float) else str(value)
+
+    names = [loss if name == "eval_loss" else name for name in rows[0]]
+    return [names, *([text(value) for value in row.values()] for row in rows)]
+
+
 def contents(run: Run, asked: dict[str, Axis]) -> dict[str, Any]:
     """The data embedded in the page."""
     return {
@@ -74,5 +95,7 @@ def contents(run: Run, asked: dict[str, Axis]) -> dict[str, Any]:
         "warnings": run.warnings,
         "check": run.check.model_dump(mode="json", by_alias=True) if run.check else None,
         "exponents": run.document.model_dump(mode="json", by_alias=True),
-        "trials": [trial.model_dump(mode="json", by_alias=True) for trial in run.records.trials],
+        "trials": [trial.model_dump(mode="json", by_alias=True) for trial in run.records.trials]
+        if run.records
+        else run.rows(),
     }

@@ -1,4 +1,4 @@
-"""The sweep that a page shows: its records, its fit and the measurements beside them."""
+"""The runs that a page shows: their fit, and for a sweep its records and measurements."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of_records
 from mutransfer_cli.fit.table import cell_means, profile
 from mutransfer_cli.rules.plan import AXES, AxisName
+from mutransfer_cli.spec.kinds import TRIALS
 from mutransfer_cli.spec.measurements import (
     CURVES,
     DIAGNOSTICS,
@@ -27,21 +29,25 @@ from mutransfer_cli.spec.measurements import (
 from mutransfer_cli.spec.records import Records, TrialRecord
 from mutransfer_cli.spec.sources import load_records
 
+COLUMNS = ("width", "seed", *AXES, "train_loss", "eval_loss")  # of a table, as a page lists them
+
 
 @dataclass(frozen=True)
 class Run:
-    """A sweep with its fit; curves, diagnostics and check are empty if their files are missing.
+    """Runs with their fit; curves, diagnostics and check are empty if their files are missing.
 
     Attributes:
+        records: the records of a sweep; None for a table of own results.
         document: the fit, as `fit-exponents` writes it.
-        trials: the fitted table, one row per trial that ran; `eval_loss` is NaN where it diverged.
+        trials: the fitted table, one row per trial that ran; `eval_loss` is NaN where it diverged,
+            and missing where the table holds best values alone.
         compared: trials with one set of hyperparameters, by which widths are compared.
         diagnostics: measurements of the compared trials.
         warnings: warnings about records, protocol and fit, each once.
     """
 
     name: str
-    records: Records
+    records: Records | None
     document: Exponents
     trials: pd.DataFrame
     curves: Sequence[CurveRecord]
@@ -49,6 +55,10 @@ class Run:
     diagnostics: Sequence[DiagnosticsRecord]
     warnings: Sequence[str]
     check: Check | None
+
+    @property
+    def has_losses(self) -> bool:
+        return "eval_loss" in self.trials
 
     @property
     def unit(self) -> str:
@@ -65,35 +75,68 @@ class Run:
     def cells(self, axes: Sequence[AxisName]) -> pd.DataFrame:
         """Mean loss at each width and positive value of `axes`, the other axes at their best.
 
-        Columns are width, the axes and eval_loss, which is inf where a seed diverged.
+        Columns are width, the axes and eval_loss, which is inf where a seed diverged; the trials
+        must have losses.
         """
         positive = self.trials[(self.trials[[*axes]] > 0).all(axis=1)]
-        others = [name for name in AXES if name not in axes]
+        others = [name for name in AXES if name not in axes and name in positive]
         return cell_means(profile(positive, axes, others, "eval_loss"), axes, "eval_loss")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The trials as plain values by column; a loss that is not finite is None."""
+        named = [column for column in COLUMNS if column in self.trials]
+        plain = self.trials[named].astype(object)
+        cells = plain.where(plain.notna(), None).itertuples(index=False, name=None)
+        return [dict(zip(named, row, strict=True)) for row in cells]
 
-def read_run(folder: Path) -> Run:
-    """Read the folder of a sweep and fit its records.
+
+def read_run(source: Path | None) -> Run:
+    """Read the folder of a sweep, or its records alone, and fit them; None is stdin.
 
     Raises:
         InputError: a file cannot be read or holds something else.
     """
     notes: list[str] = []
-    records = load_records([folder], warn=notes.append)
+    records = load_records([source], warn=notes.append)
     document, trials = exponents_of_records(records)
     compared = compared_trials(records)
-    of_axes = [sentence for axis in document.axes.values() for sentence in axis.warnings.values()]
+    folder = _folder(source)
+    ids = [trial.trial for trial in records.trials]
+    alike = [trial.trial for trial in compared]
+    name = "stdin" if source is None else (folder or source).resolve().name
     return Run(
-        name=folder.resolve().name,
+        name=name,
         records=records,
         document=document,
         trials=trials,
-        curves=read_curves(folder / CURVES, [trial.trial for trial in records.trials]),
+        curves=read_curves(folder / CURVES, ids) if folder else (),
         compared=compared,
-        diagnostics=read_diagnostics(folder / DIAGNOSTICS, [trial.trial for trial in compared]),
-        warnings=list(dict.fromkeys([*of_axes, *notes, *warnings_of(document, trials)])),
-        check=read_check(folder / CHECK),
+        diagnostics=read_diagnostics(folder / DIAGNOSTICS, alike) if folder else (),
+        warnings=_warnings(document, trials, notes),
+        check=read_check(folder / CHECK) if folder else None,
     )
+
+
+def _folder(source: Path | None) -> Path | None:
+    """The folder of a sweep, whose records are the source; None for records alone."""
+    if source is None or source.is_dir():
+        return source
+    return source.parent if source.name == TRIALS else None
+
+
+def run_of_table(name: str, document: Exponents, rows: pd.DataFrame) -> Run:
+    """A table of own results as a page shows it.
+
+    Args:
+        document: the fit, without groups.
+        rows: the fitted rows, with their loss as eval_loss unless they are best values.
+    """
+    return Run(name, None, document, rows, (), (), (), _warnings(document, rows), None)
+
+
+def _warnings(document: Exponents, trials: pd.DataFrame, notes: Sequence[str] = ()) -> list[str]:
+    of_axes = [sentence for axis in document.axes.values() for sentence in axis.warnings.values()]
+    return list(dict.fromkeys([*of_axes, *notes, *warnings_of(document, trials)]))
 
 
 def compared_trials(records: Records) -> list[TrialRecord]:

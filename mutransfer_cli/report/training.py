@@ -47,7 +47,12 @@ BY_MODULE = (
 
 
 def curves(run: Run) -> list[svg.Figure]:
-    """Training losses of all trials, a figure for each width; all share one axis of losses."""
+    """Training losses of all trials, a figure for each width; all share one axis of losses.
+
+    A table of own results has none.
+    """
+    if run.records is None:
+        return []
     trials = {trial.trial: trial for trial in run.records.trials}
     rates = sorted({trial.lr for trial in trials.values()})
     colours = {rate: svg.scale(i, len(rates)) for i, rate in enumerate(rates)}
@@ -127,7 +132,7 @@ def base_values(run: Run) -> list[str]:
 
 def diagnostics(run: Run) -> list[svg.Figure]:
     """Medians over the parameters of a role, means over seeds, against width."""
-    roles = {parameter.name: str(parameter.role) for parameter in run.records.header.base_plan}
+    roles = {one.name: str(one.role) for one in run.document.base_plan}
     drawn = []
     for field, title, label in BY_ROLE:
         rows = halfway(run.diagnostics) if field in HALFWAY else last(run.diagnostics)

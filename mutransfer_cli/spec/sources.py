@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.kinds import TRIALS, kind_of, refuse_other
 from mutransfer_cli.spec.matrix import rows_of, variants_of
 from mutransfer_cli.spec.model import FactorySpec, HfSpec, is_factory
-from mutransfer_cli.spec.records import TRIAL_SCHEMA, Records, parse_records
+from mutransfer_cli.spec.records import Records, parse_records
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.spec.yaml_io import cannot_read, load_yaml, read_text
 from mutransfer_cli.strict import nearest, validated
 
 PACKAGE = Path(__file__).parent.parent
-TRIALS = "trials.jsonl"
-START = 64  # bytes
 
 
 def load_records(
@@ -61,27 +57,7 @@ def holds_records(source: Path | None) -> bool:
     Raises:
         InputError: it cannot be read.
     """
-    if source is not None and source.is_dir():
-        return True
-    try:
-        if source is None:
-            start = _start_of_stdin()
-        else:
-            with source.open("rb") as lines:
-                start = lines.read(START)
-    except OSError as error:
-        raise cannot_read(source or "stdin", error) from error
-    return not start.strip() or TRIAL_SCHEMA.encode() in start or b'"kind": "trial"' in start
-
-
-def _start_of_stdin() -> bytes:
-    """The first bytes of stdin, which can be read again."""
-    stream = sys.stdin.buffer
-    if not stream.seekable():
-        return cast(io.BufferedReader, stream).peek(START)[:START]
-    start = stream.read(START)
-    stream.seek(-len(start), os.SEEK_CUR)
-    return start
+    return kind_of(source) in ("sweep", "records", "empty")
 
 
 def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
@@ -97,6 +73,7 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
         InputError: there is no such file, row or variant, or it is not a valid spec.
     """
     path, row = _existing_spec(name)
+    refuse_other(path, "a sweep spec in YAML, or the name of a shipped one", "spec")
     document, where = load_yaml(read_text(path), str(path)), str(path)
     rows = rows_of(document, where)
     if row is None and rows:

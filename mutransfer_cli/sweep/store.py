@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.spec.kinds import TRIALS
 from mutransfer_cli.spec.measurements import CURVES, DIAGNOSTICS
 from mutransfer_cli.spec.protocol import Protocol, difference
 from mutransfer_cli.spec.records import (
@@ -19,7 +20,7 @@ from mutransfer_cli.spec.records import (
     ThroughputRecord,
     TrialRecord,
 )
-from mutransfer_cli.spec.sources import TRIALS, read_records
+from mutransfer_cli.spec.sources import read_records
 from mutransfer_cli.spec.yaml_io import cannot_write, json_line
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()

@@ -54,5 +54,5 @@ def test_a_fit_without_an_exponent_is_open() -> None:
 
 
 def test_without_a_rule_nothing_can_be_judged() -> None:
-    with pytest.raises(InputError, match="declare a protocol for `fit-exponents`"):
+    with pytest.raises(InputError, match="with a protocol for their table"):
         exponent_gate(group(None))

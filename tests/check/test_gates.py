@@ -9,9 +9,11 @@ import pytest
 
 from mutransfer_cli.check.gates import (
     Asked,
+    Runs,
     gates_of_exponents,
     gates_of_recipe,
     gates_of_records,
+    gates_of_table,
     trials_like_best,
 )
 from mutransfer_cli.errors import InputError
@@ -130,25 +132,88 @@ def test_no_trials_at_all_are_refused(made: Make) -> None:
         gates_of_records(replace(made(), trials=()), [], Asked())
 
 
+# gates of a table
+
+
+def judged(records: Records, asked: Asked, protocol: bool = True) -> tuple[dict[str, str], str]:
+    """Judge records as if they were a table: verdicts by gate, and what is left unjudged."""
+    document, trials = exponents_of_records(records)
+    if not protocol:
+        axis = document.axes["lr"].model_copy(update={"expected_exponent": None})
+        document = document.model_copy(update={"axes": {"lr": axis}, "protocol": None})
+    gates, left = gates_of_table(document, Runs(trials, None, "nats"), asked)
+    return verdicts(gates), "; ".join(left)
+
+
+def test_a_table_is_judged_as_far_as_it_goes(made: Make) -> None:
+    found, left = judged(made(exponent=-0.5), Asked())
+    assert found == {"exponent": "fail", "transfer": "pass"}
+    assert left == (
+        "static, coordinates and spectrum: not judged, as a table holds no recipe, model or "
+        "measurements"
+    )
+    found, left = judged(made(), Asked(), protocol=False)
+    assert found == {"transfer": "pass"}
+    assert left.startswith("exponent: not judged, as no protocol says what the rule expects")
+    found, left = judged(made(widths=(16, 32, 64)), Asked())
+    assert found == {"exponent": "pass"}
+    assert left.startswith("transfer: not judged, as it takes 4 widths or more")
+
+
+def test_gates_that_are_asked_for_leave_nothing_to_say(made: Make) -> None:
+    assert judged(made(), Asked(frozenset({"transfer"}))) == ({"transfer": "pass"}, "")
+
+
+def test_a_table_without_other_hyperparameters_has_fewer_columns(made: Make) -> None:
+    document, trials = exponents_of_records(made(astray=-1.5))
+    rows = trials[["width", "seed", "lr", "eval_loss"]]
+    asked = Asked(frozenset({"transfer"}))
+    gates, _ = gates_of_table(document, Runs(rows, None, "nats"), asked)
+    assert verdicts(gates) == {"transfer": "fail"}
+
+
+def test_what_a_table_cannot_be_asked(made: Make) -> None:
+    for gates in ("static", "spectrum", "coordinates"):
+        with pytest.raises(InputError, match=f"gates {gates}: not a question for a table of own"):
+            judged(made(), Asked(frozenset({gates})))
+    with pytest.raises(InputError, match=r"no protocol .*; transfer: not judged, as it takes 4"):
+        judged(made(widths=(16, 32, 64)), Asked(), protocol=False)
+    with pytest.raises(InputError, match="no rule says what the exponents should be"):
+        judged(made(), Asked(frozenset({"exponent"})), protocol=False)
+
+
+def test_best_values_alone_cannot_show_transfer(made: Make) -> None:
+    document, trials = exponents_of_records(made())
+    runs = Runs(trials[["width", "lr"]], document.protocol_hash, "nats")
+    gates, left = gates_of_table(document, runs, Asked())
+    assert verdicts(gates) == {"exponent": "pass"}
+    assert left[0] == "transfer: not judged, as it takes losses"
+    with pytest.raises(InputError, match="the table holds best values and no losses"):
+        gates_of_table(document, runs, Asked(frozenset({"transfer"})))
+    smaller, _ = exponents_of_records(made(widths=SMALL))
+    with pytest.raises(InputError, match="records: hold best values and no losses to compare"):
+        gates_of_exponents(smaller, None, runs, Asked())
+
+
 # gates of exponents and recipes, with a held-out sweep
 
 
 def test_exponents_forecast_a_larger_width(made: Make) -> None:
     exponents, _ = exponents_of_records(made(widths=SMALL))
-    gates = gates_of_exponents(exponents, None, made(widths=LARGE), Asked())
+    gates = gates_of_exponents(exponents, None, Runs.of(made(widths=LARGE)), Asked())
     assert verdicts(gates) == {"exponent": "pass", "transfer": "pass"}
-    astray = made(widths=LARGE, astray=1.5)
+    astray = Runs.of(made(widths=LARGE, astray=1.5))
     assert verdicts(gates_of_exponents(exponents, None, astray, Asked()))["transfer"] == "fail"
     assert verdicts(gates_of_exponents(exponents, None, None, Asked())) == {"exponent": "pass"}
 
 
 def test_a_recipe_is_held_to_its_own_value(made: Make) -> None:
     recipe = recipe_of(made(widths=SMALL), 96)
-    (gate,) = gates_of_recipe(recipe, made(widths=LARGE), None, Asked())
+    (gate,) = gates_of_recipe(recipe, Runs.of(made(widths=LARGE)), None, Asked())
     assert (gate.gate, gate.verdict) == ("transfer", "pass")
     doubled = recipe.base_lr.model_copy(update={"value": 4 * recipe.base_lr.value})
     wrong = recipe.model_copy(update={"base_lr": doubled})
-    assert gates_of_recipe(wrong, made(widths=LARGE), None, Asked())[0].verdict == "fail"
+    assert gates_of_recipe(wrong, Runs.of(made(widths=LARGE)), None, Asked())[0].verdict == "fail"
 
 
 def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
@@ -158,11 +223,11 @@ def test_records_of_another_protocol_or_width_are_refused(made: Make) -> None:
     with pytest.raises(
         InputError, match=r"records: their protocol is .*, and that of the source is 0000"
     ):
-        gates_of_exponents(other, None, made(widths=LARGE), Asked())
+        gates_of_exponents(other, None, Runs.of(made(widths=LARGE)), Asked())
     with pytest.raises(InputError, match="inside the fitted widths, up to 48"):
-        gates_of_exponents(exponents, None, made(widths=(32,)), Asked())
+        gates_of_exponents(exponents, None, Runs.of(made(widths=(32,))), Asked())
     with pytest.raises(InputError, match="width is 96, and the recipe is for 128"):
-        gates_of_recipe(recipe_of(records, 128), made(widths=LARGE), None, Asked())
+        gates_of_recipe(recipe_of(records, 128), Runs.of(made(widths=LARGE)), None, Asked())
 
 
 def test_without_a_rule_no_exponent_is_expected(made: Make) -> None:

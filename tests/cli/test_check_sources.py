@@ -10,18 +10,21 @@ import pytest
 
 from mutransfer_cli.check.gates import Asked
 from mutransfer_cli.cli.check_sources import Source, TrainingOptions
+from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.yaml_io import dump
+from tests.cli.test_own_table import NO_OPTIONS
 from tests.recipe.test_build import exponents, recipe_of
 
 Run = Callable[..., Any]
 NOTHING = TrainingOptions(None, None, None, None, None)
+NO_TABLE = TableOptions(**NO_OPTIONS)
 
 
 def source(path: Path, **options: Any) -> Source:
     given = {"records": None, "group": None, "model": None, "optimizer": None} | options
-    return Source(path, **given, options=NOTHING)
+    return Source(path, **given, options=NOTHING, table=NO_TABLE)
 
 
 @pytest.fixture
@@ -65,6 +68,10 @@ def test_options_of_training_need_a_spec() -> None:
 def test_other_files_are_refused(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
     path.write_text("schema: mutransfer.check/1\n")
+    result = run("check", path)
+    assert result.exit_code == 2
+    assert "other.yaml: is the result of a check; give the file that was checked" in result.stderr
+    path.write_text("schema: mine/1\n")
     result = run("check", path)
     assert result.exit_code == 2
     assert "is neither a recipe, exponents, records nor a sweep spec" in result.stderr

@@ -1,7 +1,8 @@
-"""`mutransfer report`: its input and output paths, and its errors."""
+"""`mutransfer report`: sweeps and tables in, one page out, and its errors."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.cli.test_next_command import PROTOCOL
+from tests.cli.test_own_table import write_table
+from tests.report.pages import Page
 from tests.report.runs import write_run
 
 Run = Callable[..., Any]
@@ -28,6 +32,68 @@ def test_a_real_sweep_as_a_page(
     assert "Change of activations" in page.read_text()
 
 
+def test_a_table_of_own_results(run: Run, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "runs.csv", drift=-1.0)
+    result = run("report", table, "--width", "2048")
+    assert result.exit_code == 0
+    page = Page(result.stdout, tmp_path)
+    assert "The best learning rate scales as width^-1.00" in page.text
+    assert "No protocol says what the rule expects, so there is no verdict" in page.text
+    assert {"Loss against learning rate by width", "Optimal learning rate against width"} < set(
+        page.pictures
+    )
+    assert "Best base values at width 2048" in page.tables
+    assert "training curves, diagnostics and the coordinate check, which a table" in page.text
+    header, *rows = page.tables["72 runs"]
+    assert header == ["width", "seed", "lr", "loss"]
+    assert len(rows) == len(page.data["trials"]) == 72
+    assert page.unnamed == 0
+    fit = json.loads(run("fit-exponents", table, "--json").stdout)
+    assert page.data["exponents"] == fit
+
+
+def test_a_protocol_brings_the_verdict(run: Run, tmp_path: Path) -> None:
+    table, protocol = write_table(tmp_path / "runs.csv"), tmp_path / "protocol.yaml"
+    protocol.write_text(PROTOCOL)
+    page = Page(run("report", table, "--protocol", protocol).stdout, tmp_path)
+    assert page.data["verdicts"] == {"lr": "pass"}
+    assert ["parameterization.base_width", "64"] in page.tables["The protocol"]
+
+
+def test_diverged_runs_of_a_table(run: Run, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "runs.csv")
+    table.write_text(table.read_text() + "64,1.0,,0\n64,1.0,inf,1\n")
+    page = Page(run("report", table).stdout, tmp_path)
+    assert page.tables["74 runs"][-1] == ["64", "1", "1", ""]
+    assert ["trials", "72 ok, 2 diverged"] in page.tables["Where the numbers come from"]
+
+
+def test_best_values_alone(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "optima.csv"
+    table.write_text("width,lr\n64,0.01\n128,0.005\n256,0.0025\n512,0.00125\n")
+    result = run("report", table, "--optima", "--grid-spacing", "0.5")
+    assert result.exit_code == 0
+    page = Page(result.stdout, tmp_path)
+    assert "No bowls of lr: the table holds best values and no losses." in page.text
+    assert "Optimal learning rate against width" in page.pictures
+
+
+def test_from_stdin(run: Run, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "runs.csv")
+    result = run("report", stdin=table.read_text())
+    assert result.exit_code == 0
+    assert "mutransfer report: stdin" in result.stdout
+
+
+@pytest.mark.parametrize("option", [("--metric", "eval_loss"), ("--columns", "width=dim")])
+def test_options_for_tables_are_not_for_records(
+    option: tuple[str, str], run: Run, tmp_path: Path
+) -> None:
+    result = run("report", write_run(tmp_path / "run", widths=[32]), *option)
+    assert result.exit_code == 2
+    assert f"{option[0]}: is for tables of own results, and" in result.stderr
+
+
 def test_without_matplotlib_it_says_what_to_install(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,12 +106,9 @@ def test_without_matplotlib_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (lambda path: None, "is not a folder; give the one that sweep-proxy -o wrote"),
-        (
-            lambda path: path.write_text("x"),
-            "is not a folder; give the one that sweep-proxy -o wrote",
-        ),
-        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: None, "run: cannot be read (No such file or directory); check the path"),
+        (lambda path: path.write_text("x"), "run: has no rows; give one row per run"),
+        (lambda path: path.mkdir(), "run: "),
     ],
 )
 def test_what_is_no_run(

@@ -220,9 +220,9 @@ def test_slopes_of_activations(page_of: PageOf) -> None:
     ("options", "missing"),
     [
         ({"measured": False}, ["no curves.jsonl lies beside", "no diagnostics.jsonl lies beside"]),
-        ({}, ["this sweep does not vary both learning rate and weight decay"]),
+        ({}, ["these runs do not vary both learning rate and weight decay"]),
         ({"widths": [32]}, ["comparing widths takes two or more", "Too little evidence"]),
-        ({"widths": [32, 64]}, ["Too little evidence"]),
+        ({"widths": [32, 64]}, ["Too little evidence", "No forecast of lr: there is no exponent"]),
         ({"rates": [2**-6]}, ["Too little evidence", "No width has a usable optimum of lr"]),
         ({"rates": [2**-2, 2**-1, 1.0, 2.0]}, ["add lower values of lr"]),
         ({"loss": lambda *_: None}, ["No bowls of lr: every trial diverged", "Too little"]),
@@ -235,6 +235,30 @@ def test_what_a_sweep_lacks_is_left_out_with_a_sentence(
     assert page.unnamed == 0
     for sentence in missing:
         assert sentence in page.text
+
+
+def astray(width: int, lr: float, decay: float, seed: int) -> float:
+    return 9.0 if (width, lr, seed) == (64, 2**-5, 1) else bowl(width, lr, decay, seed)
+
+
+def test_runs_that_were_not_fitted_are_listed(page_of: PageOf) -> None:
+    assert "Runs that were not fitted" not in page_of().tables
+    page = page_of(loss=astray, measured=False)
+    _, *rows = page.tables["Runs that were not fitted"]
+    (found,) = page.data["exponents"]["axes"]["lr"]["left_out"]
+    assert [row[:4] + row[5:] for row in rows] == [
+        ["64", "2^-5", "1", "9", "off the bowl of all others"]
+    ]
+    assert rows[0][4] == f"{found['excess']:.3g}"
+
+
+def test_the_forecast_is_for_eight_times_the_largest_width(page_of: PageOf) -> None:
+    page = page_of()
+    assert "Forecast for width 1024" in page.text
+    assert "8 times the largest fitted width" in page.text
+    _, (name, value, _, cost) = page.tables["Best base values at width 1024"]
+    assert (name, cost.split()[1]) == ("lr", "nats")
+    assert value.startswith("2^-")
 
 
 def test_text_of_files_is_only_text(page_of: PageOf) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mutransfer_cli.report.run import Run
-from tests.report.runs import WIDTHS
+from mutransfer_cli.report.run import Run, read_run, run_of_table
+from tests.report.runs import WIDTHS, write_run
 
 RunOf = Callable[..., Run]
 
@@ -43,6 +44,27 @@ def test_widths_are_compared_at_the_best_values_that_never_diverged(run_of: RunO
 
 def test_one_width_is_compared_with_nothing(run_of: RunOf) -> None:
     assert run_of(widths=[32]).compared == []
+
+
+def test_records_alone_have_no_measurements(run_of: RunOf, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "sweep")
+    assert len(read_run(folder / "trials.jsonl").curves) == 56, "the folder is that of the file"
+    alone = tmp_path / "copy.jsonl"
+    alone.write_bytes((folder / "trials.jsonl").read_bytes())
+    run = read_run(alone)
+    assert (run.name, len(run.trials), list(run.curves)) == ("copy.jsonl", 56, [])
+
+
+def test_a_table_is_a_run_without_records(run_of: RunOf) -> None:
+    fitted = run_of()
+    rows = fitted.trials[["width", "lr", "eval_loss"]].head(2).reset_index(drop=True)
+    rows.loc[1, "eval_loss"] = np.nan
+    run = run_of_table("table.csv", fitted.document, rows)
+    assert (run.records, run.has_losses, run.check) == (None, True, None)
+    assert run.rows()[1] == {"width": 16, "lr": 2**-9, "eval_loss": None}
+    assert run.cells(["lr"])["eval_loss"].tolist() == [np.inf], "one seed diverged"
+    optima = run_of_table("optima.csv", fitted.document, rows[["width", "lr"]])
+    assert not optima.has_losses
 
 
 def test_cells_are_means_at_the_best_of_the_other_axes(run_of: RunOf) -> None:

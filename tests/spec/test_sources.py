@@ -120,6 +120,8 @@ def test_records_are_recognised_by_their_beginning(header: SweepHeader, tmp_path
     ):
         path.write_bytes(content)
         assert holds_records(path) == expected
+    assert not holds_records(tmp_path)
+    (tmp_path / "trials.jsonl").touch()
     assert holds_records(tmp_path)
     with pytest.raises(InputError, match=r"none: cannot be read \(No such file"):
         holds_records(tmp_path / "none")
