@@ -31,9 +31,8 @@ HIGHER = re.compile(
     r"(?:^|_)(?:acc|accuracy|acc1|acc5|top_?1|top_?5|f1|auc|auroc|precision|recall|bleu|rouge\w*|"
     r"reward|return|score|r2|psnr|ssim|map|miou|iou|exact_match|em|win_rate|pass_?1)(?:_|$)"
 )
-ENDS_BELOW = (
-    0.5  # of the range of a width, by which both ends lie below the best of a bowl upside down
-)
+# share of a width's range by which both ends lie below the best of a bowl upside down
+ENDS_BELOW = 0.1
 
 
 @dataclass(frozen=True)

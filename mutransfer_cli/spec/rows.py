@@ -15,7 +15,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.columns import LR_MULTS, SIZES, Names, is_logarithm, power_of
 from mutransfer_cli.spec.status import statuses
 from mutransfer_cli.spec.tables import Table
-from mutransfer_cli.spec.values import is_blank, numbers, ordered
+from mutransfer_cli.spec.values import is_blank, numbers, ordered, plain
 from mutransfer_cli.spec.where import rows_where
 from mutransfer_cli.strict import MAX_WIDTH, nearest
 
@@ -114,7 +114,11 @@ def read_part(table: Table, names: Names, choices: Choices, group: str | None) -
     frame, recorded = _typed(table, names, diverged[complete])
     by = [_group_column(table, names, one) for one in choices.by]
     if group is not None:
-        texts = [_texts(table, column) if column in there else frame[column] for column in by]
+        texts = [_texts(table, column) for column in by]
+        sizes = {*names.sizes.values(), *(names.columns.get(size) for size in SIZES)}
+        texts = [
+            plain(text) if column in sizes else text for column, text in zip(by, texts, strict=True)
+        ]
         joined = texts[0].tolist()
         for more in texts[1:]:
             joined = [f"{one}, {other}" for one, other in zip(joined, more.tolist(), strict=True)]

@@ -148,7 +148,8 @@ def settled(cells: pd.Series[Any]) -> pd.Series[Any]:
         cluster.append(text)
         common = max(cluster, key=lambda one: (times[one], -len(one)))
         becomes |= dict.fromkeys(cluster, common)
-    return texts.map(lambda text: None if text is None else becomes[text]).astype(object)
+    found_texts = [None if text is None else becomes[text] for text in texts.tolist()]
+    return pd.Series(found_texts, index=cells.index, dtype=object)
 
 
 def ordered(table: Table, column: str) -> pd.Series[float]:

@@ -336,29 +336,6 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
         read_results([Path()])
 
 
-def test_columns_are_written_as_pairs() -> None:
-    text = "width=dim, lr = base=lr,lr_mult.hidden=config/h"
-    assert parse_columns(text) == {"width": "dim", "lr": "base=lr", "lr_mult.hidden": "config/h"}
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("widht=dim", "unknown name 'widht'; did you mean 'width'"),
-        ("", "expected NAME=COLUMN"),
-        ("width=dim,", "expected NAME=COLUMN between commas, found ''"),
-        ("width=", "found 'width='"),
-        ("=dim", "found '=dim'"),
-        ("width", "found 'width'"),
-        ("lr=a,width=b,lr=c", "lr is given twice"),
-        ("lr=a,loss=a", "'a' is given twice"),
-    ],
-)
-def test_wrong_columns_are_refused(text: str, sentence: str) -> None:
-    with pytest.raises(InputError, match=f"^columns: .*{sentence}"):
-        parse_columns(text)
-
-
 @pytest.mark.timed
 def test_a_long_table_is_read_at_once() -> None:
     lines = [f"{16 << run % 5},2^-{run % 11},{3 + run / 7},{run}\n" for run in range(2_000)]
