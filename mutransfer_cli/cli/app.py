@@ -63,7 +63,8 @@ def with_options(error: MutransferError) -> str:
     if error.remedy is None:
         return sentence
     remedies = (error.remedy,) if isinstance(error.remedy, str) else error.remedy
-    return f"{sentence} ({' or '.join(option_of(remedy) for remedy in remedies)})"
+    joint = " and " if "maximize" in remedies else " or "
+    return f"{sentence} ({joint.join(option_of(remedy) for remedy in remedies)})"
 
 
 def option_of(argument: str) -> str:

@@ -76,7 +76,7 @@ class TableOptions:
             raise InputError("--grid-spacing: is for --optima; leave it out")
 
     def choices(self) -> Choices:
-        """What the options say about the rows and columns of the table.
+        """Gather what the options say about the rows and columns of the table.
 
         Raises:
             InputError: --columns or --keep is malformed.

@@ -174,7 +174,7 @@ def _usual(table: Table, there: Sequence[str]) -> tuple[str, str | None]:
         raise InputError(
             f"{table.where}: has no column 'loss'; {scores[0]} is a score of which higher is "
             "better: name it and say so",
-            remedy=f"metric {scores[0]} --maximize",
+            remedy=(f"metric {scores[0]}", "maximize"),
         )
     raise InputError(
         f"{table.where}: has no column 'loss'; name yours by loss=COLUMN{nearest('loss', there)}",

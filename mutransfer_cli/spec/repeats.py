@@ -19,7 +19,7 @@ def cells_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series[int]:
 
 
 def latest(
-    frame: pd.DataFrame, run: pd.Series[int], order: pd.Series[float], recorded: pd.Series[bool]
+    run: pd.Series[int], order: pd.Series[float], recorded: pd.Series[bool]
 ) -> pd.Series[bool]:
     """Which rows are the last of their run among those that recorded a loss.
 

@@ -191,13 +191,13 @@ def _one_row_each(
         for column in run_columns(others):
             names = others[column].astype(str)
             run = pd.DataFrame({"run": run, "name": names}).groupby(["run", "name"]).ngroup()
-        last = latest(frame, run, orders[choices.last], recorded)
+        last = latest(run, orders[choices.last], recorded)
         left_out[f"before the last {choices.last}"] += int((~last).sum())
         frame = frame[last]
     if choices.keep is not None:
         run = cells_of(frame, [*key, *sizes])
         order = orders[choices.keep].loc[frame.index]
-        last = latest(frame, run, order, pd.Series(True, index=frame.index))
+        last = latest(run, order, pd.Series(True, index=frame.index))
         left_out[f"before the last {choices.keep}"] += int((~last).sum())
         frame = frame[last]
         refuse_ties(frame, [*key, *sizes], choices.keep, places)

@@ -33,7 +33,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user says about a table."""
+    """Everything that the user says about a table."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """The user's column by canonical name; other columns are found by their names."""
@@ -178,7 +178,8 @@ def _typed(
             typed[name] = found.where(np.isfinite(found))
             if name == "loss" and names.loss is not None:
                 typed[name] = names.loss.of(table, found)
-                recorded = ~raw.map(is_blank).astype(bool) | diverged
+                if found.isna().any():
+                    recorded = ~raw.map(is_blank).astype(bool) | diverged
         else:
             number = numbers(table, column, cells[column])
             if base is None and name == "lr":

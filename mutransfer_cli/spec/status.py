@@ -1,4 +1,4 @@
-"""What became of a run, as the systems that record runs say it."""
+"""Statuses of runs, as the systems that record runs write them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from mutransfer_cli.strict import parse_number
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>", "nat"})
 JITTER = 1e-3  # relative; sizes that differ by less are one, such as counts of tokens
 DASHES = frozenset({"-", "--", "\u2013", "\u2014", "\u2212", "?", "."})
+PLAIN = re.compile(r"-?\d+(?:\.\d*)?(?:e-?\d+)?")
 GROUPED = re.compile(r"[+-]?\d{1,3}(_\d{3})+(\.\d+)?")
 COMMA = re.compile(r"\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*")
 WITH_MORE = re.compile(r"\s*([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([^\d\s.].*)")
@@ -86,8 +87,9 @@ def numbers(table: Table, column: str, cells: pd.Series[Any]) -> pd.Series[float
     for position, value in enumerate(cells.astype(object).tolist()):
         try:
             if isinstance(value, str):
-                one = known.get(value)
-                found.append(known.setdefault(value, number(value)) if one is None else one)
+                if value not in known:
+                    known[value] = _fast(value)
+                found.append(known[value])
             else:
                 found.append(number(value))
         except (ValueError, OverflowError) as error:
@@ -95,6 +97,11 @@ def numbers(table: Table, column: str, cells: pd.Series[Any]) -> pd.Series[float
                 f"{table.place(position)}: {column}: {error}; correct that value"
             ) from error
     return pd.Series(found, index=cells.index, dtype=float)
+
+
+def _fast(value: str) -> float:
+    """As `number`, but quick for the usual forms."""
+    return float(value) if PLAIN.fullmatch(value) else number(value)
 
 
 def plain(cells: pd.Series[Any]) -> pd.Series[Any]:

@@ -62,7 +62,8 @@ def two_variants(name: str, values: tuple[object, object] = (4, 16)) -> pd.DataF
     """Every run with a second value of a setting, whose optimum does not move with width."""
     other = ONE.assign(loss=3 + 0.04 * (np.log2(ONE["lr"]) + 7) ** 2)
     both = [
-        table.assign(**{name: value}) for table, value in zip((ONE, other), values, strict=True)
+        table.assign(**{name: [value] * len(table)})
+        for table, value in zip((ONE, other), values, strict=True)
     ]
     return pd.concat(both).sort_values(["width", "lr"], kind="stable")
 
@@ -276,7 +277,7 @@ REFUSED = [
     Shape(
         "an accuracy alone",
         csv(ONE.assign(val_acc=ACCURACY).drop(columns="loss")),
-        refused="(--metric val_acc --maximize)",
+        refused="name it and say so (--metric val_acc and --maximize)",
     ),
     Shape(
         "an accuracy taken as loss",

@@ -68,7 +68,7 @@ def test_the_choice_between_losses_is_told() -> None:
     ("columns", "named", "maximize", "sentence", "remedy"),
     [
         (("val_loss", "test_loss"), None, False, "are evaluation losses", "metric val_loss"),
-        (("acc", "x"), None, False, "of which higher is better", "metric acc --maximize"),
+        (("acc", "x"), None, False, "of which higher is better", ("metric acc", "maximize")),
         (("acc", "x"), "acc", False, "acc is a score of which higher is better", "maximize"),
         (("loss", "x"), "loss", True, "loss is a loss, of which lower is better", None),
         (("ppl", "x"), "ppl", True, "ppl is a loss", None),
@@ -76,7 +76,11 @@ def test_the_choice_between_losses_is_told() -> None:
     ],
 )
 def test_what_is_no_loss_is_refused(
-    columns: tuple[str, str], named: str | None, maximize: bool, sentence: str, remedy: str | None
+    columns: tuple[str, str],
+    named: str | None,
+    maximize: bool,
+    sentence: str,
+    remedy: str | tuple[str, ...] | None,
 ) -> None:
     with pytest.raises(InputError, match=sentence) as found:
         loss_column(table(**{columns[0]: 3, columns[1]: 4}), named, maximize)

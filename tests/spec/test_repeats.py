@@ -42,8 +42,8 @@ def test_a_run_with_two_losses_is_refused_with_both_lines() -> None:
 
 def kept(order: list[float], recorded: list[bool], run: list[int]) -> list[bool]:
     table = frame(*[(64, 0.1, 0, 3.0)] * len(order))
-    series = [pd.Series(part, index=table.index) for part in (run, order, recorded)]
-    return latest(table, *series).tolist()
+    at = table.index
+    return latest(pd.Series(run, at), pd.Series(order, at), pd.Series(recorded, at)).tolist()
 
 
 def test_the_last_row_of_each_run_is_kept() -> None:

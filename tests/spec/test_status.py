@@ -1,4 +1,4 @@
-"""What became of a run."""
+"""Statuses of runs."""
 
 from __future__ import annotations
 
