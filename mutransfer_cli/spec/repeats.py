@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.rounding import with_one_value_each
+from mutransfer_cli.spec.rounding import hyperparameters, unrounded
 
 NOT_IN_A_RUN = ("loss", "train_loss")
 
 
 def cells_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series[int]:
-    """Number the combinations of some columns, with rates that differ by rounding as one."""
-    keys = with_one_value_each(frame[list(names)])
+    """Number the combinations of some columns; a rate and that rate rounded are one."""
+    keys = frame[list(names)]
+    keys = keys.assign(**{name: unrounded(keys[name]) for name in hyperparameters(keys)})
     return keys.groupby(list(names), sort=False, dropna=False).ngroup()
 
 

@@ -14,6 +14,7 @@ from mutransfer_cli.rules.plan import AXES
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
+FEW_DIGITS = 4  # up to which a value may be another one rounded
 ROUNDING = 0.03  # octaves, 2 %; rounding to three digits, and most to two, moves values by less
 
 
@@ -66,3 +67,25 @@ def merged(values: pd.Series[float]) -> pd.Series[float]:
         becomes[start:end], above = distinct[chosen], octaves[chosen]
     number[positive] = becomes[np.searchsorted(distinct, number[positive])]
     return pd.Series(number, index=values.index, name=values.name)
+
+
+def unrounded(values: pd.Series[float]) -> pd.Series[float]:
+    """The values, with each that is another one rounded to fewer digits replaced by that one.
+
+    Values of a random search that happen to be close stay apart, unlike in `merged`.
+    """
+    distinct = np.unique(values.to_numpy(dtype=np.float64))
+    distinct = distinct[(distinct > 0) & np.isfinite(distinct)]
+    octaves: Array = np.log2(distinct)
+    if distinct.size < 2 or (np.diff(octaves) > ROUNDING).all():
+        return values
+    digits = np.array([len(f"{one:.15e}".split("e")[0].rstrip("0")) - 1 for one in distinct])
+    becomes: dict[float, float] = {}
+    for at in np.flatnonzero(digits <= FEW_DIGITS):
+        low, high = np.searchsorted(octaves, octaves[at] + np.array([-ROUNDING, ROUNDING]))
+        near = [one for one in range(low, high) if digits[one] > digits[at]]
+        value = float(distinct[at])
+        exact = [one for one in near if float(f"{distinct[one]:.{digits[at] - 1}e}") == value]
+        if exact:
+            becomes[value] = float(distinct[max(exact, key=lambda one: digits[one])])
+    return values.replace(becomes) if becomes else values

@@ -37,6 +37,15 @@ TWO = runs(seeds=2)
 HIGH = TWO["lr"] >= 2**-6
 
 
+def random_search() -> pd.DataFrame:
+    """Runs at rates drawn at random, all with one seed."""
+    random = np.random.default_rng(1)
+    drawn = pd.concat([runs()] * 6, ignore_index=True)
+    drawn = drawn.assign(lr=2 ** random.uniform(-12, -4, len(drawn)))
+    away = np.log2(drawn["lr"]) + 7 + np.log2(drawn["width"] / 64)
+    return drawn.assign(loss=3 + 0.04 * away**2 + random.normal(0, 0.002, len(drawn)))
+
+
 def csv(table: pd.DataFrame, separator: str = ",") -> str:
     return table.to_csv(index=False, sep=separator)
 
@@ -62,7 +71,7 @@ def two_variants(name: str, values: tuple[object, object] = (4, 16)) -> pd.DataF
     """Every run with a second value of a setting, whose optimum does not move with width."""
     other = ONE.assign(loss=3 + 0.04 * (np.log2(ONE["lr"]) + 7) ** 2)
     both = [
-        table.assign(**{name: [value] * len(table)})
+        pd.concat([table, pd.Series([value] * len(table), name=name)], axis=1)
         for table, value in zip((ONE, other), values, strict=True)
     ]
     return pd.concat(both).sort_values(["width", "lr"], kind="stable")
@@ -105,6 +114,7 @@ FITTED = [
     Shape("tabs", csv(TWO, "\t")),
     Shape("semicolons", csv(TWO, ";")),
     Shape("shuffled", csv(TWO.sample(frac=1, random_state=1))),
+    Shape("a random search with one seed", csv(random_search())),
     Shape("powers", csv(ONE.assign(lr=[f"2^{x}" for x in LOG2]))),
     Shape("three digits", csv(TWO.assign(lr=[f"{x:.2e}" for x in TWO["lr"]]))),
     Shape("json lines", TWO.to_json(orient="records", lines=True)),

@@ -30,6 +30,11 @@ def test_rates_that_differ_by_rounding_are_one_cell() -> None:
     assert len(without_exact_repeats(table, KEY)) == 2
 
 
+def test_close_rates_of_a_random_search_are_different_cells() -> None:
+    table = frame((64, 0.00123456, 0, 3.0), (64, 0.00123987, 0, 2.0))
+    refuse_contradictions(table, KEY, ["t.csv line"])
+
+
 def test_a_run_with_two_losses_is_refused_with_both_lines() -> None:
     table = frame((64, 9.77e-4, 0, 3.0), (64, 0.0009765625, 0, 2.0))
     assert len(without_exact_repeats(table, KEY)) == 2
