@@ -32,6 +32,7 @@ MEASURED = re.compile(
     r"tokens_per\w*|samples_per\w*|steps_per\w*|it_per\w*)(?:_|$)"
 )
 RECUR = 0.5  # share of rows whose value occurs in several cells, from which a column is a setting
+FEW = 3  # values of a number at a width up to which it is a setting
 MANY = 20  # different fractions from which numbers are measured
 
 
@@ -135,9 +136,9 @@ def refuse_steps_and_settings(
 
 
 def refuse_uneven(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str]) -> None:
-    """Refuse runs of one width that ended at different steps, or differ in a setting in words.
+    """Refuse runs of one width that ended at different steps, or differ in a setting.
 
-    A setting that follows the seed is one with it.
+    Settings are words, or numbers of few values that follow neither the seed nor a rate.
 
     Args:
         cell: width, and the column of the groups if there is one.
@@ -146,9 +147,11 @@ def refuse_uneven(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str
     rows, texts = frame[finite], telling[finite]
     for column in map(str, texts.columns):
         in_words = as_numbers(texts[column]).isna() & (texts[column] != "")
-        if not is_progress(column) and (not in_words.any() or _follows_seed(texts[column], rows)):
-            continue
         held = texts[column].groupby([rows[name] for name in cell]).unique()
+        setting = in_words.any() or held.map(len).max() <= FEW
+        alike = _follows_seed(texts[column], rows) or _follows_a_rate(texts[column], rows)
+        if not is_progress(column) and (not setting or alike):
+            continue
         mixed = held[held.map(len) > 1]
         if not len(mixed):
             continue
@@ -175,10 +178,9 @@ def notes_on(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str]) ->
     rows, texts = frame[finite], telling[finite]
     within, along = list[str](), list[str]()
     by = [rows[name] for name in cell]
-    rates = hyperparameters(rows)
     for column in map(str, texts.columns):
         if (texts[column].groupby(by).nunique() > 1).any():
-            if not _follows(texts[column], rows, ["width", *rates]) or rates == []:
+            if not _follows_a_rate(texts[column], rows):
                 within.append(column)
         elif texts[column].nunique() > 1 and rows["width"].nunique() > 1:
             along.append(column)
@@ -200,10 +202,13 @@ def _follows_seed(texts: pd.Series[str], rows: pd.DataFrame) -> bool:
     return "seed" in rows and bool((texts.groupby(rows["seed"]).nunique() <= 1).all())
 
 
-def _follows(texts: pd.Series[str], rows: pd.DataFrame, names: Sequence[str]) -> bool:
+def _follows_a_rate(texts: pd.Series[str], rows: pd.DataFrame) -> bool:
     """Whether a column of numbers is one-to-one with a rate at every width, as its logarithm is."""
-    numeric = as_numbers(texts).notna().all()
-    cells = cells_of(rows, names)
-    once = (texts.groupby(cells).nunique() == 1).all()
-    back = cells.groupby([rows["width"], texts]).nunique()
-    return bool(numeric and once and (back == 1).all())
+    if as_numbers(texts).isna().any():
+        return False
+    for name in hyperparameters(rows):
+        cells = cells_of(rows, ["width", name])
+        once = (texts.groupby(cells).nunique() == 1).all()
+        if once and (cells.groupby([rows["width"], texts]).nunique() == 1).all():
+            return True
+    return False

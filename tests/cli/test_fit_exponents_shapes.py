@@ -337,6 +337,11 @@ REFUSED = [
         refused="optimizer differs at width 64 (adam and muonh)",
     ),
     Shape(
+        "a setting in numbers that follows high rates",
+        csv(ONE.assign(blocks=np.where(ONE["lr"] < 2**-8, 4, 8))),
+        refused="blocks differs at width 64 (4 and 8): fit each value on its own",
+    ),
+    Shape(
         "where nothing fits",
         csv(two_variants("optimizer", ("muonh", "adam"))),
         ("--where", "optimizer=sgd"),

@@ -96,6 +96,9 @@ def test_runs_that_ended_early_are_refused() -> None:
 
 def test_a_setting_in_words_that_differs_within_a_width_is_refused() -> None:
     table = frame()
+    telling = tells_apart(others(table, blocks=[4, 4, 8]), table)
+    with pytest.raises(InputError, match=r"blocks differs at width 64 .4 and 8."):
+        refuse_uneven(table, telling, ["width"])
     telling = tells_apart(others(table, norm=["pre", "post"]), table)
     with pytest.raises(InputError, match=r"norm differs at width 64 .pre and post."):
         refuse_uneven(table, telling, ["width"])
@@ -104,7 +107,7 @@ def test_a_setting_in_words_that_differs_within_a_width_is_refused() -> None:
 
 def test_what_was_not_used_is_named() -> None:
     table = frame()
-    columns = others(table, dropout=[0.1, 0.2, 0.1], d_ff=[256] * 6 + [512] * 6)
+    columns = others(table, dropout=[0.1, 0.2, 0.3, 0.1, 0.2, 0.4], d_ff=[256] * 6 + [512] * 6)
     within, along = notes_on(table, tells_apart(columns, table), ["width"])
     assert within.startswith("not used, but different within a width: dropout;")
     assert along.startswith("not used, but different from width to width: d_ff;")
