@@ -26,22 +26,26 @@ IMPORT = "import time:"  # first words of a line of `-X importtime`
 
 @dataclass(frozen=True)
 class Table:
-    """Results of made-up sweeps of four widths; several groups are fitted with `--by`."""
+    """Results of made-up sweeps of four widths; several groups are fitted with `--by`.
+
+    With several steps it is a log, of which the last row of each run counts.
+    """
 
     groups: int
     rates: int
     seeds: int
     options: tuple[str, ...] = ()
+    steps: int = 1
 
     @property
     def rows(self) -> int:
-        return self.groups * 4 * self.rates * self.seeds
+        return self.groups * 4 * self.rates * self.seeds * self.steps
 
     def write(self, path: Path) -> None:
         draw = random.Random(1)
         with path.open("w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["group", "width", "lr", "seed", "loss"])
+            rows.writerow(["group", "width", "lr", "seed", "step", "loss"])
             for group in range(self.groups):
                 exponent, curvature = draw.uniform(-1, 0), draw.uniform(0.008, 0.02)
                 for doublings in range(4):
@@ -50,7 +54,9 @@ class Table:
                         x = -8 + exponent * doublings + SPAN * (rate / (self.rates - 1) - 0.5)
                         for seed in range(self.seeds):
                             loss = 2.5 + curvature * (x - optimum) ** 2 + draw.gauss(0, NOISE)
-                            rows.writerow([group, 64 * 2**doublings, 2**x, seed, loss])
+                            run = [group, 64 * 2**doublings, 2**x, seed]
+                            for step in range(self.steps, 0, -1):
+                                rows.writerow([*run, 1 + self.steps - step, loss + step / 100])
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,12 @@ def row(table: Table, repetitions: int) -> str:
         table.write(path)
         arguments = ["fit-exponents", str(path), *table.options]
         arguments += ["--by", "group"] if table.groups > 1 else []
+        arguments += ["--last", "step"] if table.steps > 1 else []
         costs = [measure(arguments, Path(folder) / "log") for _ in range(repetitions)]
     best = min(costs, key=lambda cost: cost.wall)
     memory = max(cost.memory for cost in costs)
     return (
-        f"| {table.groups} | 4 x {table.rates} x {table.seeds} | {table.rows} "
+        f"| {table.groups} | 4 x {table.rates} x {table.seeds} | {table.steps} | {table.rows} "
         f"| {' '.join(table.options)} | {best.wall:.2f} | {best.imports:.2f} | {best.rest:.2f} "
         f"| {memory:.0f} |"
     )
@@ -108,11 +115,18 @@ def main() -> None:
     options = parser.parse_args()
     resamples = ("--resamples", str(options.resamples)) if options.resamples else ()
     print(
-        "| groups | widths x rates x seeds | rows | options | wall, s | imports, s "
+        "| groups | widths x rates x seeds | steps | rows | options | wall, s | imports, s "
         "| wall minus imports, s | peak memory, MB |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    for table in (Table(1, 25, 20, resamples), Table(400, 7, 1), Table(400, 13, 3)):
+    print("|---|---|---|---|---|---|---|---|---|")
+    tables = (
+        Table(1, 25, 20, resamples),
+        Table(400, 7, 1),
+        Table(400, 13, 3),
+        Table(1, 500, 50),
+        Table(1, 25, 10, steps=100),
+    )
+    for table in tables:
         print(row(table, options.repetitions), flush=True)
 
 

@@ -11,13 +11,18 @@ class MutransferError(Exception):
     Args:
         sentence: says what is wrong, where, and what to do.
         setting: the argument at fault, if any; `weight_decay` is shown as `--weight-decay`.
-        remedy: the argument that would help, if any.
+        remedy: the argument that would help, if any, or several; `last step` is shown as
+            `--last step`.
     """
 
     exit_code = 1
 
     def __init__(
-        self, sentence: str, *, setting: str | None = None, remedy: str | None = None
+        self,
+        sentence: str,
+        *,
+        setting: str | None = None,
+        remedy: str | tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(sentence)
         self.setting, self.remedy = setting, remedy

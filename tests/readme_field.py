@@ -111,6 +111,14 @@ def own_tables(folder: Path) -> None:
     runs.to_csv(folder / "table.csv", index=False)
     larger.to_csv(folder / "larger.csv", index=False)
     schedules = [runs.assign(schedule=name) for name in ("cosine", "linear")]
+    variants = pd.concat(schedules).assign(optimizer="muonh", depth=4)
+    variants.to_csv(folder / "variants.csv", index=False)
+    log = [runs.assign(step=step, loss=runs["loss"] + 1 - step / 100) for step in (50, 100)]
+    pd.concat(log).to_csv(folder / "log.csv", index=False)
+    attempts = [runs.assign(created_at=day, loss=runs["loss"] + 2 - day) for day in (1, 2)]
+    pd.concat(attempts).to_csv(folder / "attempts.csv", index=False)
+    scores = runs.assign(val_acc=1 - runs["loss"] / 10).drop(columns="loss")
+    scores.to_csv(folder / "scores.csv", index=False)
     pd.concat(schedules).rename(columns={"loss": "val_loss"}).to_csv(
         folder / "schedules.csv", index=False
     )

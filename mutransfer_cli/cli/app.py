@@ -60,12 +60,17 @@ def with_options(error: MutransferError) -> str:
         named = re.match(re.escape(error.setting) + r"\b", sentence)
         rest = sentence[named.end() :] if named else f": {sentence}"
         sentence = option_of(error.setting) + rest
-    return sentence if error.remedy is None else f"{sentence} ({option_of(error.remedy)})"
+    if error.remedy is None:
+        return sentence
+    remedies = (error.remedy,) if isinstance(error.remedy, str) else error.remedy
+    joint = " and " if "maximize" in remedies else " or "
+    return f"{sentence} ({joint.join(option_of(remedy) for remedy in remedies)})"
 
 
 def option_of(argument: str) -> str:
-    """`decay_convention` as `--decay-convention`."""
-    return "--" + argument.replace("_", "-")
+    """`decay_convention` as `--decay-convention`; a value after it stays as it is."""
+    name, blank, value = argument.partition(" ")
+    return "--" + name.replace("_", "-") + blank + value
 
 
 def _fail(sentence: str, exit_code: int) -> None:

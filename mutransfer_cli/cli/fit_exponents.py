@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
     from mutransfer_cli.fit.exponents import Axis, Exponents, Group
     from mutransfer_cli.spec.protocol import DeclaredProtocol
+    from mutransfer_cli.spec.rows import Choices
 
 MOST_OCTAVES = 50
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The options for tables; None or False if not given."""
+    """The options for tables; None, False or empty if not given."""
 
     columns: str | None
     metric: str | None
-    by: str | None
-    keep: Literal["last"] | None
+    maximize: bool
+    by: tuple[str, ...]
+    where: str | None
+    last: str | None
+    keep: str | None
+    size: tuple[str, ...]
     protocol: Path | None
     decay_convention: DecayConvention | None
     optima: bool
@@ -63,12 +68,42 @@ class TableOptions:
         Raises:
             InputError: such an option.
         """
-        of_losses = [option for option in self.given if option in ("--metric", "--keep")]
+        losses = ("--metric", "--maximize", "--last", "--keep")
+        of_losses = [option for option in self.given if option in losses]
         of_losses += ["--resamples"] if resamples else []
         if self.optima and of_losses:
             raise InputError(f"{of_losses[0]}: is for losses; --optima has none, leave it out")
         if self.grid_spacing is not None and not self.optima:
             raise InputError("--grid-spacing: is for --optima; leave it out")
+
+    def choices(self) -> Choices:
+        """Gather what the options say about the rows and columns of the table.
+
+        Raises:
+            InputError: --columns or --keep is malformed.
+        """
+        from mutransfer_cli.spec.columns import parse_columns
+        from mutransfer_cli.spec.rows import Choices
+
+        keep = None
+        if self.keep is not None:
+            which, _, keep = (part.strip() for part in self.keep.partition(":"))
+            if which != "last" or not keep:
+                raise InputError(
+                    f"--keep {self.keep}: expected last:COLUMN with a column that says which row "
+                    "is later, such as last:created_at (last:row is the order of the table)"
+                )
+        return Choices(
+            columns=parse_columns(self.columns) if self.columns else {},
+            metric=self.metric,
+            maximize=self.maximize,
+            by=self.by,
+            where=self.where,
+            last=self.last,
+            keep=keep,
+            sizes=self.size,
+            optima=self.optima,
+        )
 
 
 def fit_records(
@@ -97,34 +132,36 @@ def fit_table(
     from mutransfer_cli.fit.from_records import exponents_of, statuses
     from mutransfer_cli.fit.table import with_one_value_each
     from mutransfer_cli.spec.protocol import completed, load_protocol
-    from mutransfer_cli.spec.results import SIZES, parse_columns, read_results
+    from mutransfer_cli.spec.results import read_results
 
     table.refuse_contradictions(resamples)
-    named = parse_columns(table.columns) if table.columns else {}
-    keep_last = table.keep is not None
-    rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
+    results = read_results(sources, table.choices())
+    for sentence in results.notes:
+        note(sentence)
+    rows, by, sizes = results.rows, results.group, results.sizes
     option = table.decay_convention
     protocol = None if table.protocol is None else load_protocol(table.protocol, option)
     if protocol is not None and protocol.weight_decay_values == "applied":
-        rows = _to_base(rows, protocol, table)
+        rows = _to_base(rows, protocol, table, by)
     if not table.optima:  # optima of different widths may differ by less than rounding
         rows = with_one_value_each(rows)
-    groups = _grouped(rows, table.by)
+    groups = _grouped(rows, by)
     if protocol is not None and table.protocol is not None:
         protocol = completed(protocol, table.protocol, held_decay(rows), _varies(groups))
     convention = _convention(protocol, option, _varies(groups))
     if table.optima:
-        metric, losses = "optima", [0.0] * len(rows)
-        fits = _fit_optima(groups, table.grid_spacing, scatter_below, protocol)
+        losses = [0.0] * len(rows)
+        fits = _fit_optima(groups, sizes, table.grid_spacing, scatter_below, protocol)
     else:
-        metric, losses = table.metric or named.get("loss", "loss"), rows["loss"].tolist()
-        options = (convention, "loss", scatter_below, resamples, SIZES, protocol)
+        losses = rows["loss"].tolist()
+        options = (convention, "loss", scatter_below, resamples, sizes, protocol)
         fits = fit_axes(groups, AXES, *options)
         if resamples and any(fit.decay for fit in fits.values()):
             note("--resamples: is for axes fitted on their own; lr and weight_decay are not")
     document = exponents_of(
-        metric, statuses(losses), fits, protocol, table.by, convention=convention
+        results.metric, statuses(losses), fits, protocol, by, convention=convention
     )
+    document = document.model_copy(update={"rows_left_out": results.left_out})
     return document, rows.rename(columns={"loss": "eval_loss"})
 
 
@@ -139,14 +176,16 @@ def _varies(groups: Mapping[str, pd.DataFrame]) -> bool:
     return any("weight_decay" in rows and held_decay(rows) is None for rows in groups.values())
 
 
-def _to_base(rows: pd.DataFrame, protocol: DeclaredProtocol, table: TableOptions) -> pd.DataFrame:
+def _to_base(
+    rows: pd.DataFrame, protocol: DeclaredProtocol, table: TableOptions, by: str | None
+) -> pd.DataFrame:
     """The rows with base values in place of applied weight decays."""
     from mutransfer_cli.fit.base_decay import applied_exponent, refuse_another_rule, to_base
 
-    _convention(protocol, table.decay_convention, _varies(_grouped(rows, table.by)))
+    _convention(protocol, table.decay_convention, _varies(_grouped(rows, by)))
     found, section = to_base(rows, protocol), protocol.parameterization
     if not table.optima:
-        refuse_another_rule(rows, _grouped(found, table.by).values(), protocol)
+        refuse_another_rule(rows, _grouped(found, by).values(), protocol)
     note(
         f"weight_decay: base values are those of the table over (width / {section.base_width})^"
         f"{applied_exponent(protocol)}, by {section.weight_decay}"
@@ -173,6 +212,7 @@ def _convention(
 
 def _fit_optima(
     groups: Mapping[str, pd.DataFrame],
+    sizes: Sequence[str],
     spacing: float | None,
     scatter_below: float | None,
     protocol: DeclaredProtocol | None,
@@ -181,7 +221,6 @@ def _fit_optima(
     from mutransfer_cli.fit.optima import fit_optima, grid_spacing
     from mutransfer_cli.fit.sentences import size_warnings
     from mutransfer_cli.fit.table import merged
-    from mutransfer_cli.spec.results import SIZES
 
     found = {}
     for name, rows in groups.items():
@@ -199,7 +238,7 @@ def _fit_optima(
             if spacing is None:
                 note(f"--grid-spacing{where}: taken as {step:.3g} octaves, the least gap of {axis}")
             fit = fit_optima(rows, axis, step, scatter_below)
-            fits[axis] = fit.warned(size_warnings(rows, SIZES))
+            fits[axis] = fit.warned(size_warnings(rows, sizes))
         found[name] = group_of(fits, None, rows, protocol)
     return found
 
@@ -221,12 +260,43 @@ def fit_exponents(
         str | None,
         typer.Option(help="Loss column; for records eval_loss (default) or train_loss."),
     ] = None,
+    maximize: Annotated[
+        bool, typer.Option("--maximize", help="Higher values of --metric are better.")
+    ] = False,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Fit each value of a column on its own.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Fit each value of a column on its own; several columns: each combination.",
+            show_default=False,
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION", help='Rows of a table to take: "optimizer=muonh and depth=4".'
+        ),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="The table is a log: take the last row of each run by this step."
+        ),
     ] = None,
     keep: Annotated[
-        Literal["last"] | None,
-        typer.Option(help="Row to keep when a run appears more than once with different losses."),
+        str | None,
+        typer.Option(
+            metavar="last:COLUMN",
+            help="Keep the latest of several rows of a run, such as last:created_at.",
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A further column that holds a size, as depth and steps do.",
+            show_default=False,
+        ),
     ] = None,
     protocol: Annotated[
         Path | None,
@@ -275,7 +345,18 @@ def fit_exponents(
                 "most"
             )
     table = TableOptions(
-        columns, metric, by, keep, protocol, decay_convention, optima, grid_spacing
+        columns,
+        metric,
+        maximize,
+        tuple(by or ()),
+        where,
+        last,
+        keep,
+        tuple(size or ()),
+        protocol,
+        decay_convention,
+        optima,
+        grid_spacing,
     )
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.fit.breakers import warnings_of
@@ -290,7 +371,7 @@ def fit_exponents(
     fit = fit_records if any(records) else fit_table
     document, trials = fit(sources, table, scatter_below, resamples)
     if by:
-        print_groups(document, by)
+        print_groups(document, ", ".join(by))
     else:
         print_fit(document, trials)
     for sentence in warnings_of(document, trials):

@@ -312,6 +312,8 @@ class Exponents(Strict):
     """Convention of every weight decay here; null where it is not known."""
     weight_decay: NonNegative | None = None
     """The weight decay that all trials share; null where it varies or is not known."""
+    rows_left_out: dict[str, Count] = Field(default_factory=dict)
+    """Number of rows of a table that were not fitted, by reason, such as running or crashed."""
 
     @model_validator(mode="after")
     def axes_or_groups(self) -> Exponents:
@@ -325,5 +327,5 @@ class Exponents(Strict):
 
     @model_serializer(mode="wrap")
     def without_absent_parts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        parts = ("groups", "decay")
+        parts = ("groups", "decay", "rows_left_out")
         return {key: value for key, value in handler(self).items() if key not in parts or value}

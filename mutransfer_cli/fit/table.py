@@ -7,63 +7,17 @@ Here values that differ by rounding become one, and runs that are suspiciously e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.sentences import repeat_warnings
-from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.spec.rounding import ROUNDING as ROUNDING
+from mutransfer_cli.spec.rounding import hyperparameters
+from mutransfer_cli.spec.rounding import merged as merged
+from mutransfer_cli.spec.rounding import with_one_value_each as with_one_value_each
 
-ROUNDING = 0.03  # octaves, 2 %; rounding to three digits, and most to two, moves values by less
 SUSPECT = 0.5  # share of the repeated cells without any difference from which it is no chance
-
-
-def with_one_value_each(trials: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Replace values of a hyperparameter that differ by rounding by one of them.
-
-    Args:
-        columns: further hyperparameters beside those of every sweep.
-    """
-    changed = {}
-    for name in _hyperparameters(trials, columns):
-        values = merged(column := trials[name])
-        if values is not column:
-            changed[name] = values
-    return trials.assign(**changed) if changed else trials
-
-
-def merged(values: pd.Series[float]) -> pd.Series[float]:
-    """The values, with one for each cluster of positive ones that spans up to `ROUNDING` octaves.
-
-    Clusters start at the lowest value and at the next one beyond the reach of the last, so that
-    dense values are binned and never chained. A cluster becomes its most frequent value; of
-    several the one with the most digits, because rounding takes digits away; of several the middle
-    one. It stays more than the reach below that of the next cluster, so that merged values stay as
-    they are when they are merged again.
-    """
-    number = values.to_numpy(dtype=np.float64, copy=True)
-    positive = (number > 0) & np.isfinite(number)
-    distinct, times = np.unique(number[positive], return_counts=True)
-    octaves: Array = np.log2(distinct)
-    reach = octaves + ROUNDING
-    if (reach[:-1] < octaves[1:]).all():
-        return values
-    ends = [0]
-    while ends[-1] < distinct.size:
-        ends.append(int(np.searchsorted(octaves, reach[ends[-1]], side="right")))
-    becomes, above = np.empty_like(distinct), np.inf
-    for start, end in reversed(list(pairwise(ends))):
-        # the first value of a cluster always lies more than the reach below the next cluster
-        free = start + np.flatnonzero(reach[start:end] < above)
-        frequent = free[times[free] == times[free].max()]
-        digits = np.array([len(np.format_float_scientific(distinct[one])) for one in frequent])
-        precise = frequent[digits == digits.max()]
-        chosen = precise[(precise.size - 1) // 2]
-        becomes[start:end], above = distinct[chosen], octaves[chosen]
-    number[positive] = becomes[np.searchsorted(distinct, number[positive])]
-    return pd.Series(number, index=values.index, name=values.name)
 
 
 def without_repeats(
@@ -82,7 +36,7 @@ def without_repeats(
         The rows, without repeats of a width, hyperparameters and loss (the lowest seed stays), and
         the warning by code.
     """
-    cell = ["width", *_hyperparameters(trials, axes)]
+    cell = ["width", *hyperparameters(trials, axes)]
     if not trials[loss].duplicated().any():
         return trials, {}
     finite = trials[np.isfinite(trials[loss])]
@@ -135,8 +89,3 @@ def cell_means(trials: pd.DataFrame, axes: Sequence[str], loss: str) -> pd.DataF
     cell = ["width", *axes]
     ranked = trials[loss].where(np.isfinite(trials[loss]), np.inf)
     return ranked.groupby([trials[name] for name in cell]).mean().reset_index()
-
-
-def _hyperparameters(trials: pd.DataFrame, further: Sequence[str]) -> list[str]:
-    """The columns that hold hyperparameters: those that every sweep may have, and further ones."""
-    return [name for name in dict.fromkeys([*AXES, *further]) if name in trials]

@@ -104,12 +104,17 @@ def test_a_nan_loss_is_a_diverged_run(run: Run, csv: Path) -> None:
 
 def test_rows_that_repeat_a_run_need_a_decision(run: Run, csv: Path) -> None:
     runs = pd.read_csv(csv)
-    again = runs.iloc[[0]].assign(val_loss=9.0)
-    pd.concat([again, runs]).to_csv(csv, index=False)
+    again = runs.iloc[[0]].assign(val_loss=9.0, ended=1)
+    pd.concat([again, runs.assign(ended=2)]).to_csv(csv, index=False)
     result = run("fit-exponents", csv, "--columns", COLUMNS)
     assert result.exit_code == 2
-    assert "keep the last (--keep)" in result.stderr
-    assert fitted(run, csv, "--columns", COLUMNS, "--keep", "last")["axes"]["lr"]["status"] == "ok"
+    assert "(--keep last:COLUMN)" in result.stderr
+    document = fitted(run, csv, "--columns", COLUMNS, "--keep", "last:ended")
+    assert document["axes"]["lr"]["status"] == "ok"
+    assert document["rows_left_out"] == {"before the last ended": 1}
+    result = run("fit-exponents", csv, "--columns", COLUMNS, "--keep", "last")
+    assert result.exit_code == 2
+    assert "--keep last: expected last:COLUMN with a column that says which row" in result.stderr
 
 
 def test_a_missing_column_names_those_found(run: Run, csv: Path) -> None:
