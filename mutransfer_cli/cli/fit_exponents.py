@@ -35,6 +35,7 @@ class TableOptions:
     decay_convention: DecayConvention | None
     optima: bool
     grid_spacing: float | None
+    path_pattern: str | None = None
 
     @property
     def given(self) -> list[str]:
@@ -101,7 +102,8 @@ def fit_table(
     table.refuse_contradictions(resamples)
     named = parse_columns(table.columns) if table.columns else {}
     keep_last = table.keep is not None
-    rows = read_results(sources, named, table.metric, table.by, keep_last, table.optima)
+    about = (table.metric, table.by, keep_last, table.optima, table.path_pattern)
+    rows = read_results(sources, named, *about, say=note)
     option = table.decay_convention
     protocol = None if table.protocol is None else load_protocol(table.protocol, option)
     if protocol is not None and protocol.weight_decay_values == "applied":
@@ -207,8 +209,8 @@ def fit_exponents(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folder of a sweep, record files, tables of own results (CSV, JSON lines, "
-            "Parquet), or - for stdin. Default: stdin when piped.",
+            help="Folder of a sweep, record files, own results (a table, a folder of runs, a "
+            "study or another database), or - for stdin. Default: stdin when piped.",
             show_default=False,
         ),
     ] = None,
@@ -257,6 +259,14 @@ def fit_exponents(
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the losses for the interval of form_spread.")
     ] = 0,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="For folders: where the runs are and what their paths say, such as "
+            "width{width}_lr{lr}/log.csv.",
+        ),
+    ] = None,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -274,7 +284,15 @@ def fit_exponents(
                 "most"
             )
     table = TableOptions(
-        columns, metric, by, keep, protocol, decay_convention, optima, grid_spacing
+        columns,
+        metric,
+        by,
+        keep,
+        protocol,
+        decay_convention,
+        optima,
+        grid_spacing,
+        path_pattern,
     )
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.fit.breakers import warnings_of

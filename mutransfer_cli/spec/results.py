@@ -21,7 +21,9 @@ LR_MULTS = tuple(MULT_AXES.values())
 SIZES = ("depth", "head_size", "vocab", "context", "batch", "steps", "tokens")
 CANONICAL = (*REQUIRED, "train_loss", "seed", "weight_decay", *LR_MULTS, *SIZES)
 LOSSES = ("loss", "eval_loss", "val_loss", "train_loss")  # in order of preference
-NOT_FINISHED = ("failed", "crashed", "killed", "preempted", "pending", "running")
+NOT_FINISHED = frozenset(
+    ["failed", "crashed", "killed", "preempted", "pending", "running", "pruned", "early-stopped"]
+)
 EMPTY = frozenset({"", "na", "n/a", "nan", "none", "null"})
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
@@ -71,23 +73,27 @@ def read_results(
     by: str | None = None,
     keep_last: bool = False,
     optima: bool = False,
+    pattern: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Read one row per run from all sources, in order.
 
-    The format is recognised by content: Parquet, JSON lines, or CSV with a header line and comma,
-    tab or semicolon between fields. Rows whose status says that they did not finish (`failed`,
-    `crashed`, `running`, ...) are dropped. A diverged run stays, with loss NaN: its status is
-    `diverged`, or its loss is empty, NaN or infinite.
+    Files, databases and folders are recognised by their content (`load_table`). A column that ends
+    in a canonical name after a point, such as `config.lr`, has that meaning. Rows whose status says
+    that they did not finish (`failed`, `crashed`, `running`, ...) are dropped. A diverged run
+    stays, with loss NaN: its status is `diverged`, or its loss is empty, NaN or infinite.
 
     With seeds, a row repeated exactly counts once; without seeds, repeated rows are replicates.
 
     Args:
-        sources: files; None is stdin.
+        sources: files, databases and folders; None is stdin.
         columns: the user's column by canonical name; other columns are found by their names.
         metric: the user's column to take as loss.
         by: another column of the user to keep, as text.
         keep_last: keep the last of the rows with equal width, axes, seed and `by`.
         optima: a row holds the best values at a width, and no loss.
+        pattern: the form of the paths to read in folders.
+        say: called with each sentence about what was read.
 
     Returns:
         width (int64), lr (peak rate per step), loss (nats, or the user's unit), and if the tables
@@ -104,7 +110,10 @@ def read_results(
         raise InputError(
             f"by {by}: the fit uses this column itself; name another one", setting="by"
         )
-    tables = [load_table(source) for source in sources]
+    tables = [load_table(source, pattern) for source in sources]
+    if say is not None:
+        for sentence in (note for table in tables for note in table.notes):
+            say(sentence)
     names = [_resolve(table, columns, metric, by, optima) for table in tables]
     if not all("train_loss" in found for found in names):
         names = [{k: v for k, v in found.items() if k != "train_loss"} for found in names]
@@ -133,13 +142,20 @@ def _resolve(
             f"columns loss={wanted['loss']} and metric {metric}: name one column for the loss",
             setting="columns",
         )
+    endings = {column.rpartition(".")[2]: column for column in reversed(found)}
     if "loss" not in wanted:
-        wanted["loss"] = next((name for name in LOSSES if name in found), "loss")
+        if table.maximize:
+            raise InputError(
+                f"{where}: {table.result} was maximized; name a column to be minimized",
+                remedy="metric",
+            )
+        known = [endings[name] for name in LOSSES if name in endings]
+        wanted["loss"] = table.result or next(iter(known), "loss")
     required = ("width",) if optima else REQUIRED
     wanted |= {
-        name: name
+        name: name if name in found else endings.get(name, name)
         for name in CANONICAL
-        if name not in wanted and (name in found or name in required)
+        if name not in wanted and (name in found or name in endings or name in required)
     }
     if optima or wanted.get("train_loss") == wanted["loss"]:
         wanted.pop("train_loss", None)

@@ -58,12 +58,14 @@ def read_records(path: Path | None, earlier: Records | None = None) -> Records |
 def holds_records(source: Path | None) -> bool:
     """Whether a source (None is stdin) is a sweep's folder, begins like its records, or is empty.
 
+    A folder with other files than records is one of the user's own runs.
+
     Raises:
         InputError: it cannot be read.
     """
-    if source is not None and source.is_dir():
-        return True
     try:
+        if source is not None and source.is_dir():
+            return (source / TRIALS).exists() or not any(source.iterdir())
         if source is None:
             start = _start_of_stdin()
         else:

@@ -120,6 +120,13 @@ def test_records_are_recognised_by_their_beginning(header: SweepHeader, tmp_path
     ):
         path.write_bytes(content)
         assert holds_records(path) == expected
-    assert holds_records(tmp_path)
     with pytest.raises(InputError, match=r"none: cannot be read \(No such file"):
         holds_records(tmp_path / "none")
+
+
+def test_a_folder_holds_records_or_is_empty(tmp_path: Path) -> None:
+    assert holds_records(tmp_path)
+    (tmp_path / "metrics.csv").write_text("width,lr,loss\n")
+    assert not holds_records(tmp_path)
+    (tmp_path / "trials.jsonl").write_text("")
+    assert holds_records(tmp_path)
