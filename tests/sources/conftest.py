@@ -13,8 +13,10 @@ import pytest
 
 from tests.sources.figures import FIGURES
 
-PACKAGES = ("optuna", "mlflow-skinny", "ray", "tensorboard", "lightning", "transformers", "wandb")
-PACKAGES += ("trackio", "hydra-core", "openpyxl", "pyarrow")
+PACKAGES = (
+    *("optuna", "mlflow-skinny", "ray", "tensorboard", "lightning", "transformers"),
+    *("wandb", "trackio", "hydra-core", "openpyxl", "pyarrow"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -99,7 +99,8 @@ def ray_tune(folder: Path, runs: list[Bowl]) -> Path:
     def chosen(config: dict[str, Any]) -> None:
         trial(config["run"])
 
-    tune.Tuner(chosen, param_space={"run": space}, run_config=configured).fit()
+    options = tune.TuneConfig(reuse_actors=True)
+    tune.Tuner(chosen, param_space={"run": space}, run_config=configured, tune_config=options).fit()
     ray.shutdown()
     return folder / "bowl"
 

@@ -32,7 +32,7 @@ def read_delimited(text: str, where: str) -> Table:
         InputError: rows that do not fit the header, or broken quotes.
     """
     skipped, commented, named = _above(text)
-    delimiter = named or _delimiter(text, skipped)
+    delimiter = named or _delimiter(text, skipped, fewest=2 if commented is None else 1)
     rows, lines = _rows(text, where, skipped, delimiter)
     if commented is not None and rows and _is_data(rows[0]):
         header = _fields(commented, delimiter)
@@ -129,8 +129,12 @@ def _fields(line: str, delimiter: str) -> list[str]:
     return line.split() if delimiter == " " else next(csv.reader([line], delimiter=delimiter))
 
 
-def _delimiter(text: str, skipped: int) -> str:
-    """The delimiter that splits the header into the most fields; blanks where none does."""
+def _delimiter(text: str, skipped: int, fewest: int) -> str:
+    """The delimiter that splits the header into the most fields; blanks where none does.
+
+    Args:
+        fewest: lines that must have equally many fields for blanks to be believed.
+    """
 
     def fields(delimiter: str) -> int:
         reader = csv.reader(_lines_from(text, skipped), delimiter=delimiter)
@@ -140,7 +144,7 @@ def _delimiter(text: str, skipped: int) -> str:
     if fields(best) > 1:
         return best
     counts = [len(line.split()) for line in _lines_from(text, skipped) if line.strip()]
-    return " " if len(counts) > 1 and counts[0] > 1 and len(set(counts)) == 1 else best
+    return " " if len(counts) >= fewest and counts[0] > 1 and len(set(counts)) == 1 else best
 
 
 def _is_data(row: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mutransfer_cli.errors import InputError
@@ -18,6 +19,7 @@ from mutransfer_cli.spec.readers import (
 from mutransfer_cli.spec.readers.sqlite import MAGIC
 from mutransfer_cli.spec.readers.table import Table
 from mutransfer_cli.spec.readers.tree import Tree, tree_of
+from mutransfer_cli.spec.yaml_io import cannot_read
 
 RECORDS = "trials.jsonl"  # of this tool's own sweeps
 DATABASES = (".db", ".sqlite", ".sqlite3", ".log", ".journal", ".jsonl")
@@ -51,19 +53,19 @@ def read_folder(root: Path, read: Callable[[Path], Table], pattern: str | None =
         InputError: no runs can be read, with what to give instead.
     """
     tree = tree_of(root, pattern)
-    for name, find, read_folders in SYSTEMS:
-        found = find(tree)
-        if found:
-            table = read_folders(tree, found)
-            note = f"{root}: {len(table.cells)} runs of {name}"
-            return Table(
-                table.where,
-                table.unit,
-                table.cells,
-                table.result,
-                table.maximize,
-                (note, *table.notes),
-            )
+    try:
+        for name, find, read_folders in SYSTEMS:
+            found = find(tree)
+            if found:
+                table = read_folders(tree, found)
+                note = f"{root}: {len(table.cells)} runs of {name}"
+                return replace(table, notes=(note, *table.notes))
+    except OSError as error:
+        raise cannot_read(error.filename or root, error) from error
+    except (ValueError, RecursionError) as error:  # bytes that are no text, endless nesting
+        raise InputError(
+            f"{root}: a file of {name} cannot be read ({error}); export one row per run as CSV"
+        ) from error
     own = tree.holding(RECORDS)
     if own:
         raise InputError(

@@ -16,6 +16,8 @@ from mutransfer_cli.spec.readers.tree import Tree, read_json_file
 STATE = "trainer_state.json"
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 SCHEDULED = "learning_rate"
+# Trainer's `loss` is the mean since the last entry, its `train_loss` that of all steps
+LOSSES = {"loss": "train_loss", "train_loss": "mean_train_loss"}
 OWN = frozenset(
     {
         "total_flos",
@@ -57,6 +59,7 @@ def read_folders(tree: Tree, folders: list[str]) -> Table:
             values |= flat({"config": state["trial_params"]})
         logged = [row for row in state.get("log_history", []) if isinstance(row, dict)]
         metrics = last_of_each(flat(row) for row in logged)
+        metrics = {LOSSES.get(name, name): value for name, value in metrics.items()}
         ended = step >= int(state.get("max_steps") or 0)
         runs[run or tree.root.name] = {
             "status": "finished" if ended else "early-stopped",
