@@ -37,7 +37,7 @@ def read_sqlite(path: Path) -> Table:
             for needed, read in SYSTEMS:
                 if needed <= tables:
                     return read(database, where)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{where}: the database cannot be read ({error}); copy it when nothing writes to it, "
             "or export its runs as CSV"

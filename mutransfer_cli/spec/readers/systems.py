@@ -29,6 +29,9 @@ def _mlflow_runs(tree: Tree) -> list[str]:
     return [folder for folder in tree.holding(mlflow.META) if mlflow.is_run(tree, folder)]
 
 
+# what another form of a system's files leads to: bytes that are no text, a list for an object
+FOREIGN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
 Find = Callable[[Tree], list[str]]
 Read = Callable[[Tree, list[str]], Table]
 # by preference: a run that several systems logged is read from the one that says most about it
@@ -62,7 +65,7 @@ def read_folder(root: Path, read: Callable[[Path], Table], pattern: str | None =
                 return replace(table, notes=(note, *table.notes))
     except OSError as error:
         raise cannot_read(error.filename or root, error) from error
-    except (ValueError, RecursionError) as error:  # bytes that are no text, endless nesting
+    except FOREIGN as error:
         raise InputError(
             f"{root}: a file of {name} cannot be read ({error}); export one row per run as CSV"
         ) from error

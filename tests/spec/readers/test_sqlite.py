@@ -28,6 +28,19 @@ def test_a_broken_database_is_refused(tmp_path: Path) -> None:
         read_sqlite(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_params set distribution_json = '{'",
+        "update trial_params set trial_id = 77 where trial_id = 1",
+        "update trial_params set distribution_json = x'ff' where trial_id = 1",
+    ],
+)
+def test_contents_of_another_form_are_refused(database: Callable[..., Path], change: str) -> None:
+    with pytest.raises(InputError, match=r"optuna.db: the database cannot be read .*export"):
+        read_sqlite(database("optuna", change))
+
+
 def test_reading_changes_nothing(database: Callable[..., Path]) -> None:
     path = database("optuna")
     before = path.read_bytes()

@@ -58,6 +58,16 @@ def test_folders_of_own_sweeps_are_pointed_at(tmp_path: Path) -> None:
         load_table(tmp_path)
 
 
+def test_files_of_another_form_are_refused(recorded: Callable[[str], Path]) -> None:
+    folder = recorded("trainer")
+    for path in folder.glob("*/*/trainer_state.json"):
+        path.write_text('{"global_step": [1], "log_history": []}')
+    with pytest.raises(
+        InputError, match=r"a file of Trainer cannot be read .*; export one row per"
+    ):
+        load_table(folder)
+
+
 def test_a_file_that_may_not_be_read_is_named(recorded: Callable[[str], Path]) -> None:
     path = recorded("lightning") / "version_0" / "metrics.csv"
     path.unlink()
