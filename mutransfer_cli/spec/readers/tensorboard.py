@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.readers.table import Table, runs_table
@@ -25,6 +25,9 @@ STEP, SUMMARY, VALUE = 2, 5, 1  # fields of Event and Summary
 TAG, SIMPLE, TENSOR, METADATA = 1, 2, 8, 9  # of Summary.Value
 FLOAT, DOUBLE, CONTENT = 5, 6, 4  # of TensorProto: float_val, double_val, tensor_content
 HPARAMS = "_hparams_/session_start_info"
+SPLITS = ("train", "validation", "val", "valid", "eval", "test")  # folders of one run
+
+Events: TypeAlias = tuple[dict[str, Any], dict[str, float], int]
 
 
 def find_runs(tree: Tree) -> list[str]:
@@ -39,7 +42,8 @@ def find_runs(tree: Tree) -> list[str]:
 def read_folders(tree: Tree, folders: list[str]) -> Table:
     """Read every run; event files of one folder are one run.
 
-    `add_hparams` of torch writes into a folder inside that of the run, which is joined to it.
+    Folders inside that of a run belong to it: those of torch's `add_hparams` and `add_scalars`, and
+    the `train` and `validation` of Keras, whose scalars get the folder's name before their own.
 
     Raises:
         InputError: a file that is none of TensorBoard's.
@@ -48,19 +52,13 @@ def read_folders(tree: Tree, folders: list[str]) -> Table:
     for folder in folders:
         names = [name for name in tree.folders[folder] if name.startswith(EVENTS)]
         found[folder] = _read([tree.root / folder / name for name in names])
-    for folder in sorted(found, key=len, reverse=True):
-        outer = folder.rpartition("/")[0]
-        hparams, scalars, step = found[folder]
-        if hparams and outer in found and folder != outer and not found[outer][0]:
-            del found[folder]
-            found[outer] = (hparams, scalars | found[outer][1], max(step, found[outer][2]))
+    found = _joined(found)
     runs, empty = {}, []
     for folder, (hparams, scalars, step) in found.items():
         if not scalars:
             empty.append(folder or tree.root.name)
             continue
-        names = [name for name in tree.folders[folder] if name.startswith(EVENTS)]
-        settings = tree.settings(f"{folder}/{names[0]}" if folder else names[0])
+        settings = tree.settings(f"{folder}/{EVENTS}" if folder else EVENTS)
         logged = {f"config.{name}": value for name, value in hparams.items()}
         runs[folder or tree.root.name] = {**settings, **logged, **scalars, "step": step}
     notes: tuple[str, ...] = ()
@@ -69,7 +67,23 @@ def read_folders(tree: Tree, folders: list[str]) -> Table:
     return runs_table(tree.where, runs, notes=notes)
 
 
-def _read(paths: list[Path]) -> tuple[dict[str, Any], dict[str, float], int]:
+def _joined(found: dict[str, Events]) -> dict[str, Events]:
+    """The runs, with what lies in folders inside theirs."""
+    joined = dict(found)
+    for folder in sorted(found, key=len, reverse=True):
+        outer, _, last = folder.rpartition("/")
+        hparams, scalars, step = joined[folder]
+        above = joined.get(outer, ({}, {}, 0))
+        alone = hparams and outer in joined and not above[0]
+        if folder == outer or not (alone or (outer and (outer in joined or last in SPLITS))):
+            continue
+        del joined[folder]
+        named = scalars if alone else {f"{last}/{tag}": value for tag, value in scalars.items()}
+        joined[outer] = (hparams | above[0], named | above[1], max(step, above[2]))
+    return joined
+
+
+def _read(paths: list[Path]) -> Events:
     """Hyperparameters, the last value of every scalar, and the last step."""
     hparams: dict[str, Any] = {}
     last: dict[str, tuple[int, float]] = {}

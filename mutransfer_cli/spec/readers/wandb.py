@@ -18,7 +18,7 @@ from mutransfer_cli.spec.readers.table import Table, flat, last_of_each, runs_ta
 from mutransfer_cli.spec.readers.tree import Tree, read_json_file, read_yaml_file
 from mutransfer_cli.spec.readers.wire import fields, parts, signed, text
 
-FOLDER = re.compile(r"(?:.*/)?(?:offline-)?run-\d{8}_\d{6}-([^/]+)")
+FOLDER = re.compile(r"(?:.*/)?(?:offline-)?run-(\d{8}_\d{6})-([^/]+)")
 SUMMARY, CONFIG = "files/wandb-summary.json", "files/config.yaml"
 MAGIC = b":W&B"
 HEADER, BLOCK = 7, 32768  # bytes of a file's and of a record's header; of a block of records
@@ -28,37 +28,43 @@ KEY, NESTED, JSON = 1, 2, 16  # of an item
 
 
 def find_runs(tree: Tree) -> list[str]:
-    """The folders of runs."""
+    """The folders of runs, the earliest first."""
     candidates = {folder.removesuffix("/files") for folder in tree.folders}
-    return sorted(folder for folder in candidates if FOLDER.fullmatch(folder or tree.root.name))
+    named = {folder: FOLDER.fullmatch(folder or tree.root.resolve().name) for folder in candidates}
+    return [
+        folder
+        for _, folder in sorted((found[1], folder) for folder, found in named.items() if found)
+    ]
 
 
 def read_folders(tree: Tree, folders: list[str]) -> Table:
     """Read the runs of a `wandb` folder.
 
     A run without an exit record counts as crashed; one that only its files tell of has no status.
+    Of a run that was resumed the last part counts, which goes on with the summary.
 
     Raises:
         InputError: a run's files cannot be read.
     """
     runs: dict[str, dict[str, Any]] = {}
-    unlogged = []
+    unlogged, resumed = 0, 0
     for folder in folders:
         path = tree.root / folder
-        found = FOLDER.fullmatch(folder or tree.root.name)
+        found = FOLDER.fullmatch(folder or tree.root.resolve().name)
         assert found is not None, "such folders are chosen"
         logs = sorted(path.glob("*.wandb"))
         values = _of_files(path)
         if logs:
             values = values | _of_log(logs[0])
-        if not values:
-            unlogged.append(folder)
-            continue
-        name = found[1] if found[1] not in runs else folder
-        runs[name] = values | tree.values(folder)
-    notes: tuple[str, ...] = ()
-    if unlogged:
-        notes = (f"{tree.where}: {len(unlogged)} runs without files are left out",)
+        unlogged += not values
+        resumed += found[2] in runs
+        if values:
+            runs[found[2]] = runs.get(found[2], {}) | values | tree.values(folder)
+    sentences = {
+        f"{unlogged} runs without files are left out": unlogged,
+        f"{resumed} runs were resumed; their last part counts": resumed,
+    }
+    notes = tuple(f"{tree.where}: {sentence}" for sentence, count in sentences.items() if count)
     return runs_table(tree.where, runs, notes=notes)
 
 

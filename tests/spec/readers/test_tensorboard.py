@@ -51,6 +51,28 @@ def event(step: int, value: bytes) -> bytes:
     return struct.pack("<QI", len(record), 0) + record + b"\0\0\0\0"
 
 
+@pytest.mark.parametrize("with_own_file", [False, True])
+def test_training_and_validation_are_one_run(tmp_path: Path, with_own_file: bool) -> None:
+    """Keras has two folders for a run, and `add_scalars` of torch has one for each scalar."""
+    value = {"train": 2.0, "validation": 3.0}
+    for name, loss in value.items():
+        folder = tmp_path / "width64_lr0.1" / name
+        folder.mkdir(parents=True)
+        content = event(1, b"\x15" + struct.pack("<f", loss))
+        (folder / "events.out.tfevents.1").write_bytes(content)
+        if with_own_file:
+            (folder.parent / "events.out.tfevents.1").write_bytes(b"")
+    (row,) = read(tmp_path, "width{width}_lr{lr}").cells.to_dict("records")
+    assert row == {
+        "run": "width64_lr0.1",
+        "width": "64",
+        "lr": "0.1",
+        "train/loss": 2.0,
+        "validation/loss": 3.0,
+        "step": 1,
+    }
+
+
 def test_tensors_of_one_element_are_scalars(tmp_path: Path) -> None:
     """TensorFlow 2 writes scalars as tensors, of which one writes bytes and another floats."""
     number = struct.pack("<f", 2.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,17 @@ def test_an_online_run_leaves_files(tmp_path: Path) -> None:
             "summary.val_loss.min": 3.2,
         }
     ]
+
+
+def test_a_resumed_run_is_one(recorded: Callable[[str], Path]) -> None:
+    (first,) = recorded("wandb").glob("offline-run-*")
+    again = first.parent / "offline-run-20261201_000000-btf4e54c"
+    shutil.copytree(first, again)
+    (log,) = first.glob("*.wandb")
+    log.write_bytes(log.read_bytes()[:-40])  # crashed before it was resumed
+    table = read(first.parent)
+    assert table.cells["status"].tolist() == ["finished"]
+    assert table.notes == (f"{first.parent}: 1 runs were resumed; their last part counts",)
 
 
 def test_records_may_go_over_blocks() -> None:
