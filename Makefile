@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAINERS := .venv-trainers
+SOURCES := .venv-sources
 RUN := runs/quickstart
 
-.PHONY: install quickstart test lint test-slow test-browser test-trainers bench bench-fit experiments clean
+.PHONY: install quickstart test lint test-slow test-browser test-trainers test-sources bench bench-fit experiments clean
 
 install: $(VENV)/installed
 
@@ -28,7 +29,7 @@ lint: install
 
 # two processes with one thread each, because threads of one process wait for each other on small tensors
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser and not trainers'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not timed and not browser and not trainers and not sources'
 	$(BIN)/python -m pytest -m timed
 
 test-slow: install
@@ -52,6 +53,16 @@ $(TRAINERS)/installed: pyproject.toml trainers.txt trainers-alone.txt
 	$(TRAINERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r trainers-alone.txt
 	touch $@
 
+# reads what the real loggers leave on the disk, in an environment of their own
+test-sources: $(SOURCES)/installed
+	$(SOURCES)/bin/python -m pytest -m sources tests/sources
+
+$(SOURCES)/installed: pyproject.toml sources.txt sources-alone.txt
+	$(PYTHON) -m venv $(SOURCES)
+	$(SOURCES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . -r sources.txt
+	$(SOURCES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r sources-alone.txt
+	touch $@
+
 bench: install
 	$(BIN)/python -m benchmarks.fused_sweep
 	$(BIN)/python -m benchmarks.million_records
@@ -71,4 +82,4 @@ experiments: install
 	$(BIN)/python -m benchmarks.experiments run
 
 clean:
-	rm -rf $(VENV) $(TRAINERS) runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRAINERS) $(SOURCES) runs dist .mypy_cache .ruff_cache .pytest_cache

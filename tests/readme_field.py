@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -110,6 +111,7 @@ def own_tables(folder: Path) -> None:
     runs.rename(columns=own).to_csv(folder / "runs.csv", index=False)
     runs.to_csv(folder / "table.csv", index=False)
     larger.to_csv(folder / "larger.csv", index=False)
+    own_folders(folder, runs)
     schedules = [runs.assign(schedule=name) for name in ("cosine", "linear")]
     variants = pd.concat(schedules).assign(optimizer="muonh", depth=4)
     variants.to_csv(folder / "variants.csv", index=False)
@@ -129,6 +131,21 @@ def own_tables(folder: Path) -> None:
     pd.concat(decays).to_csv(folder / "decays.csv", index=False)
     best = pd.DataFrame({"width": [64, 128, 256, 512], "lr": [2**-6, 2**-6, 2**-5, 2**-6]})
     best.to_csv(folder / "optima.csv", index=False)
+
+
+def own_folders(folder: Path, runs: pd.DataFrame) -> None:
+    """Lay out the runs of one seed as a multirun of Hydra, and as logs in named folders."""
+    first = runs[runs["seed"] == runs["seed"].iloc[0]]
+    for number, run in enumerate(first.to_dict("records")):
+        job = folder / "multirun" / "2026-11-30" / "12-00-00" / str(number)
+        (job / ".hydra").mkdir(parents=True)
+        settings = {"width": run["width"], "lr": run["lr"]}
+        (job / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings))
+        loss = None if pd.isna(run["loss"]) else run["loss"]
+        (job / "metrics.json").write_text(json.dumps({"val_loss": loss}))
+        log = folder / "logs" / f"width{run['width']}_lr{run['lr']}" / "log.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text(f"val_loss\n{run['loss']}\n")
 
 
 def forget() -> None:

@@ -161,7 +161,14 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = {match for line in shell_lines() for match in re.findall(r"make (\w+)", line)}
     assert targets == {"quickstart", "test"}
-    for target in targets | {"bench", "bench-fit", "experiments", "test-browser", "test-trainers"}:
+    for target in targets | {
+        "bench",
+        "bench-fit",
+        "experiments",
+        "test-browser",
+        "test-trainers",
+        "test-sources",
+    }:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 

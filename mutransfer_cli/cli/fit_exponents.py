@@ -41,6 +41,7 @@ class TableOptions:
     decay_convention: DecayConvention | None
     optima: bool
     grid_spacing: float | None
+    path_pattern: str | None
 
     @property
     def given(self) -> list[str]:
@@ -103,6 +104,7 @@ class TableOptions:
             keep=keep,
             sizes=self.size,
             optima=self.optima,
+            path_pattern=self.path_pattern,
         )
 
 
@@ -328,6 +330,14 @@ def fit_exponents(
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the losses for the interval of form_spread.")
     ] = 0,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="For folders: where the runs are and what their paths say, such as "
+            "width{width}_lr{lr}/log.csv.",
+        ),
+    ] = None,
     output: OutputFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -357,6 +367,7 @@ def fit_exponents(
         decay_convention,
         optima,
         grid_spacing,
+        path_pattern,
     )
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.fit.breakers import warnings_of

@@ -176,6 +176,8 @@ def resolve(
         wanted.pop("loss", None)
         wanted.pop("train_loss", None)
     else:
+        if "loss" not in wanted and table.result is not None:
+            wanted["loss"], maximize = table.result, maximize or table.maximize
         loss = loss_column(table, wanted.get("loss"), maximize, metric is not None)
         train = None if maximize else train_column(table, loss.column, wanted.get("train_loss"))
         if "loss" not in wanted and loss.said is None and loss.column not in USUAL:

@@ -64,7 +64,8 @@ def read_results(sources: Sequence[Path | None], choices: Choices | None = None)
     Raises:
         InputError: as `results_of`, or a source that cannot be read.
     """
-    return results_of([load_table(source) for source in sources], choices or Choices())
+    chosen = choices or Choices()
+    return results_of([load_table(source, chosen.path_pattern) for source in sources], chosen)
 
 
 def results_of(tables: Sequence[Table], choices: Choices) -> Results:
@@ -100,7 +101,7 @@ def results_of(tables: Sequence[Table], choices: Choices) -> Results:
     sizes = tuple(dict.fromkeys(one for found in names for one in _sizes(found) if one in frame))
     frame = frame.assign(**{size: settled(frame[size]) for size in sizes})
     left_out = sum((part.left_out for part in parts), Counter[str]())
-    notes = _chosen(names)
+    notes = [*(note for table in tables for note in table.notes), *_chosen(names)]
     if not c.optima:
         recorded = pd.concat([part.recorded for part in parts], keys=keys)
         orders = {
@@ -118,7 +119,7 @@ def results_of(tables: Sequence[Table], choices: Choices) -> Results:
         notes += _refuse_mixtures(frame, others.loc[frame.index], c.by, sizes, written, places)
         frame, repeated = _once_each(frame, group, sizes, places)
         left_out += repeated
-        refuse_upside_down(frame, loss.column, c.maximize)
+        refuse_upside_down(frame, loss.column, loss.sign < 0)
         if group is not None:
             _refuse_lossless_groups(frame, group)
     if "seed" in frame and frame["seed"].map(WHOLE.fullmatch).notna().all():

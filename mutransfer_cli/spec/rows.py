@@ -53,6 +53,8 @@ class Choices:
     """Further columns that hold sizes."""
     optima: bool = False
     """A row holds the best values at a width, and no loss."""
+    path_pattern: str | None = None
+    """In folders: where the runs are, and what their paths say."""
 
 
 @dataclass(frozen=True)

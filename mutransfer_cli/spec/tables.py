@@ -1,13 +1,12 @@
-"""Tables: users' CSV, JSON lines or Parquet under their own column names, and records as frames."""
+"""Tables: users' own results in any file, database or folder, and records as frames."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import gzip
+import re
 import sys
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,124 +15,124 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.spec.data import PARQUET_MAGIC
 from mutransfer_cli.spec.measurements import DiagnosticsRecord
+from mutransfer_cli.spec.readers.delimited import read_delimited
+from mutransfer_cli.spec.readers.excel import is_workbook, read_excel
+from mutransfer_cli.spec.readers.nested_json import read_json
+from mutransfer_cli.spec.readers.optuna import read_journal
+from mutransfer_cli.spec.readers.parquet import read_parquet
+from mutransfer_cli.spec.readers.sqlite import MAGIC as SQLITE_MAGIC
+from mutransfer_cli.spec.readers.sqlite import read_sqlite
+from mutransfer_cli.spec.readers.systems import read_folder
+from mutransfer_cli.spec.readers.table import Table
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.yaml_io import cannot_read
 
-DELIMITERS = ",\t;"
+__all__ = ["Table", "load_table", "measurement_frame", "trial_frame"]
+
 NUMBERS = [*AXES, "train_loss", "eval_loss"]
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+JOURNAL = re.compile(r'\{"op_code"')
+ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/")
+# files that are recognised and not read, by their first bytes
+UNREADABLE = {
+    b"\x80\x02": "a pickle, which could run code",
+    b"\x80\x03": "a pickle, which could run code",
+    b"\x80\x04": "a pickle, which could run code",
+    b"\x80\x05": "a pickle, which could run code",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "an array of NumPy",
+    b"ARROW1": "an Arrow file",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b":W&B": "the log of one W&B run: give its folder, or that of all runs",
+}
+ADVICE = "; save one row per run as CSV, JSON or Parquet"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table as written."""
+def load_table(source: Path | None, pattern: str | None = None) -> Table:
+    """Read a file, a database or a folder, recognised by content; None is stdin.
 
-    where: str
-    """Path, or `stdin`."""
-    unit: str
-    """`line` or `row`, for messages."""
-    cells: pd.DataFrame
-    """All columns under the user's names; the index holds lines or rows, from 1."""
+    Files are CSV and its relatives, JSON, JSON lines, Parquet, Excel, databases and journals of
+    Optuna, databases of MLflow and Trackio, and any of the first four compressed by gzip. Folders
+    are those of W&B, MLflow, Ray Tune, Trainer, Lightning, TensorBoard and Hydra, and others with
+    one file of results per run. Nothing is executed, and nothing is read over a network.
 
-    def place(self, position: int) -> str:
-        """Name the line or row at a position, from 0, in messages."""
-        return f"{self.where} {self.unit} {self.cells.index[position]}"
-
-
-def load_table(source: Path | None) -> Table:
-    """Read Parquet, JSON lines or CSV, recognised by content; None is stdin.
+    Args:
+        pattern: for folders, the form of the paths to read: `width{width}_lr{lr}/log.csv`.
 
     Raises:
         InputError: it cannot be read, is malformed or has no rows.
     """
     where = "stdin" if source is None else str(source)
-    try:
-        data = sys.stdin.buffer.read() if source is None else source.read_bytes()
-    except OSError as error:
-        raise cannot_read(where, error) from error
-    if data.startswith(PARQUET_MAGIC):
-        table = Table(where, "row", _parquet(data, where))
+    if source is not None and ADDRESS.match(where) and not source.exists():
+        raise InputError(
+            f"{where}: is an address, and nothing is read over a network; give a file or a folder, "
+            "or export the runs as CSV"
+        )
+    if source is not None and source.is_dir():
+        table = read_folder(source, load_table, pattern)
+    elif pattern is not None:
+        raise InputError(
+            f"path_pattern {pattern}: is for folders, and {where} is none; leave it out",
+            setting="path_pattern",
+        )
     else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
-            ) from error
-        if not text.strip():
-            raise InputError(f"{where}: is empty; give one row per run")
-        parse = _json_lines if text.lstrip().startswith(("{", "[")) else _csv
-        table = Table(where, "line", parse(text, where))
+        table = _of_file(source, where)
     if table.cells.empty:
         raise InputError(f"{where}: has no rows; give one row per run")
     return table
 
 
-def _parquet(data: bytes, where: str) -> pd.DataFrame:
+def _of_file(source: Path | None, where: str) -> Table:
     try:
-        cells = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
-    except ImportError as error:
+        data = sys.stdin.buffer.read() if source is None else source.read_bytes()
+        if data.startswith(GZIP):
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{where}: not a gzip file ({error}); compress it again") from error
+    except OSError as error:
+        raise cannot_read(where, error) from error
+    if data.startswith(PARQUET_MAGIC):
+        return read_parquet(data, where)
+    if data.startswith(SQLITE_MAGIC):
+        if source is None or not source.read_bytes().startswith(SQLITE_MAGIC):
+            raise InputError(f"{where}: a database is read from its own file only; give its path")
+        return read_sqlite(source)
+    if data.startswith(ZIP):
+        if is_workbook(data):
+            return read_excel(data, where)
+        raise InputError(f"{where}: is a zip archive; unpack it, and give the file or folder in it")
+    for magic, kind in UNREADABLE.items():
+        if data.startswith(magic):
+            raise InputError(f"{where}: is {kind}{ADVICE}")
+    text = _decoded(data, where)
+    if not text.strip():
+        raise InputError(f"{where}: is empty; give one row per run")
+    start = text.lstrip()
+    if JOURNAL.match(start):
+        return read_journal(text, where)
+    return (read_json if start.startswith(("{", "[")) else read_delimited)(text, where)
+
+
+def _decoded(data: bytes, where: str) -> str:
+    """UTF-8 text, or UTF-16 with a byte order mark or with a zero in every second byte."""
+    start = data[:64]
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif len(start) > 3 and not any(start[1::2]):
+        encoding = "utf-16-le"
+    elif len(start) > 3 and not any(start[::2]):
+        encoding = "utf-16-be"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
         raise InputError(
-            f"{where}: reading Parquet needs pyarrow; run `pip install 'mutransfer-cli[data]'`"
+            f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from error
-    except (ValueError, OSError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where}: not a Parquet file ({reason}); write it again") from error
-    if any(name is not None for name in cells.index.names):
-        cells = cells.reset_index()
-    return cells.set_axis(range(1, len(cells) + 1), axis=0)
-
-
-def _json_lines(text: str, where: str) -> pd.DataFrame:
-    rows, lines = [], []
-    for number, line in enumerate(io.StringIO(text, newline=""), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{where} line {number}: not JSON ({error}); write one object per line"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{where} line {number}: expected a JSON object, found {type(row).__name__}; "
-                "write one object per line"
-            )
-        rows.append(row)
-        lines.append(number)
-    return pd.DataFrame(rows, index=lines, dtype=object)
-
-
-def _csv(text: str, where: str) -> pd.DataFrame:
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    line = 1
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-        for row in reader:
-            if "".join(row).strip():
-                rows.append(row)
-                lines.append(line)
-                if len(row) != len(rows[0]):
-                    raise InputError(
-                        f"{where} line {line}: has {len(row)} fields where the header has "
-                        f"{len(rows[0])}; quote fields that hold the delimiter"
-                    )
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{where} line {line}: not CSV ({error}); correct that line") from error
-    header = [name.strip() for name in rows[0]] if rows else []
-    return pd.DataFrame(rows[1:], index=lines[1:], columns=header, dtype=object)
-
-
-def _delimiter(text: str) -> str:
-    """The delimiter that splits the header into the most fields."""
-
-    def fields(delimiter: str) -> int:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return len(next((row for row in reader if "".join(row).strip()), []))
-
-    return max(DELIMITERS, key=fields)
 
 
 def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:

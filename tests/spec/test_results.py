@@ -62,7 +62,7 @@ def test_the_users_columns_come_under_our_names() -> None:
         "\ufeff\nwidth, lr, loss\n\n 1.6e1 , 1e-1 , 3\n,,\n",
         '"width","lr","loss"\n"16","0.1","3"',
         '\n{"width": 16, "lr": 0.1, "loss": 3}\n',
-        '{"width": 16, "lr": "1e-1", "loss": 3.0, "config": {"depth": 2}}',
+        '{"width": 16, "lr": "1e-1", "loss": 3.0, "config": {"note": 2}}',
         "\ufeff" + '{"lr": 0.1, "width": 16.0, "loss": 3}\r\n\r\n',
     ],
 )
@@ -319,9 +319,9 @@ def test_a_missing_metric_is_named_as_such() -> None:
         (HEADER + f"16,1,{'3' * 200_000}\n", "t.csv line 2: not CSV .*limit"),
         ('{"width": 16}\n\n{"width": 16,\n', "t.csv line 3: not JSON .*write one object per line"),
         ("{\n", "t.csv line 1: not JSON"),
-        ('[{"width": 16}]', "t.csv line 1: expected a JSON object, found list; write one object"),
+        ("[1]", "t.csv row 1: expected a JSON object, found int; write one object"),
         ('{"width": 16}\n[1]\n', "t.csv line 2: expected a JSON object, found list"),
-        ("width,lr,loss\n16,1,3\n".encode("utf-16"), r"t.csv: is not UTF-8 text \(byte 0\)"),
+        ("w,lr,\u20ac\n16,1,3\n".encode("cp1252"), r"t.csv: is not UTF-8 text \(byte 5\)"),
     ],
 )
 def test_what_is_not_a_table_is_refused(text: str | bytes, sentence: str) -> None:
@@ -332,8 +332,6 @@ def test_what_is_not_a_table_is_refused(text: str | bytes, sentence: str) -> Non
 def test_a_file_that_cannot_be_read_is_named() -> None:
     with pytest.raises(InputError, match=r"gone.csv: cannot be read \(No such file"):
         read_results([Path("gone.csv")])
-    with pytest.raises(InputError, match="cannot be read"):
-        read_results([Path()])
 
 
 @pytest.mark.timed

@@ -1,0 +1,4 @@
+CREATE TABLE metrics ( id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, timestamp TEXT NOT NULL, run_name TEXT NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL , log_id TEXT, space_id TEXT);
+insert into metrics values (1, 'd2d9840c1212443abe7e8c51007139a1', '2026-11-30T19:23:42.874512+00:00', 'run-00', 300, '{"val_loss":3.4087715019736713}', 'c89cd353197e41638370c0e4614cae64', NULL);
+CREATE TABLE configs ( id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, run_name TEXT NOT NULL, config TEXT NOT NULL, created_at TEXT NOT NULL, UNIQUE(run_id) );
+insert into configs values (1, 'd2d9840c1212443abe7e8c51007139a1', 'run-00', '{"width":64,"optim":{"lr":0.125},"_Username":null,"_Created":"2026-11-30T19:23:42.872748+00:00","_Group":null}', '2026-11-30T19:23:42.946015+00:00');
