@@ -115,7 +115,7 @@ def _apart(axis: Axis) -> str:
         f", measurement +-{(measured.high - measured.low) / 2:.3f}"
     )
     if axis.form_spread is not None:
-        shown += f"; in narrower windows {law.value - axis.form_spread:+.3f}"
+        shown += f"; narrower {law.value - axis.form_spread:+.3f}"
     if axis.form_interval is not None:
         low, high = axis.form_interval
         shown += f" (they differ by {low:+.3f} to {high:+.3f} over resampled losses)"

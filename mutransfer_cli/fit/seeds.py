@@ -1,4 +1,4 @@
-"""What the seeds of a sweep have in common over its cells: lines that shift whole bowls.
+"""Lines that the runs of a seed share over the cells of a sweep, and that shift whole bowls.
 
     loss = cell + level of the seed + slope of the seed * x + noise
 

@@ -15,7 +15,7 @@ REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches i
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What the fits foresee at one width.
+    """Forecast at one width.
 
     Attributes:
         times: the width as a multiple of the largest fitted one.
@@ -32,7 +32,7 @@ class Forecasts:
 def forecasts(
     asked: Mapping[str, Axis], widths: Sequence[int], unit: str, width: int | None = None
 ) -> Forecasts:
-    """What the fitted lines foresee.
+    """Evaluate the forecasts of the fitted lines.
 
     Args:
         asked: fits by hyperparameter.

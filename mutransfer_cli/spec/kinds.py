@@ -34,8 +34,13 @@ Kind = Literal[
 
 TRIALS = "trials.jsonl"
 START = 4096  # bytes
-BY_SCHEMA: dict[bytes, Kind] = {b"trial": "records", b"sweep": "spec"} | {
-    kind.encode(): cast("Kind", kind) for kind in ("protocol", "exponents", "recipe", "check")
+BY_SCHEMA: dict[bytes, Kind] = {
+    b"trial": "records",
+    b"sweep": "spec",
+    b"protocol": "protocol",
+    b"exponents": "exponents",
+    b"recipe": "recipe",
+    b"check": "check",
 }
 # the key of the document itself: in the first column of YAML, or the first one of a JSON object
 SCHEMA = re.compile(rb"""(?:\A\s*\{\s*|^)["']?schema["']?\s*:\s*["']?mutransfer\.(\w+)/""", re.M)

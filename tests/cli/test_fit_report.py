@@ -117,7 +117,7 @@ def test_the_exponent_comes_with_what_is_behind_it(shown: Callable[..., list[str
     for part in (
         "scatter between widths +-",
         "measurement +-",
-        "; in narrower windows -",
+        "; narrower -",
         "largest left out",
     ):
         assert part in text

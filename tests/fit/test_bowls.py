@@ -49,7 +49,7 @@ def test_bowls_without_noise_are_found_exactly(tilt: float) -> None:
 
 
 def test_a_parabola_misplaces_a_tilted_bowl_and_the_tilted_fit_does_not() -> None:
-    """In a narrow window the tilted bowl stays where it is."""
+    """The tilted bowl stays where it is in a narrow window, too."""
     found = fitted(tilted(0.8), noise=1e-5)
     assert np.all(fit_parabolas(tilted(0.8))[0][0] < OPTIMA - 0.05)
     assert np.abs(found.optimum[0] - OPTIMA).max() < 1e-4

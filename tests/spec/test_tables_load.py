@@ -35,8 +35,8 @@ def load(tmp_path: Path, content: bytes, name: str = "t") -> Table:
         b"\xfe\xff" + CSV.encode("utf-16-be"),
         CSV.encode("utf-16-le"),
         CSV.encode("utf-16-be"),
-        gzip.compress(CSV.encode()),
-        gzip.compress(CSV.encode("utf-16")),
+        gzip.compress(CSV.encode(), mtime=0),
+        gzip.compress(CSV.encode("utf-16"), mtime=0),
         b'[\n  {"width": "16", "lr": "0.1", "loss": "3"}\n]\n',
     ],
 )
@@ -45,7 +45,7 @@ def test_encodings_and_compression_are_recognised(tmp_path: Path, content: bytes
 
 
 def test_stdin_is_read_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = io.BytesIO(gzip.compress(CSV.encode()))
+    content = io.BytesIO(gzip.compress(CSV.encode(), mtime=0))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
     table = load_table(None)
     assert (table.cells.to_dict("records"), table.place(0)) == (ROWS, "stdin line 2")
@@ -67,7 +67,7 @@ def zipped() -> bytes:
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "is an old Excel workbook .*; save one row per run"),
         (b"\x93NUMPY\x01", "is an array of NumPy; save"),
         (b":W&B\xe1\xbe\x00", "is the log of one W&B run: give its folder"),
-        (gzip.compress(CSV.encode())[:-9], "not a gzip file .*; compress it again"),
+        (gzip.compress(CSV.encode(), mtime=0)[:-9], "not a gzip file .*; compress it again"),
         (zipped(), "is a zip archive; unpack it"),
         (b"width,lr,\xff\n", r"is not UTF-8 text \(byte 9\); save it as UTF-8"),
         (b'{"op_code":0}\n' + JOURNAL, "line 1: not an operation of an Optuna journal"),
@@ -101,4 +101,4 @@ def test_a_database_has_its_own_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a database of neither Optuna, MLflow nor Trackio"):
         load_table(path)
     with pytest.raises(InputError, match="read from its own file only; give its path"):
-        load(tmp_path, gzip.compress(path.read_bytes()))
+        load(tmp_path, gzip.compress(path.read_bytes(), mtime=0))
