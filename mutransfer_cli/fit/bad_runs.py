@@ -5,14 +5,14 @@ Shapes: G sweeps, K widths, C cells, S columns of runs, T candidate bowls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
-from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, doubted_cells, fit_bowls, predicted
+from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, misses, predicted
 from mutransfer_cli.fit.cells import Cells, first_noise, low_noise
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.optimum import LeftOut
@@ -27,6 +27,7 @@ PARAMETERS = 4  # of a bowl; fewer cells do not bound where it rises
 TIMES, TIMES_MIRRORED = 2.0, 3.0  # the greatest excess of a plausible bowl; that of a lower cell
 DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to leave a run out
 LEAST_OFF = 0.5  # excess losses of a low cell: a run less far off does little harm
+DISCREPANCY = 0.1  # share of the excess loss that doubted bowls may be off
 BETTER = 4.0  # times the mean square of the misfit with the run
 ROUNDS = 3
 LEAST_FREEDOM = 3.0  # of the noise of a width that a bad run is measured by
@@ -111,21 +112,35 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
 
 
 def _near_the_bottom(found: Settled) -> Settled:
-    """Trust cells the less the higher they are, in sweeps where that gives more usable optima.
+    """Trust cells the less the higher they are, in sweeps whose bowls miss their cells, and where
+    that gives more usable optima.
 
     Far from the optimum, noise and form are often others: what counts is near the bottom.
     """
-    lacking_G = np.flatnonzero(~found.judged.ok.all(1))
-    if not lacking_G.size:
+    missing_G = misses(found.cells, found.bowls, found.first_noise)
+    at_G = np.flatnonzero(missing_G | ~found.judged.ok.all(1))
+    if not at_G.size:
         return found
-    some, noise_G = found.cells.rows(lacking_G), found.first_noise[lacking_G]
-    doubted = doubted_cells(some, low_noise(some, noise_G))
+    some, noise_G, missing_G = found.cells.rows(at_G), found.first_noise[at_G], missing_G[at_G]
+    # the noise of few cells may be far too small by chance
+    missed_G = np.maximum(noise_G, np.median(found.bowls.noise[at_G], axis=1) / 2)
+    doubted = doubted_cells(some, np.where(missing_G, missed_G, low_noise(some, noise_G)))
     bowls = fit_bowls(doubted, noise_G)
     judged = judge(doubted, bowls, noise_G)
-    more_G = judged.ok.sum(1) > found.judged.ok[lacking_G].sum(1)
-    found.bowls.replace(lacking_G[more_G], bowls.rows(more_G))
-    found.judged.replace(lacking_G[more_G], judged.rows(more_G))
+    more_G = judged.ok.sum(1) - found.judged.ok[at_G].sum(1)
+    taken_G = (more_G > 0) | (missing_G & (more_G == 0) & (bowls.freedom >= LEAST_FREEDOM))
+    found.bowls.replace(at_G[taken_G], bowls.rows(taken_G))
+    found.judged.replace(at_G[taken_G], judged.rows(taken_G))
+    found.cells.trust[at_G[taken_G]] = doubted.trust[taken_G]
     return found
+
+
+def doubted_cells(cells: Cells, noise_G: Array) -> Cells:
+    """Cells that weigh as if bowls were right to DISCREPANCY of the excess loss, and no better."""
+    lowest_GK = cells.at(cells.mean, cells.best)
+    excess_GKC = np.where(cells.present, cells.mean - lowest_GK[..., None], 0.0)
+    off_GKC = DISCREPANCY * excess_GKC / noise_G[:, None, None]
+    return replace(cells, trust=1 / (1 + off_GKC**2))
 
 
 def left_out(cells: Cells, kept: Cells, bad_GKCS: Mask, bowls: Bowls) -> list[tuple[LeftOut, ...]]:

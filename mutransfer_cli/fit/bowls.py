@@ -30,9 +30,7 @@ TILT_STEP, TILT_RANGE = 0.4, (-1.2, 1.8)
 LEAST_CURVATURE = 1e-2  # per octave^2, of the excess of a low cell
 QUARTIC = 1.0  # prior sd of q, excess of a low cell per (two cells)^4
 PINNED = 1e9  # precision of a curvature that is held
-DISCREPANCY = 0.1  # share of the excess loss that bowls may be off where they miss their cells
 CHANCE = 0.999  # F quantile of the misfit from which on the quartic term is added
-LEAST_FREEDOM = 3.0  # of the noise, where cells are doubted
 OUTLYING = 4.0  # times the median mean square: noisier widths stay out of the pool
 
 
@@ -166,24 +164,12 @@ def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
             measures the misfit.
     """
     bowls = _fitted(cells, first_noise_G, 4)
-    missing_G = np.flatnonzero(_misses(cells, bowls, first_noise_G))
+    missing_G = np.flatnonzero(misses(cells, bowls, first_noise_G))
     if not missing_G.size:
         return bowls
-    some, noise_G = cells.rows(missing_G), first_noise_G[missing_G]
-    found = bowls.rows(missing_G)
-    flatter = _fitted(some, noise_G, 5)
+    flatter = _fitted(cells.rows(missing_G), first_noise_G[missing_G], 5)
     flat_G = np.median(flatter.quartic, axis=1) > 0
-    found.replace(np.flatnonzero(flat_G), flatter.rows(flat_G))
-    for columns, rows_G in ((4, ~flat_G), (5, flat_G)):
-        rest_G = np.flatnonzero(rows_G & _misses(some, found, noise_G))
-        if rest_G.size:
-            # the noise of few cells may be far too small by chance
-            missed_G = np.median(found.noise[rest_G], axis=1) / 2
-            doubted = doubted_cells(some.rows(rest_G), np.maximum(noise_G[rest_G], missed_G))
-            near = _fitted(doubted, noise_G[rest_G], columns)
-            known_G = near.freedom >= LEAST_FREEDOM
-            found.replace(rest_G[known_G], near.rows(known_G))
-    bowls.replace(missing_G, found)
+    bowls.replace(missing_G[flat_G], flatter.rows(flat_G))
     return bowls
 
 
@@ -191,15 +177,7 @@ def _fitted(cells: Cells, noise_G: Array, columns: int) -> Bowls:
     return _with_errors(cells, _gauss_newton(cells, noise_G, columns), noise_G)
 
 
-def doubted_cells(cells: Cells, noise_G: Array) -> Cells:
-    """Cells that weigh as if bowls were right to DISCREPANCY of the excess loss, and no better."""
-    lowest_GK = cells.at(cells.mean, cells.best)
-    excess_GKC = np.where(cells.present, cells.mean - lowest_GK[..., None], 0.0)
-    off_GKC = DISCREPANCY * excess_GKC / noise_G[:, None, None]
-    return replace(cells, trust=1 / (1 + off_GKC**2))
-
-
-def _misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:
+def misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:
     """Whether the bowls of a sweep miss its cells by more than the noise explains, [G]."""
     squares_GKC, _, soft_GKC = bowls.squares(cells)
     squares_G, freedom_G = squares_GKC.sum((1, 2)), (soft_GKC - bowls.leverage).sum((1, 2))

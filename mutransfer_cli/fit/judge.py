@@ -65,7 +65,7 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     status_GK = np.select(
         [
             cells.count < MIN_CELLS,
-            second_minimum(cells, first_noise_G),
+            second_minimum(cells, first_noise_G) & (cells.best > 0) & below_last_GK,
             inside_GK,
             _all_equal(cells),
             at_low_GK | at_high_GK,

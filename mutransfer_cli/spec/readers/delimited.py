@@ -52,7 +52,7 @@ def read_delimited(text: str, where: str) -> Table:
 
 
 def _above(text: str) -> tuple[int, str | None, str | None]:
-    """What is above the header: its number of lines, the last comment, and a named delimiter."""
+    """Lines above the header: their number, the last comment, and a named delimiter."""
     skipped, commented, named = 0, None, None
     for line in io.StringIO(text, newline=""):
         bare = line.strip()
