@@ -65,7 +65,7 @@ def number(value: object) -> float:
 
 
 def _expected(value: str) -> str:
-    """What was expected in place of a text, and what may have been meant."""
+    """Say what was expected in place of a text, and what may have been meant."""
     hint = ""
     if value.strip() in DASHES:
         hint = " (where there is no value, leave the cell empty)"
