@@ -125,7 +125,8 @@ def _near_the_bottom(found: Settled) -> Settled:
     # the noise of few cells may be far too small by chance
     missed_G = np.maximum(noise_G, np.median(found.bowls.noise[at_G], axis=1) / 2)
     doubted = doubted_cells(some, np.where(missing_G, missed_G, low_noise(some, noise_G)))
-    bowls = fit_bowls(doubted, noise_G)
+    flat_G = np.asarray(found.bowls.quartic[at_G].any(1))
+    bowls = fit_bowls(doubted, noise_G, flat_G)
     judged = judge(doubted, bowls, noise_G)
     more_G = judged.ok.sum(1) - found.judged.ok[at_G].sum(1)
     taken_G = (more_G > 0) | (missing_G & (more_G == 0) & (bowls.freedom >= LEAST_FREEDOM))

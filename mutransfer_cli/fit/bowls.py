@@ -156,20 +156,22 @@ class _State:
         return np.asarray(solution.reshape(self.right.shape), dtype=np.float64)
 
 
-def fit_bowls(cells: Cells, first_noise_G: Array) -> Bowls:
+def fit_bowls(cells: Cells, first_noise_G: Array, flat_G: Mask | None = None) -> Bowls:
     """Fit all widths of each sweep together; with a quartic term where bowls miss their cells.
 
     Args:
         first_noise_G: sd of a cell mean; weighs the losses against the prior of the tilts, and
             measures the misfit.
+        flat_G: sweeps that may have the term although their bowls miss nothing.
     """
     bowls = _fitted(cells, first_noise_G, 4)
-    missing_G = np.flatnonzero(misses(cells, bowls, first_noise_G))
-    if not missing_G.size:
+    missing_G = misses(cells, bowls, first_noise_G)
+    at_G = np.flatnonzero(missing_G if flat_G is None else missing_G | flat_G)
+    if not at_G.size:
         return bowls
-    flatter = _fitted(cells.rows(missing_G), first_noise_G[missing_G], 5)
-    flat_G = np.median(flatter.quartic, axis=1) > 0
-    bowls.replace(missing_G[flat_G], flatter.rows(flat_G))
+    flatter = _fitted(cells.rows(at_G), first_noise_G[at_G], 5)
+    is_flat_G = np.median(flatter.quartic, axis=1) > 0
+    bowls.replace(at_G[is_flat_G], flatter.rows(is_flat_G))
     return bowls
 
 
