@@ -73,6 +73,7 @@ bench: install
 
 bench-fit: install
 	$(BIN)/python -m benchmarks.fit_coverage
+	$(BIN)/python -m benchmarks.fit_sweeps
 	$(BIN)/python -m benchmarks.fit_edges
 	$(BIN)/python -m benchmarks.joint_coverage
 	$(BIN)/python -m benchmarks.fit_cost

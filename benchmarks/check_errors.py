@@ -1,7 +1,7 @@
 """Error rates of the gates, over simulated sweeps whose truth is known.
 
 Prints one row per gate and world: the shares of the verdicts where the truth is as expected (no
-drift) and where it is off by twice the tolerance. Takes a minute on one CPU core.
+drift) and where it is off by twice the tolerance. Takes two minutes on one CPU core.
 
     python -m benchmarks.check_errors
 """

@@ -1,6 +1,6 @@
 """Coverage of the fit's intervals, over simulated sweeps whose truth is known.
 
-Takes two minutes on two CPU cores and prints one row per world: share of sweeps refused, bias of
+Takes four minutes on one CPU core and prints one row per world: share of sweeps refused, bias of
 the exponent, bias and sd of one optimum's error (octaves), coverage and median half-width of the
 reported interval and of the one that assumes no scatter between widths, coverage of one optimum's
 interval, and share of shape alarms.

@@ -3,7 +3,8 @@
 Prints one row per world: share of sweeps refused, median half-width of the exponent, coverage of
 the exponent's interval, bias and coverage of one optimum's interval (and with the error of form
 that is stated beside it), coverage of the forecast of an optimum at 8 and 32 times the largest
-width, and the median stated over the median real cost at 8 times.
+width, the median stated over the median real cost at 8 times, and the time of a fit. Takes five
+minutes on one CPU core.
 
     python -m benchmarks.fit_sweeps
 """
