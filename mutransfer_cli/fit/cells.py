@@ -239,13 +239,14 @@ def low_noise(cells: Cells, noise_G: Array) -> Array:
 
 
 def _within_cells(cells: Cells) -> Array:
-    """Sd of a cell mean, [G], from its runs: the median over cells of variance / n, divided by the
-    median of chi^2(n - 1) / (n - 1)."""
+    """Sd of the mean of a cell of mean_n runs, [G]: the median over cells of the variance of their
+    runs, divided by the median of chi^2(n - 1) / (n - 1)."""
     repeated_GKC = cells.n >= 2
     n_GKC = np.maximum(cells.n, 2)
     typical_GKC = stats.chi2.ppf(0.5, n_GKC - 1) / (n_GKC - 1)
     free_GKC = (n_GKC - 1) * np.maximum(cells.freedom, JITTER)[..., None]
-    variance_GKC = (cells.away**2).sum(-1) / free_GKC / typical_GKC / n_GKC
+    variance_GKC = (cells.away**2).sum(-1) / free_GKC / typical_GKC
+    variance_GKC /= cells.mean_n[:, None, None]
     flat = np.where(repeated_GKC, variance_GKC, np.nan).reshape(len(variance_GKC), -1)
     return np.asarray(np.nan_to_num(np.sqrt(nanmedian(flat, axis=1))))
 

@@ -143,3 +143,10 @@ def test_the_first_noise_is_that_of_a_cell_mean(seeds: int) -> None:
     ):
         noise = first_noise(simulate(world, 200, seed=1).cells)
         assert np.median(noise) == pytest.approx(0.0025 / seeds**0.5, rel=within), world
+
+
+def test_the_first_noise_of_unequal_cells_is_that_of_their_mean_number_of_runs() -> None:
+    """Three of 13 cells have a second run."""
+    cells = simulate(World(seeds=2, again=3), 200, seed=1).cells
+    expected = 0.0025 / np.sqrt(cells.mean_n[0])
+    assert np.median(first_noise(cells)) == pytest.approx(expected, rel=0.1)
