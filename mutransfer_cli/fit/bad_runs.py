@@ -29,7 +29,8 @@ DOUBTFUL, BAD = 4.5, 6.0  # standard errors off a bowl: to look closer, and to l
 LEAST_OFF = 0.5  # excess losses of a low cell: a run less far off does little harm
 DISCREPANCY = 0.1  # share of the excess loss that doubted bowls may be off
 BETTER = 4.0  # times the mean square of the misfit with the run
-ROUNDS = 3
+ROUNDS, TOGETHER = 3, 64  # sweeps whose copies are fitted at once
+MOST_CELLS = 64  # of a width; among more, one bad run does little harm
 LEAST_FREEDOM = 3.0  # of the noise of a width that a bad run is measured by
 
 
@@ -100,13 +101,15 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
     """
     found = fit_healthy(cells)
     bad_GKCS = np.zeros(cells.losses.shape, dtype=bool)
-    for _ in range(ROUNDS):
-        at_G = np.flatnonzero(_doubtful(found))
-        worse = _bad_runs(cells.rows(at_G), bad_GKCS[at_G], Quality.of(found).rows(at_G))
-        at_G = at_G[worse.any((1, 2, 3))]
-        if not at_G.size:
+    for _ in range(ROUNDS if cells.x.shape[-1] <= MOST_CELLS else 0):
+        at_G, quality = np.flatnonzero(_doubtful(found)), Quality.of(found)
+        worse = np.zeros_like(bad_GKCS)
+        for start in range(0, at_G.size, TOGETHER):
+            some_G = at_G[start : start + TOGETHER]
+            worse[some_G] = _bad_runs(cells.rows(some_G), bad_GKCS[some_G], quality.rows(some_G))
+        if not worse.any():
             break
-        bad_GKCS[at_G] |= worse[worse.any((1, 2, 3))]
+        bad_GKCS |= worse
         found = fit_healthy(cells.without_runs(bad_GKCS))
     return _near_the_bottom(found), bad_GKCS
 
@@ -132,8 +135,9 @@ def _near_the_bottom(found: Settled) -> Settled:
     taken_G = (more_G > 0) | (missing_G & (more_G == 0) & (bowls.freedom >= LEAST_FREEDOM))
     found.bowls.replace(at_G[taken_G], bowls.rows(taken_G))
     found.judged.replace(at_G[taken_G], judged.rows(taken_G))
-    found.cells.trust[at_G[taken_G]] = doubted.trust[taken_G]
-    return found
+    trust_GKC = found.cells.trust.copy()
+    trust_GKC[at_G[taken_G]] = doubted.trust[taken_G]
+    return replace(found, cells=replace(found.cells, trust=trust_GKC))
 
 
 def doubted_cells(cells: Cells, noise_G: Array) -> Cells:
@@ -204,8 +208,6 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, before: Quality) -> Mask:
         before: the quality of the fit without those.
     """
     g, k, c, s = cells.losses.shape
-    if not g:
-        return bad_GKCS
     # copies of each sweep, [G * C], without cell i of every width in copy i
     one_CKCS = np.broadcast_to(np.eye(c, dtype=bool)[:, None, :, None], (c, k, c, s))
     without = (bad_GKCS[:, None] | one_CKCS).reshape(g * c, k, c, s)

@@ -10,7 +10,7 @@ from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.bad_runs import broken, settle
 from mutransfer_cli.fit.cells import Cells, cells_of
 from mutransfer_cli.fit.exponent import fit_exponents
-from tests.fit.worlds import World, plateau, quartic, simulate, tilted
+from tests.fit.worlds import World, kink, plateau, quartic, simulate, tilted
 
 GRID = np.arange(-10.0, -1.0)
 
@@ -124,3 +124,13 @@ def test_healthy_runs_are_fitted(world: World) -> None:
     settled, bad = settle(cells)
     assert bad.sum() <= 2
     assert settled.cells.count.sum() >= 0.98 * cells.count.sum()
+
+
+def test_cells_stay_as_they_were() -> None:
+    """Two fits of the same cells agree, although bowls like a V make the first doubt high cells."""
+    cells, _, _ = simulate(World(bowl=kink), 20, seed=3).cells.normalised()
+    first, _ = settle(cells)
+    assert (cells.trust == 1).all()
+    assert (first.cells.trust < 1).any()
+    again, _ = settle(cells)
+    np.testing.assert_array_equal(again.bowls.optimum, first.bowls.optimum)
