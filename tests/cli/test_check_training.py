@@ -182,7 +182,10 @@ def test_what_cannot_be_trained(
 
 def test_a_spec_is_checked_alone(tiny: dict[str, Any], write_spec: Write, run: Run) -> None:
     spec = write_spec(tiny)
-    for arguments in (("--spec", spec), ("--records", spec), ("--held-out", 64)):
+    for arguments in (("--spec", spec), ("--held-out", 64)):
         result = run("check", spec, *arguments)
         assert result.exit_code == 2
         assert f"{arguments[0]}: is not for a sweep spec" in result.stderr
+    result = run("check", spec, "--records", spec)
+    assert result.exit_code == 2
+    assert "is a sweep spec; run `mutransfer sweep-proxy" in result.stderr

@@ -173,7 +173,7 @@ def test_a_bad_spec_is_one_sentence_and_exit_code_2(
         ("a: 1\nb: 2\na: 3", "not YAML (key 'a' is written twice)"),
         ("- 1\n- 2", "spec.yaml: expected a mapping of keys, found list"),
         ("", "spec.yaml: is empty"),
-        ("schema: mutransfer.recipe/1", "expected `schema: mutransfer.sweep/1`, found mutransf"),
+        ("schema: mutransfer.recipe/1", "spec.yaml: is a recipe; give a sweep spec in YAML"),
     ],
 )
 def test_a_file_that_is_no_spec(write_spec: WriteSpec, run: Run, text: str, sentence: str) -> None:
@@ -190,7 +190,7 @@ def test_specs_that_are_missing_or_unreadable(run: Run, tmp_path: Path) -> None:
     assert "is not a file" in run("sweep-proxy", tmp_path).stderr
     assert run("sweep-proxy", "x" * 5000).exit_code == 2
     assert run("sweep-proxy", "quickstart", "-o", "-").exit_code == 2
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary.yaml").write_bytes(b"a: \xff\n")
     assert "binary.yaml: is not UTF-8 text" in run("sweep-proxy", tmp_path / "binary.yaml").stderr
 
 

@@ -62,7 +62,8 @@ def test_under_mup_the_best_rate_stays_where_it_is(
     assert (held["options"]["family"], held["options"]["outputs"]) == ("mlp", 16)
     assert (held["vocab"], held["head_size"], recipe["attention_scale"]) == (None, None, None)
     assert recipe["provenance"]["data_sha256"] is None
-    assert recipe["forecast"]["lr"]["sentence"].endswith(" mse")
+    sentence = recipe["forecast"]["lr"]["sentence"]
+    assert sentence.endswith(" mse; that the law is straight is assumed")
 
 
 @pytest.mark.slow
