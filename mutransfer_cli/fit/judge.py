@@ -64,6 +64,8 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
     at_low_GK, at_high_GK, both_ends_GK = _ends(cells, bowls.noise)
     status_GK = np.select(
         [
+            # below a cliff few cells may be left, but they show where the loss falls
+            (cells.count == MIN_CELLS - 1) & (cells.best == 0) & at_low_GK,
             cells.count < MIN_CELLS,
             second_minimum(cells, first_noise_G) & (cells.best > 0) & below_last_GK,
             inside_GK,
@@ -74,6 +76,7 @@ def judge(cells: Cells, bowls: Bowls, first_noise_G: Array) -> Judgements:
             (cells.upper > cells.last) & (cells.best >= cells.count - 2),
         ],
         [
+            "not_bracketed",
             "too_few_points",
             "multimodal",
             "ok",

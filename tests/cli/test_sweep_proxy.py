@@ -191,7 +191,7 @@ def test_specs_that_are_missing_or_unreadable(run: Run, tmp_path: Path) -> None:
     assert run("sweep-proxy", "x" * 5000).exit_code == 2
     assert run("sweep-proxy", "quickstart", "-o", "-").exit_code == 2
     (tmp_path / "binary.yaml").write_bytes(b"a: \xff\n")
-    assert "binary.yaml: is not UTF-8 text" in run("sweep-proxy", tmp_path / "binary.yaml").stderr
+    assert "binary.yaml: is not a text file" in run("sweep-proxy", tmp_path / "binary.yaml").stderr
 
 
 def test_an_output_folder_that_cannot_be_written(
