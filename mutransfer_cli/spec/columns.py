@@ -110,7 +110,8 @@ def meaning(column: str) -> str | None:
     """The canonical name of a setting by its column, such as depth for `model.n_layer`."""
     *before, last = parts(column)
     logged = before == ["train"] and "/" in column  # a rate logged in training is not the peak
-    if logged or not set(before) <= SETTINGS | {"train"}:
+    of_settings = before[:1] == ["config"] or set(before) <= SETTINGS | {"train"}
+    if logged or not of_settings:
         return None
     return MEANING.get(last)
 

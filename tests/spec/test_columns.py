@@ -133,3 +133,9 @@ def test_a_logarithm_in_place_of_the_rate_is_named() -> None:
     cells = pd.DataFrame({"width": [64], "log2_lr": [-7], "loss": [3]})
     with pytest.raises(InputError, match=r"no column 'lr'; .*by lr=2\^log2_lr"):
         resolve(Table("t.csv", "line", cells), {}, None, False, False)
+
+
+def test_settings_may_be_nested_deeper() -> None:
+    """The names between `config` and the last one are those of the user's own groups."""
+    assert meaning("config.run.optim.lr") == "lr"
+    assert meaning("metrics.run.lr") is None
