@@ -19,6 +19,7 @@ from scipy import optimize
 from mutransfer_cli.check.exponent import TOLERANCE
 from mutransfer_cli.check.measure import Verdict, verdict_of
 from mutransfer_cli.check.transfer import SHARE, Forecast, transfer_gate
+from mutransfer_cli.fit.arrays import arrays_of
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.exponent import fit_sweeps
 from tests.fit.worlds import World, excess_at, quartic, simulate, tilted
@@ -84,7 +85,7 @@ def _octaves_above(world: World, excess: float) -> float:
 
 
 def first_widths(cells: Cells, widths: int) -> Cells:
-    return Cells(**{name: values[:, :widths] for name, values in cells.parts.items()})
+    return Cells(**{name: values[:, :widths] for name, values in arrays_of(cells).items()})
 
 
 def shares(found: Counter[Verdict]) -> str:

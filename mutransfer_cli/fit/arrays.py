@@ -1,4 +1,4 @@
-"""Array types, the level of intervals and a median, shared by the numerics of the fit.
+"""Arrays, stacks of them, the level of intervals and a median, shared by the numerics of the fit.
 
 Shape suffixes in this room: G independent sweeps, K widths, C cells (values of the
 hyperparameters), S seeds, P columns of a design or coefficients, T grid points of the scatter.
@@ -7,8 +7,9 @@ hyperparameters), S seeds, P columns of a design or coefficients, T grid points 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,32 @@ Words = npt.NDArray[np.str_]
 Item = TypeVar("Item", bound=np.generic)
 
 LEVEL = 0.95  # of every interval
+JITTER = 1e-9  # on the diagonal of normal equations, and under what is divided by
+
+
+class Stack(Protocol):
+    """A dataclass of arrays, each [G, ...]."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+StackT = TypeVar("StackT", bound=Stack)
+
+
+def arrays_of(stack: Stack) -> Mapping[str, npt.NDArray[Any]]:
+    """The arrays of a stack, by name."""
+    return {field.name: getattr(stack, field.name) for field in fields(stack)}
+
+
+def rows(stack: StackT, index_G: Index | Mask) -> StackT:
+    """The sweeps of an index."""
+    return type(stack)(**{name: values[index_G] for name, values in arrays_of(stack).items()})
+
+
+def put(stack: StackT, index_G: Index | Mask, others: StackT) -> None:
+    """Put other sweeps in the place of those of an index."""
+    for name, values in arrays_of(stack).items():
+        values[index_G] = getattr(others, name)
 
 
 def t_quantile(freedom: npt.ArrayLike, level: float = LEVEL) -> Array:

@@ -11,13 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
+from mutransfer_cli.fit.arrays import JITTER, Array, Mask, arrays_of, nanmedian, put, rows
 from mutransfer_cli.fit.bowls import TILT_RANGE, Bowls, fit_bowls, misses, predicted
 from mutransfer_cli.fit.cells import Cells, first_noise, low_noise
 from mutransfer_cli.fit.judge import Judgements, judge
 from mutransfer_cli.fit.optimum import LeftOut
 from mutransfer_cli.fit.phi import reach, shape
-from mutransfer_cli.fit.seeds import JITTER
 
 PLACES = np.linspace(-1, 1, 9)  # of a candidate's optimum about the lowest cell, in cells
 TILTS = np.linspace(-0.6, TILT_RANGE[1], 7)
@@ -64,26 +63,19 @@ class Quality:
 
     @classmethod
     def of(cls, found: Settled) -> Quality:
-        bowls, cells = found.bowls, found.cells
-        misfit_GKC, within_GKC, soft_GKC = bowls.squares(cells)
-        freedom_GK = np.maximum((soft_GKC - bowls.leverage).sum(-1), 0)
-        freedom_GK += (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1) * cells.freedom
-        variance_GK = (misfit_GKC + within_GKC).sum(-1) / np.maximum(freedom_GK, 0.5)
+        misfit, cells = found.bowls.misfit(found.cells), found.cells
+        variance_GK = misfit.all_squares / np.maximum(misfit.all_freedom, 0.5)
         of_run_GK = variance_GK * cells.mean_n[:, None]
-        return cls(variance_GK, of_run_GK, freedom_GK, cells.count, found.judged.ok)
+        return cls(variance_GK, of_run_GK, misfit.all_freedom, cells.count, found.judged.ok)
 
     def by_cell(self, copies: int) -> Quality:
         """From copies [G * C, K] to [G, K, C]."""
         return Quality(
             *(
                 values.reshape(-1, copies, values.shape[-1]).swapaxes(1, 2)
-                for values in vars(self).values()
+                for values in arrays_of(self).values()
             )
         )
-
-    def rows(self, index_G: Index) -> Quality:
-        """The sweeps of an index."""
-        return Quality(*(values[index_G] for values in vars(self).values()))
 
 
 def settle(cells: Cells) -> tuple[Settled, Mask]:
@@ -106,7 +98,7 @@ def settle(cells: Cells) -> tuple[Settled, Mask]:
         worse = np.zeros_like(bad_GKCS)
         for start in range(0, at_G.size, TOGETHER):
             some_G = at_G[start : start + TOGETHER]
-            worse[some_G] = _bad_runs(cells.rows(some_G), bad_GKCS[some_G], quality.rows(some_G))
+            worse[some_G] = _bad_runs(rows(cells, some_G), bad_GKCS[some_G], rows(quality, some_G))
         if not worse.any():
             break
         bad_GKCS |= worse
@@ -124,7 +116,7 @@ def _near_the_bottom(found: Settled) -> Settled:
     at_G = np.flatnonzero(missing_G | ~found.judged.ok.all(1))
     if not at_G.size:
         return found
-    some, noise_G, missing_G = found.cells.rows(at_G), found.first_noise[at_G], missing_G[at_G]
+    some, noise_G, missing_G = rows(found.cells, at_G), found.first_noise[at_G], missing_G[at_G]
     # the noise of few cells may be far too small by chance
     missed_G = np.maximum(noise_G, np.median(found.bowls.noise[at_G], axis=1) / 2)
     doubted = doubted_cells(some, np.where(missing_G, missed_G, low_noise(some, noise_G)))
@@ -133,8 +125,8 @@ def _near_the_bottom(found: Settled) -> Settled:
     judged = judge(doubted, bowls, noise_G)
     more_G = judged.ok.sum(1) - found.judged.ok[at_G].sum(1)
     taken_G = (more_G > 0) | (missing_G & (more_G == 0) & (bowls.freedom >= LEAST_FREEDOM))
-    found.bowls.replace(at_G[taken_G], bowls.rows(taken_G))
-    found.judged.replace(at_G[taken_G], judged.rows(taken_G))
+    put(found.bowls, at_G[taken_G], rows(bowls, taken_G))
+    put(found.judged, at_G[taken_G], rows(judged, taken_G))
     trust_GKC = found.cells.trust.copy()
     trust_GKC[at_G[taken_G]] = doubted.trust[taken_G]
     return replace(found, cells=replace(found.cells, trust=trust_GKC))
@@ -211,7 +203,7 @@ def _bad_runs(cells: Cells, bad_GKCS: Mask, before: Quality) -> Mask:
     # copies of each sweep, [G * C], without cell i of every width in copy i
     one_CKCS = np.broadcast_to(np.eye(c, dtype=bool)[:, None, :, None], (c, k, c, s))
     without = (bad_GKCS[:, None] | one_CKCS).reshape(g * c, k, c, s)
-    copies = cells.rows(np.repeat(np.arange(g), c))
+    copies = rows(cells, np.repeat(np.arange(g), c))
     refit = fit_healthy(copies.without_runs(without))
     # the loss of each cell by the copy that lacks it, and the noise of a run of its width there
     fitted, variance = predicted(refit.bowls, copies)

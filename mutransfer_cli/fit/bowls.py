@@ -6,8 +6,8 @@
 phi is a parabola steeper on one side: linear far below the optimum, exponential above it. A soft
 window follows mu; a tilt common to all widths is almost free, and widths may differ a little from
 it. Where the bowls of a sweep miss its cells by more than the noise, a term q (x - mu)^4 is added:
-bowls may be flatter at the bottom, or sharper. `reference.py` fits one sweep by the same method in
-plain steps.
+bowls may be flatter at the bottom, never sharper. `reference.py` fits one sweep by the same method
+in plain steps.
 Shapes: G sweeps at once, K widths, C cells, S columns of runs, P = 4 columns, 5 with the quartic
 term. x and mu in octaves, losses in units of the excess of a low cell (Cells.normalised).
 """
@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, Index, Mask, nanmedian
+from mutransfer_cli.fit.arrays import JITTER, Array, Mask, nanmedian, put, rows
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.phi import NARROW, WIDE, distance, reach, shape, window
-from mutransfer_cli.fit.seeds import JITTER, inflation, whole_deviations
+from mutransfer_cli.fit.seeds import inflation, whole_deviations
 
 STEPS, UNDAMPED, DAMPING = 14, 8, 0.6  # of Gauss-Newton
 OWN_TILT, COMMON_TILT = 0.2, 1.0  # prior sd per octave
@@ -69,21 +69,42 @@ class Bowls:
     leverage: Array
     """Share of each cell's own mean in its fitted value, [G, K, C]; 0 outside the window."""
 
-    def rows(self, index_G: Index | Mask) -> Bowls:
-        """The sweeps of an index."""
-        return Bowls(**{name: values[index_G] for name, values in vars(self).items()})
+    def misfit(self, cells: Cells) -> Misfit:
+        """How far the cells are off the bowls."""
+        return _misfit(cells, self.weight, self.fitted, self.leverage)
 
-    def replace(self, index_G: Index, others: Bowls) -> None:
-        """Put other bowls in the place of those of an index."""
-        for name, values in vars(self).items():
-            values[index_G] = getattr(others, name)
 
-    def squares(self, cells: Cells) -> tuple[Array, Array, Array]:
-        """Weighted squares by which the bowls miss the cell means, and those within the cells, net
-        of the seeds' lines; and the weights that count degrees of freedom; [G, K, C] each."""
-        soft_GKC = self.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
-        within_GKC = soft_GKC * (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
-        return self.weight * (cells.mean - self.fitted) ** 2, within_GKC, soft_GKC
+@dataclass(frozen=True)
+class Misfit:
+    """Squares, in those of a cell of the mean number of runs, and their degrees of freedom, which
+    count cells by their weight in the window; [G, K] each."""
+
+    squares: Array
+    """By which the bowls miss the cell means."""
+    freedom: Array
+    """Below 0 where a window holds fewer cells than the bowl has parameters."""
+    within_squares: Array
+    """Within the cells, net of the lines of seeds, which shift whole bowls."""
+    within_freedom: Array
+
+    @property
+    def all_squares(self) -> Array:
+        return self.squares + self.within_squares
+
+    @property
+    def all_freedom(self) -> Array:
+        return np.maximum(self.freedom, 0) + self.within_freedom
+
+
+def _misfit(cells: Cells, weight_GKC: Array, fitted_GKC: Array, leverage_GKC: Array) -> Misfit:
+    mean_n_G11 = cells.mean_n[:, None, None]
+    soft_GKC = weight_GKC * mean_n_G11 / np.maximum(cells.n, 1)
+    return Misfit(
+        squares=(weight_GKC * (cells.mean - fitted_GKC) ** 2).sum(-1),
+        freedom=(soft_GKC - leverage_GKC).sum(-1),
+        within_squares=(soft_GKC * (cells.away**2).sum(-1) / mean_n_G11).sum(-1),
+        within_freedom=(soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1) * cells.freedom,
+    )
 
 
 def predicted(bowls: Bowls, cells: Cells) -> tuple[Array, Array]:
@@ -169,9 +190,9 @@ def fit_bowls(cells: Cells, first_noise_G: Array, flat_G: Mask | None = None) ->
     at_G = np.flatnonzero(missing_G if flat_G is None else missing_G | flat_G)
     if not at_G.size:
         return bowls
-    flatter = _fitted(cells.rows(at_G), first_noise_G[at_G], 5)
+    flatter = _fitted(rows(cells, at_G), first_noise_G[at_G], 5)
     is_flat_G = np.median(flatter.quartic, axis=1) > 0
-    bowls.replace(at_G[is_flat_G], flatter.rows(is_flat_G))
+    put(bowls, at_G[is_flat_G], rows(flatter, is_flat_G))
     return bowls
 
 
@@ -181,8 +202,8 @@ def _fitted(cells: Cells, noise_G: Array, columns: int) -> Bowls:
 
 def misses(cells: Cells, bowls: Bowls, noise_G: Array) -> Mask:
     """Whether the bowls of a sweep miss its cells by more than the noise explains, [G]."""
-    squares_GKC, _, soft_GKC = bowls.squares(cells)
-    squares_G, freedom_G = squares_GKC.sum((1, 2)), (soft_GKC - bowls.leverage).sum((1, 2))
+    misfit = bowls.misfit(cells)
+    squares_G, freedom_G = misfit.squares.sum(1), misfit.freedom.sum(1)
     # half the degrees of freedom that a median takes its noise from
     of_noise_G = np.maximum((cells.n - 1) * cells.present, 0).sum((1, 2)) / 2
     of_noise_G = np.maximum(of_noise_G, np.maximum(cells.count - 3, 1).sum(1) / 2)
@@ -283,10 +304,10 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     fitted_GKC = np.einsum("gkci,gki->gkc", state.design, solution_GKP)
     each = np.arange(k)
     own_GKPP: Array = np.moveaxis(posterior_GKPKP[:, each, :, each, :], 0, 1)
-    # effective parameters of a width: trace of posterior times X' W X / noise^2
-    squares_GKPP = np.einsum("gkc,gkci,gkcj->gkij", state.weight, state.design, state.design)
-    spent_GK = np.einsum("gkij,gkji->gk", own_GKPP, squares_GKPP) / first_noise_G[:, None] ** 2
-    noise_GK, freedom_G = _noise(cells, state, cells.mean - fitted_GKC, spent_GK)
+    # diagonal of the hat matrix X posterior X' W / noise^2
+    hat_GKC = ((state.design @ own_GKPP) * state.design).sum(-1)
+    hat_GKC = hat_GKC * state.weight / first_noise_G[:, None, None] ** 2
+    noise_GK, freedom_G = _noise(_misfit(cells, state.weight, fitted_GKC, hat_GKC))
     relative_GK = noise_GK / first_noise_G[:, None]
     # mu = -slope / a: its errors are those of the slopes over a (delta method)
     scale_GK = relative_GK / state.a
@@ -300,9 +321,6 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     tilt_covariance_GKK = (
         posterior_GKPKP[:, :, 3, :, 3] * relative_GK[:, :, None] * relative_GK[:, None, :]
     )
-    # diagonal of the hat matrix X posterior X' W / noise^2
-    hat_GKC = ((state.design @ own_GKPP) * state.design).sum(-1)
-    hat_GKC = hat_GKC * state.weight / first_noise_G[:, None, None] ** 2
     coefficient_GKPP = np.zeros((g, k, 5, 5))
     coefficient_GKPP[..., :p, :p] = (relative_GK**2 * moved_G[:, None])[..., None, None] * own_GKPP
     return Bowls(
@@ -324,23 +342,14 @@ def _with_errors(cells: Cells, state: _State, first_noise_G: Array) -> Bowls:
     )
 
 
-def _noise(
-    cells: Cells, state: _State, residual_GKC: Array, spent_GK: Array
-) -> tuple[Array, Array]:
+def _noise(misfit: Misfit) -> tuple[Array, Array]:
     """Sd of the mean of a cell with the sweep's mean number of runs, by width [G, K], and the
     degrees of freedom [G], pooled over widths.
 
     From the misfit of the cells and from the runs within them. Widths far above the median
     stay out of the pool; a width above it by F at 1 % keeps its own.
     """
-    soft_GKC = state.weight * cells.mean_n[:, None, None] / np.maximum(cells.n, 1)
-    squares_GK = (state.weight * residual_GKC**2).sum(-1)
-    freedom_GK = np.maximum(soft_GKC.sum(-1) - spent_GK, 0)
-    # within cells, net of the lines of seeds, which shift whole bowls
-    within_GKC = (cells.away**2).sum(-1) / cells.mean_n[:, None, None]
-    squares_GK = squares_GK + (soft_GKC * within_GKC).sum(-1)
-    free_GK = (soft_GKC * np.maximum(cells.n - 1, 0)).sum(-1)
-    freedom_GK = freedom_GK + free_GK * cells.freedom
+    squares_GK, freedom_GK = misfit.all_squares, misfit.all_freedom
     mean_square_GK = squares_GK / np.maximum(freedom_GK, JITTER)
     usable_GK = freedom_GK > 0.5
     typical_G = np.nan_to_num(nanmedian(np.where(usable_GK, mean_square_GK, np.nan), axis=1))

@@ -8,16 +8,15 @@ share, then columns of replicates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import Array, Index, Mask, Words, nanmedian, padded
-from mutransfer_cli.fit.seeds import JITTER, seed_lines
+from mutransfer_cli.fit.arrays import JITTER, Array, Index, Mask, Words, nanmedian, padded
+from mutransfer_cli.fit.seeds import seed_lines
 
 FAR = 1e3  # octaves; x of absent cells
 LOW_CELL = 3  # index of a low cell: the fourth lowest
@@ -198,15 +197,6 @@ class Cells:
             away=np.zeros((*self.x.shape, 1)),
             freedom=np.zeros(self.x.shape[:2]),
         )
-
-    def rows(self, index_G: Index) -> Cells:
-        """The sweeps of an index."""
-        return Cells(**{name: values[index_G] for name, values in self.parts.items()})
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """The arrays by name; those of numbers, words and masks begin with [G, K]."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def first_noise(cells: Cells) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mutransfer_cli.fit.arrays import Array, Index, Mask, Words, t_quantile
+from mutransfer_cli.fit.arrays import Array, Mask, Words, t_quantile
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.phi import reach
@@ -31,15 +31,6 @@ class Judgements:
     low: Array
     high: Array
     near_edge: Mask
-
-    def rows(self, index_G: Index | Mask) -> Judgements:
-        """The sweeps of an index."""
-        return Judgements(**{name: values[index_G] for name, values in vars(self).items()})
-
-    def replace(self, index_G: Index, others: Judgements) -> None:
-        """Put other judgements in the place of those of an index."""
-        for name, values in vars(self).items():
-            values[index_G] = getattr(others, name)
 
     @property
     def ok(self) -> Mask:

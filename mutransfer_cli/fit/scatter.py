@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special, stats
 
-from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, t_quantile
+from mutransfer_cli.fit.arrays import LEVEL, Array, Mask, rows, t_quantile
 from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.law import (
@@ -173,7 +173,7 @@ def form_interval(
         scatter: scatter of the law, octaves; it weighs the widths as there.
     """
     random = np.random.default_rng(SEED)
-    drawn = cells.without_deviations().rows(np.repeat(sweep, resamples))
+    drawn = rows(cells.without_deviations(), np.repeat(sweep, resamples))
     noise_RKC = bowls.noise[sweep][:, None] * random.standard_normal(drawn.mean.shape)
     mean_RKC = np.where(drawn.present, drawn.mean + noise_RKC, 0.0)
     # the means have their own noise and that of the draw

@@ -16,13 +16,12 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from mutransfer_cli.fit.arrays import LEVEL, Array, Mask
+from mutransfer_cli.fit.arrays import JITTER, LEVEL, Array, Mask
 
 RATIOS = (0.0, 0.1, 1.0, 10.0, 100.0, 1e4)  # variance of an effect over that of the noise
 PRICE = 4.0  # of an effect, in units of -2 log likelihood (Akaike 1974)
 MOST_MISSING = 0.5  # of the window; a seed that lacks more does not show how it moves the optimum
 LEAST_SHARED, LEAST_SHARE = 2, 1 / 3  # cells, and share of them, that tell a seed's level and slope
-JITTER = 1e-9  # on the diagonal of normal equations
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mutransfer_cli.fit.arrays import arrays_of
 from mutransfer_cli.fit.cells import FAR, cells_of, first_noise
 from tests.fit.worlds import World, simulate
 
@@ -85,7 +86,7 @@ def test_the_order_of_rows_does_not_matter(columns: list[str]) -> None:
     found = cells_of([rows], "lr", "loss")
     for draw in range(3):
         shuffled = cells_of([rows.sample(frac=1, random_state=draw)], "lr", "loss")
-        for name, values in found.parts.items():
+        for name, values in arrays_of(found).items():
             np.testing.assert_array_equal(values, getattr(shuffled, name), err_msg=name)
 
 
