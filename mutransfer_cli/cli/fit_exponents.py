@@ -132,9 +132,9 @@ def fit_table(
     """Return the exponents, and the rows with their loss as eval_loss."""
     from mutransfer_cli.fit.axes import fit_axes, held_decay
     from mutransfer_cli.fit.from_records import exponents_of, statuses
-    from mutransfer_cli.fit.table import with_one_value_each
     from mutransfer_cli.spec.protocol import completed, load_protocol
     from mutransfer_cli.spec.results import read_results
+    from mutransfer_cli.spec.rounding import with_one_value_each
 
     table.refuse_contradictions(resamples)
     results = read_results(sources, table.choices())
@@ -222,7 +222,7 @@ def _fit_optima(
     from mutransfer_cli.fit.axes import group_of
     from mutransfer_cli.fit.optima import fit_optima, grid_spacing
     from mutransfer_cli.fit.sentences import size_warnings
-    from mutransfer_cli.fit.table import merged
+    from mutransfer_cli.spec.rounding import merged
 
     found = {}
     for name, rows in groups.items():

@@ -12,9 +12,9 @@ from mutransfer_cli.fit.decay import DecayFit, decay_alone, fit_decay, has_decay
 from mutransfer_cli.fit.exponent import fit_groups
 from mutransfer_cli.fit.exponents import AnyProtocol, Axis, Group
 from mutransfer_cli.fit.sentences import decay_warnings, size_warnings, train_warnings
-from mutransfer_cli.fit.table import merged, with_one_value_each
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
+from mutransfer_cli.spec.rounding import merged, with_one_value_each
 
 PAIR = ("lr", "weight_decay")
 

@@ -21,11 +21,10 @@ from mutransfer_cli.fit.bad_runs import left_out, settle
 from mutransfer_cli.fit.bowls import Bowls
 from mutransfer_cli.fit.cells import Cells, cells_of
 from mutransfer_cli.fit.exponents import Axis, Interval, Line, Prediction
-from mutransfer_cli.fit.forms import FormPrediction, Forms
+from mutransfer_cli.fit.forms import MIN_WIDTHS_OF_FORMS, FormPrediction, Forms
 from mutransfer_cli.fit.judge import Judgements
 from mutransfer_cli.fit.law import (
     MIN_WIDTHS,
-    MIN_WIDTHS_OF_FORMS,
     LawFit,
     Laws,
     fit_forms,
@@ -35,7 +34,8 @@ from mutransfer_cli.fit.law import (
 )
 from mutransfer_cli.fit.optimum import LeftOut, Optimum
 from mutransfer_cli.fit.scatter import assume_scatter, form_interval
-from mutransfer_cli.fit.table import merged, prepared, profile
+from mutransfer_cli.fit.table import prepared, profile
+from mutransfer_cli.spec.rounding import merged
 
 NO_LAW = (
     "exponent",

@@ -26,6 +26,8 @@ from mutransfer_cli.spec.records import BaseParameterRecord, Status
 from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Strict
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
+FAR = 8  # times the largest fitted width, from which on a forecast is marked
+MOST_OCTAVES = 200  # no hyperparameter lies beyond 2^200, and floats end at 2^1024
 
 
 class Interval(Strict):

@@ -14,6 +14,7 @@ from mutransfer_cli.strict import NonNegative, Number, Positive, Strict
 
 Form = Literal["curved", "saturating"]
 
+MIN_WIDTHS_OF_FORMS = 5
 SMALL = 1e-4  # distance times tilt below which two terms of the bowl are exact to 1e-9
 MOST = 500.0  # exp overflows at 709
 

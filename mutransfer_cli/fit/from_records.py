@@ -12,10 +12,10 @@ import pandas as pd
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.axes import fit_axes
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, AnyProtocol, Exponents, Group
-from mutransfer_cli.fit.table import with_one_value_each
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.records import BaseParameterRecord, Records, Status
+from mutransfer_cli.spec.rounding import with_one_value_each
 from mutransfer_cli.spec.tables import trial_frame
 
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array, Mask, t_quantile
+from mutransfer_cli.fit.forms import MIN_WIDTHS_OF_FORMS
+from mutransfer_cli.fit.optimum import EXACT
 
-MIN_WIDTHS, MIN_WIDTHS_OF_FORMS = 3, 5
+MIN_WIDTHS = 3
 BISECTIONS = 60
 FADE_LEVEL = 0.975  # stricter than LEVEL, as a second look at whether a line is straight
-EXACT = 1e-12  # octaves^2; losses without noise would weigh infinitely
 
 
 @dataclass(frozen=True)

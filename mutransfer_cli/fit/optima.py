@@ -12,7 +12,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponent import Details, axis_of, forms_of, law_fit, law_parts, optimum_of
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.law import MIN_WIDTHS, laws_where
-from mutransfer_cli.fit.table import merged
+from mutransfer_cli.spec.rounding import merged
 
 
 def fit_optima(

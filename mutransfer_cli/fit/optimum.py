@@ -21,6 +21,8 @@ OptimumStatus = Literal[
 ]
 Side = Literal["low", "high"]
 
+EXACT = 1e-12  # octaves^2, on every variance: optima of losses without noise would weigh infinitely
+
 
 def refuse_disorder(low: float, value: float, high: float) -> None:
     if not low <= value <= high:

@@ -17,7 +17,6 @@ from mutransfer_cli.fit.bowls import Bowls, fit_bowls
 from mutransfer_cli.fit.cells import Cells
 from mutransfer_cli.fit.law import (
     BISECTIONS,
-    EXACT,
     MIN_WIDTHS,
     Laws,
     Lines,
@@ -25,6 +24,7 @@ from mutransfer_cli.fit.law import (
     weighted_line,
     with_scatter,
 )
+from mutransfer_cli.fit.optimum import EXACT
 
 POINTS = 64  # T
 REACH = 4.0  # prior scales

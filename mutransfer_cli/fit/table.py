@@ -12,10 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mutransfer_cli.fit.sentences import repeat_warnings
-from mutransfer_cli.spec.rounding import ROUNDING as ROUNDING
-from mutransfer_cli.spec.rounding import hyperparameters
-from mutransfer_cli.spec.rounding import merged as merged
-from mutransfer_cli.spec.rounding import with_one_value_each as with_one_value_each
+from mutransfer_cli.spec.rounding import hyperparameters, with_one_value_each
 
 SUSPECT = 0.5  # share of the repeated cells without any difference from which it is no chance
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mutransfer_cli import __version__
 from mutransfer_cli.errors import InputError, InsufficientEvidence
-from mutransfer_cli.fit.exponents import Axis, Exponents, Group
+from mutransfer_cli.fit.exponents import FAR, Axis, Exponents, Group
 from mutransfer_cli.recipe.forecast import forecast, from_octaves
 from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
 from mutransfer_cli.recipe.straightness import straightness_warning
@@ -27,7 +27,6 @@ from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
 
-FAR = 8  # times the largest swept width, from which on a forecast is marked
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
 FOLDED = "folded: "  # begins a warning on the folded model
 GLOBAL = (

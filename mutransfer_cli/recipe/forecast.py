@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from mutransfer_cli.errors import InputError, InsufficientEvidence
-from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.exponents import MOST_OCTAVES, Axis
 from mutransfer_cli.fit.forms import Form
 from mutransfer_cli.recipe.straightness import is_assumed
 from mutransfer_cli.recipe.types import Forecast
-
-MOST_OCTAVES = 200.0  # no hyperparameter lies beyond 2^200, and floats end at 2^1024
 
 
 def from_octaves(octaves: float, what: str) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.forms import MIN_WIDTHS_OF_FORMS
+from mutransfer_cli.fit.optimum import EXACT
 
-WIDTHS = 5  # from which on forms are fitted beside the line
 ORDINALS = {4: "fourth", 5: "fifth"}
-EXACT = 1e-12  # octaves^2; losses without noise have no error
 NORMAL = 1.96  # standard errors in the half-width of an optimum's interval
 # Standard errors of a bend that five widths show (`Forms.bends`) in four of five sweeps; 4.30 are t
 # at 95 % with their two degrees of freedom. The test simulates it.
@@ -47,7 +47,7 @@ def reach_of(axis: Axis, width: int) -> Reach | None:
     """
     usable = axis.usable
     *_, before, largest = usable
-    missing = range(1, WIDTHS - len(usable) + 1)
+    missing = range(1, MIN_WIDTHS_OF_FORMS - len(usable) + 1)
     further = tuple(round(largest * (largest / before) ** i) for i in missing)
     if not further or min(usable) <= width <= further[-1]:
         return None
@@ -93,12 +93,12 @@ def straightness_warning(name: str, axis: Axis, width: int) -> str | None:
         return None
     count = len(axis.usable)
     assumed = f"the forecast of {name} at width {width} assumes a straight line"
-    if count >= WIDTHS:
+    if count >= MIN_WIDTHS_OF_FORMS:
         return f"{assumed}: no other form was fitted beside it"
     assumed += f", which {count} widths cannot test"
     reach = reach_of(axis, width)
     if reach is None:
-        return f"{assumed}: sweep {WIDTHS} widths"
+        return f"{assumed}: sweep {MIN_WIDTHS_OF_FORMS} widths"
     named = " and ".join(
         f"a {ORDINALS[count + 1 + i]} width of {further}" for i, further in enumerate(reach.widths)
     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mutransfer_cli.fit.exponents import Axis
-from mutransfer_cli.report.words import number, power
+from mutransfer_cli.fit.exponents import FAR, MOST_OCTAVES, Axis
+from mutransfer_cli.report.words import number, octaves, power
 
-FAR = 8  # times the largest width: the default target, from which on forecasts are marked as far
-MOST_OCTAVES = 200  # beyond, a fit says nothing, and floats soon end
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
 
@@ -38,7 +36,7 @@ def forecasts(
         asked: fits by hyperparameter.
         widths: the swept widths.
         unit: unit of the loss.
-        width: the target; None for 8 times the largest width.
+        width: the target; None for FAR times the largest width.
     """
     width = FAR * max(widths) if width is None else width
     fitted = {name: axis for name, axis in asked.items() if axis.line is not None}
@@ -55,11 +53,6 @@ def _row(name: str, axis: Axis, width: int, unit: str) -> list[str]:
     if abs(at.value) < MOST_OCTAVES:
         value += f" ({2**at.value:.3g})"
     return [name, value, f"{octaves(at.low)} to {octaves(at.high)}", cost]
-
-
-def octaves(log2: float) -> str:
-    """A log2 as a power of two: -7 is 2^-7."""
-    return f"2^{round(log2, 2) + 0.0:g}"
 
 
 def left_out(axis: Axis) -> list[list[str]]:

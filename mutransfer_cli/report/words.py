@@ -38,5 +38,10 @@ def power(value: float | None) -> str:
     """The value as a power of two: 0.0078125 is 2^-7. Empty for None."""
     if value is None:
         return ""
+    return "0" if value == 0 else octaves(math.log2(value))
+
+
+def octaves(log2: float) -> str:
+    """A log2 as a power of two: -7 is 2^-7."""
     # adding 0.0 turns -0.0 into 0.0
-    return "0" if value == 0 else f"2^{round(math.log2(value), 2) + 0.0:g}"
+    return f"2^{round(log2, 2) + 0.0:g}"

@@ -12,14 +12,8 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.axes import fit_axes
 from mutransfer_cli.fit.decay import fit_decay
 from mutransfer_cli.fit.exponent import fit_exponents, fit_groups
-from mutransfer_cli.fit.table import (
-    ROUNDING,
-    cell_means,
-    merged,
-    profile,
-    with_one_value_each,
-    without_repeats,
-)
+from mutransfer_cli.fit.table import cell_means, profile, without_repeats
+from mutransfer_cli.spec.rounding import ROUNDING, merged, with_one_value_each
 
 
 def sweep(noise: float = 0.002) -> pd.DataFrame:

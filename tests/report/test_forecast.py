@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from mutransfer_cli.fit.optimum import LeftOut
-from mutransfer_cli.report.forecast import forecasts, left_out, octaves
+from mutransfer_cli.report.forecast import forecasts, left_out
 from mutransfer_cli.report.run import Run
+from mutransfer_cli.report.words import octaves
 
 RunOf = Callable[..., Run]
 
