@@ -73,6 +73,5 @@ def fit_own(
         return document, rows
     found = chosen_group(document, group)
     only = {"axes": found.axes, "decay": found.decay, "weight_decay": found.weight_decay}
-    column = ", ".join([table.by] if isinstance(table.by, str) else table.by)
-    of_group = rows[rows[column].astype(str) == group]
+    of_group = rows[rows[table.choices().group].astype(str) == group]
     return document.model_copy(update=only | {"groups": {}}), of_group

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import MULT_AXES
 from mutransfer_cli.spec.losses import LOGS, USUAL, Loss, loss_column, train_column
 from mutransfer_cli.spec.tables import Table
-from mutransfer_cli.spec.values import is_empty, plain, words
+from mutransfer_cli.spec.values import all_empty, plain, words
 from mutransfer_cli.strict import nearest
 
 REQUIRED = ("width", "lr", "loss")
@@ -209,7 +207,7 @@ def _recognised(
             candidates.setdefault(name, []).append(column)
     found = {}
     for name, some in candidates.items():
-        held = [c for c in dict.fromkeys(some) if c == name or not _all_empty(table, c)]
+        held = [c for c in dict.fromkeys(some) if c == name or not all_empty(table, c)]
         if not held:
             continue
         first = name if name in held else held[0]
@@ -234,11 +232,6 @@ def _refuse_another(table: Table, name: str, first: str, held: Sequence[str]) ->
                 f"{other!r} ({two.tolist()[place]}); name the column to take by {name}=COLUMN",
                 remedy=f"columns {name}={first}",
             )
-
-
-def _all_empty(table: Table, column: str) -> bool:
-    cells = table.cells[column]
-    return isinstance(cells, pd.Series) and all(is_empty(cell) for cell in cells.tolist())
 
 
 def there_twice(table: Table, column: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.data import PARQUET_MAGIC
 from mutransfer_cli.spec.yaml_io import cannot_read
 
 Kind = Literal[
@@ -44,8 +45,10 @@ BY_SCHEMA: dict[bytes, Kind] = {
 }
 # the key of the document itself: in the first column of YAML, or the first one of a JSON object
 SCHEMA = re.compile(rb"""(?:\A\s*\{\s*|^)["']?schema["']?\s*:\s*["']?mutransfer\.(\w+)/""", re.M)
-# Parquet, gzip, Excel, SQLite, and text in UTF-16: what only tables and databases of runs are
-TABLES = (b"PAR1", b"\x1f\x8b", b"PK\x03\x04", b"SQLite format 3\0", b"\xff\xfe", b"\xfe\xff")
+GZIP, ZIP, SQLITE = b"\x1f\x8b", b"PK\x03\x04", b"SQLite format 3\0"
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# what only tables and databases of runs begin with; workbooks of Excel are zip archives
+TABLES = (PARQUET_MAGIC, GZIP, ZIP, SQLITE, *UTF16)
 TRAINER = re.compile(rb"\A# mutransfer \S+, recipe ")  # begins the files for trainers
 NAMES: dict[Kind, str] = {
     "sweep": "the folder of a sweep",

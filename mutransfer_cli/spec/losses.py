@@ -11,7 +11,7 @@ import pandas as pd
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.tables import Table
-from mutransfer_cli.spec.values import is_empty, plain, words
+from mutransfer_cli.spec.values import all_empty, is_empty, plain, words
 from mutransfer_cli.strict import nearest
 
 LOGS = ("lr", "learning_rate", "rate")  # ends of names that may be logarithms of rates
@@ -141,7 +141,7 @@ def _usual(table: Table, there: Sequence[str]) -> tuple[str, str | None]:
 
     def of(names: frozenset[str]) -> list[str]:
         found = [one for one in there if plain_name(one) in names]
-        return [one for one in found if not _is_empty_column(table, one)]
+        return [one for one in found if not all_empty(table, one)]
 
     evaluation, simple = of(EVALUATION), [one for one in there if plain_name(one) == "loss"]
     training = of(TRAINING)
@@ -180,11 +180,6 @@ def _usual(table: Table, there: Sequence[str]) -> tuple[str, str | None]:
         f"{table.where}: has no column 'loss'; name yours by loss=COLUMN{nearest('loss', there)}",
         remedy="columns",
     )
-
-
-def _is_empty_column(table: Table, column: str) -> bool:
-    cells = table.cells[column]
-    return isinstance(cells, pd.Series) and all(is_empty(cell) for cell in cells.tolist())
 
 
 def refuse_zero(loss: pd.Series[float], places: Sequence[str], column: str) -> None:

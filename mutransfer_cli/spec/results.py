@@ -93,8 +93,7 @@ def results_of(tables: Sequence[Table], choices: Choices) -> Results:
             found.columns.pop("train_loss", None)
     for table, found in zip(tables[1:], names[1:], strict=True):
         _refuse_other_columns(tables[0].where, names[0].columns, table.where, found.columns)
-    group = ", ".join(c.by) if c.by else None
-    parts = [read_part(table, found, c, group) for table, found in zip(tables, names, strict=True)]
+    parts = [read_part(table, found, c) for table, found in zip(tables, names, strict=True)]
     keys = range(len(parts))
     frame = pd.concat([part.frame for part in parts], keys=keys)
     others = pd.concat([part.others for part in parts], keys=keys)
@@ -113,20 +112,21 @@ def results_of(tables: Sequence[Table], choices: Choices) -> Results:
         assert loss is not None
         if not loss.logarithm and loss.sign > 0:
             refuse_zero(frame["loss"], places, quoted(loss.column))
-        frame, reduced = _one_row_each(frame, others, recorded, orders, c, group, sizes, places)
+        frame, reduced = _one_row_each(frame, others, recorded, orders, c, sizes, places)
         left_out += reduced
         written = {size: column for found in names for size, column in found.columns.items()}
-        notes += _refuse_mixtures(frame, others.loc[frame.index], c.by, sizes, written, places)
-        frame, repeated = _once_each(frame, group, sizes, places)
+        notes += _refuse_mixtures(frame, others.loc[frame.index], c, sizes, written, places)
+        frame, repeated = _once_each(frame, c.group, sizes, places)
         left_out += repeated
         refuse_upside_down(frame, loss.column, loss.sign < 0)
-        if group is not None:
-            _refuse_lossless_groups(frame, group)
+        if c.group is not None:
+            _refuse_lossless_groups(frame, c.group)
     if "seed" in frame and frame["seed"].map(WHOLE.fullmatch).notna().all():
         frame = frame.assign(seed=frame["seed"].astype("int64"))
     notes += _counted(left_out)
     metric = names[0].columns.get("loss", "optima")
-    return Results(frame.reset_index(drop=True), metric, group, sizes, dict(left_out), tuple(notes))
+    rows = frame.reset_index(drop=True)
+    return Results(rows, metric, c.group, sizes, dict(left_out), tuple(notes))
 
 
 def _sizes(names: Names) -> list[str]:
@@ -180,13 +180,12 @@ def _one_row_each(
     recorded: pd.Series[bool],
     orders: Mapping[str, pd.Series[float]],
     choices: Choices,
-    group: str | None,
     sizes: Sequence[str],
     places: Sequence[str],
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """The last row of each run's log, and of several attempts at a run the last one."""
     left_out: Counter[str] = Counter()
-    key = _key(frame, group)
+    key = _key(frame, choices.group)
     if choices.last is not None:
         run = cells_of(frame, key)
         for column in run_columns(others):
@@ -214,16 +213,16 @@ def _key(frame: pd.DataFrame, group: str | None) -> list[str]:
 def _refuse_mixtures(
     frame: pd.DataFrame,
     others: pd.DataFrame,
-    by: Sequence[str],
+    choices: Choices,
     sizes: Sequence[str],
     written: Mapping[str, str],
     places: Sequence[str],
 ) -> list[str]:
     """Refuse runs that do not belong to one sweep, and name the columns that were not used."""
-    group = ", ".join(by) if by else None
+    group = choices.group
     cell = ["width"] if group is None else ["width", group]
     free = {size: written.get(size, size) for size in sizes}
-    free = {size: column for size, column in free.items() if not {size, column} & set(by)}
+    free = {size: column for size, column in free.items() if not {size, column} & set(choices.by)}
     _refuse_mixed_sizes(frame, cell, free)
     telling = tells_apart(others, frame)
     refuse_steps_and_settings(frame, telling, _key(frame, group), places)

@@ -56,6 +56,11 @@ class Choices:
     path_pattern: str | None = None
     """In folders: where the runs are, and what their paths say."""
 
+    @property
+    def group(self) -> str | None:
+        """The column of the groups."""
+        return ", ".join(self.by) or None
+
 
 @dataclass(frozen=True)
 class Part:
@@ -73,11 +78,8 @@ class Part:
     """Number of rows left out, by reason."""
 
 
-def read_part(table: Table, names: Names, choices: Choices, group: str | None) -> Part:
+def read_part(table: Table, names: Names, choices: Choices) -> Part:
     """The rows of a table that hold results.
-
-    Args:
-        group: name of the column of the groups.
 
     Raises:
         InputError: a missing column, or a value that its column cannot hold.
@@ -85,7 +87,7 @@ def read_part(table: Table, names: Names, choices: Choices, group: str | None) -
     left_out: Counter[str] = Counter()
     cells = table.cells
     if choices.where is not None:
-        mask, _ = rows_where(choices.where, cells, names.columns, table.where)
+        mask = rows_where(choices.where, cells, names.columns, table.where)
         left_out["not in where"] += int((~mask).sum())
         cells = cells[mask]
     diverged = np.zeros(len(cells), dtype=bool)
@@ -115,7 +117,7 @@ def read_part(table: Table, names: Names, choices: Choices, group: str | None) -
         raise InputError(f"{table.where}: no row has both a width and a learning rate")
     frame, recorded = _typed(table, names, diverged[complete])
     by = [_group_column(table, names, one) for one in choices.by]
-    if group is not None:
+    if choices.group is not None:
         texts = [_texts(table, column) for column in by]
         sizes = {*names.sizes.values(), *(names.columns.get(size) for size in SIZES)}
         texts = [
@@ -124,7 +126,7 @@ def read_part(table: Table, names: Names, choices: Choices, group: str | None) -
         joined = texts[0].tolist()
         for more in texts[1:]:
             joined = [f"{one}, {other}" for one, other in zip(joined, more.tolist(), strict=True)]
-        frame[group] = joined
+        frame[choices.group] = joined
     used = {power_of(column, there)[0] for column in names.columns.values()}
     used |= {*names.sizes.values(), *by}
     counts = table.cells.columns.value_counts()

@@ -14,13 +14,13 @@ import pandas as pd
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AXES
 from mutransfer_cli.spec.data import PARQUET_MAGIC
+from mutransfer_cli.spec.kinds import GZIP, SQLITE, UTF16, ZIP
 from mutransfer_cli.spec.measurements import DiagnosticsRecord
 from mutransfer_cli.spec.readers.delimited import read_delimited
 from mutransfer_cli.spec.readers.excel import is_workbook, read_excel
 from mutransfer_cli.spec.readers.nested_json import read_json
 from mutransfer_cli.spec.readers.optuna import read_journal
 from mutransfer_cli.spec.readers.parquet import read_parquet
-from mutransfer_cli.spec.readers.sqlite import MAGIC as SQLITE_MAGIC
 from mutransfer_cli.spec.readers.sqlite import read_sqlite
 from mutransfer_cli.spec.readers.systems import read_folder
 from mutransfer_cli.spec.readers.table import Table
@@ -30,7 +30,6 @@ from mutransfer_cli.spec.yaml_io import cannot_read
 __all__ = ["Table", "load_table", "measurement_frame", "trial_frame"]
 
 NUMBERS = [*AXES, "train_loss", "eval_loss"]
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 JOURNAL = re.compile(r'\{"op_code"')
 ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/")
 # files that are recognised and not read, by their first bytes
@@ -96,8 +95,8 @@ def _of_file(source: Path | None, where: str) -> Table:
         raise cannot_read(where, error) from error
     if data.startswith(PARQUET_MAGIC):
         return read_parquet(data, where)
-    if data.startswith(SQLITE_MAGIC):
-        if source is None or not source.read_bytes().startswith(SQLITE_MAGIC):
+    if data.startswith(SQLITE):
+        if source is None or not source.read_bytes().startswith(SQLITE):
             raise InputError(f"{where}: a database is read from its own file only; give its path")
         return read_sqlite(source)
     if data.startswith(ZIP):
@@ -119,7 +118,7 @@ def _of_file(source: Path | None, where: str) -> Table:
 def _decoded(data: bytes, where: str) -> str:
     """UTF-8 text, or UTF-16 with a byte order mark or with a zero in every second byte."""
     start = data[:64]
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if start.startswith(UTF16):
         encoding = "utf-16"
     elif len(start) > 3 and not any(start[1::2]):
         encoding = "utf-16-le"

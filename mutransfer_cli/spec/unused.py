@@ -89,6 +89,12 @@ def _recurs(texts: pd.Series[str], cell: np.ndarray, name: str) -> bool:
     return bool(several.mean() >= RECUR)
 
 
+def _finite(frame: pd.DataFrame, telling: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both without the runs that diverged."""
+    finite = frame["loss"].notna().to_numpy()
+    return frame[finite], telling[finite]
+
+
 def refuse_steps_and_settings(
     frame: pd.DataFrame, telling: pd.DataFrame, run: Sequence[str], places: Sequence[str]
 ) -> None:
@@ -105,8 +111,7 @@ def refuse_steps_and_settings(
     """
     if telling.empty or not len(telling.columns):
         return
-    finite = frame["loss"].notna().to_numpy()
-    rows, texts = frame[finite], telling[finite]
+    rows, texts = _finite(frame, telling)
     number = cells_of(rows, run) if len(rows) else pd.Series(dtype=int)
     differ = [c for c in map(str, texts.columns) if (texts[c].groupby(number).nunique() > 1).any()]
     if not differ:
@@ -143,8 +148,7 @@ def refuse_uneven(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str
     Args:
         cell: width, and the column of the groups if there is one.
     """
-    finite = frame["loss"].notna().to_numpy()
-    rows, texts = frame[finite], telling[finite]
+    rows, texts = _finite(frame, telling)
     for column in map(str, texts.columns):
         in_words = as_numbers(texts[column]).isna() & (texts[column] != "")
         held = texts[column].groupby([rows[name] for name in cell]).unique()
@@ -174,8 +178,7 @@ def refuse_uneven(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str
 
 def notes_on(frame: pd.DataFrame, telling: pd.DataFrame, cell: Sequence[str]) -> list[str]:
     """Name the columns that were not used and change within a width, or together with width."""
-    finite = frame["loss"].notna().to_numpy() if "loss" in frame else np.ones(len(frame), bool)
-    rows, texts = frame[finite], telling[finite]
+    rows, texts = _finite(frame, telling)
     within, along = list[str](), list[str]()
     by = [rows[name] for name in cell]
     for column in map(str, texts.columns):

@@ -34,6 +34,12 @@ def is_empty(value: object) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or value != value
 
 
+def all_empty(table: Table, column: str) -> bool:
+    """Whether a column holds no value; False where two columns have that name."""
+    cells = table.cells[column]
+    return isinstance(cells, pd.Series) and all(is_empty(cell) for cell in cells.tolist())
+
+
 def is_blank(value: object) -> bool:
     """Whether nothing was recorded in a cell; the text NaN is a record."""
     return is_empty(value) and (not isinstance(value, str) or not value.strip())

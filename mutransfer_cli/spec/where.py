@@ -45,10 +45,8 @@ class Token:
     """Characters from the start, from 1."""
 
 
-def rows_where(
-    condition: str, cells: pd.DataFrame, names: Mapping[str, str], where: str
-) -> tuple[Mask, list[str]]:
-    """Which rows fulfil a condition, and the columns that it names.
+def rows_where(condition: str, cells: pd.DataFrame, names: Mapping[str, str], where: str) -> Mask:
+    """Which rows fulfil a condition.
 
     A condition compares columns with numbers, texts or other columns by = (or ==), !=, <, <=, >,
     >= and `in [a, b]`; and, or, not and parentheses combine comparisons, as in pandas' `query`. A
@@ -67,7 +65,7 @@ def rows_where(
     if not mask.any():
         held = "; ".join(f"{name} holds {_some(cells[name])}" for name in parser.named)
         raise InputError(f"where: no row of {where} fulfils {condition!r}; {held}", setting="where")
-    return mask, parser.named
+    return mask
 
 
 def quoted(column: str) -> str:

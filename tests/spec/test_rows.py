@@ -17,7 +17,7 @@ def part(rows: list[dict[str, Any]], **options: Any) -> Part:
     table = Table("t.csv", "line", pd.DataFrame(rows, index=range(2, 2 + len(rows)), dtype=object))
     choices = Choices(**options)
     names = resolve(table, choices.columns, choices.metric, choices.maximize, choices.optima)
-    return read_part(table, names, choices, ", ".join(choices.by) or None)
+    return read_part(table, names, choices)
 
 
 def row(width: Any = 64, lr: Any = 0.1, loss: Any = 3, **more: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ CELLS = pd.DataFrame(
 
 
 def rows(condition: str) -> list[int]:
-    mask, _ = rows_where(condition, CELLS, {"lr": "config/lr"}, "t.csv")
+    mask = rows_where(condition, CELLS, {"lr": "config/lr"}, "t.csv")
     return [position for position, there in enumerate(mask) if there]
 
 

@@ -11,8 +11,6 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.readers import mlflow, optuna, trackio
 from mutransfer_cli.spec.readers.table import Table
 
-MAGIC = b"SQLite format 3\0"  # the first bytes of a file
-
 Read = Callable[[sqlite3.Connection, str], Table]
 # the tables by which a database is recognised
 SYSTEMS: tuple[tuple[set[str], Read], ...] = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.spec.kinds import SQLITE, TRIALS
 from mutransfer_cli.spec.readers import (
     folders,
     lightning,
@@ -16,12 +17,10 @@ from mutransfer_cli.spec.readers import (
     trainer_state,
     wandb,
 )
-from mutransfer_cli.spec.readers.sqlite import MAGIC
 from mutransfer_cli.spec.readers.table import Table
 from mutransfer_cli.spec.readers.tree import Tree, tree_of
 from mutransfer_cli.spec.yaml_io import cannot_read
 
-RECORDS = "trials.jsonl"  # of this tool's own sweeps
 DATABASES = (".db", ".sqlite", ".sqlite3", ".log", ".journal", ".jsonl")
 
 
@@ -69,7 +68,7 @@ def read_folder(root: Path, read: Callable[[Path], Table], pattern: str | None =
         raise InputError(
             f"{root}: a file of {name} cannot be read ({error}); export one row per run as CSV"
         ) from error
-    own = tree.holding(RECORDS)
+    own = tree.holding(TRIALS)
     if own:
         raise InputError(
             f"{root}: holds records of sweeps in {', '.join(own[:3])}; give those folders"
@@ -93,4 +92,4 @@ def _is_database(path: Path) -> bool:
             start = file.read(64)
     except OSError:
         return False
-    return start.startswith((MAGIC, b'{"op_code"'))
+    return start.startswith((SQLITE, b'{"op_code"'))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.readers.sqlite import MAGIC, read_sqlite
+from mutransfer_cli.spec.kinds import SQLITE
+from mutransfer_cli.spec.readers.sqlite import read_sqlite
 
 
 def test_another_database_is_named_by_its_tables(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_another_database_is_named_by_its_tables(tmp_path: Path) -> None:
 
 def test_a_broken_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.db"
-    path.write_bytes(MAGIC + b"\0" * 200)
+    path.write_bytes(SQLITE + b"\0" * 200)
     with pytest.raises(InputError, match=r"broken.db: the database cannot be read .*export"):
         read_sqlite(path)
 
