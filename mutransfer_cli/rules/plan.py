@@ -33,10 +33,16 @@ class BaseParameter:
         init_std: std of its normal init at the base width (the base model's own).
         init_mean: mean of that init, the same at all widths; 1 for a gain.
         fan_in_axis: the input axis, where one is known.
+        further_fan_in_axes: input axes beside it, over which the same product sums (nn.Bilinear).
         own_multiplier: exponent of the width in a factor that the model's own code applies to it.
         init_exponent: exponent of the width in the init std of weight times multiplier, in place of
             the rule's.
         factor: a factor of the forward pass that is moved into the weight, the same at all widths.
+        keeps_draw: whether it starts at the values that the model's own code draws at each width,
+            as vectors and scalars do whose own init is not constant.
+        in_block: whether its input is made by other parameters; an embedding inside the model
+            decays as hidden matrices do.
+        is_tied_readout: whether the embedding is the readout too, which takes an output multiplier.
     """
 
     name: str
@@ -49,6 +55,10 @@ class BaseParameter:
     own_multiplier: float = 0.0
     init_exponent: float | None = None
     factor: float = 1.0
+    further_fan_in_axes: tuple[int, ...] = ()
+    keeps_draw: bool = False
+    in_block: bool = False
+    is_tied_readout: bool = False
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
@@ -108,8 +118,11 @@ class Values:
         eps: added to the root of Adam's second moment, in units of the gradient.
         betas: decay per step of Adam's means of the gradient and of its square.
         multiplier: factor on the weight in the forward pass.
+        output_multiplier: factor on the weight of a tied embedding where it is the readout, in
+            place of `multiplier`; None for every other parameter.
         init_mean: mean of the normal init; 1 for a gain.
         init_std: std of the normal init.
+        keeps_draw: whether the values stay as the model's own code draws them.
     """
 
     lr: float
@@ -117,8 +130,10 @@ class Values:
     eps: float | None = None
     betas: tuple[float, float] | None = None
     multiplier: float = 1.0
+    output_multiplier: float | None = None
     init_mean: float = 0.0
     init_std: float | None = None
+    keeps_draw: bool = False
 
     @property
     def independent(self) -> float | None:

@@ -32,7 +32,9 @@ TRIAL_SCHEMA = "mutransfer.trial/1"
 class BaseParameterRecord(Sparse):
     """A parameter of the base plan."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"init_exponent"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset(
+        {"init_exponent", "further_fan_in_axes", "keeps_draw", "in_block", "is_tied_readout"}
+    )
 
     name: str
     """Dotted name in the module."""
@@ -52,6 +54,14 @@ class BaseParameterRecord(Sparse):
     """Exponent of the width in a factor that the model's own code applies."""
     init_exponent: Number | None = None
     """Exponent of the width in the init std of weight times multiplier, in place of the rule's."""
+    further_fan_in_axes: tuple[Natural, ...] = ()
+    """Input axes beside `fan_in_axis`, over which the same product sums."""
+    keeps_draw: bool = False
+    """Whether it starts at the values that the model's own code draws at each width."""
+    in_block: bool = False
+    """Whether its input is made by other parameters: an embedding in a block decays."""
+    is_tied_readout: bool = False
+    """Whether the embedding is the readout too, which takes an output multiplier."""
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:
