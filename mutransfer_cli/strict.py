@@ -139,7 +139,8 @@ class Sparse(Strict):
 
     @model_serializer(mode="wrap")
     def without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        defaults = {key: type(self).model_fields[key].default for key in self.OPTIONAL}
+        fields = {key: type(self).model_fields[key] for key in self.OPTIONAL}
+        defaults = {key: x.get_default(call_default_factory=True) for key, x in fields.items()}
         return {
             key: value
             for key, value in serialize(self).items()

@@ -9,18 +9,28 @@ from functools import partial
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.calling import TrialRun, run_once
+from mutransfer_cli.proxies.calling import TrialRun, call, run_once, takes_targets
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
+from mutransfer_cli.proxies.hf import hf_builder
+from mutransfer_cli.proxies.inits import read_inits
 from mutransfer_cli.proxies.perceptron import MLP
-from mutransfer_cli.proxies.reading import Note, assign_roles, read_inits, read_weights, silent
+from mutransfer_cli.proxies.reading import Note, read_weights, silent
+from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
+from mutransfer_cli.proxies.width_factors import (
+    UnlikeWidths,
+    attention_power,
+    measured,
+    traced,
+    with_own_factors,
+)
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, HfProtocol, MLPProtocol
 
 BuiltIn = ModelProtocol | MLPProtocol
 Build = Callable[[int], nn.Module]
+GROWTH = 2  # of the wider model that tells what depends on width
 
 
 @dataclass(frozen=True)
@@ -30,10 +40,13 @@ class Reading:
     Attributes:
         base_plan: every trainable parameter at the base width.
         tried: its forward pass at the base width; empty for a built-in model.
+        attention: exponent of width in the size of q.k times its scale, for equal queries and keys;
+            None where no attention was seen.
     """
 
     base_plan: tuple[BaseParameter, ...]
     tried: TrialRun
+    attention: float | None = None
 
 
 def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
@@ -77,8 +90,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
         build = partial(build_built_in, model, context)
         return Reading(read_base_plan(build, base_width), TrialRun())
     own = builder(model, context, base_width)
-    base, other = for_real(own, base_width), on_meta(own, 2 * base_width)
-    return read_built(model, base, other, context, note)
+    return read_built(model, own, base_width, context, note)
 
 
 def read_base_plan(
@@ -89,30 +101,50 @@ def read_base_plan(
         base, wider = build(base_width), build(2 * base_width)
     weights = read_weights(base, wider)
     if isinstance(base, MLP):
-        return assign_roles(weights, READOUT, base.inits(), {})
+        return base_plan(weights, None, READOUT, base.inits(), {})
     if base.options.tied_embeddings:
         # under both of its names the shared weight would have two roles; `refuse_tied` in
         # rules/rule.py refuses rules that treat them differently
         weights = [[w for w in names if w.name != "embedding.weight"] for names in weights]
-    plan = assign_roles(weights, READOUT, base.inits(), {})
+    plan = base_plan(weights, None, READOUT, base.inits(), {})
     if base.options.readout_init != "standard":
         return plan
     return tuple(replace(p, init_exponent=-0.5) if p.name == READOUT else p for p in plan)
 
 
+def run_of(model: nn.Module, context: int, vocab: int):
+    tokens = torch.arange(2 * context).view(2, context) % vocab
+    targets = tokens if takes_targets(model) else None
+    return (lambda model, values: call(model, values, tokens, targets)), [tokens]
+
+
 def read_built(
     model: FactoryProtocol | HfProtocol,
-    base: nn.Module,
-    other: nn.Module,
+    build: Build,
+    base_width: int,
     context: int,
     note: Note = silent,
 ) -> Reading:
-    """`read_model` given the model at the base width and, on the meta device, at another."""
-    weights = read_weights(base, other)
+    """`read_model` given the function from width to module."""
+    base, wide = for_real(build, base_width), for_real(build, GROWTH * base_width)
+    weights = read_weights(base, wide)
     tried = run_once(base, context, model.vocab)
-    inits = read_inits(base, note)
-    readout = None if "readout" in model.roles.values() else tried.readout
-    plan = assign_roles(weights, readout, inits, model.roles, note)
-    if isinstance(model, HfProtocol):
-        plan = tuple(replace(p, own_multiplier=own_multiplier(model, p.name)) for p in plan)
-    return Reading(plan, tried)
+    inits = read_inits(base)
+    if tried.why_not:
+        plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
+        return Reading(plan, tried)
+    growing = {names[0].name: names[0].growing_axes for names in weights}
+    run, inputs = run_of(base, context, model.vocab)
+    trace = traced(base, dict(base.named_parameters()), growing, run, inputs)
+    plan = base_plan(weights, trace, tried.readout, inits, model.roles, note)
+    try:
+        code = measured(base, wide, growing, trace, run, inputs, GROWTH)
+    except UnlikeWidths:
+        note(
+            f"model: takes other ways through its code at widths {base_width} and "
+            f"{GROWTH * base_width}, so that factors of its own on width were not looked for"
+        )
+        return Reading(plan, tried)
+    widths = base_width, GROWTH * base_width
+    plan = with_own_factors(plan, code, model.own_multipliers, widths, note)
+    return Reading(plan, tried, attention_power(trace, code))

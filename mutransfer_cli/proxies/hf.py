@@ -37,13 +37,6 @@ DROPPED = (
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 IN_PROPORTION = ("intermediate_size", "n_inner", "moe_intermediate_size")
 
-# exponents of width in the factor that the model's own code puts on a parameter, by type and name
-OWN_MULTIPLIERS = {
-    ("gemma", "model.embed_tokens.weight"): 0.5,
-    ("gemma2", "model.embed_tokens.weight"): 0.5,
-    ("gemma3_text", "model.embed_tokens.weight"): 0.5,
-}
-
 UNMASKED = "mutransfer_unmasked"
 TORCHS = "sdpa"  # transformers' name of torch's attention
 
@@ -66,11 +59,6 @@ def is_tied(model: HfProtocol) -> bool:
     """Whether the model's embedding is its readout."""
     config = read_config(load_transformers(), model)
     return bool(getattr(config, "tie_word_embeddings", False))
-
-
-def own_multiplier(model: HfProtocol, name: str) -> float:
-    """Exponent of width in the factor that the model's own code puts on a parameter."""
-    return OWN_MULTIPLIERS.get((model.model_type, name), 0.0)
 
 
 def with_defaults(model: HfProtocol) -> HfProtocol:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer_cli.proxies.reading import Init
+from mutransfer_cli.proxies.inits import Init
 from mutransfer_cli.proxies.transformer import Norm
 from mutransfer_cli.spec.model import Activation
 

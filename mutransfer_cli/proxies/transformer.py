@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer_cli.proxies.reading import Init
+from mutransfer_cli.proxies.inits import Init
 from mutransfer_cli.spec.decoder import Architecture, Gains, MlpName, NormName
 
 NORM_EPS = 1e-6

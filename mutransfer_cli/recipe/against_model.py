@@ -314,18 +314,14 @@ def _tied(targets: Targets, built: BuiltTarget) -> Iterator[str]:
 
 
 def _other_roles(built: BuiltTarget, roles: Mapping[str, Role]) -> Iterator[str]:
-    """Findings for roles that contradict the axes which grow with width."""
-    for first, *others in built.weights:
-        if others or first.name not in roles:
-            continue
-        try:
-            role = first.role(is_readout=first.name == built.readout)
-        except InputError:  # shapes alone leave the role open
-            continue
-        if role != roles[first.name]:
+    """Findings for roles that contradict how a forward pass uses the parameters."""
+    if built.why_not:
+        yield Unseen(f"roles: {built.why_not}")
+    for name, found in built.found.items():
+        if name in roles and found.role != roles[name]:
             yield (
-                f"{first.name}: claimed as {roles[first.name]}, and by the axes that grow with "
-                f"width it is {role}; give its name to the patterns of {role}"
+                f"{name}: claimed as {roles[name]}, and by the axes that grow with width it is "
+                f"{found.role}; give its name to the patterns of {found.role}"
             )
 
 

@@ -18,13 +18,15 @@ from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.build import Build, read_built
 from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.hf import hf_builder, own_multiplier, say_what_is_used, with_defaults
-from mutransfer_cli.proxies.reading import Init, Note, Weight, read_inits, read_weights, silent
+from mutransfer_cli.proxies.hf import hf_builder, say_what_is_used, with_defaults
+from mutransfer_cli.proxies.inits import Init, read_inits
+from mutransfer_cli.proxies.reading import Note, Weight, read_weights, silent
+from mutransfer_cli.proxies.roles import Finding, base_parameter
 from mutransfer_cli.recipe.build import NO_PROTOCOL
 from mutransfer_cli.recipe.inits import QUERY
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter, Shapes, TargetModel
-from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, FactorySpec, HfProtocol
+from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, FactorySpec, HfProtocol, HfSpec
 from mutransfer_cli.spec.own_factors import BY_WIDTH
 from mutransfer_cli.spec.protocol import DeclaredModel
 from mutransfer_cli.spec.sources import load_model
@@ -76,10 +78,8 @@ def named_model(
                 f"model {name}: has no vocab_size; give the config of the target", setting="model"
             )
         untie = spec.untie or (like is not None and like.untie)
-        roles = spec.roles or (like.roles if like else {})
-        return NamedModel(
-            name, HfProtocol(hf=config, untie=untie, roles=roles, vocab=vocab), HF_CONTEXT
-        )
+        known = HfProtocol(hf=config, untie=untie, vocab=vocab, **_by_pattern(spec, like))
+        return NamedModel(name, known, HF_CONTEXT)
     same = swept if isinstance(swept, FactoryProtocol) and swept.factory == spec.factory else None
     args = (same.args if same else {}) | spec.args
     found = {}
@@ -92,9 +92,18 @@ def named_model(
                 setting="model",
             )
         found[key] = size
-    roles = spec.roles or (same.roles if same else {})
-    model = FactoryProtocol(factory=spec.factory, args=args, roles=roles, vocab=found["vocab"])
+    model = FactoryProtocol(
+        factory=spec.factory, args=args, vocab=found["vocab"], **_by_pattern(spec, same)
+    )
     return NamedModel(name, model, found["context"])
+
+
+def _by_pattern(spec: FactorySpec | HfSpec, swept: FactoryProtocol | HfProtocol | None) -> Any:
+    """The settings of a model by patterns of names, by default those of the proxies."""
+    return {
+        key: getattr(spec, key) or (getattr(swept, key) if swept else {})
+        for key in ("roles", "own_multipliers")
+    }
 
 
 def read_target(
@@ -145,15 +154,13 @@ def read_target(
         )
     build = target.builder(base_width)
     module = on_meta(build, width)
-    base = for_real(build, base_width)
-    other = module if width != base_width else on_meta(build, 2 * base_width)
-    reading = read_built(model, base, other, target.context, note)
+    reading = read_built(model, build, base_width, target.context, note)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
     found = TargetModel(
         width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
     )
     if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
-        return with_attention(found, base, model)
+        return with_attention(found, for_real(build, base_width), model)
     return found
 
 
@@ -255,6 +262,10 @@ class BuiltTarget:
     """Every trainable parameter under all its names, at the base width and `APART` times that."""
     readout: str | None
     """Name of the matrix that makes its output, where it could be found."""
+    found: Mapping[str, BaseParameter]
+    """Its parameters as a sweep would plan them, by first name; empty where none can be planned."""
+    why_not: str
+    """Why it cannot be planned; empty if it can."""
     inits: tuple[Mapping[str, Init], ...]
     """Its own init at the base width and at `APART` times that; for a config at the base width
     alone, as its code does not scale it."""
@@ -271,14 +282,21 @@ class BuiltTarget:
         return next(names[0] for names in self.weights if names[0].name == name)
 
     def base_plan(self, roles: Mapping[str, Role]) -> tuple[BaseParameter, ...]:
-        """The base plan of the parameters that have a role, by first name, in `roles`."""
+        """The base plan of the parameters that have a role, by first name, in `roles`.
+
+        A function's own factors may be those of the recipe, with which they are compared.
+        """
         plan = []
         for first, *_ in self.weights:
             if first.name in roles:
-                found = first.at_base(roles[first.name], self.inits[0][first.name])
-                if isinstance(self.model, HfProtocol):
-                    found = replace(found, own_multiplier=own_multiplier(self.model, first.name))
-                plan.append(found)
+                role, init = roles[first.name], self.inits[0][first.name]
+                known = self.found.get(first.name)
+                if known is None or known.role != role:
+                    axes = () if first.fan_in_axis is None else (first.fan_in_axis,)
+                    known = base_parameter(first, Finding(role, axes), init)
+                elif not isinstance(self.model, HfProtocol):
+                    known = replace(known, own_multiplier=0.0, own_output_multiplier=0.0)
+                plan.append(known)
         return tuple(plan)
 
 
@@ -297,11 +315,20 @@ def build_target(
     real = (base,) if is_config else (base, wider)
     weights = read_weights(base, wider)
     readout = run_once(base, context, model.vocab).readout
+    found: tuple[BaseParameter, ...] = ()
+    why_not = ""
+    try:
+        found = read_built(model, build, base_width, context, note).base_plan
+    except InputError as error:
+        why_not = str(error)
+    readout = next((p.name for p in found if p.role == "readout"), readout)
     return BuiltTarget(
         model,
         on_meta(build, width),
         weights,
         readout,
-        tuple(read_inits(module, note) for module in real),
+        {p.name: p for p in found},
+        why_not,
+        tuple(read_inits(module) for module in real),
         tuple(own_code(module, readout, context, model.vocab) for module in real),
     )

@@ -35,6 +35,7 @@ class BaseParameter:
         fan_in_axis: the input axis, where one is known.
         further_fan_in_axes: input axes beside it, over which the same product sums (nn.Bilinear).
         own_multiplier: exponent of the width in a factor that the model's own code applies to it.
+        own_output_multiplier: the same where a tied embedding is the readout.
         init_exponent: exponent of the width in the init std of weight times multiplier, in place of
             the rule's.
         factor: a factor of the forward pass that is moved into the weight, the same at all widths.
@@ -59,6 +60,7 @@ class BaseParameter:
     keeps_draw: bool = False
     in_block: bool = False
     is_tied_readout: bool = False
+    own_output_multiplier: float = 0.0
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:

@@ -15,7 +15,7 @@ from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.decoder import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.spec.own_factors import factors_of, neutral_values
 from mutransfer_cli.spec.yaml_io import Unquoted, read_text
-from mutransfer_cli.strict import Count, Natural, Strict, nearest, parse_number
+from mutransfer_cli.strict import Count, Natural, Number, Sparse, Strict, nearest, parse_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 FAMILIES = ("transformer", "mlp")
@@ -79,13 +79,13 @@ class MLPProtocol(MLPSpec):
         return self.model_dump(exclude={"depth"})
 
 
-def _refuse_bad_patterns(roles: dict[str, Role]) -> dict[str, Role]:
-    for pattern in roles:
+def _refuse_bad_patterns(by_pattern: dict[str, Any]) -> dict[str, Any]:
+    for pattern in by_pattern:
         try:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"{pattern!r} is not a regular expression ({error})") from error
-    return roles
+    return by_pattern
 
 
 def is_factory(name: str) -> bool:
@@ -113,11 +113,14 @@ def _with_numbers(value: Any) -> Any:
 
 
 Roles = Annotated[dict[str, Role], AfterValidator(_refuse_bad_patterns)]
+Powers = Annotated[dict[str, Number], AfterValidator(_refuse_bad_patterns)]
 FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 
 
-class FactorySpec(Strict):
+class FactorySpec(Sparse):
     """A user's own model: a function from width to a module."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers"})
 
     factory: FactoryName
     """`package.module:function`; its import runs the user's code."""
@@ -128,6 +131,9 @@ class FactorySpec(Strict):
     roles: Roles = Field(default_factory=dict)
     """Roles of parameters, by a regular expression of the whole name, that replace those found by
     the tool."""
+    own_multipliers: Powers = Field(default_factory=dict)
+    """Powers of width by which the model's own code multiplies parameters, by a regular expression
+    of the whole name; they replace those measured by the tool."""
 
 
 class FactoryProtocol(FactorySpec):
@@ -151,6 +157,9 @@ class HfSpec(Strict):
     roles: Roles = Field(default_factory=dict)
     """Roles of parameters, by a regular expression of the whole name, that replace those found by
     the tool."""
+    own_multipliers: Powers = Field(default_factory=dict)
+    """Powers of width by which the model's own code multiplies parameters, by a regular expression
+    of the whole name; they replace those measured by the tool."""
 
     def config(self, folder: Path) -> dict[str, Any]:
         """Read the config; a relative path counts from `folder`.
@@ -168,8 +177,10 @@ class HfSpec(Strict):
         return found
 
 
-class HfProtocol(Strict):
+class HfProtocol(Sparse):
     """A Hugging Face config as trained."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers"})
 
     hf: dict[str, JsonValue]
     """The config, as in its file."""
@@ -178,6 +189,9 @@ class HfProtocol(Strict):
     roles: Roles
     """Roles of parameters, by a regular expression of the whole name, that replace those found by
     the tool."""
+    own_multipliers: Powers = Field(default_factory=dict)
+    """Powers of width by which the model's own code multiplies parameters, by a regular expression
+    of the whole name; they replace those measured by the tool."""
     vocab: Count
     """Vocabulary size of the data and of the model."""
 

@@ -293,7 +293,13 @@ def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel
         return FactoryProtocol(**dict(model), vocab=vocab)
     if isinstance(model, HfSpec):
         config = model.config(folder)
-        return HfProtocol(hf=config, untie=model.untie, roles=model.roles, vocab=vocab)
+        return HfProtocol(
+            hf=config,
+            untie=model.untie,
+            roles=model.roles,
+            own_multipliers=model.own_multipliers,
+            vocab=vocab,
+        )
     scale = spec.attention_scale
     assert scale is not None, "the built-in model has one"
     options = {key: getattr(model, key) for key in Architecture.model_fields}

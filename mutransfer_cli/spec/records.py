@@ -33,7 +33,10 @@ class BaseParameterRecord(Sparse):
     """A parameter of the base plan."""
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"init_exponent", "further_fan_in_axes", "keeps_draw", "in_block", "is_tied_readout"}
+        {
+            *("init_exponent", "further_fan_in_axes", "keeps_draw", "in_block"),
+            *("is_tied_readout", "own_output_multiplier"),
+        }
     )
 
     name: str
@@ -62,6 +65,8 @@ class BaseParameterRecord(Sparse):
     """Whether its input is made by other parameters: an embedding in a block decays."""
     is_tied_readout: bool = False
     """Whether the embedding is the readout too, which takes an output multiplier."""
+    own_output_multiplier: Number = 0.0
+    """As `own_multiplier`, where a tied embedding is the readout."""
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:

@@ -1,0 +1,443 @@
+"""One forward pass of a model, watched through torch's dispatcher, whatever its code looks like.
+
+A tensor is a parameter (or made of parameters and constants alone, such as a transposed or a
+normalised weight), an activation, or a constant. Where a parameter meets an activation, it is used:
+multiplied as a matrix, looked up, added, or multiplied elementwise. Tensors are told apart by their
+storages, which views share. The sizes of activations are kept at places where a factor shows, so
+that the passes of two widths can be compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+UseKind = Literal["product", "lookup", "added", "elementwise"]
+PlaceKind = Literal["stream", "attention", "output"]
+Axes = tuple[int, ...]
+Maker = tuple[str, UseKind]
+Makers = frozenset[Maker]
+Span = tuple[int, int, int]  # stride and size of an axis of a tensor, and the parameter's axis
+Names = frozenset[str]
+
+NOTHING: frozenset[Any] = frozenset()
+# index of the first factor among the arguments; the axes that are summed in each
+SUMMED = {
+    **dict.fromkeys(("mm", "bmm", "_grouped_mm"), (0, -1, -2)),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (1, -1, -2)),
+    **{"mv": (0, -1, -1), "dot": (0, -1, -1), "addmv": (1, -1, -1)},
+}
+LOOKUPS = ("embedding", "_embedding_bag", "index", "index_select", "gather")
+NORMS = ("native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm")
+SOFTMAXES = ("_softmax", "_safe_softmax", "_log_softmax", "logsumexp")
+LOSSES = ("mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+SUMS = ("add", "add_", "sub", "sub_", "rsub", "cat")
+SCALINGS = ("mul", "mul_", "div", "div_")
+ATTENTION = "scaled_dot_product"
+CLOSE = 0.1  # a size that differs by a smaller power of the width is the same
+TORCH = str(Path(torch.__file__).parent)
+OURS = str(Path(__file__).parent.parent)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way in which a parameter is used.
+
+    Attributes:
+        axes: its axes that a product sums over, or those that a lookup takes one index of.
+        seen: its axes with more than one value in what was used, as those of one expert.
+        inside: whether the other factor is made by parameters.
+    """
+
+    kind: UseKind
+    axes: Axes = ()
+    seen: Axes = ()
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """An activation where a factor of the model's own code shows.
+
+    Attributes:
+        size: root mean square of its finite values.
+        makers: matrices whose products or rows it holds, since the last places.
+        reader: the matrices that it is multiplied with next.
+        line: the line of the model's code.
+    """
+
+    kind: PlaceKind
+    size: float
+    makers: Makers
+    reader: Names
+    line: str
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A multiplication or division by a number, before the place of that index."""
+
+    place: int
+    value: float
+    line: str
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The history of an activation.
+
+    Attributes:
+        made: whether parameters made it.
+        open: matrices of growing fan-in whose output reaches it without another one.
+        since: as `Place.makers`.
+        is_score: whether it is a product of two activations, such as q.k.
+    """
+
+    made: bool = False
+    open: Names = NOTHING
+    since: Makers = NOTHING
+    is_score: bool = False
+
+
+@dataclass
+class Trace:
+    """Observations of one forward pass."""
+
+    uses: dict[str, list[Use]] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
+    inner: set[str] = field(default_factory=set)
+    """Matrices whose output another matrix of growing fan-in reads."""
+    outer: Names = NOTHING
+    """Matrices of growing fan-in whose output reaches the model's output without another one."""
+
+
+Correct = Callable[[int, Place], float]
+
+
+class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is in force, watches the model run.
+
+    Args:
+        parameters: every parameter as the model reads it, by name; tied ones under one name.
+        growing: axes that grow with width.
+        inputs: tensors that the model is called with.
+        correct: given the index of a place and the place, the factor to multiply it with.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        growing: Mapping[str, Axes],
+        inputs: Sequence[Tensor],
+        correct: Correct = lambda index, place: 1.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace, self.growing, self.correct = Trace(), growing, correct
+        self.shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+        self.like: dict[int, dict[str, tuple[Span, ...]]] = {}
+        self.flows: dict[int, Flow] = {}
+        self.corrected: dict[int, float] = {}
+        self.kept: list[Tensor] = [*parameters.values(), *inputs]  # a freed address may come back
+        for name, parameter in parameters.items():
+            self.like.setdefault(at(parameter), {})[name] = tuple(
+                (stride, size, axis)
+                for axis, (stride, size) in enumerate(
+                    zip(parameter.stride(), parameter.shape, strict=True)
+                )
+            )
+        for tensor in inputs:
+            self.flows[at(tensor)] = Flow()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name, kwargs = func._schema.name.removeprefix("aten::"), dict(kwargs or {})
+        read = [x for x in leaves((args, kwargs)) if isinstance(x, Tensor)]
+        self._note_scaling(name, args)
+        if name.startswith("_" + ATTENTION):
+            self._attend(args, kwargs)
+        else:
+            for tensor in self._placed(name, args):
+                self._place("stream", tensor, self._reader(name, args, tensor))
+        out = func(*args, **kwargs)
+        written = [x for x in leaves(out) if isinstance(x, Tensor) and x.numel()]
+        self.kept += written
+        if written:
+            self._follow(name, args, read, written)
+        return out
+
+    def finish(self, output: Any) -> Trace:
+        """The trace, given the tensors that training uses of the model's output."""
+        found = [x for x in leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
+        for tensor in found:
+            self._place("output", tensor, NOTHING)
+        opens = [self.flows[at(x)].open for x in found if at(x) in self.flows]
+        self.trace.outer = NOTHING.union(*opens)
+        return self.trace
+
+    def _follow(
+        self, name: str, args: Any, read: Sequence[Tensor], written: Sequence[Tensor]
+    ) -> None:
+        """Record the uses of parameters, and what the tensors written are."""
+        known = [x for x in read if x.numel()]
+        if all(at(x) in self.like for x in written):
+            return  # a view of a parameter
+        flows = [self.flows[at(x)] for x in known if at(x) in self.flows]
+        has_parameters = any(at(x) in self.like for x in known)
+        factors = summed_axes(name, args)
+        if any(at(x) in self.like for x, _ in factors):
+            flow = self._multiply(factors, flows)
+            summed = {at(x) for x, _ in factors}
+            self._touch("add", [x for x in known if at(x) not in summed])
+        elif name in LOOKUPS and at(args[0]) in self.like:
+            if self._takes_matrices(name, args, written[0]):
+                return
+            flow = self._look_up(name, args)
+        elif not flows:
+            if has_parameters:
+                self._derive(known, written)
+            return
+        else:
+            flow = joined(flows)
+            if has_parameters:
+                self._touch(name, known)
+                flow = replace(flow, made=True)
+            if factors and len(flows) > 1:
+                flow = replace(flow, is_score=True)
+        for tensor in written:
+            if at(tensor) not in self.like:
+                self.flows[at(tensor)] = flow
+
+    def _multiply(self, factors: Sequence[tuple[Tensor, Axes]], flows: Sequence[Flow]) -> Flow:
+        """Record a product with parameters; a parameter before another one is what it reads."""
+        weights = [(x, axes) for x, axes in factors if at(x) in self.like]
+        before = joined(flows)
+        if len(weights) == len(factors):
+            for weight in self.like[at(weights[0][0])]:
+                self._use(weight, Use("added", (), self._axes(weights[0][0], weight)))
+            weights, before = weights[1:], replace(before, made=True)
+        makers: set[Maker] = set()
+        growing: set[str] = set()
+        for x, axes in weights:
+            for weight in self.like[at(x)]:
+                over = self._axes(x, weight, axes)
+                self._use(weight, Use("product", over, self._axes(x, weight), before.made))
+                makers.add((weight, "product"))
+                if set(over) & set(self.growing.get(weight, ())):
+                    growing.add(weight)
+        if growing:
+            self.trace.inner |= before.open
+            before = Flow(open=frozenset(growing))
+        return Flow(made=True, open=before.open, since=frozenset(makers))
+
+    def _look_up(self, name: str, args: Any) -> Flow:
+        """Record a lookup of rows."""
+        table, dims = args[0], looked_up(name, args)
+        makers: set[Maker] = set()
+        for weight in self.like[at(table)]:
+            axes = self._axes(table, weight, dims)
+            self._use(weight, Use("lookup", axes, self._axes(table, weight)))
+            makers.add((weight, "lookup"))
+        return Flow(made=True, since=frozenset(makers))
+
+    def _takes_matrices(self, name: str, args: Any, written: Tensor) -> bool:
+        """Whether a lookup takes matrices from a stack, which stay parameters."""
+        table, dims = args[0], looked_up(name, args)
+        rest = [dim for dim in range(table.dim()) if dim not in dims]
+        if sum(table.shape[dim] > 1 for dim in rest) < 2:
+            return False
+        first = written.dim() - len(rest)
+        self.like[at(written)] = {
+            weight: tuple(
+                (written.stride(first + place), written.shape[first + place], axis)
+                for place, dim in enumerate(rest)
+                for axis in self._axes(table, weight, (dim,))
+            )
+            for weight in self.like[at(table)]
+        }
+        return True
+
+    def _derive(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> None:
+        """Tensors that are made of parameters and constants alone stay parameters."""
+        for out in written:
+            if at(out) in self.like:
+                continue
+            found: dict[str, tuple[Span, ...]] = {}
+            for x in read:
+                for name in self.like.get(at(x), ()):
+                    offset = out.dim() - x.dim()
+                    spans = tuple(
+                        (out.stride(dim + offset), out.shape[dim + offset], axis)
+                        for dim in range(x.dim())
+                        if 0 <= dim + offset < out.dim()
+                        for axis in self._axes(x, name, (dim,))
+                    )
+                    if len(spans) >= len(found.get(name, ())):
+                        found[name] = spans
+            self.like[at(out)] = found
+
+    def _touch(self, name: str, read: Sequence[Tensor]) -> None:
+        """Record parameters that meet an activation elementwise."""
+        kind: UseKind = "added" if name in SUMS else "elementwise"
+        for x in read:
+            for weight in self.like.get(at(x), ()):
+                self._use(weight, Use(kind, (), self._axes(x, weight)))
+
+    def _use(self, name: str, use: Use) -> None:
+        found = self.trace.uses.setdefault(name, [])
+        if use not in found:
+            found.append(use)
+
+    def _axes(self, tensor: Tensor, name: str, dims: Axes | None = None) -> Axes:
+        """The parameter's axes behind some dimensions of a tensor, by default behind all."""
+        spans = self.like[at(tensor)][name]
+        chosen = range(tensor.dim()) if dims is None else [dim % tensor.dim() for dim in dims]
+        found = set()
+        for dim in chosen:
+            first, end = tensor.stride(dim), tensor.stride(dim) * tensor.shape[dim]
+            if tensor.shape[dim] > 1 and first:
+                found |= {
+                    axis
+                    for stride, size, axis in spans
+                    if size > 1 and stride < end and stride * size > first
+                }
+        return tuple(sorted(found))
+
+    def _placed(self, name: str, args: Any) -> Iterator[Tensor]:
+        """The activations among the arguments at which a factor would show."""
+        if factors := summed_axes(name, args):
+            if any(at(x) in self.like for x, _ in factors):
+                yield from (x for x, _ in factors if at(x) in self.flows)
+            return
+        if name in SUMS:
+            summands = [x for x in leaves(args) if isinstance(x, Tensor) and at(x) in self.flows]
+            yield from summands if len(summands) > 1 else ()
+        elif name in (*NORMS, *SOFTMAXES, *LOSSES):
+            yield from (x for x in args[:2] if isinstance(x, Tensor) and at(x) in self.flows)
+
+    def _reader(self, name: str, args: Any, tensor: Tensor) -> Names:
+        factors = summed_axes(name, args)
+        return NOTHING.union(*(self.like.get(at(x), {}) for x, _ in factors))
+
+    def _place(self, kind: PlaceKind, tensor: Tensor, reader: Names) -> None:
+        flow = self.flows.get(at(tensor))
+        if flow is None or not tensor.is_floating_point() or not (flow.made and tensor.numel()):
+            return
+        if kind == "stream" and flow.is_score and not reader:
+            kind = "attention"
+        before = self.corrected.get(at(tensor), 1.0) if reader else 1.0
+        factor = self._record(kind, size_of(tensor) / before, flow.since, reader)
+        if factor != 1 and before == 1 and not overlaps(tensor):
+            tensor.mul_(factor)
+            if reader:  # others that read it see the factor too
+                self.corrected[at(tensor)] = factor
+        self.flows[at(tensor)] = replace(flow, since=NOTHING)
+
+    def _attend(self, args: Any, kwargs: dict[str, Any]) -> None:
+        """The place of a call of fused attention, of size q.k times its scale."""
+        query, key = args[:2]
+        if key.shape[-3] < query.shape[-3]:
+            key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        scale = kwargs.get("scale")
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        makers = NOTHING.union(*(self.flows[at(x)].since for x in args[:2] if at(x) in self.flows))
+        factor = self._record("attention", size_of(query @ key.mT) * scale, makers, NOTHING)
+        if factor != 1:
+            kwargs["scale"] = scale * factor
+
+    def _record(self, kind: PlaceKind, size: float, makers: Makers, reader: Names) -> float:
+        place = Place(kind, size, makers, reader, line_of_code())
+        self.trace.places.append(place)
+        return self.correct(len(self.trace.places) - 1, place)
+
+    def _note_scaling(self, name: str, args: Any) -> None:
+        if name not in SCALINGS or not isinstance(args[0], Tensor) or at(args[0]) not in self.flows:
+            return
+        value = args[1].item() if isinstance(args[1], Tensor) and args[1].numel() == 1 else args[1]
+        if isinstance(value, int | float):
+            value = 1 / value if name.startswith("div") and value else value
+            scaling = Scaling(len(self.trace.places), float(value), line_of_code())
+            self.trace.scalings.append(scaling)
+
+
+def summed_axes(name: str, args: Any) -> list[tuple[Tensor, Axes]]:
+    """The factors of a product with the axes that it sums over in each; empty otherwise."""
+    if name in SUMMED:
+        first, one, other = SUMMED[name]
+        return [(args[first], (one,)), (args[first + 1], (other,))]
+    if name == "convolution":
+        of_channel = args[8] > 1 and args[1].shape[1] == 1
+        kernel = tuple(range(2, args[1].dim()))
+        over = () if of_channel else (0 if args[6] else 1, *kernel)
+        return [(args[0], (1,)), (args[1], over)]
+    if name == "_trilinear":  # nn.Bilinear
+        return [(args[0], (1,)), (args[1], (1, 2)), (args[2], (1,))]
+    if name == "mkldnn_rnn_layer":
+        return [(args[0], (-1,)), (args[1], (1,)), (args[2], (1,))]
+    return []
+
+
+def looked_up(name: str, args: Any) -> Axes:
+    """The dimensions of a table of which a lookup takes one index."""
+    if name == "index":
+        return tuple(dim for dim, index in enumerate(args[1]) if index is not None)
+    if name in ("index_select", "gather"):
+        return (args[1] % args[0].dim(),)
+    return (0,)
+
+
+def joined(flows: Sequence[Flow]) -> Flow:
+    return Flow(
+        made=any(flow.made for flow in flows),
+        open=NOTHING.union(*(flow.open for flow in flows)),
+        since=NOTHING.union(*(flow.since for flow in flows)),
+        is_score=any(flow.is_score for flow in flows),
+    )
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """The items of nested sequences and mappings."""
+    if isinstance(tree, Mapping):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        yield tree
+        return
+    for item in tree:
+        yield from leaves(item)
+
+
+def overlaps(tensor: Tensor) -> bool:
+    """Whether several entries of a tensor share memory."""
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    return any(not stride and size > 1 for stride, size in pairs)
+
+
+def at(tensor: Tensor) -> int:
+    """The address of a tensor's storage."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def size_of(tensor: Tensor) -> float:
+    """Root mean square of the finite values; entries that a mask removes do not count."""
+    found = tensor.detach()[tensor.isfinite() & (tensor > torch.finfo(tensor.dtype).min / 2)]
+    return float(found.double().square().mean().sqrt()) if found.numel() else 0.0
+
+
+def line_of_code() -> str:
+    """File and line of the innermost frame that belongs neither to torch nor to this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((TORCH, OURS, "<")):
+            return f"{Path(file).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""

@@ -1,0 +1,335 @@
+"""Powers of width that a model's own code puts on what it computes, measured at two widths.
+
+The model is run at two widths with weights of period two along every axis that grows, divided by
+the size of the axes that products sum over. Every activation then has the same size at both widths,
+unless the model's own code multiplies it by a factor that depends on width. Where one deviates,
+the factor belongs to the matrix that made it or reads it, and the activation is corrected, so that
+each stretch of the model is compared on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.proxies.tracing import Axes, Correct, Maker, Place, Trace, Use, Watcher
+from mutransfer_cli.rules.plan import BaseParameter
+
+Run = Callable[[nn.Module, Mapping[str, Tensor]], Any]
+
+CLOSE = 0.1  # exponents of width below it are rounding of sizes
+HALF = 0.5  # of q.k over sqrt(d_head), where heads grow
+QUARTER = 0.03  # an exponent this near to a multiple of 1/4 is that multiple
+
+Values = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """An activation whose size depends on width although that of the weights does not.
+
+    Attributes:
+        place: where it was seen, at the base width.
+        exponent: power of width by which it differs.
+        lines: multiplications by numbers that differ, as in `model.py:12 by 8 and by 11.3`.
+    """
+
+    place: Place
+    exponent: float
+    lines: tuple[str, ...]
+
+    @property
+    def owners(self) -> frozenset[Maker]:
+        """The matrices on whose product the factor lies; empty if they cannot be told."""
+        place = self.place
+        if place.reader:
+            return frozenset((name, "product") for name in place.reader)
+        return place.makers if len(place.makers) == 1 else frozenset()
+
+    @property
+    def power(self) -> float | None:
+        """The exponent as a multiple of 1/4; None if it is none."""
+        nearest = round(4 * self.exponent) / 4
+        return nearest if abs(nearest - self.exponent) <= QUARTER else None
+
+
+class UnlikeWidths(Exception):
+    """The passes of two widths hold different places."""
+
+
+def traced(
+    model: nn.Module,
+    values: Mapping[str, Tensor],
+    growing: Mapping[str, Axes],
+    run: Run,
+    inputs: Sequence[Tensor],
+    correct: Correct = lambda index, place: 1.0,
+) -> Trace:
+    """Run a model with given values of its parameters, and watch it.
+
+    Args:
+        values: every parameter under one of its names.
+        run: calls the model with values of parameters and buffers, by all names, and returns what
+            training uses of its output.
+        inputs: tensors that it calls the model with.
+    """
+    values = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
+    every = by_all_names(model, values) | dict(model.named_buffers())
+    watcher = Watcher(values, growing, inputs, correct)
+    with watcher:
+        output = run(model, every)
+    return watcher.finish(output)
+
+
+def by_all_names(model: nn.Module, values: Mapping[str, Tensor]) -> Values:
+    """Values of tied parameters under each of their names."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: values[first[id(parameter)]] for name, parameter in named}
+
+
+def measured(
+    base: nn.Module,
+    wide: nn.Module,
+    growing: Mapping[str, Axes],
+    trace: Trace,
+    run: Run,
+    inputs: Sequence[Tensor],
+    growth: float,
+) -> Comparison:
+    """Measure the powers of width that a model's own code applies.
+
+    Args:
+        base: the model at the base width, with values.
+        wide: at `growth` times that width, with values.
+        trace: of the base model with its own values.
+
+    Raises:
+        UnlikeWidths: the two take different ways through their code.
+    """
+    own = dict(base.named_parameters())
+    at_base, at_wide = (
+        pattern(growing, trace.uses, {n: tuple(p.shape) for n, p in m.named_parameters()}, own)
+        for m in (base, wide)
+    )
+    first = traced(base, at_base, growing, run, inputs)
+    return compared(
+        first, lambda correct: traced(wide, at_wide, growing, run, inputs, correct), growth
+    )
+
+
+def pattern(
+    growing: Mapping[str, Axes],
+    uses: Mapping[str, Sequence[Use]],
+    shapes: Mapping[str, tuple[int, ...]],
+    own: Mapping[str, Tensor],
+) -> Values:
+    """Values of period two along growing axes for every parameter, by all of its names.
+
+    Args:
+        uses: by name, as traced at the base width.
+        shapes: shapes at this width.
+        own: the model's own values at the base width.
+    """
+    found: Values = {}
+    for name, values in own.items():
+        axes = growing.get(name, ())
+        of_matrix = [use for use in uses.get(name, ()) if use.kind in ("product", "lookup")]
+        table = random_table(name, values, axes) if of_matrix else own_table(name, values, axes)
+        for axis in axes:
+            index = torch.arange(shapes[name][axis]) % 2
+            table = table.index_select(axis, index)
+        summed = {axis for use in of_matrix if use.kind == "product" for axis in use.axes}
+        found[name] = table / math.prod(
+            shapes[name][axis] if axis in axes else math.sqrt(shapes[name][axis]) for axis in summed
+        )
+    return found
+
+
+def random_table(name: str, values: Tensor, axes: Axes) -> Tensor:
+    """Normal values with two entries along growing axes; they depend on the name alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
+    shape = [2 if axis in axes else size for axis, size in enumerate(values.shape)]
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def own_table(name: str, values: Tensor, axes: Axes) -> Tensor:
+    """A vector's first two own values along growing axes; small ones where all are zero."""
+    if not values.any():
+        return random_table(name, values, axes) / 4
+    table = values.detach().float()
+    for axis in axes:
+        table = table.index_select(axis, torch.arange(2) % table.shape[axis])
+    return table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The passes of two widths, compared place by place.
+
+    Attributes:
+        factors: exponent of width on the product or the rows of a matrix, by matrix and use.
+        attention: exponents of width in the size of q.k times its scale, with their lines.
+        unresolved: deviations that belong to no single matrix, or are no power of the width.
+        lines: the multiplications behind each factor.
+    """
+
+    factors: Mapping[Maker, float]
+    attention: Mapping[float, str]
+    unresolved: tuple[Deviation, ...]
+    lines: Mapping[Maker, tuple[str, ...]]
+
+
+def compared(base: Trace, wide: Callable[[Correct], Trace], growth: float) -> Comparison:
+    """Compare the trace of the base width with that of a model `growth` times as wide.
+
+    Args:
+        wide: traces the wider model, which corrects activations by the given function.
+
+    Raises:
+        UnlikeWidths: the passes hold different places.
+    """
+    found: list[tuple[int, float]] = []
+
+    def correct(index: int, place: Place) -> float:
+        like = base.places[index] if index < len(base.places) else None
+        if like is None or (like.kind, like.makers, like.reader) != (
+            place.kind,
+            place.makers,
+            place.reader,
+        ):
+            raise UnlikeWidths
+        if not (like.size and place.size and math.isfinite(place.size)):
+            return 1.0
+        exponent = math.log(place.size / like.size, growth)
+        if abs(exponent) <= CLOSE:
+            return 1.0
+        found.append((index, exponent))
+        return like.size / place.size
+
+    other = wide(correct)
+    if len(other.places) != len(base.places):
+        raise UnlikeWidths
+    lines = scalings(base, other)
+    deviations = []
+    for index, exponent in found:
+        before = tuple(line for place, line in lines if place <= index)
+        lines = [(place, line) for place, line in lines if place > index]
+        deviations.append(Deviation(base.places[index], exponent, before))
+    return resolved(deviations)
+
+
+def resolved(deviations: Sequence[Deviation]) -> Comparison:
+    """Attribute deviations to matrices; one that has two factors stays unresolved."""
+    factors: dict[Maker, float] = {}
+    lines: dict[Maker, tuple[str, ...]] = {}
+    attention: dict[float, str] = {}
+    unresolved = []
+    for deviation in deviations:
+        power = deviation.power
+        if deviation.place.kind == "attention":
+            attention[deviation.exponent if power is None else power] = deviation.place.line
+        elif power is None or not deviation.owners:
+            unresolved.append(deviation)
+        else:
+            for owner in deviation.owners:
+                if factors.setdefault(owner, power) != power:
+                    unresolved.append(deviation)
+                lines.setdefault(owner, deviation.lines)
+    return Comparison(factors, attention, tuple(unresolved), lines)
+
+
+def scalings(base: Trace, wide: Trace) -> list[tuple[int, str]]:
+    """Multiplications by different numbers at the two widths, before the place of their index."""
+    return [
+        (one.place, f"{one.line} by {one.value:.4g} and by {other.value:.4g}")
+        for one, other in zip(base.scalings, wide.scalings, strict=False)
+        if not math.isclose(one.value, other.value, rel_tol=1e-6)
+    ]
+
+
+def with_own_factors(
+    plan: Sequence[BaseParameter],
+    code: Comparison,
+    declared: Mapping[str, float],
+    widths: tuple[int, int],
+    note: Note = silent,
+) -> tuple[BaseParameter, ...]:
+    """The base plan with the powers of width of the model's own code, which a rule divides out.
+
+    Args:
+        declared: such powers by patterns of whole names, in place of those measured; if there are
+            any, the user answers for what could not be attributed.
+        widths: those that were compared.
+
+    Raises:
+        InputError: a factor belongs to no single matrix, is no power of width, or changes attention
+            in a way that no rule has; or a pattern matches nothing.
+    """
+    if not declared:
+        refuse_unresolved(code, widths)
+    found = []
+    for p in plan:
+        own, of_output = (code.factors.get((p.name, use), 0.0) for use in ("lookup", "product"))
+        if not p.is_tied_readout:
+            own, of_output = own or of_output, 0.0
+        given = next((x for key, x in declared.items() if re.fullmatch(key, p.name)), None)
+        own = own if given is None else given
+        if own or of_output:
+            how = described(p.name, own or of_output, code)
+            note(f"{p.name}: {how}, which the plan divides out")
+        found.append(replace(p, own_multiplier=own, own_output_multiplier=of_output))
+    for pattern_ in declared:
+        if not any(re.fullmatch(pattern_, p.name) for p in plan):
+            raise InputError(
+                f"model.own_multipliers: no parameter's whole name matches {pattern_!r}"
+            )
+    return tuple(found)
+
+
+def described(name: str, power: float, code: Comparison) -> str:
+    """The power of width on a matrix, with the lines that apply it."""
+    lines = next((x for (owner, _), x in code.lines.items() if owner == name and x), ())
+    at = f" ({'; '.join(lines)})" if lines else ""
+    return f"the model's own code multiplies it by width^{power:g}{at}"
+
+
+def refuse_unresolved(code: Comparison, widths: tuple[int, int]) -> None:
+    """Raise InputError for a factor that no matrix takes, naming lines and values."""
+    remedy = (
+        "make the code the same at all widths, or give the power of width by the matrix that it "
+        "acts on: model.own_multipliers {name: exponent}"
+    )
+    of_widths = f"at widths {widths[0]} and {widths[1]}"
+    for deviation in code.unresolved:
+        place = deviation.place
+        names = sorted(place.reader or {name for name, _ in place.makers})
+        near = f" beside {', '.join(names[:3])}" if names else ""
+        by = f"; it multiplies {'; '.join(deviation.lines)}" if deviation.lines else ""
+        raise InputError(
+            f"model: its own code makes the values at {place.line}{near} scale as "
+            f"width^{deviation.exponent:.2f} {of_widths} for weights that do not{by}; {remedy}"
+        )
+    for power, line in code.attention.items():
+        if power not in (0.0, HALF) and (4 * power).is_integer():
+            raise InputError(
+                f"model: its own code makes attention scores ({line}) scale as width^{power:g} "
+                f"{of_widths} for equal queries and keys; a scale of 1/d_head or 1/sqrt(d_head) "
+                f"gives 0 or 0.5 at most; {remedy}"
+            )
+
+
+def attention_power(trace: Trace, code: Comparison) -> float | None:
+    """The exponent of width in q.k times its scale; None where there is no attention."""
+    if all(place.kind != "attention" for place in trace.places):
+        return None
+    return max(code.attention, default=0.0)
