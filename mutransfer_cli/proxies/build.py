@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mutransfer_cli.proxies.calling import TrialRun, run_once
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, own_multiplier
 from mutransfer_cli.proxies.perceptron import MLP
@@ -67,8 +68,17 @@ def proxy_shapes(
     return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
 
 
-def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:
+def read_model(
+    model: AnyModel,
+    context: int,
+    base_width: int,
+    note: Note = silent,
+    example: Example | None = None,
+) -> Reading:
     """Read a protocol's model at the base width.
+
+    Args:
+        example: what it is run on; some tokens if None.
 
     Raises:
         InputError: no plan can be made for the model, with the reason.
@@ -78,7 +88,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
         return Reading(read_base_plan(build, base_width), TrialRun())
     own = builder(model, context, base_width)
     base, other = for_real(own, base_width), on_meta(own, 2 * base_width)
-    return read_built(model, base, other, context, note)
+    return read_built(model, base, other, context, note, example)
 
 
 def read_base_plan(
@@ -106,10 +116,11 @@ def read_built(
     other: nn.Module,
     context: int,
     note: Note = silent,
+    example: Example | None = None,
 ) -> Reading:
     """`read_model` given the model at the base width and, on the meta device, at another."""
     weights = read_weights(base, other)
-    tried = run_once(base, context, model.vocab)
+    tried = run_once(base, example or Example.of_tokens(context, model.vocab))
     inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout
     plan = assign_roles(weights, readout, inits, model.roles, note)
