@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # rooms that each room may import from: rules <- spec <- fit <- recipe <- check <- report;
-# optim <- spec <- proxies <- recipe; proxies <- diagnose <- train <- sweep; the command line on top
+# optim <- spec <- proxies <- recipe; proxies <- data, diagnose <- train <- sweep; the command line
+# on top
 MAY_IMPORT = {
     "rules": set[str](),
     "optim": {"rules"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "recipe": {"rules", "optim", "spec", "fit", "proxies"},
     "check": {"rules", "spec", "fit", "recipe"},
     "report": {"rules", "spec", "fit", "check"},
-    "data": {"spec"},
+    "data": {"spec", "proxies"},
     "proxies": {"rules", "spec"},
     "diagnose": {"proxies"},
     "train": {"rules", "spec", "data", "proxies", "optim", "diagnose"},

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.batch import Batch, leaves, mapped
+from mutransfer_cli.proxies.example import SEQUENCES, Example
 from mutransfer_cli.spec.data import AnyData, DataProtocol
 from mutransfer_cli.spec.sweep import TrainSpec
 
 Tokens = npt.NDArray[np.integer[Any]]
-Data = npt.NDArray[np.number[Any]]  # tokens or samples
+Data = npt.NDArray[np.number[Any]]
+Part = Any  # tokens, rows of samples, or a nested dict or tuple of arrays of samples
 # types with the same bits: few of torch's kernels take unsigned integers of more than a byte
 SIGNED = {np.uint16: np.int16, np.uint32: np.int32, np.uint64: np.int64}
 MOST_OF_DEVICE = 0.25  # share of the free memory that a corpus may take
@@ -30,10 +33,10 @@ MOST_OF_DEVICE = 0.25  # share of the free memory that a corpus may take
 class Corpus:
     """Data split into a train part and, after it, an eval part."""
 
-    train: Data
-    """[train tokens] in the file's integer type, mapped; or [train samples, values]."""
-    eval: Data
-    """[eval tokens] or [eval samples, values]."""
+    train: Part
+    """[train tokens] in the file's integer type, mapped; or samples, [train samples, ...] each."""
+    eval: Part
+    """[eval tokens] or samples."""
     vocab: int | None
     """Vocabulary size of the model, above every token; None for samples."""
     protocol: AnyData
@@ -50,7 +53,14 @@ class Corpus:
     @property
     def of_samples(self) -> bool:
         """Whether the data are rows of samples, not tokens."""
-        return self.train.ndim == 2
+        return self.vocab is None
+
+    def example(self, context: int) -> Example:
+        """A small batch to run a model on."""
+        if self.vocab is not None:
+            return Example.of_tokens(context, self.vocab)
+        first = torch.arange(min(SEQUENCES, size_of(self.eval)))
+        return Example(rows(mapped(tensor_of, self.eval), first), None)
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,8 @@ class DeviceText:
     corpus: Corpus
     device: torch.device
     """The device that trains."""
-    train: Tensor
-    eval: Tensor
+    train: Batch
+    eval: Batch
     streamed: bool = False
     """Whether the parts stay on the host, and every batch is copied to the device."""
     note: str = ""
@@ -73,18 +83,27 @@ class DeviceText:
     @classmethod
     def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
         """Share memory on a CPU, copy to CUDA, or stream if a copy would take too much memory."""
-        train, held_out = tensor_of(corpus.train), tensor_of(corpus.eval)
+        train, held_out = mapped(tensor_of, (corpus.train, corpus.eval))
         if device.type == "cpu":
             return cls(corpus, device, train, held_out)
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
-        if note := why_streamed(train.nbytes + held_out.nbytes, free):
+        size = sum(x.nbytes for _, x in leaves((train, held_out)))
+        if note := why_streamed(size, free):
             return cls(corpus, device, train, held_out, streamed=True, note=note)
-        return cls(corpus, device, train.to(device), held_out.to(device))
+        train, held_out = mapped(lambda x: x.to(device), (train, held_out))
+        return cls(corpus, device, train, held_out)
 
-    def batch(self, part: Tensor, offsets: Tensor, context: int) -> Tensor:
+    def gather(self, part: Batch, offsets: Tensor, context: int) -> Batch:
+        """Gather a batch of one of the two parts where it lies, as are the offsets."""
+        if self.corpus.of_samples:
+            return rows(part, offsets)
+        return gather(part, offsets, context)
+
+    def batch(self, part: Batch, offsets: Tensor, context: int) -> Batch:
         """Gather a batch of one of the two parts on the device."""
-        return gather(part, offsets.to(part.device), context).to(self.device)
+        batch = self.gather(part, offsets.to(place_of(part)), context)
+        return mapped(lambda x: x.to(self.device), batch)
 
 
 def why_streamed(size: int, free: int) -> str:
@@ -96,6 +115,24 @@ def why_streamed(size: int, free: int) -> str:
         f"{100 * MOST_OF_DEVICE:.0f} % of the {free / 1e9:.1f} GB free on the device: every step "
         "copies its batch there"
     )
+
+
+def size_of(part: Part) -> int:
+    """Number of tokens or samples of a part."""
+    _, first = next(leaves(part))
+    return len(first)
+
+
+def place_of(part: Batch) -> torch.device:
+    """The device that a part lies on."""
+    _, first = next(leaves(part))
+    device: torch.device = first.device
+    return device
+
+
+def rows(part: Batch, offsets: Tensor) -> Batch:
+    """Samples by their indices, [*offsets, ...] each."""
+    return mapped(lambda x: x[offsets], part)
 
 
 def tensor_of(data: Data) -> Tensor:
@@ -120,9 +157,9 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
         needed = train.steps * train.batch, eval_items
     sizes = {"train": (corpus.train, needed[0]), "eval": (corpus.eval, needed[1])}
     for name, (part, least) in sizes.items():
-        if len(part) < least:
+        if size_of(part) < least:
             raise InputError(
-                f"data: the {name} part has {len(part)} {unit} and needs at least {least} for "
+                f"data: the {name} part has {size_of(part)} {unit} and needs at least {least} for "
                 f"{use}; give more {what}, smaller batches, "
                 "or another data.eval_fraction or train.eval_batches"
             )
@@ -142,23 +179,21 @@ def train_offsets(corpus: Corpus, train: TrainSpec, seed: int) -> Tensor:
     """
     generator, shape = stream_generator(seed, "data"), (train.steps, train.batch)
     if corpus.of_samples:
-        order = torch.randperm(len(corpus.train), generator=generator)
+        order = torch.randperm(size_of(corpus.train), generator=generator)
         return order[: train.steps * train.batch].view(shape)
-    return torch.randint(len(corpus.train) - train.context, shape, generator=generator)
+    return torch.randint(size_of(corpus.train) - train.context, shape, generator=generator)
 
 
 def eval_offsets(corpus: Corpus, train: TrainSpec) -> Tensor:
     """Evenly spaced starts in the eval part, int64 [eval_batches, batch], the same for all."""
     count = train.eval_batches * train.batch
     span = 1 if corpus.of_samples else train.context + 1
-    last = len(corpus.eval) - span
+    last = size_of(corpus.eval) - span
     return torch.linspace(0, last, count, dtype=torch.float64).long().view(-1, train.batch)
 
 
 def gather(data: Tensor, offsets: Tensor, context: int) -> Tensor:
-    """Sequences of context + 1 tokens, int64 [..., context + 1], or rows of samples."""
-    if data.dim() == 2:
-        return data[offsets]
+    """Sequences of context + 1 tokens, int64 [..., context + 1]."""
     positions = offsets.unsqueeze(-1) + torch.arange(context + 1, device=offsets.device)
     tokens = data[positions].long()
     # no vocabulary reaches the sign bit of 32 and 64 bits

@@ -9,7 +9,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.calling import TrialRun, call, run_once, takes_targets
+from mutransfer_cli.proxies.calling import TrialRun, run_once
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder
 from mutransfer_cli.proxies.inits import read_inits
@@ -19,9 +20,8 @@ from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.width_factors import (
     UnlikeWidths,
+    Watch,
     attention_power,
-    measured,
-    traced,
     with_own_factors,
 )
 from mutransfer_cli.rules.plan import BaseParameter
@@ -80,8 +80,17 @@ def proxy_shapes(
     return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
 
 
-def read_model(model: AnyModel, context: int, base_width: int, note: Note = silent) -> Reading:
+def read_model(
+    model: AnyModel,
+    context: int,
+    base_width: int,
+    note: Note = silent,
+    example: Example | None = None,
+) -> Reading:
     """Read a protocol's model at the base width.
+
+    Args:
+        example: what it is run on; some tokens if None.
 
     Raises:
         InputError: no plan can be made for the model, with the reason.
@@ -90,7 +99,7 @@ def read_model(model: AnyModel, context: int, base_width: int, note: Note = sile
         build = partial(build_built_in, model, context)
         return Reading(read_base_plan(build, base_width), TrialRun())
     own = builder(model, context, base_width)
-    return read_built(model, own, base_width, context, note)
+    return read_built(model, own, base_width, context, note, example)
 
 
 def read_base_plan(
@@ -112,39 +121,32 @@ def read_base_plan(
     return tuple(replace(p, init_exponent=-0.5) if p.name == READOUT else p for p in plan)
 
 
-def run_of(model: nn.Module, context: int, vocab: int):
-    tokens = torch.arange(2 * context).view(2, context) % vocab
-    targets = tokens if takes_targets(model) else None
-    return (lambda model, values: call(model, values, tokens, targets)), [tokens]
-
-
 def read_built(
     model: FactoryProtocol | HfProtocol,
     build: Build,
     base_width: int,
     context: int,
     note: Note = silent,
+    example: Example | None = None,
 ) -> Reading:
     """`read_model` given the function from width to module."""
     base, wide = for_real(build, base_width), for_real(build, GROWTH * base_width)
-    weights = read_weights(base, wide)
-    tried = run_once(base, context, model.vocab)
-    inits = read_inits(base)
+    weights, inits = read_weights(base, wide), read_inits(base)
+    example = example or Example.of_tokens(context, model.vocab)
+    tried = run_once(base, example)
     if tried.why_not:
         plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
         return Reading(plan, tried)
-    growing = {names[0].name: names[0].growing_axes for names in weights}
-    run, inputs = run_of(base, context, model.vocab)
-    trace = traced(base, dict(base.named_parameters()), growing, run, inputs)
-    plan = base_plan(weights, trace, tried.readout, inits, model.roles, note)
+    watch = Watch.of(base, wide, example)
+    plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
+    widths = base_width, GROWTH * base_width
     try:
-        code = measured(base, wide, growing, trace, run, inputs, GROWTH)
+        code = watch.compared(GROWTH)
     except UnlikeWidths:
         note(
-            f"model: takes other ways through its code at widths {base_width} and "
-            f"{GROWTH * base_width}, so that factors of its own on width were not looked for"
+            f"model: takes other ways through its code at widths {widths[0]} and {widths[1]}, so "
+            "that powers of width in that code were not looked for"
         )
         return Reading(plan, tried)
-    widths = base_width, GROWTH * base_width
     plan = with_own_factors(plan, code, model.own_multipliers, widths, note)
-    return Reading(plan, tried, attention_power(trace, code))
+    return Reading(plan, tried, attention_power(watch.trace, code))

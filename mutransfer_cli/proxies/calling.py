@@ -6,69 +6,35 @@ the memory that training needs, and the factors that the model's own code applie
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.attention import AttentionCalls
+from mutransfer_cli.proxies.example import (
+    SEQUENCES,
+    Example,
+    logits_of,
+    loss_of,
+    takes_targets,
+    unusable,
+)
 from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.reading import fan_in_axis
 
-SEQUENCES = 2  # one would hide a lost axis
 LOSS_COPIES = 4  # of the logits, for the loss and its gradient
 PROPORTIONAL = 1e-3  # of the logits: a larger rest means more than a mere factor
-
-
-def takes_targets(model: nn.Module) -> bool:
-    """Whether the model's forward requires a second argument."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [
-        parameter
-        for parameter in inspect.signature(model.forward).parameters.values()
-        if parameter.kind in positional and parameter.default is inspect.Parameter.empty
-    ]
-    return len(needed) > 1
 
 
 def constants(model: nn.Module) -> dict[str, Tensor]:
     """Everything a model reads that is not trained: buffers and frozen parameters."""
     frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     return dict(model.named_buffers()) | frozen
-
-
-def output_of(output: Any, attribute: str) -> Tensor:
-    """The output itself if it is a tensor, otherwise its attribute.
-
-    Raises:
-        InputError: neither is a tensor.
-    """
-    found = output if isinstance(output, Tensor) else getattr(output, attribute, None)
-    if not isinstance(found, Tensor):
-        raise InputError(
-            f"model: forward returned {type(output).__name__}, expected a tensor or an object "
-            f"with .{attribute}"
-        )
-    return found
-
-
-def call(
-    model: nn.Module, values: Mapping[str, Tensor], tokens_BS: Tensor, targets_BS: Tensor | None
-) -> Tensor:
-    """Logits [B, S, V]; given targets, the loss.
-
-    Args:
-        values: every parameter and buffer by name.
-    """
-    args = (tokens_BS,) if targets_BS is None else (tokens_BS, targets_BS)
-    output = functional_call(model, dict(values), args, strict=True)
-    return output_of(output, "logits" if targets_BS is None else "loss")
 
 
 @dataclass(frozen=True)
@@ -80,7 +46,7 @@ class TrialRun:
             last in module order. None without any matrix.
         sequence_bytes: bytes that autograd keeps of one sequence; 0 if the model cannot be run.
         why_not: why the model cannot be run on tokens; empty if it can.
-        has_loss: whether the model's forward returns the loss.
+        has_loss: whether the model's forward returns the loss without the logits of every token.
     """
 
     readout: str | None = None
@@ -89,15 +55,14 @@ class TrialRun:
     has_loss: bool = False
 
 
-def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
-    """Run a model with values on two sequences.
+def run_once(model: nn.Module, example: Example) -> TrialRun:
+    """Run a model with values on an example.
 
     Raises:
         InputError: the output is neither logits of every token nor a loss.
     """
     owners = matrix_owners(model)
     called: list[str] = []
-    tokens_BS = torch.arange(SEQUENCES * context).view(SEQUENCES, context) % vocab
     kept: dict[int, int] = {}  # bytes by address
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -107,23 +72,30 @@ def run_once(model: nn.Module, context: int, vocab: int) -> TrialRun:
             kept[storage.data_ptr()] = storage.nbytes()
         return x
 
-    last, has_loss = next(reversed(owners), None), takes_targets(model)
+    last = next(reversed(owners), None)
     try:
         with ExitStack() as hooks, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
             for name, owner in owners.items():
                 handle = owner.register_forward_hook(lambda *_, name=name: called.append(name))
                 hooks.callback(handle.remove)
-            output = model(*_arguments(model, tokens_BS))
+            output = example.run(model)
     except Exception as error:
         return TrialRun(last, 0.0, f"{type(error).__name__}: {first_line(error)}")
-    if has_loss:
-        _refuse_other_loss(output_of(output, "loss"))
-        bytes_ = sum(kept.values())
+    logits, loss = logits_of(output), loss_of(output) if takes_targets(model) else None
+    bytes_ = sum(kept.values())
+    if loss is not None:
+        _refuse_other_loss(loss)
+    elif logits is None:
+        raise unusable(output, "logits")
     else:
-        logits = output_of(output, "logits")
-        _refuse_other_logits(logits, tokens_BS, vocab)
-        bytes_ = sum(kept.values()) + LOSS_COPIES * logits.numel() * logits.element_size()
-    return TrialRun(called[-1] if called else last, bytes_ / SEQUENCES, has_loss=has_loss)
+        _refuse_other_logits(logits, example)
+        bytes_ += LOSS_COPIES * logits.numel() * logits.element_size()
+    has_all = logits is not None and _is_of_every_token(logits, example)
+    return TrialRun(
+        called[-1] if called else last,
+        bytes_ / SEQUENCES,
+        has_loss=loss is not None and not has_all,
+    )
 
 
 def matrix_owners(model: nn.Module) -> dict[str, nn.Module]:
@@ -148,13 +120,20 @@ def _refuse_other_loss(loss: Tensor) -> None:
         )
 
 
-def _refuse_other_logits(logits: Tensor, tokens_BS: Tensor, vocab: int) -> None:
+def _is_of_every_token(logits: Tensor, example: Example) -> bool:
+    """Whether logits have the shape [batch, context, vocabulary or more]."""
+    assert example.vocab is not None, "tokens"
+    B, S = example.batch.shape
     shape = tuple(logits.shape)
-    if len(shape) != 3 or shape[:2] != tuple(tokens_BS.shape) or shape[2] < vocab:
-        B, S = tokens_BS.shape
+    return len(shape) == 3 and shape[:2] == (B, S - 1) and shape[2] >= example.vocab
+
+
+def _refuse_other_logits(logits: Tensor, example: Example) -> None:
+    if not _is_of_every_token(logits, example):
+        B, S = example.batch.shape
         raise InputError(
-            f"model: its logits of {B} x {S} tokens have shape {list(shape)}, expected "
-            f"[{B}, {S}, {vocab} or more]: batch, context, vocabulary"
+            f"model: its logits of {B} x {S - 1} tokens have shape {list(logits.shape)}, expected "
+            f"[{B}, {S - 1}, {example.vocab} or more]: batch, context, vocabulary"
         )
 
 
@@ -195,8 +174,9 @@ def own_code(model: nn.Module, readout: str | None, context: int, vocab: int) ->
     except Exception:  # TrialRun.why_not reports models that cannot be run on tokens
         return OwnCode(None, 0.0, frozenset(attention.found))
     factor, size = None, 0.0
-    if len(inputs) == 1 and isinstance(owner, nn.Linear) and not takes_targets(model):
-        factor = proportion(output_of(output, "logits"), inputs[0] @ owner.weight.T)
+    logits = logits_of(output)
+    if len(inputs) == 1 and isinstance(owner, nn.Linear) and logits is not None:
+        factor = proportion(logits, inputs[0] @ owner.weight.T)
         size = float(inputs[0].square().mean().sqrt())
     return OwnCode(factor, size, frozenset(attention.found))
 

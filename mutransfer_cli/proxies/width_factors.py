@@ -14,17 +14,16 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.batch import leaves
+from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.proxies.tracing import Axes, Correct, Maker, Place, Trace, Use, Watcher
 from mutransfer_cli.rules.plan import BaseParameter
-
-Run = Callable[[nn.Module, Mapping[str, Tensor]], Any]
 
 CLOSE = 0.1  # exponents of width below it are rounding of sizes
 HALF = 0.5  # of q.k over sqrt(d_head), where heads grow
@@ -66,28 +65,74 @@ class UnlikeWidths(Exception):
     """The passes of two widths hold different places."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """A model at the base width and a wider one, both with values, and how they are called.
+
+    Attributes:
+        growing: axes of every parameter that differ between them.
+        trace: of the base model with its own values.
+    """
+
+    base: nn.Module
+    wide: nn.Module
+    example: Example
+    growing: Mapping[str, Axes]
+    trace: Trace
+
+    @classmethod
+    def of(cls, base: nn.Module, wide: nn.Module, example: Example) -> Watch:
+        """Watch the base model once."""
+        shapes, wide_shapes = shapes_of(base), shapes_of(wide)
+        growing = {
+            name: tuple(axis for axis, size in enumerate(shape) if size != wide_shapes[name][axis])
+            for name, shape in shapes.items()
+        }
+        own = dict(base.named_parameters())
+        return cls(base, wide, example, growing, traced(base, own, growing, example))
+
+    def compared(self, growth: float) -> Comparison:
+        """Compare the two, of which one is `growth` times as wide, with values of period two.
+
+        Raises:
+            UnlikeWidths: they take different ways through their code.
+        """
+        own, uses = dict(self.base.named_parameters()), self.trace.uses
+        at_base, at_wide = (
+            pattern(self.growing, uses, shapes_of(model), own) for model in (self.base, self.wide)
+        )
+
+        def wider(correct: Correct) -> Trace:
+            return traced(self.wide, at_wide, self.growing, self.example, correct)
+
+        return compared(traced(self.base, at_base, self.growing, self.example), wider, growth)
+
+
 def traced(
     model: nn.Module,
     values: Mapping[str, Tensor],
     growing: Mapping[str, Axes],
-    run: Run,
-    inputs: Sequence[Tensor],
+    example: Example,
     correct: Correct = lambda index, place: 1.0,
 ) -> Trace:
-    """Run a model with given values of its parameters, and watch it.
+    """Run a model with given values on an example, to its loss, and watch it.
 
     Args:
         values: every parameter under one of its names.
-        run: calls the model with values of parameters and buffers, by all names, and returns what
-            training uses of its output.
-        inputs: tensors that it calls the model with.
     """
     values = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
     every = by_all_names(model, values) | dict(model.named_buffers())
-    watcher = Watcher(values, growing, inputs, correct)
+    call, watcher = (
+        call_of(model, example),
+        Watcher(values, growing, leaves(example.batch), correct),
+    )
     with watcher:
-        output = run(model, every)
-    return watcher.finish(output)
+        loss = call.loss(model, every, example.batch)
+    return watcher.finish(loss)
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def by_all_names(model: nn.Module, values: Mapping[str, Tensor]) -> Values:
@@ -95,36 +140,6 @@ def by_all_names(model: nn.Module, values: Mapping[str, Tensor]) -> Values:
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     named = model.named_parameters(remove_duplicate=False)
     return {name: values[first[id(parameter)]] for name, parameter in named}
-
-
-def measured(
-    base: nn.Module,
-    wide: nn.Module,
-    growing: Mapping[str, Axes],
-    trace: Trace,
-    run: Run,
-    inputs: Sequence[Tensor],
-    growth: float,
-) -> Comparison:
-    """Measure the powers of width that a model's own code applies.
-
-    Args:
-        base: the model at the base width, with values.
-        wide: at `growth` times that width, with values.
-        trace: of the base model with its own values.
-
-    Raises:
-        UnlikeWidths: the two take different ways through their code.
-    """
-    own = dict(base.named_parameters())
-    at_base, at_wide = (
-        pattern(growing, trace.uses, {n: tuple(p.shape) for n, p in m.named_parameters()}, own)
-        for m in (base, wide)
-    )
-    first = traced(base, at_base, growing, run, inputs)
-    return compared(
-        first, lambda correct: traced(wide, at_wide, growing, run, inputs, correct), growth
-    )
 
 
 def pattern(

@@ -17,6 +17,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.build import Build, read_built
 from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, say_what_is_used, with_defaults
 from mutransfer_cli.proxies.inits import Init, read_inits
@@ -314,7 +315,7 @@ def build_target(
     wider = (on_meta if is_config else for_real)(build, APART * base_width)
     real = (base,) if is_config else (base, wider)
     weights = read_weights(base, wider)
-    readout = run_once(base, context, model.vocab).readout
+    readout = run_once(base, Example.of_tokens(context, model.vocab)).readout
     found: tuple[BaseParameter, ...] = ()
     why_not = ""
     try:

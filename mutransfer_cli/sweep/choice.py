@@ -16,7 +16,6 @@ import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.spec.measurements import DiagnosticsSpec
-from mutransfer_cli.spec.model import MLPProtocol
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.yaml_io import content_hash
 from mutransfer_cli.sweep.prepare import Sweep, Trial, name_of, pending
@@ -179,13 +178,8 @@ def choose_run(
 def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:
     """The part of a limit that is right for the model, and why not all of it."""
     model = queue.sweep.model(queue.width).to(queue.device)
-    protocol = queue.sweep.protocol
-    if isinstance(protocol.model, MLPProtocol):
-        inputs = torch.zeros(1, protocol.model.inputs)
-    else:
-        inputs = torch.zeros(1, protocol.train.context, dtype=torch.int64)
     wanted = Execution(compiled=limit.compiled, captured=limit.captured)
-    return allowed(model, inputs.to(queue.device), wanted)
+    return allowed(model, queue.sweep.example.to(queue.device), wanted)
 
 
 def with_capture(execution: Execution, queue: Queue, settings: Settings) -> Execution:

@@ -23,6 +23,7 @@ from mutransfer_cli.diagnose.sizes import rms, sample
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.stack import Stack
 from mutransfer_cli.proxies.attention import AttentionCalls
+from mutransfer_cli.proxies.batch import Batch
 from mutransfer_cli.proxies.build import BuiltIn
 from mutransfer_cli.proxies.reading import Note, is_transformers_conv1d, silent
 from mutransfer_cli.rules.choices import Role
@@ -50,13 +51,13 @@ class Coordinates:
 
     Args:
         plan: the plan of all trials, which differ only in their seeds.
-        probe: batch of the observed forward passes, [B, S + 1].
+        probe: batch of the observed forward passes, [B, ...].
 
     Attributes:
         kinds: by name of a module or matrix, the role of its output.
     """
 
-    def __init__(self, ensemble: Ensemble, plan: Plan, seeds: Sequence[int], probe: Tensor) -> None:
+    def __init__(self, ensemble: Ensemble, plan: Plan, seeds: Sequence[int], probe: Batch) -> None:
         self.ensemble, self.probe = ensemble, probe
         self.places = Places.of(ensemble.model)
         self.trials: Trials = ensemble.start([plan] * len(seeds), seeds)
@@ -64,9 +65,10 @@ class Coordinates:
         self.first_weights = self._weights()
         self.first = [self._look(trial) for trial in range(len(seeds))]
 
-    def step(self, tokens: Tensor) -> None:
-        """Take a step on tokens [T, B, S + 1], at the peak rate whatever the schedule."""
-        self.ensemble.step(self.trials, tokens, torch.ones(len(tokens), device=tokens.device))
+    def step(self, batch: Batch) -> None:
+        """Take a step on a batch [T, B, ...], at the peak rate whatever the schedule."""
+        peak = torch.ones(len(self.first), device=self.ensemble.device)
+        self.ensemble.step(self.trials, batch, peak)
 
     def sizes(self) -> list[dict[Coordinate, float]]:
         """RMS values of each trial.
@@ -254,8 +256,7 @@ def coordinates_at(
     model, device = sweep.model(width), text.device
     execution = EAGER
     if not isinstance(protocol.model, BuiltIn):
-        tokens = torch.zeros(1, train.context, dtype=torch.int64)
-        execution, _ = allowed(model, tokens, EAGER)
+        execution, _ = allowed(model, sweep.example, EAGER)
     ensemble = Ensemble(model, train, protocol.optimizer, device, execution)
     trained = Coordinates(ensemble, plan, seeds, probe_batch(text, train, PROBE_TOKENS))
     each = [train_offsets(sweep.corpus, train, seed) for seed in seeds]

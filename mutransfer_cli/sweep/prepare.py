@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.hf import say_what_is_used
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
@@ -112,7 +114,7 @@ class Sweep:
         protocol = Protocol.of(spec, corpus.protocol, corpus.vocab, spec_folder)
         trials = expand(spec.sweep, protocol.hash)
         context, rule = spec.train.context, spec.parameterization
-        reading = read_proxy(protocol.model, context, rule, note)
+        reading = read_proxy(protocol.model, context, rule, note, corpus.example(context))
         tried = reading.tried
         if tried.why_not:
             raise InputError(
@@ -165,6 +167,11 @@ class Sweep:
             },
         )
 
+    @cached_property
+    def example(self) -> Example:
+        """A small batch to run models on."""
+        return self.corpus.example(self.protocol.train.context)
+
     def model(self, width: int) -> nn.Module:
         base_width = self.protocol.parameterization.base_width
         return build_proxy(self.protocol.model, self.protocol.train.context, base_width, width)
@@ -209,10 +216,16 @@ def spec_plan(
     return rule.plan(spec.optimizer, found.base_plan, width, axes, folded, shapes)
 
 
-def read_proxy(model: AnyModel, context: int, rule: ParameterizationSpec, note: Note) -> Reading:
+def read_proxy(
+    model: AnyModel,
+    context: int,
+    rule: ParameterizationSpec,
+    note: Note,
+    example: Example | None = None,
+) -> Reading:
     if isinstance(model, HfProtocol):
         say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
-    return read_model(model, context, rule.base_width, note)
+    return read_model(model, context, rule.base_width, note, example)
 
 
 def refuse_convolutions(optimizer: OptimizerSpec, base_plan: Sequence[BaseParameter]) -> None:

@@ -21,6 +21,7 @@ from mutransfer_cli.diagnose.sizes import (
     top_by_name,
 )
 from mutransfer_cli.optim.stack import Stack
+from mutransfer_cli.proxies.batch import Batch
 from mutransfer_cli.proxies.reading import fan_in_axis
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
@@ -28,8 +29,8 @@ from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
 PROBE_TOKENS = 64  # about; whole sequences are taken
 
 
-def probe_batch(text: DeviceText, train: TrainSpec, tokens: int = PROBE_TOKENS) -> Tensor:
-    """Batch whose activations are measured, [B, S + 1]: the same for all trials and widths.
+def probe_batch(text: DeviceText, train: TrainSpec, tokens: int = PROBE_TOKENS) -> Batch:
+    """Batch whose activations are measured, [B, ...]: the same for all trials and widths.
 
     Args:
         tokens: about how many tokens it should hold.
@@ -43,7 +44,7 @@ class Diagnosis:
 
     Args:
         trials: the trials in the slots.
-        probe: batch of the observed forward passes, [B, S + 1].
+        probe: batch of the observed forward passes, [B, ...].
         steps: numbers of steps after which a trial is measured, ascending from 0, its init.
 
     Attributes:
@@ -52,7 +53,7 @@ class Diagnosis:
     """
 
     def __init__(
-        self, ensemble: Ensemble, trials: Trials, probe: Tensor, steps: Sequence[int]
+        self, ensemble: Ensemble, trials: Trials, probe: Batch, steps: Sequence[int]
     ) -> None:
         self.ensemble, self.trials, self.probe, self.steps = ensemble, trials, probe, steps
         self.index = {step: index for index, step in enumerate(steps)}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,9 @@ from mutransfer_cli.data.corpus import stream_generator
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.section import ParamGroup
 from mutransfer_cli.optim.stack import OptimizerState, Stack, begin, build_update, clip_
-from mutransfer_cli.proxies.calling import call, constants, takes_targets
-from mutransfer_cli.proxies.perceptron import MLP, squared_error
+from mutransfer_cli.proxies.batch import Batch, mapped
+from mutransfer_cli.proxies.calling import constants
+from mutransfer_cli.proxies.example import call_of
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
@@ -29,7 +32,7 @@ from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.torch_private import autocast_before_vmap, batch_cpu_attention, prepare_inductor
 from mutransfer_cli.train.capture import capturable_embeddings
 from mutransfer_cli.train.execution import EAGER, Execution
-from mutransfer_cli.train.loss_head import linear_cross_entropy, token_loss
+from mutransfer_cli.train.loss_head import linear_cross_entropy
 
 Plan = tuple[PlannedParameter, ...]
 Multipliers = dict[str, float]
@@ -88,14 +91,14 @@ class Ensemble:
         self.model = model.to(device, self.dtype)
         self.buffers = constants(self.model)
         self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
-        self.has_loss = takes_targets(self.model)
+        self.call = call_of(self.model, None, self.dtype, train.z_loss)
         self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that enter slots one by one mostly share their seed
         self.noise: dict[int, list[Tensor]] = {}
         self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
         self.optimizer = optimizer
         self.apply_ = build_update(optimizer, self.by_trial)
-        self.losses: Callable[[Stack, Multipliers, Tensor], Tensor] = self._losses
+        self.losses: Callable[[Stack, Multipliers, Batch], Tensor] = self._losses
         self.update: Callable[[Trials, Stack, Tensor], None] = self._update
         if device.type == "cpu":
             batch_cpu_attention()
@@ -132,14 +135,14 @@ class Ensemble:
         groups = param_groups(plans, self.device, self.dtype)
         return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
 
-    def step(self, trials: Trials, tokens: Tensor, schedule: Tensor) -> tuple[Tensor, Stack]:
+    def step(self, trials: Trials, batch: Batch, schedule: Tensor) -> tuple[Tensor, Stack]:
         """Take one training step in place; return losses [T] and the clipped gradients.
 
         Args:
-            tokens: [T, B, S + 1], or samples [T, B, inputs + outputs] for a multilayer perceptron.
+            batch: tokens [T, B, S + 1], or samples, [T, B, ...] each.
             schedule: factor on the peak learning rate, [T].
         """
-        losses = self.losses(trials.params, trials.multipliers, tokens)
+        losses = self.losses(trials.params, trials.multipliers, batch)
         found = torch.autograd.grad(losses.sum(), list(trials.params.values()))
         gradients = dict(zip(trials.params, found, strict=True))
         with torch.no_grad():
@@ -157,51 +160,57 @@ class Ensemble:
             self.losses, self.update = compiled
 
     @torch.no_grad()
-    def evaluate(self, trials: Trials, tokens: Tensor) -> Tensor:
-        """Losses [T] on tokens shaped as for `step`; never compiled, which would add a graph."""
-        return self._losses(trials.params, trials.multipliers, tokens)
+    def evaluate(self, trials: Trials, batch: Batch) -> Tensor:
+        """Losses [T] on a batch as for `step`; never compiled, which would add a graph."""
+        return self._losses(trials.params, trials.multipliers, batch)
 
     @torch.no_grad()
     def watch(
-        self, params: Stack, multipliers: Multipliers, tokens: Tensor, look: Look
+        self, params: Stack, multipliers: Multipliers, batch: Batch, look: Look
     ) -> dict[Key, Tensor]:
         """Results of `look` for each trial's forward pass, stacked over trials.
 
         The passes are never compiled and run without autocast.
 
         Args:
-            tokens: the batch of every trial, [B, S + 1].
+            batch: the batch of every trial, [B, ...].
         """
 
-        def of_trial(params: Stack, tokens: Tensor) -> dict[Key, Tensor]:
-            return look(lambda: self._trial_loss(params, tokens))
+        def of_trial(params: Stack, batch: Batch) -> dict[Key, Tensor]:
+            return look(lambda: self._trial_loss(params, batch))
 
         stacks = effective_weights(params, multipliers)
         count = len(next(iter(params.values())))
         if self.execution.batched:
-            stacked: dict[Key, Tensor] = vmap(of_trial)(stacks, tokens.expand(count, -1, -1))
+            each_its_own = mapped(lambda x: x.expand(count, *x.shape), batch)
+            stacked: dict[Key, Tensor] = vmap(of_trial)(stacks, each_its_own)
             return stacked
-        each = [of_trial(one_trial(stacks, trial), tokens) for trial in range(count)]
+        each = [of_trial(one_trial(stacks, trial), batch) for trial in range(count)]
         return {key: torch.stack([found[key] for found in each]) for key in each[0]}
 
-    def _losses(self, params: Stack, multipliers: Multipliers, tokens: Tensor) -> Tensor:
+    def _losses(self, params: Stack, multipliers: Multipliers, batch: Batch) -> Tensor:
         effective = effective_weights(params, multipliers)
         with self._autocast():
             if self.trunk is None:
-                return self._over_trials(self._trial_loss, effective, tokens)
-            hidden = self._over_trials(self._trial_hidden, effective, tokens[..., :-1])
+                return self._over_trials(self._trial_loss, effective, batch)
+            assert isinstance(batch, Tensor), "the built-in decoder reads tokens"
+            hidden = self._over_trials(self._trial_hidden, effective, batch[..., :-1])
             hidden = hidden.flatten(1, 2)
-            targets = tokens[..., 1:].flatten(1, 2)
+            targets = batch[..., 1:].flatten(1, 2)
             return linear_cross_entropy(hidden, effective[READOUT], targets, self.train.z_loss)
 
     def _over_trials(
-        self, forward: Callable[[Stack, Tensor], Tensor], params: Stack, tokens: Tensor
+        self, forward: Callable[[Stack, Any], Tensor], params: Stack, batch: Batch
     ) -> Tensor:
         if self.execution.batched:
-            stacked: Tensor = vmap(forward)(params, tokens)
+            stacked: Tensor = vmap(forward)(params, batch)
             return stacked
+        count = len(next(iter(params.values())))
         return torch.stack(
-            [forward(one_trial(params, trial), tokens[trial]) for trial in range(len(tokens))]
+            [
+                forward(one_trial(params, trial), mapped(itemgetter(trial), batch))
+                for trial in range(count)
+            ]
         )
 
     def _trial_hidden(self, params: Stack, tokens: Tensor) -> Tensor:
@@ -210,18 +219,8 @@ class Ensemble:
         hidden: Tensor = functional_call(self.trunk, values, (tokens,), strict=True)
         return hidden
 
-    def _trial_loss(self, params: Stack, tokens: Tensor) -> Tensor:
-        values = self._values(params)
-        if isinstance(self.model, MLP):
-            x, y = tokens[:, : self.model.inputs], tokens[:, self.model.inputs :]
-            outputs = call(self.model, values, x.to(self.dtype), None)
-            return squared_error(outputs.to(self.dtype), y.to(self.dtype))
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        if self.has_loss:
-            return call(self.model, values, inputs, targets).to(self.dtype)
-        logits = call(self.model, values, inputs, None)
-        flat = logits.to(self.dtype).flatten(0, 1)
-        return token_loss(flat, targets.flatten(), self.train.z_loss)
+    def _trial_loss(self, params: Stack, batch: Any) -> Tensor:
+        return self.call.loss(self.model, self._values(params), batch)
 
     def _values(self, params: Stack) -> Stack:
         """Weights and buffers; copies of the shared buffers if the model may change them."""

@@ -15,7 +15,9 @@ from torch.autograd.function import BackwardCFunction
 from torch.func import vmap
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.calling import call, constants, takes_targets
+from mutransfer_cli.proxies.batch import Batch, leaves, mapped
+from mutransfer_cli.proxies.calling import constants
+from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
 from mutransfer_cli.train.device import is_out_of_memory
 
@@ -43,7 +45,7 @@ class Execution:
 EAGER = Execution(compiled=False, captured=False)
 
 
-def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Execution, str]:
+def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Execution, str]:
     """The part of `wanted` that is right for this model, and why not all of it (otherwise empty).
 
     A model with an autograd.Function stays eager: compiled under vmap, the function silently loses
@@ -53,19 +55,19 @@ def allowed(model: nn.Module, tokens_BS: Tensor, wanted: Execution) -> tuple[Exe
     Raises:
         InputError: the model draws random numbers, so that no trial could be repeated.
     """
-    if tokens_BS.device.type == "cpu":
+    call, batch = call_of(model, example), example.batch
+    if all(x.device.type == "cpu" for _, x in leaves(batch)):
         batch_cpu_attention()
     fixed = {name: value.clone() for name, value in constants(model).items()}
-    has_loss = takes_targets(model)
 
-    def outputs(params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        return call(model, {**params, **fixed}, tokens, tokens if has_loss else None)
+    def loss(params: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        return call.loss(model, {**params, **fixed}, batch)
 
     params = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    function = custom_function(outputs(params, tokens_BS))
+    function = custom_function(loss(params, batch))
     stacks = {name: torch.stack([value, value]) for name, value in params.items()}
     try:
-        vmap(outputs)(stacks, torch.stack([tokens_BS, tokens_BS]))
+        vmap(loss)(stacks, mapped(lambda x: torch.stack([x, x]), batch))
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mutransfer_cli.proxies.example import token_loss
+
 CHUNK_LOGITS = 1 << 23  # logits held at once: 32 MB in float32
 WHOLE_VOCAB = 4096  # up to this vocabulary compiled code holds all logits at once
 CHUNK_TOKENS = 256  # fewest of a chunk: each chunk reads and writes the weight's whole gradient
@@ -53,20 +55,6 @@ def linear_cross_entropy(
         hidden_TND, weight_TVD, targets_TN, product_type, wanted, compiled, z_loss
     )
     return losses_T
-
-
-def token_loss(logits_NV: Tensor, targets_N: Tensor, z_loss: float = 0.0) -> Tensor:
-    """Mean cross-entropy over N of whole logits [..., N, V] and targets [..., N], shape [...]."""
-    # the target's logit is picked by comparison: its backward has no scatter and no atomics
-    vocab_V = torch.arange(logits_NV.shape[-1], device=logits_NV.device)
-    picked_N = torch.where(vocab_V == targets_N.unsqueeze(-1), logits_NV, 0.0).sum(-1)
-    log_Z_N = logits_NV.logsumexp(-1)
-    losses = (log_Z_N - picked_N).mean(-1)
-    if not z_loss:
-        return losses
-    # the penalty contributes its gradient and the value 0
-    penalty = z_loss * log_Z_N.square().mean(-1)
-    return losses + (penalty - penalty.detach())
 
 
 @torch.library.custom_op("mutransfer::linear_cross_entropy", mutates_args=())

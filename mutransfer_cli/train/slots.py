@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.corpus import DeviceText, eval_offsets, gather, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, eval_offsets, place_of, train_offsets
 from mutransfer_cli.diagnose.sizes import Measurement
 from mutransfer_cli.optim.stack import Stack
+from mutransfer_cli.proxies.batch import Batch, mapped
 from mutransfer_cli.rules.schedule import schedule_factors
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.capture import captured
@@ -28,20 +29,22 @@ class Batches:
     """Batches from one part of the text; a step gathers them on the device.
 
     A part that is streamed lies on the host. Its batches are copied before the step that reads
-    them, always to the same tensor, so that a captured step finds them there.
+    them, always to the same tensors, so that a captured step finds them there.
 
     Attributes:
-        offsets: start of each sequence, [T, N, B], on the device of the part.
-        place: the batches copied last, [T, B, S + 1]; None unless the part is streamed.
+        offsets: start of each sequence, or index of each sample, [T, N, B], on the device of the
+            part.
+        place: the batches copied last, [T, B, ...]; None unless the part is streamed.
     """
 
-    def __init__(self, text: DeviceText, part: Tensor, offsets: Tensor, context: int) -> None:
-        self.part, self.offsets, self.context = part, offsets.to(part.device), context
-        self.each = torch.arange(len(offsets), device=part.device)
-        self.place: Tensor | None = None
+    def __init__(self, text: DeviceText, part: Batch, offsets: Tensor, context: int) -> None:
+        self.text, self.part, self.context = text, part, context
+        self.offsets = offsets.to(place_of(part))
+        self.each = torch.arange(len(offsets), device=self.offsets.device)
+        self.place: Batch | None = None
         if text.streamed:
-            self.place = self._gathered(torch.zeros(len(offsets), dtype=torch.int64))
-            self.place = self.place.to(text.device)
+            first = self._gathered(torch.zeros(len(offsets), dtype=torch.int64))
+            self.place = mapped(lambda x: x.to(text.device), first)
 
     def load(self, index: Sequence[int]) -> None:
         """Queue the copy of each slot's streamed batch, by its index, behind the queued steps.
@@ -51,19 +54,19 @@ class Batches:
         if self.place is None:
             return
         batch = self._gathered(torch.tensor(index).clamp(max=self.offsets.shape[1] - 1))
-        if self.place.device.type == "cuda":
-            batch = batch.pin_memory()
-        self.place.copy_(batch, non_blocking=True)
+        if self.text.device.type == "cuda":
+            batch = mapped(Tensor.pin_memory, batch)
+        mapped(lambda place, x: place.copy_(x, non_blocking=True), self.place, batch)
 
-    def read(self, index: Tensor) -> Tensor:
-        """The batch of each slot, [T, B, S + 1], by its index [T]; never waits for the device.
+    def read(self, index: Tensor) -> Batch:
+        """The batch of each slot, [T, B, ...], by its index [T]; never waits for the device.
 
         Streamed batches are those that `load` copied last.
         """
         return self._gathered(index) if self.place is None else self.place
 
-    def _gathered(self, index: Tensor) -> Tensor:
-        return gather(self.part, self.offsets[self.each, index], self.context)
+    def _gathered(self, index: Tensor) -> Batch:
+        return self.text.gather(self.part, self.offsets[self.each, index], self.context)
 
 
 def schedule_tensor(train: TrainSpec) -> Tensor:
@@ -110,7 +113,7 @@ class Slots:
         self.position = torch.zeros(count, dtype=torch.int64, device=device)
         self.running = torch.zeros(count, dtype=torch.int64, device=device)
         starts = torch.zeros(
-            count, train.steps, train.batch, dtype=torch.int64, device=text.train.device
+            count, train.steps, train.batch, dtype=torch.int64, device=place_of(text.train)
         )
         self.batches = Batches(text, text.train, starts, train.context)
         self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
@@ -186,8 +189,8 @@ class Slots:
     def _evaluate_batch(self) -> None:
         """Evaluate the next batch under the same conditions as `_step`."""
         # a zero-dimensional index would ask the host for its value
-        tokens = self.eval_batches.read(self.eval_index.expand(len(self.jobs)))
-        self.eval_total.add_(self.ensemble.evaluate(self.trials, tokens))
+        batch = self.eval_batches.read(self.eval_index.expand(len(self.jobs)))
+        self.eval_total.add_(self.ensemble.evaluate(self.trials, batch))
         self.eval_index.add_(1).remainder_(self.train.eval_batches)
 
     def advance(self, steps: int) -> None:

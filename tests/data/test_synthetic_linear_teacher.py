@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutransfer_cli.data.corpus import (
-    Corpus,
-    DeviceText,
-    check_size,
-    eval_offsets,
-    gather,
-    train_offsets,
-)
+from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size, eval_offsets, train_offsets
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.data.synthetic import teacher
 from mutransfer_cli.errors import InputError
@@ -86,7 +79,8 @@ def test_a_run_sees_no_sample_twice_and_a_seed_fixes_the_order() -> None:
 
 def test_a_batch_is_rows() -> None:
     found = corpus()
-    batch = gather(DeviceText.on(CPU, found).train, torch.tensor([[5, 7], [9, 0]]), context=1)
+    text = DeviceText.on(CPU, found)
+    batch = text.gather(text.train, torch.tensor([[5, 7], [9, 0]]), context=1)
     assert batch.shape == (2, 2, INPUTS + OUTPUTS)
     assert np.array_equal(batch[1, 0].numpy(), found.train[9])
 

@@ -11,17 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.calling import (
-    call,
-    constants,
-    output_of,
-    own_code,
-    proportion,
-    run_once,
-    takes_targets,
-)
+from mutransfer_cli.proxies.calling import constants, own_code, proportion, run_once
+from mutransfer_cli.proxies.example import Example
 
 VOCAB, CONTEXT, WIDTH = 11, 6, 8
+TOKENS = Example.of_tokens(CONTEXT, VOCAB)
 
 
 class Tiny(nn.Module):
@@ -61,44 +55,22 @@ class WithoutTokens(Tiny):
         return super().forward(tokens)[:, 0]
 
 
-def test_a_second_required_argument_is_the_targets() -> None:
-    assert takes_targets(WithLoss())
-    assert not takes_targets(Tiny())
-
-
 def test_constants_are_buffers_and_frozen_parameters() -> None:
     assert set(constants(Tiny())) == {"shift", "frozen"}
 
 
-def test_an_output_is_a_tensor_or_holds_one() -> None:
-    logits = torch.ones(2)
-    assert output_of(logits, "logits") is logits
-    assert output_of(SimpleNamespace(logits=logits), "logits") is logits
-    with pytest.raises(InputError, match=r"returned tuple, expected .* with \.loss"):
-        output_of((logits,), "loss")
-
-
-def test_a_call_uses_the_given_values() -> None:
-    model, tokens = WithLoss(), torch.zeros(2, CONTEXT, dtype=torch.long)
-    values = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    values["shift"] = torch.zeros(1)
-    # all logits are 0, so every token has probability 1 / VOCAB
-    loss = call(model, values, tokens, tokens)
-    torch.testing.assert_close(loss, torch.tensor(float(VOCAB)).log())
-
-
 def test_one_run_finds_the_readout_and_the_memory_of_a_sequence() -> None:
-    found = run_once(Tiny(), CONTEXT, VOCAB)
+    found = run_once(Tiny(), TOKENS)
     assert (found.readout, found.why_not, found.has_loss) == ("head.weight", "", False)
     # more than the readout's input and the loss's four copies of the logits
     assert found.sequence_bytes > 4 * CONTEXT * (WIDTH + 4 * VOCAB)
-    with_loss = run_once(WithLoss(), CONTEXT, VOCAB)
+    with_loss = run_once(WithLoss(), TOKENS)
     assert (with_loss.readout, with_loss.has_loss) == ("head.weight", True)
 
 
 def test_a_model_that_cannot_be_run_has_the_last_matrix_and_the_reason() -> None:
     model = Broken()
-    found = run_once(model, CONTEXT, VOCAB)
+    found = run_once(model, TOKENS)
     assert (found.readout, found.sequence_bytes) == ("unused.weight", 0)
     assert found.why_not == "RuntimeError: first line"
     assert not any(module._forward_hooks for module in model.modules())
@@ -106,11 +78,11 @@ def test_a_model_that_cannot_be_run_has_the_last_matrix_and_the_reason() -> None
 
 def test_outputs_of_other_shapes_are_refused() -> None:
     with pytest.raises(InputError, match=r"logits of 2 x 6 tokens have shape \[2, 11\]"):
-        run_once(WithoutTokens(), CONTEXT, VOCAB)
+        run_once(WithoutTokens(), TOKENS)
     few = Tiny()
     few.head = nn.Linear(WIDTH, VOCAB - 1)
     with pytest.raises(InputError, match=r"shape \[2, 6, 10\], expected \[2, 6, 11 or more\]"):
-        run_once(few, CONTEXT, VOCAB)
+        run_once(few, TOKENS)
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(None, WIDTH**-0.5), (0.25, 0.25)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, read_model
-from mutransfer_cli.proxies.calling import output_of
+from mutransfer_cli.proxies.example import Example, logits_of
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.spec.model import FactoryProtocol
@@ -147,7 +147,8 @@ def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor, has_loss: bool) -
     if has_loss:
         loss: Tensor = model(inputs, targets)
         return loss
-    logits = output_of(model(inputs), "logits")
+    logits = logits_of(model(inputs))
+    assert logits is not None
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -164,7 +165,7 @@ def test_at_the_base_width_it_is_the_plain_model(
     assert {p.name: (p.init_mean, p.init_std) for p in planned} == inits
     assert {p.multiplier for p in planned} == {1.0}
     tokens = torch.randint(256, (2, 17), generator=torch.Generator().manual_seed(0))
-    assert allowed(model, tokens[:, :-1], EAGER) == (EAGER, ""), "side by side"
+    assert allowed(model, Example(tokens[:, :-1], 0), EAGER) == (EAGER, ""), "side by side"
     engine = sweep.trainer(16, device_text(sweep)).ensemble
     params = {n: p.detach()[None] for n, p in model.named_parameters() if p.requires_grad}
     found = engine.losses(params, multipliers(planned), tokens[None])

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.hf import UNMASKED
 from mutransfer_cli.rules.plan import BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
@@ -132,7 +133,7 @@ def test_at_the_base_width_it_is_the_plain_model(
     assert [p.name for p in planned] == [name for name, _ in model.named_parameters()]
     assert {p.multiplier for p in planned} == {1.0}
     tokens = torch.randint(256, (2, 17), generator=torch.Generator().manual_seed(0))
-    assert allowed(model, tokens[:, :-1], EAGER) == (EAGER, ""), "side by side"
+    assert allowed(model, Example(tokens[:, :-1], 0), EAGER) == (EAGER, ""), "side by side"
     engine = sweep.trainer(16, DeviceText.on(CPU, sweep.corpus)).ensemble
     params = {name: p.detach()[None] for name, p in model.named_parameters()}
     found = engine.losses(params, multipliers(planned), tokens[None])

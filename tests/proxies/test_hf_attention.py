@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.proxies.build import build_proxy
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.hf import TORCHS, UNMASKED, drop_masks
 from mutransfer_cli.spec.model import HfProtocol
 from mutransfer_cli.spec.sweep import TrainSpec
@@ -94,7 +95,7 @@ def test_no_model_computes_anything_else(
 ) -> None:
     model = proxy(model_type, **changes)
     assert model.config._attn_implementation == attention
-    assert allowed(model, tokens[0, :, :-1], EAGER) == (EAGER, ""), "side by side"
+    assert allowed(model, Example(tokens[0, :, :-1], 0), EAGER) == (EAGER, ""), "side by side"
     found = side_by_side(model, tokens)
     if attention == UNMASKED:
         model.set_attn_implementation(TORCHS)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.optim.adamw import AdamWSpec
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, Execution, allowed
@@ -61,7 +62,7 @@ def test_llama_is_trained_side_by_side_without_a_loop(llama: Llama) -> None:
     functorch: Any = torch._C._functorch
     functorch._set_vmap_fallback_enabled(False)
     try:
-        assert allowed(llama, tokens[0, :, :-1], EAGER) == (EAGER, "")
+        assert allowed(llama, Example(tokens[0, :, :-1], 0), EAGER) == (EAGER, "")
         together = losses_and_gradients(llama, params, tokens)
     finally:
         functorch._set_vmap_fallback_enabled(True)

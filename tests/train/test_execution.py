@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.optim.adamw import AdamWSpec
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.ensemble import Ensemble
 from mutransfer_cli.train.execution import EAGER, Execution, allowed
 from tests.conftest import CPU
 
-TOKENS = torch.arange(6).view(2, 3)
+TOKENS = Example(torch.arange(8).view(2, 4), 8)
 ALL = Execution(compiled=True, captured=True)
 Prepare = Callable[[dict[str, Any]], Sweep]
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mutransfer_cli.proxies.example import token_loss
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train import loss_head
 from mutransfer_cli.train.ensemble import Ensemble, multipliers
@@ -108,7 +109,7 @@ def test_z_loss_is_in_the_gradient_and_not_in_the_value(
 
 
 def of_whole_logits(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0) -> Tensor:
-    return loss_head.token_loss(hidden @ weight.mT, targets, z_loss)
+    return token_loss(hidden @ weight.mT, targets, z_loss)
 
 
 def test_a_vocabulary_of_262144() -> None:
