@@ -122,12 +122,10 @@ def traced(
     """
     values = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
     every = by_all_names(model, values) | dict(model.named_buffers())
-    call, watcher = (
-        call_of(model, example),
-        Watcher(values, growing, leaves(example.batch), correct),
-    )
+    inputs = [tensor for _, tensor in leaves(example.batch)]
+    watcher = Watcher(values, growing, inputs, correct)
     with watcher:
-        loss = call.loss(model, every, example.batch)
+        loss = call_of(model, example).loss(model, every, example.batch)
     return watcher.finish(loss)
 
 
