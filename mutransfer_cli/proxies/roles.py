@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.inits import Init, in_any_block
+from mutransfer_cli.proxies.operations import Axes
 from mutransfer_cli.proxies.reading import Note, Weight, shown, silent
-from mutransfer_cli.proxies.tracing import Axes, Trace, Use
+from mutransfer_cli.proxies.tracing import Trace, Use
 from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a parameter's role.
+    """A parameter's role, and how it was found.
 
     Attributes:
         fan_in_axes: axes that its products sum over.
@@ -59,10 +60,11 @@ def base_plan(
             pattern matches nothing.
     """
     roles = declared_roles(weights, declared)
+    uses = trace.uses if trace else {}
     found = {
-        names[0].name: by_use(names[0], trace.uses[names[0].name], trace)
-        for names in weights
-        if trace is not None and names[0].name in trace.uses
+        weight.name: by_use(weight, uses[weight.name], trace)
+        for weight, *_ in weights
+        if trace and weight.name in uses and weight.name not in roles
     }
     plan = []
     for names in weights:
@@ -71,8 +73,7 @@ def base_plan(
         if role is not None:
             note(f"{weight.name}: {role}, as model.roles says")
             note_tied(names, role, note)
-            known = () if weight.fan_in_axis is None else (weight.fan_in_axis,)
-            finding = Finding(role, finding.fan_in_axes if finding else known)
+            finding = Finding(role, summed(weight, uses.get(weight.name, ()), role))
         elif finding is None:
             alike = next((f for n, f in found.items() if n in siblings(weight, weights)), None)
             finding = replace(alike, doubt="") if alike else by_types(names, readout)
@@ -188,6 +189,15 @@ def note_drawn(plan: Sequence[BaseParameter], note: Note) -> None:
     if kept:
         more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
         note(f"{', '.join(kept[:3])}{more}: start at the values that the model's own code draws")
+
+
+def summed(weight: Weight, uses: Sequence[Use], role: Role) -> Axes:
+    """The axes that products of a declared role sum over."""
+    growing = set(weight.growing_axes)
+    known = [use.axes for use in uses if use.kind in ("product", "lookup") and use.axes]
+    known.sort(key=lambda axes: bool(growing & set(axes)) == (role == "embedding"))
+    own = () if weight.fan_in_axis is None else (weight.fan_in_axis,)
+    return known[0] if known else own
 
 
 def by_types(names: Sequence[Weight], readout: str | None) -> Finding:

@@ -9,42 +9,40 @@ that the passes of two widths can be compared.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mutransfer_cli.proxies.operations import (
+    ATTENTION,
+    LOOKUPS,
+    LOSSES,
+    NORMS,
+    SCALINGS,
+    SOFTMAXES,
+    SUMS,
+    Axes,
+    at,
+    leaves,
+    line_of_code,
+    looked_up,
+    overlaps,
+    size_of,
+    summed_axes,
+)
+
 UseKind = Literal["product", "lookup", "added", "elementwise"]
 PlaceKind = Literal["stream", "attention", "output"]
-Axes = tuple[int, ...]
 Maker = tuple[str, UseKind]
 Makers = frozenset[Maker]
 Span = tuple[int, int, int]  # stride and size of an axis of a tensor, and the parameter's axis
 Names = frozenset[str]
 
 NOTHING: frozenset[Any] = frozenset()
-# index of the first factor among the arguments; the axes that are summed in each
-SUMMED = {
-    **dict.fromkeys(("mm", "bmm", "_grouped_mm"), (0, -1, -2)),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (1, -1, -2)),
-    **{"mv": (0, -1, -1), "dot": (0, -1, -1), "addmv": (1, -1, -1)},
-}
-LOOKUPS = ("embedding", "_embedding_bag", "index", "index_select", "gather")
-NORMS = ("native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm")
-SOFTMAXES = ("_softmax", "_safe_softmax", "_log_softmax", "logsumexp")
-LOSSES = ("mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
-SUMS = ("add", "add_", "sub", "sub_", "rsub", "cat")
-SCALINGS = ("mul", "mul_", "div", "div_")
-ATTENTION = "scaled_dot_product"
-CLOSE = 0.1  # a size that differs by a smaller power of the width is the same
-TORCH = str(Path(torch.__file__).parent)
-OURS = str(Path(__file__).parent.parent)
+OUTPUT = "output"  # the place behind the last operation
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._attend(args, kwargs)
         else:
             for tensor in self._placed(name, args):
-                self._place("stream", tensor, self._reader(name, args, tensor))
+                self._place(name, tensor, self._reader(name, args, tensor))
         out = func(*args, **kwargs)
         written = [x for x in leaves(out) if isinstance(x, Tensor) and x.numel()]
         self.kept += written
@@ -179,7 +177,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The trace, given the tensors that training uses of the model's output."""
         found = [x for x in leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
         for tensor in found:
-            self._place("output", tensor, NOTHING)
+            self._place(OUTPUT, tensor, NOTHING)
         opens = [self.flows[at(x)].open for x in found if at(x) in self.flows]
         self.trace.outer = NOTHING.union(*opens)
         return self.trace
@@ -328,11 +326,12 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         factors = summed_axes(name, args)
         return NOTHING.union(*(self.like.get(at(x), {}) for x, _ in factors))
 
-    def _place(self, kind: PlaceKind, tensor: Tensor, reader: Names) -> None:
+    def _place(self, name: str, tensor: Tensor, reader: Names) -> None:
         flow = self.flows.get(at(tensor))
         if flow is None or not tensor.is_floating_point() or not (flow.made and tensor.numel()):
             return
-        if kind == "stream" and flow.is_score and not reader:
+        kind: PlaceKind = "output" if name == OUTPUT else "stream"
+        if flow.is_score and name in SOFTMAXES:
             kind = "attention"
         before = self.corrected.get(at(tensor), 1.0) if reader else 1.0
         factor = self._record(kind, size_of(tensor) / before, flow.since, reader)
@@ -369,32 +368,6 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.trace.scalings.append(scaling)
 
 
-def summed_axes(name: str, args: Any) -> list[tuple[Tensor, Axes]]:
-    """The factors of a product with the axes that it sums over in each; empty otherwise."""
-    if name in SUMMED:
-        first, one, other = SUMMED[name]
-        return [(args[first], (one,)), (args[first + 1], (other,))]
-    if name == "convolution":
-        of_channel = args[8] > 1 and args[1].shape[1] == 1
-        kernel = tuple(range(2, args[1].dim()))
-        over = () if of_channel else (0 if args[6] else 1, *kernel)
-        return [(args[0], (1,)), (args[1], over)]
-    if name == "_trilinear":  # nn.Bilinear
-        return [(args[0], (1,)), (args[1], (1, 2)), (args[2], (1,))]
-    if name == "mkldnn_rnn_layer":
-        return [(args[0], (-1,)), (args[1], (1,)), (args[2], (1,))]
-    return []
-
-
-def looked_up(name: str, args: Any) -> Axes:
-    """The dimensions of a table of which a lookup takes one index."""
-    if name == "index":
-        return tuple(dim for dim, index in enumerate(args[1]) if index is not None)
-    if name in ("index_select", "gather"):
-        return (args[1] % args[0].dim(),)
-    return (0,)
-
-
 def joined(flows: Sequence[Flow]) -> Flow:
     return Flow(
         made=any(flow.made for flow in flows),
@@ -402,42 +375,3 @@ def joined(flows: Sequence[Flow]) -> Flow:
         since=NOTHING.union(*(flow.since for flow in flows)),
         is_score=any(flow.is_score for flow in flows),
     )
-
-
-def leaves(tree: Any) -> Iterator[Any]:
-    """The items of nested sequences and mappings."""
-    if isinstance(tree, Mapping):
-        tree = tree.values()
-    elif not isinstance(tree, list | tuple):
-        yield tree
-        return
-    for item in tree:
-        yield from leaves(item)
-
-
-def overlaps(tensor: Tensor) -> bool:
-    """Whether several entries of a tensor share memory."""
-    pairs = zip(tensor.stride(), tensor.shape, strict=True)
-    return any(not stride and size > 1 for stride, size in pairs)
-
-
-def at(tensor: Tensor) -> int:
-    """The address of a tensor's storage."""
-    return tensor.untyped_storage().data_ptr()
-
-
-def size_of(tensor: Tensor) -> float:
-    """Root mean square of the finite values; entries that a mask removes do not count."""
-    found = tensor.detach()[tensor.isfinite() & (tensor > torch.finfo(tensor.dtype).min / 2)]
-    return float(found.double().square().mean().sqrt()) if found.numel() else 0.0
-
-
-def line_of_code() -> str:
-    """File and line of the innermost frame that belongs neither to torch nor to this package."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((TORCH, OURS, "<")):
-            return f"{Path(file).name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

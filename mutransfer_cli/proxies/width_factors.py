@@ -105,7 +105,8 @@ class Watch:
         def wider(correct: Correct) -> Trace:
             return traced(self.wide, at_wide, self.growing, self.example, correct)
 
-        return compared(traced(self.base, at_base, self.growing, self.example), wider, growth)
+        first = traced(self.base, at_base, self.growing, self.example)
+        return compared(first, wider, growth, tied_weights(uses, self.growing))
 
 
 def traced(
@@ -154,6 +155,7 @@ def pattern(
         own: the model's own values at the base width.
     """
     found: Values = {}
+    tied = tied_weights(uses, growing)
     for name, values in own.items():
         axes = growing.get(name, ())
         of_matrix = [use for use in uses.get(name, ()) if use.kind in ("product", "lookup")]
@@ -162,10 +164,25 @@ def pattern(
             index = torch.arange(shapes[name][axis]) % 2
             table = table.index_select(axis, index)
         summed = {axis for use in of_matrix if use.kind == "product" for axis in use.axes}
-        found[name] = table / math.prod(
-            shapes[name][axis] if axis in axes else math.sqrt(shapes[name][axis]) for axis in summed
-        )
+        if name not in tied:
+            sizes = {axis: shapes[name][axis] for axis in summed}
+            table = table / math.prod(
+                size if axis in axes else math.sqrt(size) for axis, size in sizes.items()
+            )
+        found[name] = table
     return found
+
+
+def tied_weights(uses: Mapping[str, Sequence[Use]], growing: Mapping[str, Axes]) -> frozenset[str]:
+    """Weights that sum over a growing axis in one use and not in another; not divided by a size,
+    they make products that grow with it."""
+    found = set()
+    for name, all_uses in uses.items():
+        of_matrix = [use for use in all_uses if use.kind in ("product", "lookup")]
+        sums = {bool(set(use.axes) & set(growing.get(name, ()))) for use in of_matrix}
+        if len(sums) == 2:
+            found.add(name)
+    return frozenset(found)
 
 
 def random_table(name: str, values: Tensor, axes: Axes) -> Tensor:
@@ -194,19 +211,24 @@ class Comparison:
         attention: exponents of width in the size of q.k times its scale, with their lines.
         unresolved: deviations that belong to no single matrix, or are no power of the width.
         lines: the multiplications behind each factor.
+        looked_up: tables of which rows are taken.
     """
 
     factors: Mapping[Maker, float]
     attention: Mapping[float, str]
     unresolved: tuple[Deviation, ...]
     lines: Mapping[Maker, tuple[str, ...]]
+    looked_up: frozenset[str] = frozenset()
 
 
-def compared(base: Trace, wide: Callable[[Correct], Trace], growth: float) -> Comparison:
+def compared(
+    base: Trace, wide: Callable[[Correct], Trace], growth: float, tied: frozenset[str]
+) -> Comparison:
     """Compare the trace of the base width with that of a model `growth` times as wide.
 
     Args:
         wide: traces the wider model, which corrects activations by the given function.
+        tied: as `tied_weights` gives them.
 
     Raises:
         UnlikeWidths: the passes hold different places.
@@ -223,11 +245,11 @@ def compared(base: Trace, wide: Callable[[Correct], Trace], growth: float) -> Co
             raise UnlikeWidths
         if not (like.size and place.size and math.isfinite(place.size)):
             return 1.0
-        exponent = math.log(place.size / like.size, growth)
-        if abs(exponent) <= CLOSE:
-            return 1.0
-        found.append((index, exponent))
-        return like.size / place.size
+        expected = float(any((name, "product") in place.makers for name in tied))
+        exponent = math.log(place.size / like.size, growth) - expected
+        if abs(exponent) > CLOSE:
+            found.append((index, exponent))
+        return like.size / place.size if expected or abs(exponent) > CLOSE else 1.0
 
     other = wide(correct)
     if len(other.places) != len(base.places):
@@ -238,7 +260,7 @@ def compared(base: Trace, wide: Callable[[Correct], Trace], growth: float) -> Co
         before = tuple(line for place, line in lines if place <= index)
         lines = [(place, line) for place, line in lines if place > index]
         deviations.append(Deviation(base.places[index], exponent, before))
-    return resolved(deviations)
+    return replace(resolved(deviations), looked_up=looked_up(base))
 
 
 def resolved(deviations: Sequence[Deviation]) -> Comparison:
@@ -259,6 +281,12 @@ def resolved(deviations: Sequence[Deviation]) -> Comparison:
                     unresolved.append(deviation)
                 lines.setdefault(owner, deviation.lines)
     return Comparison(factors, attention, tuple(unresolved), lines)
+
+
+def looked_up(trace: Trace) -> frozenset[str]:
+    """Names of the parameters of which rows are taken."""
+    every = trace.uses.items()
+    return frozenset(name for name, uses in every if any(use.kind == "lookup" for use in uses))
 
 
 def scalings(base: Trace, wide: Trace) -> list[tuple[int, str]]:
@@ -294,7 +322,8 @@ def with_own_factors(
     for p in plan:
         own, of_output = (code.factors.get((p.name, use), 0.0) for use in ("lookup", "product"))
         if not p.is_tied_readout:
-            own, of_output = own or of_output, 0.0
+            # a tied weight of a declared role leaves its output multiplier to the model's own code
+            own, of_output = own or (0.0 if p.name in code.looked_up else of_output), 0.0
         given = next((x for key, x in declared.items() if re.fullmatch(key, p.name)), None)
         own = own if given is None else given
         if own or of_output:
