@@ -15,7 +15,7 @@ from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder
 from mutransfer_cli.proxies.inits import read_inits
 from mutransfer_cli.proxies.perceptron import MLP
-from mutransfer_cli.proxies.reading import Note, read_weights, silent
+from mutransfer_cli.proxies.reading import Note, is_convolution, read_weights, silent
 from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.width_factors import (
@@ -42,11 +42,13 @@ class Reading:
         tried: its forward pass at the base width; empty for a built-in model.
         attention: exponent of width in the size of q.k times its scale, for equal queries and keys;
             None where no attention was seen.
+        convolutions: names of the weights of convolutions.
     """
 
     base_plan: tuple[BaseParameter, ...]
     tried: TrialRun
     attention: float | None = None
+    convolutions: frozenset[str] = frozenset()
 
 
 def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
@@ -134,9 +136,10 @@ def read_built(
     weights, inits = read_weights(base, wide), read_inits(base)
     example = example or Example.of_tokens(context, model.vocab)
     tried = run_once(base, example)
+    convolutions = frozenset(w.name for w, *_ in weights if is_convolution(w.owner))
     if tried.why_not:
         plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
-        return Reading(plan, tried)
+        return Reading(plan, tried, convolutions=convolutions)
     watch = Watch.of(base, wide, example)
     plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
     widths = base_width, GROWTH * base_width
@@ -147,6 +150,6 @@ def read_built(
             f"model: takes other ways through its code at widths {widths[0]} and {widths[1]}, so "
             "that powers of width in that code were not looked for"
         )
-        return Reading(plan, tried)
-    plan = with_own_factors(plan, code, model.own_multipliers, widths, note)
-    return Reading(plan, tried, attention_power(watch.trace, code))
+        return Reading(plan, tried, convolutions=convolutions)
+    plan = with_own_factors(plan, code, watch.patterns, model.own_multipliers, widths, note)
+    return Reading(plan, tried, attention_power(watch.trace, code), convolutions)

@@ -28,6 +28,7 @@ SCALINGS = ("mul", "mul_", "div", "div_")
 ATTENTION = "scaled_dot_product"
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parent.parent)
+WATCHING = tuple(str(Path(__file__).with_name(name)) for name in ("operations.py", "tracing.py"))
 
 
 def summed_axes(name: str, args: Any) -> list[tuple[Tensor, Axes]]:
@@ -85,11 +86,11 @@ def size_of(tensor: Tensor) -> float:
 
 
 def line_of_code() -> str:
-    """File and line of the innermost frame that belongs neither to torch nor to this package."""
+    """File and line of the model's code that runs now; empty in this package's own, the loss."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((TORCH, OURS, "<")):
-            return f"{Path(file).name}:{frame.f_lineno}"
+        if not file.startswith((TORCH, *WATCHING, "<")):
+            return "" if file.startswith(OURS) else f"{Path(file).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -43,12 +43,17 @@ def is_transformers_conv1d(owner: nn.Module) -> bool:
     return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
 
 
+def is_convolution(owner: nn.Module) -> bool:
+    """Whether a module is a convolution, transposed or not."""
+    return isinstance(owner, CONVOLUTIONS + TRANSPOSED)
+
+
 def is_depthwise(owner: nn.Module, wider: nn.Module) -> bool:
-    """Whether a convolution's groups grow: each channel then sees only itself, as with a gain."""
+    """Whether a convolution has a growing number of channels that see only themselves."""
     kinds = CONVOLUTIONS + TRANSPOSED
     if not isinstance(owner, kinds) or not isinstance(wider, kinds):
         return False
-    same = owner.in_channels // owner.groups == wider.in_channels // wider.groups
+    same = owner.in_channels // owner.groups == wider.in_channels // wider.groups == 1
     return owner.groups != wider.groups and same
 
 

@@ -84,6 +84,7 @@ def base_plan(
             note(f"{weight.name}: {finding.role}, {finding.doubt}")
         plan.append(base_parameter(weight, finding, inits[weight.name], note))
     note_drawn(plan, note)
+    note_fixed(plan, note)
     return tuple(plan)
 
 
@@ -129,7 +130,7 @@ def by_use(weight: Weight, uses: Sequence[Use], trace: Trace) -> Finding:
     if table is None:
         return Finding("vector")
     fixed = tuple(axis for axis in table.seen if axis not in growing)
-    return Finding("embedding", fixed[:1], doubt="a table that is added to activations")
+    return Finding("embedding", fixed[:1], doubt="a table of learned rows")
 
 
 def by_type(weight: Weight, readout: str | None) -> Finding:
@@ -160,6 +161,8 @@ def base_parameter(
 ) -> BaseParameter:
     """The parameter of the base plan; a matrix is drawn around 0."""
     is_matrix = finding.role in MATRIX_ROLES
+    # a matrix that does not grow has values of its own for every seed
+    is_drawn_anew = finding.role == "scalar" and weight.is_matrix and not init.mean
     if is_matrix and init.mean and init.std:
         note(
             f"{weight.name}: its own init has mean {init.mean:.3g} and std {init.std:.3g}; it gets "
@@ -177,7 +180,7 @@ def base_parameter(
         0.0 if is_matrix and init.std else init.mean,
         first,
         further_fan_in_axes=tuple(axis for axis in further if axis is not None),
-        keeps_draw=not is_matrix and bool(init.std),
+        keeps_draw=not is_matrix and bool(init.std) and not is_drawn_anew,
         in_block=finding.in_block and finding.role == "embedding",
         is_tied_readout=finding.is_tied_readout,
     )
@@ -236,6 +239,22 @@ def note_tied(names: Sequence[Weight], role: Role, note: Note) -> None:
         f"{first} is also {other}: trained as {role}; the output multiplier is left to the model's "
         "own code"
     )
+
+
+def note_fixed(plan: Sequence[BaseParameter], note: Note) -> None:
+    """Say which matrices inside the model read a number of features that does not grow."""
+    fixed = {
+        in_any_block(p.name): p.shape[p.fan_in_axis]
+        for p in plan
+        if p.in_block and p.fan_in_axis is not None
+    }
+    if fixed:
+        names = [f"{name} {size}" for name, size in fixed.items()]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        note(
+            f"fan-ins that stay fixed: {', '.join(names[:3])}{more}; such matrices have the rates "
+            "of embeddings and the weight decay of hidden matrices"
+        )
 
 
 def declared_roles(

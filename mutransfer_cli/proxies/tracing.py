@@ -35,7 +35,7 @@ from mutransfer_cli.proxies.operations import (
 )
 
 UseKind = Literal["product", "lookup", "added", "elementwise"]
-PlaceKind = Literal["stream", "attention", "output"]
+PlaceKind = Literal["stream", "attention", "weight", "output"]
 Maker = tuple[str, UseKind]
 Makers = frozenset[Maker]
 Span = tuple[int, int, int]  # stride and size of an axis of a tensor, and the parameter's axis
@@ -63,7 +63,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Place:
-    """An activation where a factor of the model's own code shows.
+    """An activation, or a matrix made of parameters, where a factor of the own code shows.
 
     Attributes:
         size: root mean square of its finite values.
@@ -152,6 +152,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     zip(parameter.stride(), parameter.shape, strict=True)
                 )
             )
+        self.given = frozenset(self.like)
         for tensor in inputs:
             self.flows[at(tensor)] = Flow()
 
@@ -161,6 +162,8 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name, kwargs = func._schema.name.removeprefix("aten::"), dict(kwargs or {})
         read = [x for x in leaves((args, kwargs)) if isinstance(x, Tensor)]
         self._note_scaling(name, args)
+        for tensor in self._made_weights(name, args):
+            self._place_weight(tensor)
         if name.startswith("_" + ATTENTION):
             self._attend(args, kwargs)
         else:
@@ -321,6 +324,17 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             yield from summands if len(summands) > 1 else ()
         elif name in (*NORMS, *SOFTMAXES, *LOSSES):
             yield from (x for x in args[:2] if isinstance(x, Tensor) and at(x) in self.flows)
+
+    def _made_weights(self, name: str, args: Any) -> Iterator[Tensor]:
+        """The factors of a product that are made of parameters, such as normalised weights."""
+        for x, _ in summed_axes(name, args):
+            if at(x) in self.like and at(x) not in self.given and x.is_floating_point():
+                yield x
+
+    def _place_weight(self, tensor: Tensor) -> None:
+        factor = self._record("weight", size_of(tensor), NOTHING, frozenset(self.like[at(tensor)]))
+        if factor != 1 and not overlaps(tensor):
+            tensor.mul_(factor)
 
     def _reader(self, name: str, args: Any, tensor: Tensor) -> Names:
         factors = summed_axes(name, args)

@@ -9,25 +9,26 @@ each stretch of the model is compared on its own.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.batch import leaves
 from mutransfer_cli.proxies.example import Example, call_of
+from mutransfer_cli.proxies.operations import Axes
+from mutransfer_cli.proxies.patterns import Patterns
 from mutransfer_cli.proxies.reading import Note, silent
-from mutransfer_cli.proxies.tracing import Axes, Correct, Maker, Place, Trace, Use, Watcher
+from mutransfer_cli.proxies.tracing import Correct, Maker, Place, Trace, Watcher
 from mutransfer_cli.rules.plan import BaseParameter
 
-CLOSE = 0.1  # exponents of width below it are rounding of sizes
+CLOSE = 0.2  # exponents of width below it are rounding of sizes
+NOISE = 1e-6  # of the largest activation: rounding of a sum that is zero
 HALF = 0.5  # of q.k over sqrt(d_head), where heads grow
-QUARTER = 0.03  # an exponent this near to a multiple of 1/4 is that multiple
+QUARTER = 0.06  # an exponent this near to a multiple of 1/4 is that multiple
 
 Values = dict[str, Tensor]
 
@@ -66,18 +67,35 @@ class UnlikeWidths(Exception):
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The passes of two widths, compared place by place.
+
+    Attributes:
+        factors: exponent of width on the product or the rows of a matrix, by matrix and use.
+        attention: exponents of width in the size of q.k times its scale, with their lines.
+        unresolved: deviations that belong to no single matrix, or are no power of the width.
+        lines: the multiplications behind each factor.
+    """
+
+    factors: Mapping[Maker, float]
+    attention: Mapping[float, str]
+    unresolved: tuple[Deviation, ...]
+    lines: Mapping[Maker, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Watch:
     """A model at the base width and a wider one, both with values, and how they are called.
 
     Attributes:
-        growing: axes of every parameter that differ between them.
+        patterns: values with which both compute the same.
         trace: of the base model with its own values.
     """
 
     base: nn.Module
     wide: nn.Module
     example: Example
-    growing: Mapping[str, Axes]
+    patterns: Patterns
     trace: Trace
 
     @classmethod
@@ -89,7 +107,8 @@ class Watch:
             for name, shape in shapes.items()
         }
         own = dict(base.named_parameters())
-        return cls(base, wide, example, growing, traced(base, own, growing, example))
+        trace = traced(base, own, growing, example)
+        return cls(base, wide, example, Patterns(growing, trace.uses, own), trace)
 
     def compared(self, growth: float) -> Comparison:
         """Compare the two, of which one is `growth` times as wide, with values of period two.
@@ -97,16 +116,33 @@ class Watch:
         Raises:
             UnlikeWidths: they take different ways through their code.
         """
-        own, uses = dict(self.base.named_parameters()), self.trace.uses
-        at_base, at_wide = (
-            pattern(self.growing, uses, shapes_of(model), own) for model in (self.base, self.wide)
+        at_base = self.patterns.values(shapes_of(self.base))
+        at_wide = self.patterns.values(shapes_of(self.wide))
+        first = self._traced(self.base, at_base)
+        comparing = Comparing(self, first, growth, self._normalised(first, at_base))
+        other = self._traced(self.wide, at_wide, comparing.correct)
+        return comparing.comparison(other)
+
+    def _traced(
+        self,
+        model: nn.Module,
+        values: Values,
+        correct: Correct = lambda index, place: 1.0,
+    ) -> Trace:
+        return traced(model, values, self.patterns.growing, self.example, correct)
+
+    def _normalised(self, first: Trace, values: Values) -> frozenset[int]:
+        """Places of weights that are the same for matrices twice as large."""
+        if all(place.kind != "weight" for place in first.places):
+            return frozenset()
+        is_matrix = self.patterns.is_multiplied
+        twice = {name: 2 * x if is_matrix(name) else x for name, x in values.items()}
+        pairs = zip(first.places, self._traced(self.base, twice).places, strict=True)
+        return frozenset(
+            index
+            for index, (one, two) in enumerate(pairs)
+            if one.kind == "weight" and two.size < math.sqrt(2) * one.size
         )
-
-        def wider(correct: Correct) -> Trace:
-            return traced(self.wide, at_wide, self.growing, self.example, correct)
-
-        first = traced(self.base, at_base, self.growing, self.example)
-        return compared(first, wider, growth, tied_weights(uses, self.growing))
 
 
 def traced(
@@ -141,126 +177,68 @@ def by_all_names(model: nn.Module, values: Mapping[str, Tensor]) -> Values:
     return {name: values[first[id(parameter)]] for name, parameter in named}
 
 
-def pattern(
-    growing: Mapping[str, Axes],
-    uses: Mapping[str, Sequence[Use]],
-    shapes: Mapping[str, tuple[int, ...]],
-    own: Mapping[str, Tensor],
-) -> Values:
-    """Values of period two along growing axes for every parameter, by all of its names.
+class Comparing:
+    """Compares the places of a wider model with those of the base width while it runs.
 
     Args:
-        uses: by name, as traced at the base width.
-        shapes: shapes at this width.
-        own: the model's own values at the base width.
-    """
-    found: Values = {}
-    tied = tied_weights(uses, growing)
-    for name, values in own.items():
-        axes = growing.get(name, ())
-        of_matrix = [use for use in uses.get(name, ()) if use.kind in ("product", "lookup")]
-        table = random_table(name, values, axes) if of_matrix else own_table(name, values, axes)
-        for axis in axes:
-            index = torch.arange(shapes[name][axis]) % 2
-            table = table.index_select(axis, index)
-        summed = {axis for use in of_matrix if use.kind == "product" for axis in use.axes}
-        if name not in tied:
-            sizes = {axis: shapes[name][axis] for axis in summed}
-            table = table / math.prod(
-                size if axis in axes else math.sqrt(size) for axis, size in sizes.items()
-            )
-        found[name] = table
-    return found
-
-
-def tied_weights(uses: Mapping[str, Sequence[Use]], growing: Mapping[str, Axes]) -> frozenset[str]:
-    """Weights that sum over a growing axis in one use and not in another; not divided by a size,
-    they make products that grow with it."""
-    found = set()
-    for name, all_uses in uses.items():
-        of_matrix = [use for use in all_uses if use.kind in ("product", "lookup")]
-        sums = {bool(set(use.axes) & set(growing.get(name, ()))) for use in of_matrix}
-        if len(sums) == 2:
-            found.add(name)
-    return frozenset(found)
-
-
-def random_table(name: str, values: Tensor, axes: Axes) -> Tensor:
-    """Normal values with two entries along growing axes; they depend on the name alone."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
-    shape = [2 if axis in axes else size for axis, size in enumerate(values.shape)]
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def own_table(name: str, values: Tensor, axes: Axes) -> Tensor:
-    """A vector's first two own values along growing axes; small ones where all are zero."""
-    if not values.any():
-        return random_table(name, values, axes) / 4
-    table = values.detach().float()
-    for axis in axes:
-        table = table.index_select(axis, torch.arange(2) % table.shape[axis])
-    return table
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The passes of two widths, compared place by place.
-
-    Attributes:
-        factors: exponent of width on the product or the rows of a matrix, by matrix and use.
-        attention: exponents of width in the size of q.k times its scale, with their lines.
-        unresolved: deviations that belong to no single matrix, or are no power of the width.
-        lines: the multiplications behind each factor.
-        looked_up: tables of which rows are taken.
+        first: trace of the base model with values of period two.
+        growth: width of the wider model over that of the base model.
+        normalised: places of weights whose size their own code sets, whatever the matrix.
     """
 
-    factors: Mapping[Maker, float]
-    attention: Mapping[float, str]
-    unresolved: tuple[Deviation, ...]
-    lines: Mapping[Maker, tuple[str, ...]]
-    looked_up: frozenset[str] = frozenset()
+    def __init__(
+        self, watch: Watch, first: Trace, growth: float, normalised: frozenset[int]
+    ) -> None:
+        self.watch, self.first, self.growth, self.normalised = watch, first, growth, normalised
+        self.noise = NOISE * max((place.size for place in first.places), default=0.0)
+        self.found: list[tuple[int, float]] = []
 
-
-def compared(
-    base: Trace, wide: Callable[[Correct], Trace], growth: float, tied: frozenset[str]
-) -> Comparison:
-    """Compare the trace of the base width with that of a model `growth` times as wide.
-
-    Args:
-        wide: traces the wider model, which corrects activations by the given function.
-        tied: as `tied_weights` gives them.
-
-    Raises:
-        UnlikeWidths: the passes hold different places.
-    """
-    found: list[tuple[int, float]] = []
-
-    def correct(index: int, place: Place) -> float:
-        like = base.places[index] if index < len(base.places) else None
-        if like is None or (like.kind, like.makers, like.reader) != (
-            place.kind,
-            place.makers,
-            place.reader,
-        ):
+    def correct(self, index: int, place: Place) -> float:
+        """The factor that gives an activation or a weight the size that it should have."""
+        like = self.first.places[index] if index < len(self.first.places) else None
+        if like is None or identity(like) != identity(place):
             raise UnlikeWidths
-        if not (like.size and place.size and math.isfinite(place.size)):
+        if min(like.size, place.size) <= self.noise or not math.isfinite(place.size):
             return 1.0
-        expected = float(any((name, "product") in place.makers for name in tied))
-        exponent = math.log(place.size / like.size, growth) - expected
-        if abs(exponent) > CLOSE:
-            found.append((index, exponent))
-        return like.size / place.size if expected or abs(exponent) > CLOSE else 1.0
+        expected = self._expected(place)
+        exponent = math.log(place.size / like.size, self.growth) - expected
+        deviates = abs(exponent) > CLOSE
+        if deviates and index not in self.normalised:
+            self.found.append((index, exponent))
+        of_weight = place.kind == "weight"
+        wanted = like.size * (self.growth**expected if of_weight else 1.0)
+        return wanted / place.size if deviates or (expected and not of_weight) else 1.0
 
-    other = wide(correct)
-    if len(other.places) != len(base.places):
-        raise UnlikeWidths
-    lines = scalings(base, other)
-    deviations = []
-    for index, exponent in found:
-        before = tuple(line for place, line in lines if place <= index)
-        lines = [(place, line) for place, line in lines if place > index]
-        deviations.append(Deviation(base.places[index], exponent, before))
-    return replace(resolved(deviations), looked_up=looked_up(base))
+    def _expected(self, place: Place) -> float:
+        """The exponent of width of a weight divided by sizes, or of the product of a tied one."""
+        patterns = self.watch.patterns
+        if place.kind != "weight":
+            return float(any(use == "product" and patterns.is_tied(n) for n, use in place.makers))
+        name = max(place.reader, key=patterns.is_multiplied)
+        base, wide = (
+            patterns.divisor(name, shapes_of(model)[name])
+            for model in (self.watch.base, self.watch.wide)
+        )
+        return math.log(base / wide, self.growth)
+
+    def comparison(self, other: Trace) -> Comparison:
+        """The result, given the trace of the wider model.
+
+        Raises:
+            UnlikeWidths: it has fewer places.
+        """
+        if len(other.places) != len(self.first.places):
+            raise UnlikeWidths
+        lines, deviations = scalings(self.first, other), []
+        for index, exponent in self.found:
+            before = tuple(line for place, line in lines if place <= index)
+            lines = [(place, line) for place, line in lines if place > index]
+            deviations.append(Deviation(self.first.places[index], exponent, before))
+        return resolved(deviations)
+
+
+def identity(place: Place) -> tuple[str, frozenset[Maker], frozenset[str]]:
+    return place.kind, place.makers, place.reader
 
 
 def resolved(deviations: Sequence[Deviation]) -> Comparison:
@@ -283,12 +261,6 @@ def resolved(deviations: Sequence[Deviation]) -> Comparison:
     return Comparison(factors, attention, tuple(unresolved), lines)
 
 
-def looked_up(trace: Trace) -> frozenset[str]:
-    """Names of the parameters of which rows are taken."""
-    every = trace.uses.items()
-    return frozenset(name for name, uses in every if any(use.kind == "lookup" for use in uses))
-
-
 def scalings(base: Trace, wide: Trace) -> list[tuple[int, str]]:
     """Multiplications by different numbers at the two widths, before the place of their index."""
     return [
@@ -301,6 +273,7 @@ def scalings(base: Trace, wide: Trace) -> list[tuple[int, str]]:
 def with_own_factors(
     plan: Sequence[BaseParameter],
     code: Comparison,
+    patterns: Patterns,
     declared: Mapping[str, float],
     widths: tuple[int, int],
     note: Note = silent,
@@ -323,7 +296,7 @@ def with_own_factors(
         own, of_output = (code.factors.get((p.name, use), 0.0) for use in ("lookup", "product"))
         if not p.is_tied_readout:
             # a tied weight of a declared role leaves its output multiplier to the model's own code
-            own, of_output = own or (0.0 if p.name in code.looked_up else of_output), 0.0
+            own, of_output = own or (0.0 if patterns.is_looked_up(p.name) else of_output), 0.0
         given = next((x for key, x in declared.items() if re.fullmatch(key, p.name)), None)
         own = own if given is None else given
         if own or of_output:

@@ -125,7 +125,7 @@ class Sweep:
                 "train.z_loss: needs logits, but the model's forward returns only its loss; add "
                 "the term to that loss, or leave it out"
             )
-        refuse_convolutions(spec.optimizer, reading.base_plan)
+        refuse_other_than_matrices(spec.optimizer, reading)
         shapes = {
             width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials
         }
@@ -228,15 +228,15 @@ def read_proxy(
     return read_model(model, context, rule.base_width, note, example)
 
 
-def refuse_convolutions(optimizer: OptimizerSpec, base_plan: Sequence[BaseParameter]) -> None:
+def refuse_other_than_matrices(optimizer: OptimizerSpec, reading: Reading) -> None:
     """Raise InputError if Muon would get a hidden weight that is no matrix or stack of matrices."""
     if optimizer.name != "muon":
         return
-    for parameter in base_plan:
-        # of weights with more than two axes only convolutions have a known orientation
-        of_convolution = len(parameter.shape) > 2 and parameter.fan_in_axis is not None
-        if parameter.role == "hidden" and of_convolution:
+    for parameter in reading.base_plan:
+        of_convolution = parameter.name in reading.convolutions and len(parameter.shape) > 2
+        if parameter.role == "hidden" and (of_convolution or parameter.further_fan_in_axes):
+            what = "is a convolution" if of_convolution else "multiplies pairs of features"
             raise InputError(
-                f"{parameter.name}: is a convolution, and muon orthogonalises matrices; choose "
-                "another optimizer"
+                f"{parameter.name}: {what}, and muon orthogonalises matrices; choose another "
+                "optimizer"
             )

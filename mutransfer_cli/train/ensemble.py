@@ -143,7 +143,9 @@ class Ensemble:
             schedule: factor on the peak learning rate, [T].
         """
         losses = self.losses(trials.params, trials.multipliers, batch)
-        found = torch.autograd.grad(losses.sum(), list(trials.params.values()))
+        # an expert that no token reached has a gradient of 0
+        leaves = list(trials.params.values())
+        found = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
         gradients = dict(zip(trials.params, found, strict=True))
         with torch.no_grad():
             self.update(trials, gradients, schedule)

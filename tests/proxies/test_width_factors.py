@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.inits import read_inits
+from mutransfer_cli.proxies.patterns import Patterns
 from mutransfer_cli.proxies.reading import Note, read_weights, silent
 from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.tracing import Place
@@ -130,6 +131,21 @@ def test_attention_has_a_power_of_its_own(
     assert attention_power(watch.trace, found) == power
 
 
+class Normalised(Small):
+    """Matrices whose size their own code sets, and one that is scaled by a number."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        x = x + F.linear(F.gelu(self.up(x)), F.normalize(self.down.weight, dim=-1))
+        logits: Tensor = F.linear(x, self.head.weight * self.factors["head"])
+        return logits
+
+
+def test_a_weight_that_is_normalised_has_no_power_and_one_that_is_scaled_has() -> None:
+    _, found = watched(lambda n: Normalised(n, head=lambda n: 16 / n))
+    assert (found.factors, found.unresolved) == ({("head.weight", "product"): -1.0}, ())
+
+
 class Written(Small):
     """The same attention with products and a softmax of its own, masked by -inf."""
 
@@ -153,7 +169,7 @@ def plan_of(build: Callable[[int], nn.Module], note: Note = silent) -> list[Base
     watch, found = watched(build)
     weights = read_weights(watch.base, watch.wide)
     plan = base_plan(weights, watch.trace, None, read_inits(watch.base), {})
-    return list(with_own_factors(plan, found, {}, (16, 32), note))
+    return list(with_own_factors(plan, found, watch.patterns, {}, (16, 32), note))
 
 
 def test_powers_are_divided_out_and_said() -> None:
@@ -198,10 +214,10 @@ def test_declared_powers_replace_those_measured() -> None:
     deviation = Deviation(Place("stream", 1.0, frozenset(), frozenset(), "m.py:3"), 0.3, ())
     found = Comparison({("a", "product"): 0.5}, {}, (deviation,), {})
     plan = [BaseParameter(name, "hidden", (2, 2), (0, 1), 1.0) for name in ("a", "b")]
-    declared = with_own_factors(plan, found, {"b": -1.0}, (16, 32))
+    declared = with_own_factors(plan, found, Patterns({}, {}, {}), {"b": -1.0}, (16, 32))
     assert [p.own_multiplier for p in declared] == [0.5, -1.0]
     with pytest.raises(InputError, match=r"model\.own_multipliers: no parameter's .* 'c'"):
-        with_own_factors(plan, found, {"c": 1.0}, (16, 32))
+        with_own_factors(plan, found, Patterns({}, {}, {}), {"c": 1.0}, (16, 32))
 
 
 def test_a_matrix_with_two_factors_stays_unresolved() -> None:

@@ -98,13 +98,15 @@ def test_models_of_all_kinds_are_right_by_the_recipe_that_was_made_for_them(
     )
 
 
-def test_a_raw_matrix_has_no_known_fan_in_and_so_no_std(fitted: Exponents, tmp_path: Path) -> None:
+def test_a_raw_stack_of_experts_starts_by_its_own_fan_in(fitted: Exponents, tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
-    roles = "{token.weight: embedding, position: embedding}"
-    path.write_text(f"factory: tests.proxies.own_models:tied_moe\nroles: {roles}\n")
-    target = Target(WIDTH, {}, folded=True, model=read_target(str(path), WIDTH, {}, fitted))
-    with pytest.raises(InputError, match=r"experts.0.up: its input axis is not known, and the"):
-        build_recipe(fitted, target)
+    path.write_text(
+        "factory: tests.proxies.own_models:tied_moe\nroles: {token.weight: embedding}\n"
+    )
+    plan = {p.name: p for p in read_target(str(path), WIDTH, {}, fitted).base_plan}
+    up, down = plan["experts.0.up"], plan["experts.0.down"]
+    assert (up.role, up.fan_in_axis, down.fan_in_axis) == ("hidden", 1, 1)
+    assert up.init_std / down.init_std == pytest.approx(2**0.5, rel=0.1)
 
 
 OF_MODEL = {
