@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.spec.model import FactoryProtocol
@@ -64,6 +65,12 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
             ) from error
         if not isinstance(found, nn.Module):
             raise InputError(f"{where}: returned {type(found).__name__}, expected an nn.Module")
+        lazy = next((name for name, p in found.named_parameters() if is_lazy(p)), None)
+        if lazy is not None:
+            raise InputError(
+                f"{where}: {lazy} has no shape before a first forward pass, as in nn.LazyLinear; "
+                "give its module all sizes"
+            )
         return found
 
     return build

@@ -250,6 +250,7 @@ def test_layers_of_shared_weights_have_one_role() -> None:
         ("without_width", {}, "takes size; it needs a parameter named width"),
         ("no_module", {}, "returned str, expected an nn.Module"),
         ("raises", {}, "raised KeyError at width 16: 'no such size'"),
+        ("without_sizes", {}, "1.weight has no shape before a first forward pass, as in nn.Lazy"),
         ("absent", {}, "own_models.py has no function absent"),
         ("NOT_A_FUNCTION", {}, "holds no function but a value NOT_A_FUNCTION"),
     ],

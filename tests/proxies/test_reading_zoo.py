@@ -8,7 +8,8 @@ elementwise; a `scalar` does not grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from torch import nn
 from mutransfer_cli.proxies.build import Reading, read_model
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.model import FactoryProtocol
-from tests.proxies import own_zoo, own_zoo_shapes
+from tests.proxies import own_zoo, own_zoo_harder, own_zoo_shapes
 
 BASE, VOCAB, CONTEXT = 16, 32, 16
 
@@ -246,23 +247,76 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
     | all_of("vector", "body.0.bias")
     | all_of("vector", *(f"body.{n}.{leaf}" for n in (1, 4) for leaf in ("weight", "bias")))
     | all_of("scalar", "head.bias"),
+    # constants that depend on width
+    own_zoo_harder.sinusoidal_positions: ENDS | hidden("up", "down"),
+    own_zoo_harder.embedded_times: hidden("time.0", "time.2", "body")
+    | all_of("embedding", "inward.weight")
+    | all_of("readout", "outward.weight"),
+    own_zoo_harder.random_features: HEAD | biased("a"),
+    own_zoo_harder.rotary: ENDS | hidden("query", "key", "value", "out"),
+    own_zoo_harder.retention: ENDS | hidden("qkv", "gate", "out"),
+    # memory that is written in place, and recomputed
+    own_zoo_harder.in_place: ENDS | hidden("layers.0", "layers.1") | all_of("vector", "shift"),
+    own_zoo_harder.checkpointed: ENDS | hidden("up", "down"),
+    own_zoo_harder.experts_by_dispatch: ENDS
+    | hidden("router", *(f"experts.{expert}.0" for expert in range(4))),
+    # weights of unusual shapes
+    own_zoo_harder.transposed_layers: ENDS
+    | all_of("hidden", "up", "down")
+    | all_of("vector", "up_bias"),
+    own_zoo_harder.matrices_of_heads: ENDS | all_of("hidden", "q", "k", "v", "o"),
+    own_zoo_harder.splines: ENDS | all_of("hidden", "weights"),
+    own_zoo_harder.pooling_query: ENDS | hidden("a") | all_of("hidden", "query"),
+    own_zoo_harder.bidirectional: ENDS
+    | all_of("hidden", "rnn.weight_ih_l0", "rnn.weight_hh_l0")
+    | all_of("hidden", "rnn.weight_ih_l0_reverse", "rnn.weight_hh_l0_reverse"),
+    own_zoo_harder.mamba_of_heads: ENDS
+    | hidden("inward", "out")
+    | all_of("vector", "conv.weight", "step_bias", "A_log", "D", "norm.weight"),
+    own_zoo_harder.speedrun: ENDS
+    | hidden("layers.0", "layers.1", "out")
+    | all_of("embedding", "values.weight")
+    | all_of("scalar", "lambdas", "shares"),
+    # outputs without a matrix, and norms of scores
+    own_zoo_harder.two_towers: hidden("of_user", "of_item")
+    | all_of("embedding", "user.weight", "item.weight")
+    | all_of("scalar", "temperature"),
+    own_zoo_harder.cosine_attention: ENDS | hidden("qkv", "out") | all_of("vector", "scale"),
+    # rows beside the tokens, and parts that are frozen
+    own_zoo_harder.registers: ENDS | hidden("qkv", "out") | all_of("embedding", "rows"),
+    own_zoo_harder.soft_prompt: all_of("embedding", "rows"),
+    own_zoo_harder.only_biases: all_of("vector", "norm.bias", "up.bias", "down.bias"),
+    own_zoo_harder.batch_norm: all_of("embedding", "stem.weight")
+    | all_of("vector", "norm.weight", "norm.bias")
+    | all_of("readout", "squeeze.weight")
+    | all_of("scalar", "head.weight", "head.bias"),
+    own_zoo_harder.torchs_decoder: ENDS
+    | hidden("block.self_attn.out_proj", "block.multihead_attn.out_proj")
+    | all_of("hidden", "block.self_attn.in_proj_weight", "block.multihead_attn.in_proj_weight")
+    | hidden("block.linear1", "block.linear2")
+    | all_of("vector", *(f"block.norm{number}.weight" for number in (1, 2, 3))),
+    # factors of width beside the two ends
+    own_zoo_harder.scaled_stream: ENDS | hidden("up", "down") | all_of("vector", "norm.weight"),
+    own_zoo_harder.scaled_branch: ENDS | hidden("up", "down"),
+    own_zoo_harder.scaled_tied_logits: EMBED | hidden("a"),
 }
 
 
+@cache
 def read(build: Callable[..., nn.Module]) -> Reading:
     factory = f"{build.__module__}:{build.__name__}"
     model = FactoryProtocol(factory=factory, args={}, roles={}, vocab=VOCAB)
     return read_model(model, CONTEXT, BASE)
 
 
-def name_of(build: Any) -> str:
-    return str(getattr(build, "__name__", build))
+def names_of(builds: Iterable[Callable[..., nn.Module]]) -> list[str]:
+    return [build.__name__ for build in builds]
 
 
 def test_the_zoo_is_large_and_every_model_is_in_the_table() -> None:
     made = {
         found
-        for module in (own_zoo, own_zoo_shapes)
+        for module in (own_zoo, own_zoo_shapes, own_zoo_harder)
         for found in vars(module).values()
         if callable(found) and getattr(found, "__annotations__", {}).get("return") == "nn.Module"
     }
@@ -270,7 +324,7 @@ def test_the_zoo_is_large_and_every_model_is_in_the_table() -> None:
     assert len(ROLES) >= 60
 
 
-@pytest.mark.parametrize(("build", "roles"), ROLES.items(), ids=name_of)
+@pytest.mark.parametrize(("build", "roles"), ROLES.items(), ids=names_of(ROLES))
 def test_every_parameter_has_the_role_that_a_human_gives_it(
     build: Callable[..., nn.Module], roles: Mapping[str, Role]
 ) -> None:
@@ -298,20 +352,21 @@ MARKS = {
     own_zoo.tied_raw: Marks(tied_readout=names("table")),
     own_zoo.lora: Marks(names("lora_b.weight")),
     own_zoo.latent_attention: Marks(names("up.weight")),
-    own_zoo.factorised_embedding: Marks(names("project.weight")),
+    own_zoo.factorised_embedding: Marks(names("project.weight"), names("small.weight")),
     own_zoo.slopes_of_heads: Marks(keeps_draw=names("slopes")),
     own_zoo.gains_of_heads: Marks(keeps_draw=names("sinks")),
     own_zoo.raw_positions: Marks(),
     own_zoo_shapes.growing_groups: Marks(names("mix.weight")),
     own_zoo_shapes.long_filter: Marks(keeps_draw=names("filter")),
-    own_zoo_shapes.mixer: Marks(names("widen.weight"), names("channels.bias")),
+    own_zoo_shapes.mixer: Marks(names("widen.weight"), names("fixed.weight channels.bias")),
     own_zoo_shapes.weight_norm: Marks(
         keeps_draw=names("a.parametrizations.weight.original0 a.bias")
     ),
     own_zoo_shapes.mamba: Marks(keeps_draw=names("A_log step.bias conv.weight conv.bias")),
     own_zoo_shapes.decaying_sum: Marks(keeps_draw=names("mix decay")),
     own_zoo_shapes.auto_encoder: Marks(
-        names("decode.weight"), names("down.bias code.bias decode.bias up.bias")
+        names("decode.weight"),
+        names("down.bias code.bias decode.bias"),  # one value is no draw
     ),
     own_zoo_shapes.vision_transformer: Marks(
         keeps_draw=names("patch.bias head.bias block.linear1.bias block.linear2.bias")
@@ -319,7 +374,7 @@ MARKS = {
 }
 
 
-@pytest.mark.parametrize(("build", "marks"), MARKS.items(), ids=name_of)
+@pytest.mark.parametrize(("build", "marks"), MARKS.items(), ids=names_of(MARKS))
 def test_marks_beside_the_roles(build: Callable[..., nn.Module], marks: Marks) -> None:
     plan = read(build).base_plan
     assert (
@@ -337,13 +392,18 @@ def test_a_product_over_two_growing_axes_names_both() -> None:
     assert {mix.fan_in_axis, *mix.further_fan_in_axes} == {1, 2}
 
 
-@pytest.mark.parametrize(
-    ("build", "name", "exponent"),
-    [(own_zoo.scaled_embedding, "embed.weight", 0.5), (own_zoo.scaled_logits, "head.weight", -1.0)],
-    ids=name_of,
-)
-def test_powers_of_width_in_the_models_own_code_are_measured(
-    build: Callable[..., nn.Module], name: str, exponent: float
+# exponents of width in factors of the model's own code; all other models have none
+OWN_FACTORS: dict[Callable[..., nn.Module], Mapping[str, float]] = {
+    own_zoo.scaled_embedding: {"a.weight": 0.5},  # which alone reads the scaled rows
+    own_zoo.scaled_logits: {"head.weight": -1.0},
+    own_zoo_harder.scaled_stream: {"embed.weight": 0.5},
+    own_zoo_harder.scaled_branch: {"down.weight": -0.5},
+}
+
+
+@pytest.mark.parametrize("build", ROLES, ids=names_of(ROLES))
+def test_powers_of_width_in_the_models_own_code_are_found_where_they_are(
+    build: Callable[..., nn.Module],
 ) -> None:
     found = {p.name: p.own_multiplier for p in read(build).base_plan if p.own_multiplier}
-    assert found == {name: pytest.approx(exponent)}
+    assert found == pytest.approx(OWN_FACTORS.get(build, {}))
