@@ -22,6 +22,7 @@ from mutransfer_cli.cli import (
     transfer,
 )
 from mutransfer_cli.errors import MutransferError
+from mutransfer_cli.quiet import quiet_libraries
 
 
 class _ErrorsAsSentences(TyperGroup):
@@ -119,4 +120,5 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line; the entry point of `mutransfer`."""
+    quiet_libraries()
     app()

@@ -6,11 +6,15 @@ import importlib
 import inspect
 import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.spec.model import FactoryProtocol
@@ -23,6 +27,9 @@ DROPOUTS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
+# folders whose code is not the user's: Python's library, this package, and installed packages
+PYTHONS, OURS = Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1]
+INSTALLED = {"site-packages", "dist-packages"}
 SEED = 0  # for everything a model draws when it is built: base init, buffers, frozen weights
 
 
@@ -54,10 +61,16 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
             raise
         except Exception as error:
             raise InputError(
-                f"{where}: raised {type(error).__name__} at width {width}: {first_line(error)}"
+                f"{where}: raised {type(error).__name__} at width {width}: {message_of(error)}"
             ) from error
         if not isinstance(found, nn.Module):
             raise InputError(f"{where}: returned {type(found).__name__}, expected an nn.Module")
+        lazy = next((name for name, p in found.named_parameters() if is_lazy(p)), None)
+        if lazy is not None:
+            raise InputError(
+                f"{where}: {lazy} has no shape before a first forward pass, as in nn.LazyLinear; "
+                "give its module all sizes"
+            )
         return found
 
     return build
@@ -77,7 +90,7 @@ def import_function(name: str, where: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise InputError(
-            f"{where}: cannot be imported ({type(error).__name__}: {first_line(error)})"
+            f"{where}: cannot be imported: {type(error).__name__}: {message_of(error)}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -115,3 +128,31 @@ def without_dropout(model: nn.Module) -> nn.Module:
 def first_line(error: Exception) -> str:
     """The first line of an error's message."""
     return (str(error).splitlines() or [""])[0]
+
+
+def message_of(error: Exception) -> str:
+    """The first line of an error's message and the line of the user's code behind it, if any."""
+    message = error.msg if isinstance(error, SyntaxError) else first_line(error)
+    line = user_line(error)
+    return f"{message} ({line})" if line else message
+
+
+def user_line(error: Exception) -> str:
+    """The innermost line of the user's code that an error comes from, as `models.py:12`.
+
+    It is empty if none of the lines is the user's. A module that cannot be parsed runs no line; its
+    error names one.
+    """
+    if isinstance(error, SyntaxError) and is_users(error.filename or "<>"):
+        return f"{Path(error.filename or '').name}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if is_users(frame.filename):
+            return f"{Path(frame.filename).name}:{frame.lineno}"
+    return ""
+
+
+def is_users(file: str) -> bool:
+    """Whether code is the user's; what a library made while running has no file, as `<string>`."""
+    path = Path(file)
+    elsewhere = path.is_relative_to(PYTHONS) or path.is_relative_to(OURS)
+    return not (file.startswith("<") or elsewhere or INSTALLED.intersection(path.parts))

@@ -11,7 +11,7 @@ import torch
 
 from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.optim.listed import OptimizerName
-from mutransfer_cli.proxies.factory import first_line, import_function
+from mutransfer_cli.proxies.factory import import_function, message_of
 from mutransfer_cli.proxies.hf import is_tied
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.recipe.loaded import LoadedRecipe, loaded
@@ -370,7 +370,7 @@ def _of_optimizer(held: LoadedRecipe, built: BuiltTarget, name: str) -> Iterator
     except Exception as error:
         raise InputError(
             f"{where}: raised {type(error).__name__} for the model, which is on the meta device: "
-            f"{first_line(error)}",
+            f"{message_of(error)}",
             setting="optimizer",
         ) from error
     parts: dict[OptimizerName | None, object] = found if isinstance(found, dict) else {None: found}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.quiet import quiet_libraries
 from mutransfer_cli.train.cgroups import usable_cores
 
 Kind = Literal["cpu", "cuda"]
@@ -139,6 +140,7 @@ def work(connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)  # only the driver says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.dup2(2, 1)  # stdout is for the driver's records, whatever a model prints
+    quiet_libraries()
 
     from mutransfer_cli.sweep.processes import serve
 

@@ -15,6 +15,7 @@ import torch
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.diagnose.sizes import Measurement
 from mutransfer_cli.errors import MutransferError
+from mutransfer_cli.proxies.factory import first_line, user_line
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Fault, Queue, Rung, Settings, choose_run, compilation
@@ -249,9 +250,10 @@ def fault_of(error: Exception) -> Fault:
 
 
 def reason_of(error: Exception) -> str:
-    """The error's first line, and the line of the program that raised it."""
-    line = (str(error).splitlines() or [""])[0]
+    """The error's first line, and the line of the user's code, or else of ours, it comes from."""
+    message = first_line(error)
     if isinstance(error, AsksTheHost):
-        return line
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {line} ({Path(at.filename).name}:{at.lineno})"
+        return message
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    line = user_line(error) or f"{Path(last.filename).name}:{last.lineno}"
+    return f"{type(error).__name__}: {message} ({line})"

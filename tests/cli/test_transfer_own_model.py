@@ -156,7 +156,7 @@ def built_in(width: int, vocab: int, context: int) -> Any:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ({"factory": "no.such.module:build"}, "cannot be imported (ModuleNotFoundError: No module"),
+        ({"factory": "no.such.module:build"}, "cannot be imported: ModuleNotFoundError: No module"),
         ({"factory": "models_of_mine:bild"}, "models_of_mine.py has no function bild"),
         ({"factory": "models_of_mine"}, "model.factory: expected package.module:function, found"),
         ({"factory": "tests.proxies.own_models:without_width"}, "takes size; it needs a parameter"),

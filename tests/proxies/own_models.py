@@ -256,6 +256,10 @@ def logits_by_hand(width: int, vocab: int) -> nn.Module:
     return ByHand(width, vocab)
 
 
+def without_sizes(width: int, vocab: int) -> nn.Module:
+    return nn.Sequential(nn.Embedding(vocab, width), nn.LazyLinear(width), nn.Linear(width, vocab))
+
+
 NOT_A_FUNCTION = 3
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, read_model
 from mutransfer_cli.proxies.example import Example, logits_of
+from mutransfer_cli.proxies.factory import import_function, is_users, user_line
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.spec.model import FactoryProtocol
@@ -246,6 +250,7 @@ def test_layers_of_shared_weights_have_one_role() -> None:
         ("without_width", {}, "takes size; it needs a parameter named width"),
         ("no_module", {}, "returned str, expected an nn.Module"),
         ("raises", {}, "raised KeyError at width 16: 'no such size'"),
+        ("without_sizes", {}, "1.weight has no shape before a first forward pass, as in nn.Lazy"),
         ("absent", {}, "own_models.py has no function absent"),
         ("NOT_A_FUNCTION", {}, "holds no function but a value NOT_A_FUNCTION"),
     ],
@@ -276,3 +281,67 @@ def test_dropout_is_off() -> None:
         factory="tests.proxies.own_models:token_mlp", args={}, roles={}, vocab=32
     )
     assert build_proxy(model, 16, 16, 16).get_submodule("drop").p == 0.0
+
+
+OWN_FILES = {
+    "builds.py": """
+import torch
+
+
+def build(width):
+    return helper(width)
+
+
+def helper(width):
+    return torch.zeros(width).view(3, 5)  # an error inside torch
+""",
+    "imports.py": """
+import json
+
+SETTINGS = json.loads("{")
+""",
+    "parses.py": """
+def build(width):
+    return (width
+""",
+    "leads.py": "import parses\n",
+    "absent.py": "import math\nimport no_such_package\n",
+}
+
+
+@pytest.fixture
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in OWN_FILES.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("own_files")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("builds", "raised RuntimeError at width 16: shape .* size 16 (builds.py:10)"),
+        ("imports", "cannot be imported: JSONDecodeError: Expecting .* (imports.py:4)"),
+        ("parses", "cannot be imported: SyntaxError: '(' was never closed (parses.py:3)"),
+        ("leads", "cannot be imported: SyntaxError: '(' was never closed (parses.py:3)"),
+        ("absent", "cannot be imported: ModuleNotFoundError: .* 'no_such_package' (absent.py:2)"),
+        ("nowhere", "cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_an_error_in_the_users_code_names_her_file_and_line(name: str, sentence: str) -> None:
+    model = FactoryProtocol(factory=f"{name}:build", args={}, roles={}, vocab=32)
+    pattern = sentence.replace("(", r"\(").replace(")", r"\)") + "$"
+    with pytest.raises(InputError, match=pattern):
+        read_model(model, 16, 16)
+
+
+def test_a_line_of_ours_or_of_a_library_is_not_the_users() -> None:
+    with pytest.raises(InputError) as ours:
+        import_function("no.such.module:build", "model.factory")
+    assert user_line(ours.value) == f"test_factory.py:{sys._getframe().f_lineno - 1}"
+    assert user_line(ValueError("never raised")) == ""
+    assert not is_users(torch.nn.__file__)
+    assert not is_users(read_model.__code__.co_filename)
+    assert not is_users(subprocess.__file__)
+    assert not is_users("<string>")

@@ -85,6 +85,15 @@ def test_an_error_ends_the_attempt_with_its_reason(
     )
 
 
+def test_the_reason_names_the_users_line_rather_than_torchs() -> None:
+    layer = torch.nn.Linear(2, 2)
+    with pytest.raises(RuntimeError) as raised:
+        layer(torch.zeros(3))
+    line = raised.traceback[0].lineno + 1
+    assert "linear.py" in str(raised.traceback[-1].path)
+    assert reason_of(raised.value).endswith(f" (test_worker.py:{line})")
+
+
 def test_what_the_user_must_change_is_refused(sweep: Sweep, assignment: Assignment) -> None:
     tf32 = sweep.protocol.model_copy(
         update={"train": sweep.protocol.train.model_copy(update={"precision": "tf32"})}
