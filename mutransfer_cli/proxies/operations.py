@@ -19,6 +19,7 @@ SUMMED = {
     **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (1, -1, -2)),
     **{"mv": (0, -1, -1), "dot": (0, -1, -1), "addmv": (1, -1, -1)},
 }
+OF_VECTORS = ("mv", "addmv", "dot")  # with a constant they give a norm, not a layer's output
 LOOKUPS = ("embedding", "_embedding_bag", "index", "index_select", "gather")
 NORMS = ("native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm")
 SOFTMAXES = ("_softmax", "_safe_softmax", "_log_softmax", "logsumexp")

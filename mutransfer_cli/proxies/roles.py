@@ -98,7 +98,9 @@ def by_use(weight: Weight, uses: Sequence[Use], trace: Trace) -> Finding:
     products = [use for use in uses if use.kind == "product" and use.axes]
     wide = [use for use in products if growing & set(use.axes)]
     narrow = [use for use in products if not growing & set(use.axes)]
-    lookups = [use for use in uses if use.kind == "lookup" and len(use.seen) > 1]
+    # rows that a router chooses are the biases of experts
+    rows = [use for use in uses if use.kind == "lookup" and not use.inside]
+    lookups = [use for use in rows if len(use.seen) > 1]
     is_output = name in trace.outer and name not in trace.inner
     if not growing:
         return Finding("scalar", products[0].axes if products else ())
@@ -115,8 +117,7 @@ def by_use(weight: Weight, uses: Sequence[Use], trace: Trace) -> Finding:
                 f"{name}: {sizes(weight)} is an embedding and a hidden matrix at once, which the "
                 f"rules treat differently; untie them, or give model.roles {{{name}: embedding}}"
             )
-        rows = lookups[0].axes if lookups else narrow[0].axes
-        return Finding("embedding", rows, is_tied_readout=True)
+        return Finding("embedding", (lookups or narrow)[0].axes, is_tied_readout=True)
     if wide:
         axes = wide[0].axes
         if is_output and growing <= set(axes):

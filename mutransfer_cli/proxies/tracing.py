@@ -21,6 +21,7 @@ from mutransfer_cli.proxies.operations import (
     LOOKUPS,
     LOSSES,
     NORMS,
+    OF_VECTORS,
     SCALINGS,
     SOFTMAXES,
     SUMS,
@@ -52,7 +53,7 @@ class Use:
     Attributes:
         axes: its axes that a product sums over, or those that a lookup takes one index of.
         seen: its axes with more than one value in what was used, as those of one expert.
-        inside: whether the other factor is made by parameters.
+        inside: whether the other factor, or the index, is made by parameters.
     """
 
     kind: UseKind
@@ -195,14 +196,14 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         flows = [self.flows[at(x)] for x in known if at(x) in self.flows]
         has_parameters = any(at(x) in self.like for x in known)
         factors = summed_axes(name, args)
-        if any(at(x) in self.like for x, _ in factors):
+        if any(at(x) in self.like for x, _ in factors) and (flows or name not in OF_VECTORS):
             flow = self._multiply(factors, flows)
             summed = {at(x) for x, _ in factors}
             self._touch("add", [x for x in known if at(x) not in summed])
         elif name in LOOKUPS and at(args[0]) in self.like:
             if self._takes_matrices(name, args, written[0]):
                 return
-            flow = self._look_up(name, args)
+            flow = self._look_up(name, args, name != "embedding" and joined(flows).made)
         elif not flows:
             if has_parameters:
                 self._derive(known, written)
@@ -240,13 +241,13 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             before = Flow(open=frozenset(growing))
         return Flow(made=True, open=before.open, since=frozenset(makers))
 
-    def _look_up(self, name: str, args: Any) -> Flow:
-        """Record a lookup of rows."""
+    def _look_up(self, name: str, args: Any, inside: bool) -> Flow:
+        """Record a lookup of rows, by data or by what parameters make of them."""
         table, dims = args[0], looked_up(name, args)
         makers: set[Maker] = set()
         for weight in self.like[at(table)]:
             axes = self._axes(table, weight, dims)
-            self._use(weight, Use("lookup", axes, self._axes(table, weight)))
+            self._use(weight, Use("lookup", axes, self._axes(table, weight), inside))
             makers.add((weight, "lookup"))
         return Flow(made=True, since=frozenset(makers))
 

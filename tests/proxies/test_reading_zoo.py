@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from torch import nn
@@ -352,13 +352,13 @@ MARKS = {
     own_zoo.tied_raw: Marks(tied_readout=names("table")),
     own_zoo.lora: Marks(names("lora_b.weight")),
     own_zoo.latent_attention: Marks(names("up.weight")),
-    own_zoo.factorised_embedding: Marks(names("project.weight"), names("small.weight")),
+    own_zoo.factorised_embedding: Marks(names("project.weight")),
     own_zoo.slopes_of_heads: Marks(keeps_draw=names("slopes")),
     own_zoo.gains_of_heads: Marks(keeps_draw=names("sinks")),
     own_zoo.raw_positions: Marks(),
     own_zoo_shapes.growing_groups: Marks(names("mix.weight")),
     own_zoo_shapes.long_filter: Marks(keeps_draw=names("filter")),
-    own_zoo_shapes.mixer: Marks(names("widen.weight"), names("fixed.weight channels.bias")),
+    own_zoo_shapes.mixer: Marks(names("widen.weight"), names("channels.bias")),
     own_zoo_shapes.weight_norm: Marks(
         keeps_draw=names("a.parametrizations.weight.original0 a.bias")
     ),
