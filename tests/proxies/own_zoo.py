@@ -263,9 +263,9 @@ def tied_by_module(width: int, vocab: int) -> nn.Module:
     def run(m: Any, tokens: Tensor) -> Any:
         return m.head(F.gelu(m.a(m.embed(tokens))))
 
-    model = Net(run, **ends(width, vocab), a=linear(width, width))
-    model.head.weight = model.embed.weight
-    return model
+    parts = ends(width, vocab)
+    parts["head"].weight = parts["embed"].weight
+    return Net(run, **parts, a=linear(width, width))
 
 
 def tied_by_call(width: int, vocab: int) -> nn.Module:
@@ -330,7 +330,7 @@ def lora(width: int, vocab: int) -> nn.Module:
     )
     for part in (model.embed, model.head, model.base):
         part.requires_grad_(False)
-    nn.init.zeros_(model.lora_b.weight)
+    nn.init.zeros_(model.get_parameter("lora_b.weight"))
     return model
 
 
@@ -526,7 +526,8 @@ def raw_positions(width: int, vocab: int, context: int) -> nn.Module:
 def fused_qkv(width: int, vocab: int) -> nn.Module:
     def run(m: Any, tokens: Tensor) -> Any:
         x = m.embed(tokens)
-        x = x + m.out(attend(*m.qkv(m.norm(x)).chunk(3, -1), HEAD))
+        q, k, v = m.qkv(m.norm(x)).chunk(3, -1)
+        x = x + m.out(attend(q, k, v, HEAD))
         return m.head(x)
 
     return Net(

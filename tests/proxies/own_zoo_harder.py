@@ -363,7 +363,8 @@ def registers(width: int, vocab: int) -> nn.Module:
     def run(m: Any, tokens: Tensor) -> Any:
         x = m.embed(tokens)
         x = torch.cat([m.rows.expand(len(x), -1, -1), x], 1)
-        x = x + m.out(attend(*m.qkv(x).chunk(3, -1), HEAD))
+        q, k, v = m.qkv(x).chunk(3, -1)
+        x = x + m.out(attend(q, k, v, HEAD))
         return m.head(x[:, m.rows.shape[1] :])
 
     return Net(

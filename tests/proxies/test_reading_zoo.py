@@ -113,7 +113,7 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
     own_zoo.experts_by_index: EXPERTS,
     own_zoo.experts_by_token: ENDS
     | all_of("hidden", "router", "up", "down")
-    | all_of("vector", "up_bias"),
+    | all_of("embedding", "up_bias"),  # its rows are looked up
     own_zoo.experts_as_modules: ENDS
     | hidden("router", *(f"experts.{expert}.{layer}" for expert in range(4) for layer in (0, 2)))
     | all_of("scalar", "bias"),
@@ -344,7 +344,7 @@ def names(text: str) -> frozenset[str]:
 
 
 # biases of torch's linear layers and convolutions are drawn, so they keep their draw as well
-MARKS = {
+MARKS: dict[Callable[..., nn.Module], Marks] = {
     own_zoo.squeeze_excite: Marks(names("excite.weight"), names("squeeze.bias excite.bias")),
     own_zoo.scales_of_layers: Marks(),
     own_zoo.tied_by_module: Marks(tied_readout=names("embed.weight")),
