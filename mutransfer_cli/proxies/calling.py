@@ -24,7 +24,7 @@ from mutransfer_cli.proxies.example import (
     takes_targets,
     unusable,
 )
-from mutransfer_cli.proxies.factory import first_line
+from mutransfer_cli.proxies.factory import first_line, user_line
 from mutransfer_cli.proxies.reading import fan_in_axis
 
 LOSS_COPIES = 4  # of the logits, for the loss and its gradient
@@ -80,7 +80,7 @@ def run_once(model: nn.Module, example: Example) -> TrialRun:
                 hooks.callback(handle.remove)
             output = example.run(model)
     except Exception as error:
-        return TrialRun(last, 0.0, f"{type(error).__name__}: {first_line(error)}")
+        return TrialRun(last, 0.0, f"{type(error).__name__}: {first_line(error)}{user_line(error)}")
     logits, loss = logits_of(output), loss_of(output) if takes_targets(model) else None
     bytes_ = sum(kept.values())
     if loss is not None:

@@ -6,7 +6,9 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,12 @@ DROPOUTS = (
     nn.Dropout3d,
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
+)
+# the beginnings of file names that are not the user's; "<" begins the name of generated code
+NOT_THE_USERS = (
+    *(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, os.__file__)),
+    f"{Path(__file__).parents[1]}{os.sep}",
+    "<",
 )
 SEED = 0  # for everything a model draws when it is built: base init, buffers, frozen weights
 
@@ -55,6 +63,7 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
         except Exception as error:
             raise InputError(
                 f"{where}: raised {type(error).__name__} at width {width}: {first_line(error)}"
+                f"{user_line(error)}"
             ) from error
         if not isinstance(found, nn.Module):
             raise InputError(f"{where}: returned {type(found).__name__}, expected an nn.Module")
@@ -78,6 +87,7 @@ def import_function(name: str, where: str) -> Callable[..., Any]:
     except Exception as error:
         raise InputError(
             f"{where}: cannot be imported ({type(error).__name__}: {first_line(error)})"
+            f"{user_line(error)}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -103,13 +113,29 @@ def on_meta(build: Callable[[int], nn.Module], width: int) -> nn.Module:
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Turn off dropout in torch's own modules: no trial may depend on those beside it."""
+    """Turn off dropout: no trial may depend on those beside it.
+
+    The user's own modules are put into eval mode, for functions that ask `self.training`; torch's
+    keep theirs, because a batch norm in eval mode would be another model.
+    """
     for module in model.modules():
+        module.training = module.training and type(module).__module__.startswith("torch.nn.")
         if isinstance(module, DROPOUTS):
             module.p = 0.0
         elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
             module.dropout = 0.0
     return model
+
+
+def user_line(error: BaseException) -> str:
+    """The last line of the user's code that led to an error, as ` (file.py:12)`; may be empty."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(NOT_THE_USERS) and "site-packages" not in frame.filename
+    ]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def first_line(error: Exception) -> str:
