@@ -120,7 +120,10 @@ def read_built(
 ) -> Reading:
     """`read_model` given the model at the base width and, on the meta device, at another."""
     weights = read_weights(base, other)
-    tried = run_once(base, example or Example.of_tokens(context, model.vocab))
+    if example is None:
+        assert model.vocab is not None, "a model of samples has an example"
+        example = Example.of_tokens(context, model.vocab)
+    tried = run_once(base, example)
     inits = read_inits(base, note)
     readout = None if "readout" in model.roles.values() else tried.readout
     plan = assign_roles(weights, readout, inits, model.roles, note)

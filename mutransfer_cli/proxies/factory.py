@@ -49,6 +49,8 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
         taken = ", ".join(parameters) or "nothing"
         raise InputError(f"{where}: takes {taken}; it needs a parameter named width")
     offered: dict[str, Any] = {"vocab": model.vocab, "context": context}
+    if model.vocab is None:  # a model of samples
+        offered = {}
     args = {name: value for name, value in offered.items() if name in parameters} | model.args
     try:
         signature.bind(width=0, **args)

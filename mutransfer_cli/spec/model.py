@@ -15,7 +15,7 @@ from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.decoder import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.spec.own_factors import factors_of, neutral_values
 from mutransfer_cli.spec.yaml_io import Unquoted, read_text
-from mutransfer_cli.strict import Count, Natural, Strict, nearest, parse_number
+from mutransfer_cli.strict import Count, Natural, Sparse, Strict, nearest, parse_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 FAMILIES = ("transformer", "mlp")
@@ -116,8 +116,8 @@ Roles = Annotated[dict[str, Role], AfterValidator(_refuse_bad_patterns)]
 FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 
 
-class FactorySpec(Strict):
-    """A user's own model: a function from width to a module."""
+class FunctionSpec(Strict):
+    """A function of the user's."""
 
     factory: FactoryName
     """`package.module:function`; its import runs the user's code."""
@@ -125,20 +125,26 @@ class FactorySpec(Strict):
         default_factory=dict
     )
     """Further arguments of the function; 3e-4 and 2^16 are numbers unless they are quoted."""
+
+
+class FactorySpec(FunctionSpec):
+    """A user's own model: a function from width to a module."""
+
     roles: Roles = Field(default_factory=dict)
     """Roles of parameters, by a regular expression of the whole name, that replace those found by
     the tool."""
 
 
-class FactoryProtocol(FactorySpec):
+class FactoryProtocol(FactorySpec, Sparse):
     """A user's own model as trained; only the function knows its sizes."""
 
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"vocab"})
     depth: ClassVar[int | None] = None
     head_size: ClassVar[int | None] = None
     attention_scale: ClassVar[AttentionScale | None] = None
 
-    vocab: Count
-    """Vocabulary size of the data; the model's may be larger."""
+    vocab: Count | None = None
+    """Vocabulary size of the data; the model's may be larger; absent for samples."""
 
 
 class HfSpec(Strict):

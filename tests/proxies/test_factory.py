@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, read_model
-from mutransfer_cli.proxies.example import Example, logits_of
+from mutransfer_cli.proxies.call import logits_of
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.spec.model import FactoryProtocol
