@@ -193,7 +193,7 @@ def test_the_data_shown_are_read() -> None:
         of_samples = {"model": {"family": "mlp"}, "train": spec["train"] | {"context": 1}}
         model = of_samples if data["source"] == "linear_teacher" else {}
         read = validated(SweepSpec, spec | model | {"data": data}, "shown")
-        assert read.data.source == data["source"]
+        assert read.data.model_dump()["source"] == data["source"]
 
 
 def test_the_own_model_shown_is_read(tiny: dict[str, Any]) -> None:

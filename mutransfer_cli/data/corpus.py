@@ -6,7 +6,6 @@ rows of samples, by their offsets.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +14,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mutransfer_cli.data.items import Items
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.batch import Batch, leaves, mapped
 from mutransfer_cli.proxies.example import SEQUENCES, Example
-from mutransfer_cli.spec.data import AnyData, DataProtocol
+from mutransfer_cli.proxies.noise import stream_generator
+from mutransfer_cli.spec.data import AnyData, DataProtocol, LinearTeacherData, OwnDataProtocol
+from mutransfer_cli.spec.model import FunctionSpec
 from mutransfer_cli.spec.sweep import TrainSpec
 
 Tokens = npt.NDArray[np.integer[Any]]
 Data = npt.NDArray[np.number[Any]]
-Part = Any  # tokens, rows of samples, or a nested dict or tuple of arrays of samples
+Shared = DataProtocol | LinearTeacherData  # data that the tool splits itself
+Part = Any  # tokens, rows of samples, nested dicts and tuples of arrays of samples, or Items
 # types with the same bits: few of torch's kernels take unsigned integers of more than a byte
 SIGNED = {np.uint16: np.int16, np.uint32: np.int32, np.uint64: np.int64}
+READ_BY_ITEM = "every step reads its batch from the Dataset, on the host"
 MOST_OF_DEVICE = 0.25  # share of the free memory that a corpus may take
 
 
@@ -45,7 +49,7 @@ class Corpus:
     """How the data were recognised, for people; may be empty."""
 
     @classmethod
-    def split(cls, data: Data, vocab: int | None, protocol: AnyData, note: str = "") -> Corpus:
+    def split(cls, data: Data, vocab: int | None, protocol: Shared, note: str = "") -> Corpus:
         """Split data so that the protocol's share at the end is the eval part."""
         split = len(data) - int(len(data) * protocol.eval_fraction)
         return cls(data[:split], data[split:], vocab, protocol, note)
@@ -55,12 +59,17 @@ class Corpus:
         """Whether the data are rows of samples, not tokens."""
         return self.vocab is None
 
-    def example(self, context: int) -> Example:
-        """A small batch to run a model on."""
+    @property
+    def of_items(self) -> bool:
+        """Whether a part is read item by item on the host."""
+        return any(isinstance(part, Items) for part in (self.train, self.eval))
+
+    def example(self, context: int, loss: FunctionSpec | None = None) -> Example:
+        """A small batch to run a model on, and the loss of samples."""
         if self.vocab is not None:
             return Example.of_tokens(context, self.vocab)
         first = torch.arange(min(SEQUENCES, size_of(self.eval)))
-        return Example(rows(mapped(tensor_of, self.eval), first), None)
+        return Example(rows(mapped(tensor_of, self.eval), first), None, loss)
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,9 @@ class DeviceText:
     def on(cls, device: torch.device, corpus: Corpus) -> DeviceText:
         """Share memory on a CPU, copy to CUDA, or stream if a copy would take too much memory."""
         train, held_out = mapped(tensor_of, (corpus.train, corpus.eval))
+        if corpus.of_items:
+            note = "" if device.type == "cpu" else READ_BY_ITEM
+            return cls(corpus, device, train, held_out, streamed=True, note=note)
         if device.type == "cpu":
             return cls(corpus, device, train, held_out)
         torch.cuda.empty_cache()
@@ -132,11 +144,13 @@ def place_of(part: Batch) -> torch.device:
 
 def rows(part: Batch, offsets: Tensor) -> Batch:
     """Samples by their indices, [*offsets, ...] each."""
-    return mapped(lambda x: x[offsets], part)
+    return mapped(lambda x: x.batch(offsets) if isinstance(x, Items) else x[offsets], part)
 
 
-def tensor_of(data: Data) -> Tensor:
-    """A tensor that shares the memory of the data."""
+def tensor_of(data: Data | Items) -> Tensor | Items:
+    """A tensor that shares the memory of the data; items as they are."""
+    if isinstance(data, Items):
+        return data
     return torch.from_numpy(data.view(SIGNED.get(data.dtype.type, data.dtype.type)))
 
 
@@ -151,6 +165,9 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
         unit, what = "bytes" if protocol.tokens is None else "tokens", "data"
         use = f"batch {train.batch} x context {train.context}"
         needed = train.batch * train.context + 1, eval_items * train.context + 1
+    elif isinstance(protocol, OwnDataProtocol):
+        unit, what, use = "samples", "samples", f"batches of {train.batch}"
+        needed = train.batch, eval_items
     else:
         unit, what = "samples", "data.samples, fewer steps"
         use = f"{train.steps} steps of batch {train.batch}, in which none is seen twice"
@@ -165,22 +182,17 @@ def check_size(corpus: Corpus, train: TrainSpec) -> None:
             )
 
 
-def stream_generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator for a seed and a purpose; its numbers are the same for every device."""
-    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-
-
 def train_offsets(corpus: Corpus, train: TrainSpec, seed: int) -> Tensor:
     """Starts of sequences, or indices of samples, in the train part, int64 [steps, batch].
 
     Trials of one seed read the same data in the same order, so that the difference between two
-    learning rates is not noise of the data. No sample is drawn twice.
+    learning rates is not noise of the data. Every sample is drawn once before any is drawn again.
     """
     generator, shape = stream_generator(seed, "data"), (train.steps, train.batch)
     if corpus.of_samples:
-        order = torch.randperm(size_of(corpus.train), generator=generator)
-        return order[: train.steps * train.batch].view(shape)
+        size, count = size_of(corpus.train), train.steps * train.batch
+        epochs = [torch.randperm(size, generator=generator) for _ in range(-(-count // size))]
+        return torch.cat(epochs)[:count].view(shape)
     return torch.randint(size_of(corpus.train) - train.context, shape, generator=generator)
 
 

@@ -15,10 +15,18 @@ from mutransfer_cli.data.formats import (
     token_lists,
 )
 from mutransfer_cli.data.mapped import Mapped, map_pieces, smallest_dtype, spooled
+from mutransfer_cli.data.own import own_corpus
 from mutransfer_cli.data.synthetic import linear_teacher_corpus, markov_corpus
 from mutransfer_cli.data.text import BYTE_VOCAB, Encoder, byte_corpus, found_files, tokenized_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.data import DataSpec, LinearTeacherData, MarkovData, TextData, TokenData
+from mutransfer_cli.spec.data import (
+    DataSpec,
+    LinearTeacherData,
+    MarkovData,
+    OwnData,
+    TextData,
+    TokenData,
+)
 
 SUFFIXES = (".bin", ".npy", ".parquet")
 COLUMN = "input_ids"
@@ -32,6 +40,8 @@ def load_corpus(spec: DataSpec, folder: Path) -> Corpus:
         StorageError: the temporary folder is too small to join or tokenise in.
     """
     try:
+        if isinstance(spec, OwnData):
+            return own_corpus(spec)
         if isinstance(spec, LinearTeacherData):
             return linear_teacher_corpus(spec)
         if isinstance(spec, MarkovData):
@@ -51,7 +61,7 @@ def data_vocab(spec: DataSpec, folder: Path) -> int | None:
     Raises:
         InputError: the tokenizer cannot be read.
     """
-    if isinstance(spec, LinearTeacherData):
+    if isinstance(spec, LinearTeacherData | OwnData):
         return None
     if isinstance(spec, TokenData | MarkovData):
         return spec.vocab

@@ -20,9 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mutransfer_cli.data.corpus import Corpus, Data, Tokens
+from mutransfer_cli.data.items import Items
 from mutransfer_cli.errors import InputError, StorageError
+from mutransfer_cli.proxies.batch import mapped
 from mutransfer_cli.spec.data import DataProtocol
 
+ALIGNED = 64  # bytes; a multiple of the size of every type
 CHUNK = 1 << 20  # bytes; a multiple of the size of every token type
 
 
@@ -191,16 +194,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Handover:
-    """A corpus without its arrays, and their places in the file that is sent with it."""
+    """A corpus without its arrays, and their places in the file that is sent with it.
+
+    The samples of a Dataset have no place: the other process makes them anew.
+    """
 
     corpus: Corpus
-    train: Place
-    eval: Place
+    train: Any
+    eval: Any
 
     def taken(self, descriptor: int) -> Corpus:
         """Map the corpus from an open file descriptor, and close it."""
         with os.fdopen(descriptor, "rb") as file:
-            return replace(self.corpus, train=self.train.map(file), eval=self.eval.map(file))
+            train, held_out = mapped(
+                lambda place: place.map(file) if isinstance(place, Place) else place,
+                (self.train, self.eval),
+            )
+            return replace(self.corpus, train=train, eval=held_out)
 
 
 @contextmanager
@@ -213,26 +223,32 @@ def handed_over(corpus: Corpus) -> Iterator[tuple[Handover, IO[bytes]]]:
     Raises:
         StorageError: the temporary folder is full.
     """
-    nothing = corpus.train[:0].copy()
+    parts = (corpus.train, corpus.eval)
+    nothing = np.empty(0, np.uint8)
     bare = replace(corpus, train=nothing, eval=nothing)
-    path = file_of(corpus.train)
-    starts = (
-        (_offset_of(corpus.train), _offset_of(corpus.eval)) if path else (0, corpus.train.nbytes)
-    )
-    train, held_out = (
-        Place(data.dtype.str, start, data.shape)
-        for data, start in zip((corpus.train, corpus.eval), starts, strict=True)
-    )
+    # of samples each array may come from a file of its own
+    path = None if corpus.of_samples else file_of(corpus.train)
     with path.open("rb") if path else _temporary_file() as file:
+
+        def place(data: Data | Items) -> Place | Items:
+            if isinstance(data, Items):
+                return data
+            if path:
+                return Place(data.dtype.str, _offset_of(data), data.shape)
+            with _refusing_a_full_folder():
+                file.write(bytes(-file.tell() % ALIGNED))
+                found = Place(data.dtype.str, file.tell(), data.shape)
+                file.write(np.ascontiguousarray(data).data)
+            return found
+
+        train, held_out = mapped(place, parts)
         if not path:
             with _refusing_a_full_folder():
-                for data in (corpus.train, corpus.eval):
-                    file.write(np.ascontiguousarray(data).data)
                 file.flush()
         yield Handover(bare, train, held_out), file
 
 
-def file_of(data: Data) -> Path | None:
+def file_of(data: Any) -> Path | None:
     """The named file that an array is mapped from; None for other arrays."""
     name = data.filename if isinstance(data, np.memmap) else None
     return Path(name) if name else None

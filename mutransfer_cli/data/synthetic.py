@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mutransfer_cli.data.corpus import Corpus, stream_generator
+from mutransfer_cli.data.corpus import Corpus
 from mutransfer_cli.data.mapped import smallest_dtype, spooled
+from mutransfer_cli.proxies.noise import stream_generator
 from mutransfer_cli.spec.data import LinearTeacherData, MarkovData
 
 SAMPLES_AT_ONCE = 1 << 12  # fixed, so that more samples begin with the same ones

@@ -134,7 +134,9 @@ def read_built(
     """`read_model` given the function from width to module."""
     base, wide = for_real(build, base_width), for_real(build, GROWTH * base_width)
     weights, inits = read_weights(base, wide), read_inits(base)
-    example = example or Example.of_tokens(context, model.vocab)
+    if example is None:
+        assert model.vocab is not None, "a model of samples has an example"
+        example = Example.of_tokens(context, model.vocab)
     tried = run_once(base, example)
     convolutions = frozenset(w.name for w, *_ in weights if is_convolution(w.owner))
     if tried.why_not:

@@ -14,17 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mutransfer_cli.errors import InputError
+from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.proxies.attention import AttentionCalls
-from mutransfer_cli.proxies.example import (
-    SEQUENCES,
-    Example,
-    logits_of,
-    loss_of,
-    takes_targets,
-    unusable,
-)
-from mutransfer_cli.proxies.factory import first_line
+from mutransfer_cli.proxies.call import logits_of, loss_of, unusable
+from mutransfer_cli.proxies.example import SEQUENCES, Example, takes_targets
+from mutransfer_cli.proxies.factory import message_of
 from mutransfer_cli.proxies.reading import fan_in_axis
 
 LOSS_COPIES = 4  # of the logits, for the loss and its gradient
@@ -59,7 +53,8 @@ def run_once(model: nn.Module, example: Example) -> TrialRun:
     """Run a model with values on an example.
 
     Raises:
-        InputError: the output is neither logits of every token nor a loss.
+        InputError: the output is neither logits of every token nor a loss, or the samples are not
+            what the model needs.
     """
     owners = matrix_owners(model)
     called: list[str] = []
@@ -78,11 +73,15 @@ def run_once(model: nn.Module, example: Example) -> TrialRun:
             for name, owner in owners.items():
                 handle = owner.register_forward_hook(lambda *_, name=name: called.append(name))
                 hooks.callback(handle.remove)
-            output = example.run(model)
+            output = example.run(model) if example.vocab else example.run_for_loss(model)
+    except MutransferError:
+        raise
     except Exception as error:
-        return TrialRun(last, 0.0, f"{type(error).__name__}: {first_line(error)}")
+        return TrialRun(last, 0.0, f"{type(error).__name__}: {message_of(error)}")
+    bytes_, readout = sum(kept.values()), called[-1] if called else last
+    if example.vocab is None:
+        return TrialRun(readout, bytes_ / SEQUENCES, has_loss=True)
     logits, loss = logits_of(output), loss_of(output) if takes_targets(model) else None
-    bytes_ = sum(kept.values())
     if loss is not None:
         _refuse_other_loss(loss)
     elif logits is None:
@@ -92,7 +91,7 @@ def run_once(model: nn.Module, example: Example) -> TrialRun:
         bytes_ += LOSS_COPIES * logits.numel() * logits.element_size()
     has_all = logits is not None and _is_of_every_token(logits, example)
     return TrialRun(
-        called[-1] if called else last,
+        readout,
         bytes_ / SEQUENCES,
         has_loss=loss is not None and not has_all,
     )

@@ -48,6 +48,8 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
         taken = ", ".join(parameters) or "nothing"
         raise InputError(f"{where}: takes {taken}; it needs a parameter named width")
     offered: dict[str, Any] = {"vocab": model.vocab, "context": context}
+    if model.vocab is None:  # a model of samples
+        offered = {}
     args = {name: value for name, value in offered.items() if name in parameters} | model.args
     try:
         signature.bind(width=0, **args)
@@ -116,8 +118,13 @@ def on_meta(build: Callable[[int], nn.Module], width: int) -> nn.Module:
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Turn off dropout in torch's own modules: no trial may depend on those beside it."""
+    """Turn off dropout: no trial may depend on those beside it.
+
+    The user's own modules are put into eval mode, for functions that ask `self.training`; torch's
+    keep theirs, because a batch norm in eval mode would be another model.
+    """
     for module in model.modules():
+        module.training = module.training and type(module).__module__.startswith("torch.nn.")
         if isinstance(module, DROPOUTS):
             module.p = 0.0
         elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):

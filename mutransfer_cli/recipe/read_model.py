@@ -315,7 +315,14 @@ def build_target(
     wider = (on_meta if is_config else for_real)(build, APART * base_width)
     real = (base,) if is_config else (base, wider)
     weights = read_weights(base, wider)
-    readout = run_once(base, Example.of_tokens(context, model.vocab)).readout
+    vocab = model.vocab
+    if vocab is None:
+        raise InputError(
+            "model: is trained on samples of the user's own, and a target is observed on tokens "
+            "only",
+            setting="model",
+        )
+    readout = run_once(base, Example.of_tokens(context, vocab)).readout
     found: tuple[BaseParameter, ...] = ()
     why_not = ""
     try:
@@ -331,5 +338,5 @@ def build_target(
         {p.name: p for p in found},
         why_not,
         tuple(read_inits(module) for module in real),
-        tuple(own_code(module, readout, context, model.vocab) for module in real),
+        tuple(own_code(module, readout, context, vocab) for module in real),
     )

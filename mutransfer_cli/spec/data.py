@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from mutransfer_cli.spec.model import FunctionSpec
 from mutransfer_cli.strict import Count, Natural, NonNegative, Number, Share, Sparse, Strict
 
 PARQUET_MAGIC = b"PAR1"  # the first bytes of a file
@@ -126,9 +127,22 @@ class LinearTeacherData(Strict):
         """None, because nothing was read."""
 
 
-DataSpec = Annotated[
+class OwnData(FunctionSpec, _Evaluated):
+    """The user's own samples: a function that returns a Dataset or tensors."""
+
+
+def _named_or_own(data: Any) -> str:
+    keys = data if isinstance(data, dict) else getattr(data, "__dict__", {})
+    return "own" if "factory" in keys else "named"
+
+
+NamedData = Annotated[
     StdlibData | TextData | TokenData | MarkovData | LinearTeacherData,
     Field(discriminator="source"),
+]
+DataSpec = Annotated[
+    Annotated[NamedData, Tag("named")] | Annotated[OwnData, Tag("own")],
+    Discriminator(_named_or_own),
 ]
 
 
@@ -155,12 +169,27 @@ class DataProtocol(Sparse):
     """Hash of the tokenizer's file; hex."""
 
 
+class OwnDataProtocol(FunctionSpec):
+    """Identifies the user's own samples by the function and by what it returned."""
+
+    sha256: str
+    """Hash of the samples, of a Dataset of its first and last few; hex."""
+    samples: Count
+    """Number of samples to train on."""
+    eval_samples: Count
+    """Number of samples that are held out for evaluation."""
+
+
 def _origin(data: Any) -> str:
+    if _named_or_own(data) == "own":
+        return "own"
     source = data.get("source") if isinstance(data, dict) else data.source
     return "generated" if source == "linear_teacher" else "read"
 
 
 AnyData = Annotated[
-    Annotated[DataProtocol, Tag("read")] | Annotated[LinearTeacherData, Tag("generated")],
+    Annotated[DataProtocol, Tag("read")]
+    | Annotated[LinearTeacherData, Tag("generated")]
+    | Annotated[OwnDataProtocol, Tag("own")],
     Discriminator(_origin),
 ]

@@ -117,10 +117,8 @@ Powers = Annotated[dict[str, Number], AfterValidator(_refuse_bad_patterns)]
 FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 
 
-class FactorySpec(Sparse):
-    """A user's own model: a function from width to a module."""
-
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers"})
+class FunctionSpec(Strict):
+    """A function of the user's."""
 
     factory: FactoryName
     """`package.module:function`; its import runs the user's code."""
@@ -128,6 +126,11 @@ class FactorySpec(Sparse):
         default_factory=dict
     )
     """Further arguments of the function; 3e-4 and 2^16 are numbers unless they are quoted."""
+
+
+class FactorySpec(FunctionSpec):
+    """A user's own model: a function from width to a module."""
+
     roles: Roles = Field(default_factory=dict)
     """Roles of parameters, by a regular expression of the whole name, that replace those found by
     the tool."""
@@ -136,15 +139,16 @@ class FactorySpec(Sparse):
     of the whole name; they replace those measured by the tool."""
 
 
-class FactoryProtocol(FactorySpec):
+class FactoryProtocol(FactorySpec, Sparse):
     """A user's own model as trained; only the function knows its sizes."""
 
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers", "vocab"})
     depth: ClassVar[int | None] = None
     head_size: ClassVar[int | None] = None
     attention_scale: ClassVar[AttentionScale | None] = None
 
-    vocab: Count
-    """Vocabulary size of the data; the model's may be larger."""
+    vocab: Count | None = None
+    """Vocabulary size of the data; the model's may be larger; absent for samples."""
 
 
 class HfSpec(Strict):

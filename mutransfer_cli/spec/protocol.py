@@ -20,12 +20,13 @@ from mutransfer_cli.rules.plan import AxisName, BaseParameter, PlannedParameter,
 from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.schedule import ScheduleName
 from mutransfer_cli.rules.weight_decay import DecayConvention
-from mutransfer_cli.spec.data import AnyData, DataProtocol, LinearTeacherData
+from mutransfer_cli.spec.data import AnyData, DataProtocol, LinearTeacherData, OwnDataProtocol
 from mutransfer_cli.spec.decoder import Architecture, AttentionScale, ModelProtocol
 from mutransfer_cli.spec.model import (
     AnyModel,
     FactoryProtocol,
     FactorySpec,
+    FunctionSpec,
     HfProtocol,
     HfSpec,
     MLPProtocol,
@@ -213,8 +214,10 @@ def completed(
     return validated(DeclaredProtocol, content, str(path))
 
 
-class Protocol(Strict):
+class Protocol(Sparse):
     """Everything that the trials of a sweep share."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"loss"})
 
     model: AnyModel
     """Model with every default resolved."""
@@ -226,6 +229,8 @@ class Protocol(Strict):
     """Optimizer and its values at the base width."""
     train: TrainSpec
     """One training run."""
+    loss: FunctionSpec | None = None
+    """The user's own function of outputs and batch; absent if the model returns the loss."""
 
     @classmethod
     def of(cls, spec: SweepSpec, data: AnyData, vocab: int | None, folder: Path = HERE) -> Protocol:
@@ -236,6 +241,7 @@ class Protocol(Strict):
             parameterization=spec.parameterization,
             optimizer=spec.optimizer,
             train=spec.train,
+            loss=spec.loss,
         )
 
     @property
@@ -258,7 +264,9 @@ class Protocol(Strict):
 
     @property
     def loss_unit(self) -> str:
-        """The unit of train_loss and eval_loss."""
+        """The unit of train_loss and eval_loss; `loss` where only the user knows it."""
+        if isinstance(self.data, OwnDataProtocol):
+            return "loss"
         return "nats" if isinstance(self.data, DataProtocol) else "mse"
 
     @property
@@ -288,9 +296,9 @@ def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel
     if isinstance(model, MLPSpec):
         assert isinstance(data, LinearTeacherData), "a spec with other data is refused"
         return MLPProtocol(**dict(model) | {"inputs": data.inputs, "outputs": data.outputs})
-    assert vocab is not None, "a model of tokens has data of tokens"
     if isinstance(model, FactorySpec):
         return FactoryProtocol(**dict(model), vocab=vocab)
+    assert vocab is not None, "a model of tokens has data of tokens"
     if isinstance(model, HfSpec):
         config = model.config(folder)
         return HfProtocol(

@@ -11,10 +11,10 @@ from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
 from mutransfer_cli.rules.schedule import DECAY_FRACTION, ScheduleName, decay_steps
-from mutransfer_cli.spec.data import DataSpec, LinearTeacherData
+from mutransfer_cli.spec.data import DataSpec, LinearTeacherData, OwnData
 from mutransfer_cli.spec.decoder import AttentionScale, TransformerSpec
 from mutransfer_cli.spec.measurements import Diagnostics, DiagnosticsSpec
-from mutransfer_cli.spec.model import MLPSpec, ModelSpec
+from mutransfer_cli.spec.model import FactorySpec, FunctionSpec, MLPSpec, ModelSpec
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.strict import (
@@ -209,6 +209,9 @@ class SweepSpec(Strict):
     """One training run."""
     sweep: SweepGrid
     """The grid of trials."""
+    loss: FunctionSpec | None = None
+    """The user's own loss of the samples of data.factory, a function of the model's outputs and the
+    batch; without it the model returns the loss."""
     deterministic: bool = False
     """Compute the same bits in every run on one kind of GPU, at some cost in speed; a CPU always
     does. Not part of the protocol."""
@@ -219,7 +222,9 @@ class SweepSpec(Strict):
     @classmethod
     def samples_have_no_context(cls, raw: Any) -> Any:
         data, train = (raw.get("data"), raw.get("train")) if isinstance(raw, dict) else (0, 0)
-        has_samples = isinstance(data, dict) and data.get("source") == "linear_teacher"
+        has_samples = isinstance(data, dict) and (
+            data.get("source") == "linear_teacher" or "factory" in data
+        )
         if has_samples and isinstance(train, dict):
             return raw | {"train": {"context": 1} | train}
         return raw
@@ -227,6 +232,13 @@ class SweepSpec(Strict):
     @model_validator(mode="after")
     def model_reads_data(self) -> SweepSpec:
         model, data = self.model, self.data
+        if isinstance(data, OwnData):
+            return self.own_model_reads_own_data()
+        if self.loss is not None:
+            raise ValueError(
+                "loss: is for the samples of data.factory; a model of tokens may return its own "
+                "loss if its forward takes the targets"
+            )
         if not isinstance(data, LinearTeacherData):
             if isinstance(model, MLPSpec):
                 raise ValueError(
@@ -242,12 +254,28 @@ class SweepSpec(Strict):
         model.refuse_sizes(data.inputs, data.outputs)
         if self.train.z_loss:
             raise ValueError("train.z_loss: needs logits, and an mlp has none; leave it out")
+        self.samples_are_not_sequences()
+        return self
+
+    def own_model_reads_own_data(self) -> SweepSpec:
+        """Raise a ValueError for samples that the model or the training cannot read."""
+        if not isinstance(self.model, FactorySpec):
+            raise ValueError(
+                "data.factory: only a function knows how its samples are read; give model "
+                "{factory: package.module:function}"
+            )
+        if self.train.z_loss:
+            raise ValueError("train.z_loss: needs logits of tokens; leave it out")
+        self.samples_are_not_sequences()
+        return self
+
+    def samples_are_not_sequences(self) -> None:
+        """Raise a ValueError if samples are given a context."""
         if self.train.context != 1:
             raise ValueError(
                 f"train.context: found {self.train.context}, and samples are not sequences; leave "
                 "it out"
             )
-        return self
 
     @model_validator(mode="after")
     def heads_divide_widths(self) -> SweepSpec:

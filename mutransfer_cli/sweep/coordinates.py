@@ -30,10 +30,11 @@ from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import AxisName, parameter_exponents
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
 from mutransfer_cli.sweep.prepare import Sweep
-from mutransfer_cli.train.diagnosis import probe_batch
+from mutransfer_cli.train.diagnosis import PROBE, probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Key, Plan, Trials, effective_weights
 from mutransfer_cli.train.execution import EAGER, allowed
 from mutransfer_cli.train.loop import Check
+from mutransfer_cli.train.slots import Batches
 
 Kind = Literal["embedding", "hidden", "readout", "scores"]
 Coordinate = tuple[str, str]  # quantity, name of a module or parameter
@@ -253,16 +254,21 @@ def coordinates_at(
 ) -> pd.DataFrame:
     """Train and measure all seeds of one width side by side; columns COLUMNS."""
     train, protocol = sweep.protocol.train, sweep.protocol
-    model, device = sweep.model(width), text.device
     execution = EAGER
     if not isinstance(protocol.model, BuiltIn):
-        execution, _ = allowed(model, sweep.example, EAGER)
-    ensemble = Ensemble(model, train, protocol.optimizer, device, execution)
-    trained = Coordinates(ensemble, plan, seeds, probe_batch(text, train, PROBE_TOKENS))
-    each = [train_offsets(sweep.corpus, train, seed) for seed in seeds]
-    for offsets in torch.stack(each, dim=1):
+        execution, _ = allowed(sweep.model(width), sweep.example, EAGER)
+    ensemble = sweep.ensemble(width, text.device, execution)
+    probe = ensemble.with_noise(probe_batch(text, train, PROBE_TOKENS), PROBE)
+    trained = Coordinates(ensemble, plan, seeds, probe)
+    each = torch.stack([train_offsets(sweep.corpus, train, seed) for seed in seeds])
+    first = text.batch(text.train, each[0, 0], train.context)
+    batches = Batches(text, text.train, each, train.context, ensemble.draws(first))
+    batches.seeds = list(seeds)
+    for step in range(train.steps):
         check()
-        trained.step(text.batch(text.train, offsets, train.context))
+        index = [step] * len(seeds)
+        batches.load(index)
+        trained.step(batches.read(torch.tensor(index, device=batches.offsets.device)))
     at_init = logits_at_init(sweep)
     rows = []
     for seed, sizes in zip(seeds, trained.sizes(), strict=True):

@@ -20,7 +20,9 @@ from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, rea
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.hf import say_what_is_used
 from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.proxies.samples import structure
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
+from mutransfer_cli.spec.data import OwnData
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, HfProtocol, MLPProtocol
 from mutransfer_cli.spec.optimizers import OptimizerSpec
@@ -114,12 +116,14 @@ class Sweep:
         protocol = Protocol.of(spec, corpus.protocol, corpus.vocab, spec_folder)
         trials = expand(spec.sweep, protocol.hash)
         context, rule = spec.train.context, spec.parameterization
-        reading = read_proxy(protocol.model, context, rule, note, corpus.example(context))
+        example = corpus.example(context, spec.loss)
+        reading = read_proxy(protocol.model, context, rule, note, example)
         tried = reading.tried
         if tried.why_not:
-            raise InputError(
-                f"model: cannot be run on tokens of shape [batch, {context}]: {tried.why_not}"
-            )
+            what = f"tokens of shape [batch, {context}]"
+            if example.vocab is None:
+                what = f"samples, {structure(example.batch)}"
+            raise InputError(f"model: cannot be run on {what}: {tried.why_not}")
         if spec.train.z_loss and tried.has_loss:
             raise InputError(
                 "train.z_loss: needs logits, but the model's forward returns only its loss; add "
@@ -170,7 +174,7 @@ class Sweep:
     @cached_property
     def example(self) -> Example:
         """A small batch to run models on."""
-        return self.corpus.example(self.protocol.train.context)
+        return self.corpus.example(self.protocol.train.context, self.protocol.loss)
 
     def model(self, width: int) -> nn.Module:
         base_width = self.protocol.parameterization.base_width
@@ -195,9 +199,12 @@ class Sweep:
         return [Job(trial.id, self.trial_plan(trial), trial.seed) for trial in trials]
 
     def trainer(self, width: int, text: DeviceText, execution: Execution = EAGER) -> Trainer:
+        ensemble = self.ensemble(width, text.device, execution)
+        return Trainer(ensemble, text, self.protocol.train)
+
+    def ensemble(self, width: int, device: torch.device, execution: Execution = EAGER) -> Ensemble:
         train, optimizer = self.protocol.train, self.protocol.optimizer
-        ensemble = Ensemble(self.model(width), train, optimizer, text.device, execution)
-        return Trainer(ensemble, text, train)
+        return Ensemble(self.model(width), train, optimizer, device, execution, self.example)
 
 
 def spec_plan(
@@ -208,10 +215,13 @@ def spec_plan(
     folded: bool = False,
     note: Note = silent,
 ) -> Plan:
-    """The plan of a spec's model at a width, without reading its data beyond a tokenizer."""
-    vocab = data_vocab(spec.data, spec_folder)
+    """The plan of a spec's model at a width, without reading its data beyond a tokenizer; the
+    user's own samples are made, because only they tell how the model is called."""
+    vocab, example = data_vocab(spec.data, spec_folder), None
+    if isinstance(spec.data, OwnData):
+        example = load_corpus(spec.data, spec_folder).example(spec.train.context, spec.loss)
     rule, model = spec.parameterization, model_protocol(spec, vocab, spec_folder)
-    found = read_proxy(model, spec.train.context, rule, note)
+    found = read_proxy(model, spec.train.context, rule, note, example)
     shapes = proxy_shapes(model, spec.train.context, rule.base_width, width)
     return rule.plan(spec.optimizer, found.base_plan, width, axes, folded, shapes)
 

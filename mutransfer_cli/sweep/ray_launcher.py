@@ -30,6 +30,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.batch import mapped
 from mutransfer_cli.proxies.reading import Note
 from mutransfer_cli.sweep.choice import Fault, Settings
 from mutransfer_cli.sweep.driver import Driver, Hear, Observer
@@ -287,5 +288,8 @@ def resources(kind: Kind, gpus: float) -> dict[str, Any]:
 def shareable(sweep: Sweep) -> Sweep:
     """The sweep without its trials, its text as arrays: Ray does not share mapped files."""
     corpus = sweep.corpus
-    plain = replace(corpus, train=np.asarray(corpus.train), eval=np.asarray(corpus.eval))
-    return replace(sweep, corpus=plain, trials={})
+    train, held_out = mapped(
+        lambda data: np.asarray(data) if isinstance(data, np.ndarray) else data,
+        (corpus.train, corpus.eval),
+    )
+    return replace(sweep, corpus=replace(corpus, train=train, eval=held_out), trials={})

@@ -26,6 +26,7 @@ from mutransfer_cli.proxies.reading import fan_in_axis
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.ensemble import Ensemble, Key, Trials
 
+PROBE = "probe"  # seeds the random numbers of the probe
 PROBE_TOKENS = 64  # about; whole sequences are taken
 
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from mutransfer_cli.data.corpus import stream_generator
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.section import ParamGroup
 from mutransfer_cli.optim.stack import OptimizerState, Stack, begin, build_update, clip_
 from mutransfer_cli.proxies.batch import Batch, mapped
 from mutransfer_cli.proxies.calling import constants
-from mutransfer_cli.proxies.example import call_of
+from mutransfer_cli.proxies.example import Example, call_of, draws_of, with_noise
+from mutransfer_cli.proxies.noise import Draw, stream_generator
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
@@ -77,6 +77,7 @@ class Ensemble:
     Args:
         model: the proxy at this width; only its buffers and frozen parameters are used.
         train: clipping threshold and precision.
+        example: a batch like those to come; None for tokens.
     """
 
     def __init__(
@@ -86,12 +87,13 @@ class Ensemble:
         optimizer: OptimizerSpec,
         device: torch.device,
         execution: Execution = EAGER,
+        example: Example | None = None,
     ) -> None:
         self.dtype = torch.float64 if train.precision == "fp64" else torch.float32
         self.model = model.to(device, self.dtype)
         self.buffers = constants(self.model)
         self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
-        self.call = call_of(self.model, None, self.dtype, train.z_loss)
+        self.call = call_of(self.model, example, self.dtype, train.z_loss)
         self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that enter slots one by one mostly share their seed
         self.noise: dict[int, list[Tensor]] = {}
@@ -150,6 +152,14 @@ class Ensemble:
         with torch.no_grad():
             self.update(trials, gradients, schedule)
         return losses.detach(), gradients
+
+    def draws(self, batch: Batch) -> tuple[Draw, ...]:
+        """The random numbers that the model and its loss ask for on a batch [B, ...]."""
+        return draws_of(self.model, self.call, batch)
+
+    def with_noise(self, batch: Batch, purpose: str) -> Batch:
+        """A batch [B, ...] with the random numbers for it, if any are asked for."""
+        return with_noise(self.model, self.call, batch, purpose)
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:

@@ -55,7 +55,7 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
     Raises:
         InputError: the model draws random numbers, so that no trial could be repeated.
     """
-    call, batch = call_of(model, example), example.batch
+    call, batch = call_of(model, example), example.noisy(model)
     if all(x.device.type == "cpu" for _, x in leaves(batch)):
         batch_cpu_attention()
     fixed = {name: value.clone() for name, value in constants(model).items()}
@@ -79,6 +79,8 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
             ) from error
         one_by_one = Execution(compiled=False, captured=False, batched=False)
         return one_by_one, f"the model cannot be batched ({reason}): one trial after the other"
+    if call.asks and wanted.compiled:
+        return replace(wanted, compiled=False), "the model asks for random numbers: not compiled"
     if function and wanted.compiled:
         return (
             replace(wanted, compiled=False),

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutransfer_cli.proxies.example import token_loss
+from mutransfer_cli.proxies.call import token_loss
 
 CHUNK_LOGITS = 1 << 23  # logits held at once: 32 MB in float32
 WHOLE_VOCAB = 4096  # up to this vocabulary compiled code holds all logits at once

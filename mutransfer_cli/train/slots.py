@@ -18,10 +18,11 @@ from mutransfer_cli.data.corpus import DeviceText, eval_offsets, place_of, train
 from mutransfer_cli.diagnose.sizes import Measurement
 from mutransfer_cli.optim.stack import Stack
 from mutransfer_cli.proxies.batch import Batch, mapped
+from mutransfer_cli.proxies.noise import Draw, Noisy, stream_generator
 from mutransfer_cli.rules.schedule import schedule_factors
 from mutransfer_cli.spec.sweep import TrainSpec
 from mutransfer_cli.train.capture import captured
-from mutransfer_cli.train.diagnosis import Diagnosis, probe_batch
+from mutransfer_cli.train.diagnosis import PROBE, Diagnosis, probe_batch
 from mutransfer_cli.train.ensemble import Ensemble, Plan, Trials
 
 
@@ -35,35 +36,67 @@ class Batches:
         offsets: start of each sequence, or index of each sample, [T, N, B], on the device of the
             part.
         place: the batches copied last, [T, B, ...]; None unless the part is streamed.
+        seeds: of the random numbers of each slot.
+
+    Args:
+        draws: the random numbers that the model asks for on the batch of one slot.
+        purpose: what they are for; with the seed and the index of the batch it seeds them.
     """
 
-    def __init__(self, text: DeviceText, part: Batch, offsets: Tensor, context: int) -> None:
+    def __init__(
+        self,
+        text: DeviceText,
+        part: Batch,
+        offsets: Tensor,
+        context: int,
+        draws: Sequence[Draw] = (),
+        purpose: str = "noise",
+    ) -> None:
         self.text, self.part, self.context = text, part, context
+        self.draws, self.purpose, self.seeds = draws, purpose, [0] * len(offsets)
         self.offsets = offsets.to(place_of(part))
         self.each = torch.arange(len(offsets), device=self.offsets.device)
         self.place: Batch | None = None
         if text.streamed:
             first = self._gathered(torch.zeros(len(offsets), dtype=torch.int64))
             self.place = mapped(lambda x: x.to(text.device), first)
+        self.noise = mapped(lambda x: x.to(text.device), self._drawn([0] * len(offsets)))
 
     def load(self, index: Sequence[int]) -> None:
-        """Queue the copy of each slot's streamed batch, by its index, behind the queued steps.
+        """Queue the copy of each slot's streamed batch and random numbers, by the batch's index,
+        behind the queued steps.
 
         The host need not wait: torch reuses pinned memory only after the copy from it is done.
         """
-        if self.place is None:
-            return
-        batch = self._gathered(torch.tensor(index).clamp(max=self.offsets.shape[1] - 1))
-        if self.text.device.type == "cuda":
-            batch = mapped(Tensor.pin_memory, batch)
-        mapped(lambda place, x: place.copy_(x, non_blocking=True), self.place, batch)
+        within = torch.tensor(index).clamp(max=self.offsets.shape[1] - 1)
+        if self.place is not None:
+            self._copy(self.place, self._gathered(within))
+        if self.draws:
+            self._copy(self.noise, self._drawn(within.tolist()))
 
     def read(self, index: Tensor) -> Batch:
         """The batch of each slot, [T, B, ...], by its index [T]; never waits for the device.
 
         Streamed batches are those that `load` copied last.
         """
-        return self._gathered(index) if self.place is None else self.place
+        batch = self._gathered(index) if self.place is None else self.place
+        return Noisy(batch, self.noise) if self.draws else batch
+
+    def _copy(self, place: Batch, batch: Batch) -> None:
+        if self.text.device.type == "cuda":
+            batch = mapped(Tensor.pin_memory, batch)
+        mapped(lambda place, x: place.copy_(x, non_blocking=True), place, batch)
+
+    def _drawn(self, index: Sequence[int]) -> tuple[Tensor, ...]:
+        """The random numbers of each slot's batch, [T, ...] each; drawn once for equal seeds."""
+        keys = list(zip(self.seeds, index, strict=True))
+        drawn = {}
+        for seed, batch in keys if self.draws else ():
+            if (seed, batch) not in drawn:
+                numbers = stream_generator(seed, f"{self.purpose}:{batch}")
+                drawn[seed, batch] = [draw.numbers(numbers) for draw in self.draws]
+        each = [[drawn[key][place] for key in keys] for place in range(len(self.draws))]
+        return tuple(torch.stack(numbers) for numbers in each)
 
     def _gathered(self, index: Tensor) -> Batch:
         return self.text.gather(self.part, self.offsets[self.each, index], self.context)
@@ -115,11 +148,13 @@ class Slots:
         starts = torch.zeros(
             count, train.steps, train.batch, dtype=torch.int64, device=place_of(text.train)
         )
-        self.batches = Batches(text, text.train, starts, train.context)
+        first = text.batch(text.train, starts[0, 0], train.context)
+        draws = ensemble.draws(first)
+        self.batches = Batches(text, text.train, starts, train.context, draws)
         self.history = torch.full((count, train.steps), torch.nan, device=device, dtype=dtype)
         self.columns = torch.arange(train.steps, device=device)
         fixed = eval_offsets(text.corpus, train).expand(count, -1, -1)
-        self.eval_batches = Batches(text, text.eval, fixed, train.context)
+        self.eval_batches = Batches(text, text.eval, fixed, train.context, draws, "eval noise")
         self.eval_index = torch.zeros((), dtype=torch.int64, device=device)
         self.eval_total = torch.zeros(count, device=device, dtype=dtype)
         self.jobs: list[Job | None] = [None] * count
@@ -134,7 +169,7 @@ class Slots:
             self._step()  # compiles
         self.diagnosis: Diagnosis | None = None
         if measured_steps:
-            probe = probe_batch(text, train)
+            probe = ensemble.with_noise(probe_batch(text, train), PROBE)
             self.diagnosis = Diagnosis(ensemble, self.trials, probe, measured_steps)
 
     @property
@@ -258,6 +293,7 @@ class Slots:
     def _occupy(self, slot: int, job: Job, steps: int) -> None:
         starts = train_offsets(self.text.corpus, self.train, job.seed)
         self.batches.offsets[slot].copy_(starts)
+        self.batches.seeds[slot] = job.seed
         self.position[slot], self.running[slot] = steps, 1
         self.jobs[slot], self.steps_done[slot] = job, steps
 

@@ -14,7 +14,7 @@ from mutransfer_cli.data.corpus import Corpus, check_size, eval_offsets, gather,
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.data.text import stdlib_files
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.spec.data import StdlibData, TextData
+from mutransfer_cli.spec.data import DataProtocol, StdlibData, TextData
 from mutransfer_cli.spec.sweep import TrainSpec
 
 TRAIN = TrainSpec(steps=5, batch=3, context=16, eval_batches=2)
@@ -34,6 +34,7 @@ def test_train_and_eval_are_disjoint_and_together_everything(corpus: Corpus) -> 
     assert (corpus.train.size, corpus.eval.size) == (1536, 512)
     joined = np.concatenate([corpus.train, corpus.eval]).tobytes()
     assert joined == bytes(range(256)) * 8
+    assert isinstance(corpus.protocol, DataProtocol)
     assert corpus.protocol.sha256 == hashlib.sha256(joined).hexdigest()
     assert corpus.protocol.bytes == 2048
 
@@ -132,7 +133,7 @@ import torch
 from pathlib import Path
 from mutransfer_cli.data.corpus import gather, train_offsets
 from mutransfer_cli.data.load import load_corpus
-from mutransfer_cli.spec.data import TextData
+from mutransfer_cli.spec.data import DataProtocol, TextData
 from mutransfer_cli.spec.sweep import TrainSpec
 corpus = load_corpus(TextData(source="text", path={str(big)!r}), Path())
 offsets = train_offsets(corpus, TrainSpec(steps=50, batch=8, context=64), seed=0)

@@ -83,6 +83,14 @@ def with_loss(width: int, vocab: int) -> nn.Module:
     return WithLoss(width, vocab)
 
 
+def several_outputs(width: int, vocab: int) -> nn.Module:
+    class Several(TokenMlp):
+        def forward(self, tokens: Tensor) -> Any:
+            return super().forward(tokens), None
+
+    return Several(width, vocab)
+
+
 class CausalConvNet(nn.Module):
     """Convolutions over tokens: one depthwise, one grouped, one transposed."""
 
@@ -235,12 +243,12 @@ def padded_vocab(width: int, vocab: int) -> nn.Module:
     return TokenMlp(width, vocab + 44)
 
 
-def several_outputs(width: int, vocab: int) -> nn.Module:
-    class Several(TokenMlp):
+def text_output(width: int, vocab: int) -> nn.Module:
+    class Text(TokenMlp):
         def forward(self, tokens: Tensor) -> Any:
-            return super().forward(tokens), None
+            return "text", super().forward(tokens)
 
-    return Several(width, vocab)
+    return Text(width, vocab)
 
 
 def raises(width: int) -> nn.Module:

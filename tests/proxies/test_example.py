@@ -12,14 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.example import (
-    Example,
-    TokenCall,
-    call_of,
-    logits_of,
-    loss_of,
-    takes_targets,
-)
+from mutransfer_cli.proxies.call import TokenCall, logits_of, loss_of
+from mutransfer_cli.proxies.example import Example, call_of, takes_targets
 
 VOCAB, CONTEXT = 11, 6
 TOKENS = Example.of_tokens(CONTEXT, VOCAB)
@@ -130,6 +124,6 @@ def test_an_output_without_logits_is_refused() -> None:
 
 def test_arguments_can_be_viewed() -> None:
     tokens = torch.arange(14).view(2, 7)
-    inputs, targets = TokenCall(with_targets=True).arguments(tokens)
+    (inputs, targets), _ = TokenCall(with_targets=True).arguments(tokens)
     assert inputs.view(-1).tolist() == [*range(6), *range(7, 13)]
     assert targets.view(-1).tolist() == [*range(1, 7), *range(8, 14)]

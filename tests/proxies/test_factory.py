@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, read_model
-from mutransfer_cli.proxies.example import Example, logits_of
+from mutransfer_cli.proxies.call import logits_of
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import import_function, is_users, user_line
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
@@ -136,6 +137,7 @@ def test_reading_leaves_the_random_numbers_of_the_caller_alone() -> None:
 OWN = [
     ("token_mlp", {}),
     ("with_loss", {}),
+    ("several_outputs", {}),
     ("padded_vocab", {}),
     ("conv_net", {}),
     ("tied_moe", MOE_ROLES),
@@ -247,9 +249,14 @@ def test_layers_of_shared_weights_have_one_role() -> None:
             {},
             r"logits of 2 x 16 tokens have shape \[2, 1, 32\], expected \[2, 16",
         ),
+        (
+            "text_output",
+            {},
+            r"forward returned tuple \(str, a tensor of shape \[2, 16, 32\]\), expected",
+        ),
         ("without_width", {}, "takes size; it needs a parameter named width"),
         ("no_module", {}, "returned str, expected an nn.Module"),
-        ("raises", {}, "raised KeyError at width 16: 'no such size'"),
+        ("raises", {}, r"'no such size' \(own_models.py:\d+\)"),
         ("without_sizes", {}, "1.weight has no shape before a first forward pass, as in nn.Lazy"),
         ("absent", {}, "own_models.py has no function absent"),
         ("NOT_A_FUNCTION", {}, "holds no function but a value NOT_A_FUNCTION"),

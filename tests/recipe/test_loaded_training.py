@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from mutransfer_cli.data.corpus import DeviceText, gather, stream_generator, train_offsets
+from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
+from mutransfer_cli.proxies.noise import stream_generator
 from mutransfer_cli.recipe.loaded import LoadedRecipe
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.slots import Job, schedule_tensor

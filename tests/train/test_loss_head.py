@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer_cli.proxies.example import token_loss
+from mutransfer_cli.proxies.call import token_loss
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train import loss_head
 from mutransfer_cli.train.ensemble import Ensemble, multipliers
