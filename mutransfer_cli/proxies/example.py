@@ -35,6 +35,9 @@ class Call(Protocol):
     def loss(self, model: nn.Module, values: Values, batch: Any) -> Tensor:
         """The loss, one number."""
 
+    def untied(self, output_factor: float) -> Call:
+        """The same with values by every name of a tensor, and logits times the factor."""
+
 
 @dataclass(frozen=True)
 class TokenCall:
@@ -45,14 +48,22 @@ class TokenCall:
             one.
         dtype: type of the loss.
         z_loss: factor on the mean of log(Z)^2.
+        tie_weights: whether one name stands for all names of a tensor.
+        output_factor: on the logits.
     """
 
     with_targets: bool
     dtype: torch.dtype = torch.float32
     z_loss: float = 0.0
+    tie_weights: bool = True
+    output_factor: float = 1.0
 
     def output(self, model: nn.Module, values: Values, batch: Tensor) -> Any:
-        return functional_call(model, dict(values), self.arguments(batch), strict=True)
+        args, tied = self.arguments(batch), self.tie_weights
+        return functional_call(model, dict(values), args, strict=True, tie_weights=tied)
+
+    def untied(self, output_factor: float) -> TokenCall:
+        return replace(self, tie_weights=False, output_factor=output_factor)
 
     def loss(self, model: nn.Module, values: Values, batch: Tensor) -> Tensor:
         output = self.output(model, values, batch)
@@ -63,6 +74,7 @@ class TokenCall:
         if logits is None:
             raise unusable(output, "logits")
         flat = logits.to(self.dtype).flatten(0, 1)
+        flat = flat if self.output_factor == 1 else self.output_factor * flat
         if own is not None:
             return own.to(self.dtype) + z_penalty(flat.logsumexp(-1), self.z_loss)
         return token_loss(flat, batch[:, 1:].flatten(), self.z_loss)
@@ -88,6 +100,9 @@ class RowCall:
         assert isinstance(model, MLP), "only the built-in perceptron reads rows"
         outputs, y = self.output(model, values, batch), batch[:, model.inputs :]
         return squared_error(outputs.to(self.dtype), y.to(self.dtype))
+
+    def untied(self, output_factor: float) -> RowCall:
+        raise AssertionError("the built-in perceptron ties no weights")
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_a_models_own_factor_on_the_embedding_is_not_one_on_the_logits() -> None
         assert with_own.output_multiplier is not None
         # what the embedding and the logits see
         embedding = [with_own.multiplier * with_own.lr * 4**0.5, plain.multiplier * plain.lr]
-        logits = [p.output_multiplier * p.lr for p in (with_own, plain)]
+        logits = [with_own.output_multiplier * with_own.lr, plain.output_multiplier * plain.lr]
         assert embedding[0] == pytest.approx(embedding[1])
         assert logits[0] == pytest.approx(logits[1])
 
