@@ -36,14 +36,17 @@ class RolePattern:
     @property
     def init_std(self) -> float | None:
         """Init std that the recipe gives, if it is known."""
-        return None if self.written is None else self.written.init_std.value
+        std = None if self.written is None else self.written.init_std
+        return None if std is None else std.value
 
     @property
     def gives(self) -> tuple[object, ...]:
         """Equal for patterns that give a parameter the same values."""
         written = self.written
-        mean, own = (written.init_mean, written.own) if written else (0.0, None)
-        return (self.role, self.init_std, mean, own)
+        if written is None:
+            return (self.role,)
+        draw, output = written.keeps_draw, written.output_multiplier
+        return (self.role, self.init_std, written.init_mean, draw, output, written.own)
 
 
 @dataclass(frozen=True, eq=False)

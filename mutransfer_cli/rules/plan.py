@@ -297,7 +297,8 @@ def output_multiplier(rule: Rule, parameter: BaseParameter, width_mult: float) -
     """Factor on a tied embedding where it is the readout; None for every other parameter."""
     if not parameter.is_tied_readout:
         return None
-    return scaled(1.0, width_mult, output_power(rule, parameter)) * parameter.output_factor
+    factor = parameter.output_factor / parameter.factor
+    return scaled(1.0, width_mult, output_power(rule, parameter)) * factor
 
 
 def output_power(rule: Rule, parameter: BaseParameter) -> Fraction:
