@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+
+from mutransfer_cli.proxies.example import Example, logits_of
+from mutransfer_cli.rules.plan import BaseParameter
 
 
 @torch.no_grad()
@@ -53,3 +57,24 @@ def before_readout(
     is_bias = torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-4, atol=1e-6)
     moved = not torch.allclose(twice, before)
     return frozenset(names) if doubled and is_bias and moved else frozenset()
+
+
+def with_norm(
+    plan: Sequence[BaseParameter], model: nn.Module, example: Example
+) -> tuple[BaseParameter, ...]:
+    """The base plan with the norm before a tied readout marked, where one was seen.
+
+    Args:
+        model: with values, at the base width.
+        example: what it is run on.
+    """
+    if not any(p.is_tied_readout for p in plan) or logits_of(example.run(model)) is None:
+        return tuple(plan)
+
+    def logits() -> Tensor:
+        found = logits_of(example.run(model))
+        assert found is not None, "it returned logits before"
+        return found
+
+    names = before_readout(model, {p.name for p in plan if p.role == "vector"}, logits)
+    return tuple(replace(p, before_readout=True) if p.name in names else p for p in plan)
