@@ -102,10 +102,12 @@ def _as_written(exponents: Exponents, asked: Target, fmt: Format) -> Target:
     if protocol is None:
         return asked
     swept = [record.parameter() for record in exponents.base_plan]
-    if not fmt.any_names and any(p.is_tied_readout for p in (model.base_plan if model else swept)):
+    takes_names = fmt.any_names if model else fmt.any_names and fmt.proxy_names
+    if not takes_names and any(p.is_tied_readout for p in (model.base_plan if model else swept)):
+        remedy = "write transformers for that model (--model), or pytorch"
         raise NotExpressible(
-            f"to {fmt.name}: embedding and readout are one tied weight, and its own Llama has no "
-            "output multiplier for one; write transformers or pytorch",
+            f"to {fmt.name}: embedding and readout are one tied weight, and it is written for a "
+            f"Llama with two; {remedy}",
             setting="to",
         )
     if model is None:
