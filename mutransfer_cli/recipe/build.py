@@ -151,7 +151,7 @@ def tied_patterns(
 ) -> list[tuple[ParameterPattern, float]]:
     """Patterns of weights that are embedding and readout, with their output multipliers."""
     found = (pattern for values in roles.values() for pattern in values.parameters)
-    return [(p, p.output_multiplier.value) for p in found if p.output_multiplier is not None]
+    return [(p, p.output) for p in found if p.output is not None]
 
 
 def is_folded(exponents: Exponents, target: Target) -> bool:

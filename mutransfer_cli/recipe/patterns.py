@@ -36,8 +36,7 @@ class RolePattern:
     @property
     def init_std(self) -> float | None:
         """Init std that the recipe gives, if it is known."""
-        std = None if self.written is None else self.written.init_std
-        return None if std is None else std.value
+        return None if self.written is None else self.written.std
 
     @property
     def gives(self) -> tuple[object, ...]:

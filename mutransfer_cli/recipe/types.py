@@ -184,9 +184,15 @@ class ParameterPattern(Sparse):
             raise ValueError(f"{self.pattern}: init_std is missing; give it, or keeps_draw: true")
         return self
 
+    @property
+    def std(self) -> float | None:
+        """The number of `init_std`, if there is one."""
+        return None if self.init_std is None else self.init_std.value
 
-def _value(quantity: Quantity | None) -> float | None:
-    return None if quantity is None else quantity.value
+    @property
+    def output(self) -> float | None:
+        """The number of `output_multiplier`, if there is one."""
+        return None if self.output_multiplier is None else self.output_multiplier.value
 
 
 class RoleRecipe(OwnValues):
@@ -230,9 +236,9 @@ class RoleRecipe(OwnValues):
             eps=own.eps.value if own.eps else None,
             betas=self.betas.value if self.betas else None,
             multiplier=own.multiplier.value,
-            output_multiplier=_value(pattern.output_multiplier) if pattern else None,
+            output_multiplier=pattern.output if pattern else None,
             init_mean=pattern.init_mean if pattern else 0.0,
-            init_std=_value(pattern.init_std) if pattern else None,
+            init_std=pattern.std if pattern else None,
             keeps_draw=pattern.keeps_draw if pattern else False,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class Gpt(nn.Module):
 
     def __init__(self, width: int, vocab: int, context: int = 16) -> None:
         super().__init__()
-        self.transformer = nn.ModuleDict(
+        self.transformer: Any = nn.ModuleDict(
             {
                 "wte": nn.Embedding(vocab, width),
                 "wpe": nn.Embedding(context, width),
@@ -54,7 +56,8 @@ class Gpt(nn.Module):
             }
         )
         self.lm_head = nn.Linear(width, vocab, bias=False)
-        self.lm_head.weight = self.transformer["wte"].weight
+        wte: nn.Embedding = self.transformer["wte"]
+        self.lm_head.weight = wte.weight
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.1)

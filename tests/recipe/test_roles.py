@@ -44,7 +44,7 @@ class Gained(nn.Module):
     def __init__(self, width: int, vocab: int) -> None:
         super().__init__()
         self.words = nn.Embedding(vocab, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+        self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
         self.head = nn.Linear(width, vocab, bias=False)
         for norm in self.norms:
             nn.init.normal_(norm.weight, 1.0, 0.02)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_a_gain_that_the_models_own_code_draws_is_left_by_init_and_emitted_pytho
     (pattern,) = (p for p in recipe.roles["vector"].parameters if p.pattern.endswith("weight$"))
     assert (pattern.keeps_draw, pattern.init_std, pattern.init_mean) == (True, None, 0.0)
 
-    by_recipe, by_python = gained(64, 256), gained(64, 256)
+    by_recipe, by_python = Gained(64, 256), Gained(64, 256)
     before = [[n.weight.clone() for n in m.norms] for m in (by_recipe, by_python)]
     first = [m.words.weight.clone() for m in (by_recipe, by_python)]
     loaded = load_recipe(io.StringIO(dump(recipe)))

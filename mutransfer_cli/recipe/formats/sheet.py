@@ -88,13 +88,13 @@ class Sheet:
     def tied(self) -> ParameterPattern | None:
         """The pattern of a weight that is embedding and readout."""
         found = (p for role in self.recipe.roles.values() for p in role.parameters)
-        return next((p for p in found if p.output_multiplier is not None), None)
+        return next((p for p in found if p.output is not None), None)
 
     @property
     def output_multiplier(self) -> float:
         """Factor on such a weight where it is the readout; 1 without one."""
-        output = self.tied.output_multiplier if self.tied else None
-        return output.value if output else 1.0
+        output = self.tied.output if self.tied else None
+        return 1.0 if output is None else output
 
     @property
     def holds_for(self) -> HoldsFor | None:
