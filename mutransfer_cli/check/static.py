@@ -120,6 +120,11 @@ def _base_parameter(
         at_base.own_multiplier,
         at_base.init_exponent,
         at_base.factor,
+        keeps_draw=parameters.keeps_draw,
+        in_block=at_base.in_block,
+        is_tied_readout=at_base.is_tied_readout,
+        own_output_multiplier=at_base.own_output_multiplier,
+        output_factor=at_base.output_factor,
     )
     return base, (there,)
 

@@ -89,10 +89,14 @@ def print_plan(document: dict[str, Any]) -> None:
         decay = p["weight_decay"]
         around = f" at {p['init_mean']:g}" if p["init_mean"] else ""
         decays = (decay["lr_coupled"], decay["independent"])
-        numbers = (p["multiplier"], p["lr"], *decays, p["eps"])
-        shown = ("-" if number is None else f"{number:.4g}" for number in numbers)
+        shown = ["-" if x is None else f"{x:.4g}" for x in (p["lr"], *decays, p["eps"])]
         shape, init = " x ".join(map(str, p["shape"])), f"{p['init_std']:.4g}{around}"
-        rows.append([p["name"], p["role"], shape, init, *shown])
+        if p.get("keeps_draw"):
+            init = "its own"
+        multiplier = f"{p['multiplier']:.4g}"
+        if "output_multiplier" in p:
+            multiplier += f", readout {p['output_multiplier']:.4g}"
+        rows.append([p["name"], p["role"], shape, init, multiplier, *shown])
     _print_aligned(rows, to_the_left=2)
 
 

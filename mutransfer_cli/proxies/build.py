@@ -12,6 +12,7 @@ from torch import nn
 from mutransfer_cli.proxies.calling import TrialRun, run_once
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
+from mutransfer_cli.proxies.folding import with_norm
 from mutransfer_cli.proxies.hf import hf_builder
 from mutransfer_cli.proxies.inits import read_inits
 from mutransfer_cli.proxies.perceptron import MLP
@@ -144,6 +145,7 @@ def read_built(
         return Reading(plan, tried, convolutions=convolutions)
     watch = Watch.of(base, wide, example)
     plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
+    plan = with_norm(plan, base, example)
     widths = base_width, GROWTH * base_width
     try:
         code = watch.compared(GROWTH)

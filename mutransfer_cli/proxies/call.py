@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class Call(ABC):
 
     asks: bool = False
     """Whether the model or the loss asks for a generator."""
+    tie_weights: bool = True
+    """Whether one name stands for all names of a tensor."""
 
     @abstractmethod
     def arguments(self, batch: Batch, generator: Generator) -> Arguments:
@@ -38,6 +40,10 @@ class Call(ABC):
     @abstractmethod
     def loss_from(self, output: Any, batch: Batch, generator: Generator) -> Tensor:
         """The loss, one number, from the output of the forward pass."""
+
+    def untied(self, output_factor: float) -> Call:
+        """The same with values by every name of a tensor, and logits times the factor."""
+        raise AssertionError("only models with tied weights are untied")
 
     def loss(self, model: nn.Module, values: Values, batch: Batch) -> Tensor:
         """The loss of a model with these values, one number."""
@@ -51,7 +57,8 @@ class Call(ABC):
     ) -> Tensor:
         """The loss, with a generator for what it asks for."""
         args, kwargs = self.arguments(batch, generator)
-        output = functional_call(model, dict(values), args, kwargs, strict=True)
+        tied = self.tie_weights
+        output = functional_call(model, dict(values), args, kwargs, strict=True, tie_weights=tied)
         return self.loss_from(output, batch, generator)
 
 
@@ -64,11 +71,17 @@ class TokenCall(Call):
             one.
         dtype: type of the loss.
         z_loss: factor on the mean of log(Z)^2.
+        output_factor: on the logits.
     """
 
     with_targets: bool
     dtype: torch.dtype = torch.float32
     z_loss: float = 0.0
+    tie_weights: bool = True
+    output_factor: float = 1.0
+
+    def untied(self, output_factor: float) -> TokenCall:
+        return replace(self, tie_weights=False, output_factor=output_factor)
 
     def arguments(self, batch: Tensor, generator: Generator = None) -> Arguments:
         # contiguous, because user code views them
@@ -83,6 +96,7 @@ class TokenCall(Call):
         if logits is None:
             raise unusable(output, "logits")
         flat = logits.to(self.dtype).flatten(0, 1)
+        flat = flat if self.output_factor == 1 else self.output_factor * flat
         if own is not None:
             return own.to(self.dtype) + z_penalty(flat.logsumexp(-1), self.z_loss)
         return token_loss(flat, batch[:, 1:].flatten(), self.z_loss)

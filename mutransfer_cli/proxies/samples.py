@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,6 +73,16 @@ class SampleCall(Call):
     own_loss: OwnLoss | None
     model_asks: bool
     dtype: torch.dtype = torch.float32
+    tie_weights: bool = True
+
+    def untied(self, output_factor: float) -> SampleCall:
+        if output_factor != 1:
+            raise InputError(
+                "model: uses one weight under one name as embedding and as readout, and nothing "
+                f"can multiply its logits by {output_factor:.4g}; make them in an nn.Linear whose "
+                "weight is the embedding's"
+            )
+        return replace(self, tie_weights=False)
 
     @property
     def asks(self) -> bool:  # type: ignore[override]

@@ -14,6 +14,7 @@ from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.proxies.factory import import_function, message_of
 from mutransfer_cli.proxies.hf import is_tied
 from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.recipe.build import tied_patterns
 from mutransfer_cli.recipe.loaded import LoadedRecipe, loaded
 from mutransfer_cli.recipe.patterns import RolePattern, Targets, listed
 from mutransfer_cli.recipe.read_model import (
@@ -69,7 +70,12 @@ class OwnInit(NamedTuple):
 def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterator[str]:
     """Compare the readout's multiplier, which only the forward pass can apply."""
     target = next((t for c, t in targets if built.readout in c.names), None)
-    if target is None or target.role != "readout" or recipe.width == recipe.base_width:
+    if target is None or recipe.width == recipe.base_width:
+        return
+    multiplier = target.output_multiplier
+    if target.role == "readout":
+        multiplier = target.multiplier
+    if multiplier is None:
         return
     own, size = (*built.code, *built.code)[:2], 0.0  # a config's code does not scale its output
     before, after = own[0].output_factor, own[1].output_factor
@@ -77,7 +83,7 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterat
         why = "its logits were not seen, or are not a multiple of weight times input"
         yield Unseen(f"whether the forward pass scales the output of {target.name}: {why}")
         return
-    wanted = _exponent(target.multiplier, recipe.width / (recipe.base_width or 1))
+    wanted = _exponent(multiplier, recipe.width / (recipe.base_width or 1))
     found = _exponent(after / before, APART)
     if own[0].input_size and own[1].input_size:
         size = _exponent(own[1].input_size / own[0].input_size, APART)
@@ -93,7 +99,7 @@ def output_scale(recipe: Recipe, targets: Targets, built: BuiltTarget) -> Iterat
         remedy = "muP is applied twice: take the factor out of the model"
     yield (
         f"{target.name}: the model's own code multiplies the output by width^{_shown(found)} and "
-        f"the recipe by width^{_shown(wanted)} (multiplier {target.multiplier:.6g}); {remedy}"
+        f"the recipe by width^{_shown(wanted)} (multiplier {multiplier:.6g}); {remedy}"
     )
 
 
@@ -294,10 +300,10 @@ def _refused(recipe: Recipe, target: NamedModel) -> str | None:
             f"{name}: has hidden_size {model.width}, and the recipe is for width {recipe.width}; "
             f"make it with `transfer` for the model {name}"
         )
-    if is_tied(model):
+    if is_tied(model) and not tied_patterns(recipe.roles):
         return (
-            f"{name}: ties the embedding to the readout, which the rules treat differently; train "
-            "with tie_word_embeddings: false"
+            f"{name}: ties the embedding to the readout, and the models of the fit had two "
+            "weights, which the rules treat differently; train with tie_word_embeddings: false"
         )
     return None
 
@@ -340,6 +346,9 @@ def _as_written(
                 init_std=at_base.init_std,
                 init_exponent=at_base.init_exponent,
                 factor=at_base.factor,
+                in_block=at_base.in_block,
+                is_tied_readout=at_base.is_tied_readout,
+                output_factor=at_base.output_factor,
             )
         found.append(base)
     return tuple(found)

@@ -14,14 +14,16 @@ from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
 from mutransfer_cli.recipe.straightness import straightness_warning
 from mutransfer_cli.recipe.types import (
     RECIPE_SCHEMA,
-    AttentionScaleValue,
     HoldsFor,
+    ParameterPattern,
     Provenance,
     Quantity,
     Recipe,
+    RoleRecipe,
     WeightDecay,
 )
 from mutransfer_cli.recipe.weight_decay import undeclared
+from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
@@ -70,7 +72,7 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
         if decay.value and not protocol.scales_decay:
             warnings.append(undeclared(decay.value))
         warnings += _target_warnings(holds_for(protocol), target)
-        warnings += _folding_warnings(exponents, target, by_rule["attention_scale"])
+        warnings += _folding_warnings(exponents, target, by_rule)
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,
@@ -106,7 +108,7 @@ def with_rule_of(recipe: Recipe, exponents: Exponents, target: Target) -> Recipe
         return recipe
     fitted = _fitted(chosen_group(exponents, target.group), target.width)
     by_rule = rule_part(exponents, protocol, target, fitted, decay)
-    folding = _folding_warnings(exponents, target, by_rule["attention_scale"])
+    folding = _folding_warnings(exponents, target, by_rule)
     kept = [warning for warning in recipe.warnings if not warning.startswith(FOLDED)]
     warnings = dict.fromkeys([*kept, *folding])
     return recipe.model_copy(update=by_rule | {"warnings": tuple(warnings)})
@@ -117,21 +119,39 @@ def _fitted(group: Group, width: int) -> dict[AxisName, Quantity]:
 
 
 def _folding_warnings(
-    exponents: Exponents, target: Target, scale: AttentionScaleValue | None
+    exponents: Exponents, target: Target, by_rule: Mapping[str, Any]
 ) -> list[str]:
-    """Warnings where the folded model is not exactly the unfolded one, or keeps a factor."""
-    protocol = exponents.protocol
+    """Warnings where the folded model is not exactly the unfolded one, or keeps a factor.
+
+    Args:
+        by_rule: fields of the recipe from `rule_part`.
+    """
+    protocol, scale = exponents.protocol, by_rule["attention_scale"]
     if protocol is None or not target.folded:
         return []
     width_mult = target.width / protocol.parameterization.base_width
-    limits = folding_limits(protocol.rule, protocol.train.clip is not None, width_mult)
-    kept = []
+    tied, clips = tied_patterns(by_rule["roles"]), protocol.train.clip is not None
+    limits = folding_limits(protocol.rule, clips, width_mult, is_tied=bool(tied))
+    kept = [
+        f"the output multiplier {output:.6g} of {pattern.pattern} stays in the forward pass, where "
+        "the weight is the readout, since no gain was seen directly before it that could take it"
+        for pattern, output in tied
+        if output != 1
+    ]
     if scale is not None and scale.in_forward_pass:
         kept.append(
             f"the attention scale {scale.formula} = {scale.value:.6g} stays in the forward pass, "
             "since the model's queries have no matrix of their own that could take it"
         )
     return [f"{FOLDED}{limit}" for limit in (*kept, *limits)]
+
+
+def tied_patterns(
+    roles: Mapping[Role, RoleRecipe],
+) -> list[tuple[ParameterPattern, float]]:
+    """Patterns of weights that are embedding and readout, with their output multipliers."""
+    found = (pattern for values in roles.values() for pattern in values.parameters)
+    return [(p, p.output) for p in found if p.output is not None]
 
 
 def is_folded(exponents: Exponents, target: Target) -> bool:

@@ -91,6 +91,8 @@ def _normal_of(
     A written mean of 0 may be that of a gain in recipes of older versions, which hold no means.
     """
     mean, std = target.init_mean, target.init_std
+    if target.keeps_draw:
+        return None
     is_vector = target.role in ("vector", "scalar")
     written = claimed.pattern.written if claimed.pattern else None
     has_means = mean or std or (written is not None and written.base is not None)

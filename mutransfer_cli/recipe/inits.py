@@ -15,7 +15,7 @@ from typing import Literal
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
-from mutransfer_cli.rules.plan import BaseParameter
+from mutransfer_cli.rules.plan import BaseParameter, fan_in
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 
 Kind = Literal["embedding", "query", "hidden", "readout"]
@@ -97,9 +97,11 @@ def _spread(values: Sequence[float]) -> float:
 
 def _fan_in(parameter: BaseParameter) -> int | None:
     """Inputs of one output of a hidden matrix or a readout, a convolution's kernel included."""
-    axis = parameter.fan_in_axis
+    axis, further = parameter.fan_in_axis, parameter.further_fan_in_axes
     if axis is None or parameter.role == "embedding":
         return None
+    if further:
+        return fan_in(parameter, parameter.shape)
     return math.prod(parameter.shape) // parameter.shape[1 - axis]
 
 
@@ -158,6 +160,9 @@ def _with_init(
         std *= math.pow(base_width, -alike.own_multiplier)
         factor = math.pow(base_width, alike.own_multiplier - parameter.own_multiplier)
         parameter = replace(parameter, factor=factor)
+        if parameter.is_tied_readout:
+            own = parameter.own_output_multiplier - alike.own_output_multiplier
+            parameter = replace(parameter, output_factor=math.pow(base_width, -own))
     return replace(parameter, init_std=std, init_mean=0.0, init_exponent=law.exponent)
 
 

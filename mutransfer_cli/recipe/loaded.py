@@ -15,6 +15,7 @@ from torch import nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OptimizerName
+from mutransfer_cli.proxies.tying import tied_names
 from mutransfer_cli.recipe.conditions import Stated, scale_objection
 from mutransfer_cli.recipe.initialise import Initialised, has_ranks, initialised
 from mutransfer_cli.recipe.optimizer_class import Grouped, held_groups
@@ -71,9 +72,19 @@ class LoadedRecipe:
     def multipliers(self, model: nn.Module) -> dict[str, float]:
         """Factor on every trainable weight in the forward pass, by name in the model as it is.
 
-        All are 1 in a recipe whose multipliers were folded into the other values.
+        All are 1 in a recipe whose multipliers were folded into the other values. An embedding that
+        is the readout too has another factor under the readout's name; where the model's code has
+        one name for both, the factor of the readout is under `NAME as readout`.
         """
-        return {claimed.names[0]: target.multiplier for claimed, target in self.targets(model)}
+        targets = self.targets(model)
+        found = {claimed.names[0]: target.multiplier for claimed, target in targets}
+        for claimed, target in targets:
+            if target.output_multiplier is not None:
+                names = tied_names(model, claimed.names[0])
+                outputs = names.readout or (f"{claimed.names[0]} as readout",)
+                found |= dict.fromkeys(names.embedding, target.multiplier)
+                found |= dict.fromkeys(outputs, target.output_multiplier)
+        return found
 
     def param_groups(
         self,
@@ -98,6 +109,11 @@ class LoadedRecipe:
         """
         targets = self._part(self.targets(model), part)
         others = {str(t.role): t.multiplier for _, t in targets if t.multiplier != 1}
+        others |= {
+            f"{t.name} as readout": t.output_multiplier
+            for _, t in targets
+            if t.output_multiplier not in (None, 1)
+        }
         if others and multipliers != "in_model":
             found = ", ".join(f"{role} {value:.6g}" for role, value in others.items())
             raise InputError(
@@ -122,7 +138,8 @@ class LoadedRecipe:
     ) -> Initialised:
         """Draw weights in place from normals of the recipe's init mean and std.
 
-        A parameter stays as it is if the recipe does not hold its init std; so do vectors and
+        A parameter stays as it is if the recipe says that it keeps the draw of the model's own
+        code, or does not hold its init std; so do vectors and
         scalars of which the recipe tells neither mean nor std, unless they are gain or bias of a
         torch module. With torch.distributed, every rank must call this; all ranks then have what
         the first drew, of FSDP2's parameters as of replicated ones.

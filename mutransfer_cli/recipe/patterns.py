@@ -36,14 +36,16 @@ class RolePattern:
     @property
     def init_std(self) -> float | None:
         """Init std that the recipe gives, if it is known."""
-        return None if self.written is None else self.written.init_std.value
+        return None if self.written is None else self.written.std
 
     @property
     def gives(self) -> tuple[object, ...]:
         """Equal for patterns that give a parameter the same values."""
         written = self.written
-        mean, own = (written.init_mean, written.own) if written else (0.0, None)
-        return (self.role, self.init_std, mean, own)
+        if written is None:
+            return (self.role,)
+        draw, output = written.keeps_draw, written.output_multiplier
+        return (self.role, self.init_std, written.init_mean, draw, output, written.own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,24 +97,38 @@ def claim(model: nn.Module, patterns: Sequence[RolePattern]) -> list[Claimed]:
     """Every trainable parameter with its pattern.
 
     Where the names do not match, an attribute under which they all are is left out, such as the
-    `model.` of a Lightning module.
+    `model.` of a Lightning module; so is one with which all patterns begin, such as the `gpt.` of
+    proxies that wrapped the model.
 
     Raises:
         InputError: a parameter that no pattern or more than one claims, a pattern that matches
-            nothing, or tied weights under patterns that disagree.
+            nothing, tied weights under patterns that disagree, or names that match in several ways.
     """
     tensors = named_tensors(model)
-    attempt = _attempt(tensors, patterns, "")
-    prefixes = _common_prefixes([names for tensor, names in tensors if tensor.requires_grad])
-    for prefix in prefixes if attempt.wrong else ():
-        below = _attempt(tensors, patterns, prefix)
-        attempt = max(attempt, below, key=lambda each: (not each.wrong, len(each.claimed)))
-    if attempt.wrong:
+    attempt = _attempt(tensors, patterns)
+    if not attempt.wrong:
+        return attempt.claimed
+    names = [names for tensor, names in tensors if tensor.requires_grad]
+    others = [
+        _attempt(tensors, patterns, prefix, added)
+        for added in ("", *_pattern_prefixes(patterns))
+        for prefix in ("", *_common_prefixes(names))
+        if prefix or added
+    ]
+    fitting = [other for other in others if not other.wrong]
+    if any(not other.gives_same(fitting[0]) for other in fitting):
         raise InputError(
-            f"{attempt.wrong}; give each role's names with `load_recipe(..., "
-            "patterns={role: regex})`, or under `parameters` in the recipe"
+            "the names of the model match the recipe's in several ways, with one attribute or "
+            "another left out; give each role's names with `load_recipe(..., patterns={role: "
+            "regex})`"
         )
-    return attempt.claimed
+    if fitting:
+        return fitting[0].claimed
+    closest = max((attempt, *others), key=lambda each: len(each.claimed))
+    raise InputError(
+        f"{closest.wrong}; give each role's names with `load_recipe(..., patterns={{role: "
+        "regex})`, or under `parameters` in the recipe"
+    )
 
 
 @dataclass(frozen=True)
@@ -122,20 +138,29 @@ class Attempt:
     claimed: list[Claimed]
     wrong: str
 
+    def gives_same(self, other: Attempt) -> bool:
+        """Whether the other gives every parameter the same pattern."""
+        mine, others = ({id(c.tensor): c.pattern for c in a.claimed} for a in (self, other))
+        return mine == others
+
 
 def _attempt(
-    tensors: Sequence[tuple[nn.Parameter, list[str]]], patterns: Sequence[RolePattern], prefix: str
+    tensors: Sequence[tuple[nn.Parameter, list[str]]],
+    patterns: Sequence[RolePattern],
+    prefix: str = "",
+    added: str = "",
 ) -> Attempt:
-    """Claim the parameters by their names without the prefix."""
+    """Claim the parameters by their names without the prefix and with what is added in front."""
     claimed: list[Claimed] = []
     unclaimed: list[str] = []
     used: set[RolePattern] = set()
     for tensor, names in tensors:
         found: dict[RolePattern, str] = {}
         for name in names:
-            below = bare(name).removeprefix(prefix) if prefix else name
-            if not prefix or below != bare(name):
-                found |= matches(patterns, below)
+            if not prefix and not added:
+                found |= matches(patterns, name)
+            elif bare(name).startswith(prefix):
+                found |= matches(patterns, added + bare(name).removeprefix(prefix))
         used |= found.keys()
         if not tensor.requires_grad:
             continue
@@ -158,6 +183,18 @@ def _common_prefixes(names: Sequence[Sequence[str]]) -> list[str]:
     shared: list[str] = []
     for parts in zip(*paths, strict=False):
         if len(set(parts)) > 1:
+            break
+        shared.append(f"{shared[-1] if shared else ''}{parts[0]}.")
+    return shared
+
+
+def _pattern_prefixes(patterns: Sequence[RolePattern]) -> list[str]:
+    """Attributes with which all patterns begin, the shortest path first: gpt., gpt.net."""
+    shared: list[str] = []
+    for parts in zip(
+        *(p.regex.removeprefix("^").split(r"\.")[:-1] for p in patterns), strict=False
+    ):
+        if len(set(parts)) > 1 or not parts[0].isidentifier():
             break
         shared.append(f"{shared[-1] if shared else ''}{parts[0]}.")
     return shared

@@ -24,7 +24,7 @@ from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.strict import explain, validated
 
-QuantityName = Literal["lr", "weight_decay", "eps", "multiplier", "init_std"]
+QuantityName = Literal["lr", "weight_decay", "eps", "multiplier", "output_multiplier", "init_std"]
 QUANTITIES: tuple[QuantityName, ...] = get_args(QuantityName)
 CLOSE = 1e-3  # relative tolerance, for numbers that were rounded in a file
 
@@ -69,8 +69,8 @@ class Deviation:
         ):
             return "; it is in the other convention (independent = lr * lr_coupled)"
         if close(found, plain):
-            missing = ", so that the multiplier is missing" if self.quantity == "multiplier" else ""
-            return f"; it is not scaled with width{missing}"
+            missing = ", so that the multiplier is missing"
+            return "; it is not scaled with width" + (missing if "mult" in self.quantity else "")
         if close(wanted, plain):
             return "; it is scaled with width, and the rule does not scale it"
         if close(found * plain, wanted**2):
@@ -134,6 +134,7 @@ def deviations(
         "weight_decay": decay.value if decay else 0.0,
         "eps": rule.eps or 0.0,
         "multiplier": 1.0,
+        "output_multiplier": 1.0,
         "init_std": base.init_std,
     }
     for quantity in QUANTITIES:

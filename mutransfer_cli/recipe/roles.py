@@ -13,6 +13,7 @@ from typing import Any
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.recipe.attention import attention_scale, with_queries
 from mutransfer_cli.recipe.choices import RuleChoices
+from mutransfer_cli.recipe.gains import with_gains
 from mutransfer_cli.recipe.inits import with_inits
 from mutransfer_cli.recipe.types import (
     AtBase,
@@ -26,20 +27,22 @@ from mutransfer_cli.recipe.types import (
 )
 from mutransfer_cli.recipe.weight_decay import UNDECLARED
 from mutransfer_cli.rules.choices import MatrixRole, Role
-from mutransfer_cli.rules.document import EVERETT, assumed_decay
+from mutransfer_cli.rules.document import EVERETT, YANG, assumed_decay, decay_grounds
 from mutransfer_cli.rules.plan import (
     MULT_AXES,
     AxisName,
     BaseParameter,
     PlannedParameter,
     TargetModel,
+    fan_in,
     fan_in_growth,
+    output_power,
     parameter_exponents,
     role_parameters,
+    rule_of,
     scaled,
 )
 from mutransfer_cli.rules.rule import RoleExponents, Rule, role_exponents
-from mutransfer_cli.rules.weight_decay import decay_source
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import MLPProtocol
 from mutransfer_cli.spec.optimizers import OptimizerSpec
@@ -110,6 +113,8 @@ class Derivation:
         if self.base.factor == 1:
             return power
         what = "own factor" if self.base.own_multiplier else "attention scale"
+        if self.base.before_readout:
+            what = "output multiplier"
         return f"{power}, {what} folded"
 
     @property
@@ -123,6 +128,8 @@ class Derivation:
         """The power and the source of the init std, in words."""
         by_rule = role_exponents(self.basis.rule, self.base.role).init_std == self.x.init_std
         source = self.source if by_rule else "the model's own multiplier or init"
+        if self.base.is_tied_readout and not by_rule:
+            source = "no larger logits than an untied readout's"
         return f"{self.power(self.x.init_std)}; {source}"
 
     def own_values(self) -> OwnValues:
@@ -169,9 +176,9 @@ class Derivation:
         assert value is not None, "a plan knows every weight decay"
         source, interval, factor = "none for this role", {}, None
         if exponent is not None:
-            by = decay_source(rule.weight_decay) if self.basis.scales_decay else UNDECLARED
+            by = UNDECLARED + assumed_decay(self.base.role)
+            by = decay_grounds(rule, self.base) if self.basis.scales_decay else by
             source = f"base_weight_decay * {self.power(exponent)}; {by}"
-            source += assumed_decay(self.base.role)
             factor = scaled(1.0, self.growth, exponent) if base else None
             if factor and self.base.factor != 1:
                 factor = value / base
@@ -185,34 +192,53 @@ class Derivation:
             source=source,
             convention=rule.decay_convention,
             base=None if factor is None else base,
-            rule=None if factor is None or not self.basis.scales_decay else str(rule.weight_decay),
+            rule=None
+            if factor is None or not self.basis.scales_decay
+            else str(rule_of(rule, self.base).weight_decay),
             factor=factor,
             **interval,
         )
 
     def pattern(self, regex: str, usual: Derivation) -> ParameterPattern:
         """The file's pattern, with values of its own where they are not the usual ones."""
-        base, fan_in = self.base, None
+        base, planned, sizes = self.base, self.planned, None
         if base.fan_in_axis is not None and self.growth != self.basis.width_mult:
-            fan_in = base.shape[base.fan_in_axis], self.planned.shape[base.fan_in_axis]
-        assert self.planned.init_std is not None, "a plan knows every init"
+            sizes = fan_in(base, base.shape), fan_in(base, planned.shape)
+        assert planned.init_std is not None, "a plan knows every init"
+        std = Quantity(
+            value=planned.init_std,
+            status="derived",
+            source=f"base init std * {self.init_source}",
+        )
         return ParameterPattern(
             pattern=regex,
-            init_std=Quantity(
-                value=self.planned.init_std,
-                status="derived",
-                source=f"base init std * {self.init_source}",
-            ),
-            init_mean=self.planned.init_mean,
+            init_std=None if base.keeps_draw else std,
+            init_mean=0.0 if base.keeps_draw else planned.init_mean,
+            keeps_draw=base.keeps_draw,
+            output_multiplier=self._output_multiplier(),
             own=None if self.key == usual.key else self.own_values(),
             base=AtBase(
                 init_std=base.init_std,
-                fan_in=fan_in,
+                fan_in=sizes,
                 own_multiplier=base.own_multiplier,
                 init_exponent=base.init_exponent,
                 factor=base.factor,
+                in_block=base.in_block,
+                is_tied_readout=base.is_tied_readout,
+                own_output_multiplier=base.own_output_multiplier,
+                output_factor=base.output_factor,
             ),
         )
+
+    def _output_multiplier(self) -> Quantity | None:
+        """The factor on a tied embedding as readout; what other parameters take of it is gone."""
+        value, base = self.planned.output_multiplier, self.base
+        if value is None:
+            return None
+        source = f"{self.power(output_power(self.basis.rule, base))}; {YANG}"
+        if base.output_factor != 1:
+            source = f"moved into the gain before the readout: {source}"
+        return Quantity(value=value, status="derived", source=source)
 
 
 def role_recipe(
@@ -247,7 +273,9 @@ def _patterns(
         alike.setdefault(name_pattern(parameter.base.name), []).append(parameter)
     patterns = {}
     for pattern, found in alike.items():
-        values = {(d.planned.init_std, d.planned.init_mean, *d.key) for d in found}
+        values = {
+            (d.planned.init_std, d.planned.init_mean, d.base.keeps_draw, *d.key) for d in found
+        }
         if len(values) == 1 and pattern not in shared:
             patterns[pattern] = found[0]
         else:
@@ -285,6 +313,8 @@ def rule_part(
     scale = attention_scale(exponents, protocol, target.width, model, folds)
     if scale is not None and scale.folded:
         base_plan = with_queries(exponents, base_plan, scale, model)
+    if folds:
+        base_plan = with_gains(base_plan, rule, target.width / section.base_width)
     values = {name: quantity.value for name, quantity in fitted.items()}
     values |= {"weight_decay": base_weight_decay.value}
     planned = section.plan(optimizer, base_plan, target.width, values, rule.folded, shapes)
@@ -292,7 +322,7 @@ def rule_part(
     basis = Basis(optimizer, rule, fitted, width_mult, decay, protocol.scales_decay)
     by_role: dict[Role, list[Derivation]] = {}
     for base, parameter in zip(base_plan, planned, strict=True):
-        growth = fan_in_growth(base, parameter.shape) if shapes else None
+        growth = fan_in_growth(base, parameter.shape, is_known=shapes is not None)
         growth = basis.width_mult if growth is None else growth
         derivation = Derivation(basis, base, parameter, parameter_exponents(rule, base), growth)
         by_role.setdefault(base.role, []).append(derivation)

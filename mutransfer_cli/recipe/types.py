@@ -123,7 +123,10 @@ class AtBase(Sparse):
     """A parameter of the base model, from which the rule derives its values at the target."""
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"fan_in", "own_multiplier", "init_exponent", "factor"}
+        {
+            *("fan_in", "own_multiplier", "init_exponent", "factor"),
+            *("in_block", "is_tied_readout", "own_output_multiplier", "output_factor"),
+        }
     )
 
     init_std: NonNegative
@@ -137,26 +140,59 @@ class AtBase(Sparse):
     """Exponent of the width in the init std of weight times multiplier, where it is not the
     rule's."""
     factor: Positive = 1.0
-    """The attention scale over the model's own, or the inverse of a factor of the model's own code
-    that the proxies lack, where it is moved into this parameter."""
+    """The attention scale over the model's own, the output multiplier of a tied weight, or the
+    inverse of a factor of the model's own code that the proxies lack, where it is moved into this
+    parameter."""
+    in_block: bool = False
+    """Whether it is an embedding inside the model, which decays as hidden matrices do."""
+    is_tied_readout: bool = False
+    """Whether it is an embedding that is the readout too."""
+    own_output_multiplier: Number = 0.0
+    """As `own_multiplier`, where a tied embedding is the readout."""
+    output_factor: Positive = 1.0
+    """A factor on the output multiplier: the inverse of what other parameters take of it."""
 
 
 class ParameterPattern(Sparse):
     """Parameters whose whole name matches `pattern`, with the normal distribution of their init."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"init_mean", "own", "base"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset(
+        {"init_std", "init_mean", "keeps_draw", "output_multiplier", "own", "base"}
+    )
 
     pattern: str
     """Python regex of the whole dotted name."""
-    init_std: Quantity
-    """Standard deviation of the values at init."""
+    init_std: Quantity | None = None
+    """Standard deviation of the values at init; absent where `keeps_draw`."""
     init_mean: Number = 0.0
     """Mean of the values at init; 1 for a gain. Not written where it is 0."""
+    keeps_draw: bool = False
+    """Whether they start at the values that the model's own code draws, which are no constant and
+    do not depend on the rule."""
+    output_multiplier: Quantity | None = None
+    """Factor on the weight of an embedding where it is the readout too, in place of `multiplier`;
+    absent for every other parameter."""
     own: OwnValues | None = None
     """Values in place of the role's, where the fan-in grows by another factor than the role's;
     absent otherwise."""
     base: AtBase | None = None
     """The same parameters of the base model; absent in recipes of older versions."""
+
+    @model_validator(mode="after")
+    def says_how_it_starts(self) -> ParameterPattern:
+        if self.init_std is None and not self.keeps_draw:
+            raise ValueError(f"{self.pattern}: init_std is missing; give it, or keeps_draw: true")
+        return self
+
+    @property
+    def std(self) -> float | None:
+        """The number of `init_std`, if there is one."""
+        return None if self.init_std is None else self.init_std.value
+
+    @property
+    def output(self) -> float | None:
+        """The number of `output_multiplier`, if there is one."""
+        return None if self.output_multiplier is None else self.output_multiplier.value
 
 
 class RoleRecipe(OwnValues):
@@ -200,8 +236,10 @@ class RoleRecipe(OwnValues):
             eps=own.eps.value if own.eps else None,
             betas=self.betas.value if self.betas else None,
             multiplier=own.multiplier.value,
+            output_multiplier=pattern.output if pattern else None,
             init_mean=pattern.init_mean if pattern else 0.0,
-            init_std=pattern.init_std.value if pattern else None,
+            init_std=pattern.std if pattern else None,
+            keeps_draw=pattern.keeps_draw if pattern else False,
         )
 
 

@@ -8,12 +8,14 @@ from fractions import Fraction
 from typing import Any
 
 from mutransfer_cli.rules.choices import ALIGNMENTS, ROLES, Role
-from mutransfer_cli.rules.plan import AxisName, PlannedParameter
+from mutransfer_cli.rules.plan import AxisName, BaseParameter, PlannedParameter, rule_of
 from mutransfer_cli.rules.rule import Rule, folding_limits, role_exponents
 from mutransfer_cli.rules.weight_decay import decay_source
 
 EVERETT = "Everett et al. 2024 (arXiv 2407.05872)"
 READOUT_ASSUMED = "; that the readout decays as hidden does is assumed"
+INSIDE_ASSUMED = "; that a matrix of fixed fan-in inside the model decays as hidden does is assumed"
+YANG = "Yang & Hu 2022 (arXiv 2203.03466), Table 8"
 EMBEDDING_ASKED = (
     "; embeddings decay too, as in the code of muP (microsoft/mup) and of CompleteP "
     "(EleutherAI/nanoGPT-mup), where their rate and decay are the same at all widths"
@@ -24,6 +26,16 @@ def assumed_decay(role: Role) -> str:
     """The grounds on which a role other than hidden decays, to follow the source of the rule."""
     grounds = {"embedding": EMBEDDING_ASKED, "readout": READOUT_ASSUMED}
     return grounds.get(role, "")
+
+
+def decay_grounds(rule: Rule, parameter: BaseParameter) -> str:
+    """The source of a parameter's weight decay, with the grounds on which its role decays."""
+    source = decay_source(rule_of(rule, parameter).weight_decay)
+    if parameter.role != "embedding" or not parameter.in_block or rule.decays("embedding"):
+        return source + assumed_decay(parameter.role)
+    if rule.weight_decay == "sqrt_width":
+        source += ", in place of sqrt_width, which says nothing of a fixed fan-in"
+    return source + INSIDE_ASSUMED
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
@@ -122,6 +134,8 @@ def plan_document(
                 "init_mean": p.init_mean,
                 "init_std": p.init_std,
                 "multiplier": p.multiplier,
+                **_of_a_tied_weight(p),
+                **({"keeps_draw": True} if p.keeps_draw else {}),
                 "lr": p.lr,
                 "weight_decay": {
                     "lr_coupled": p.weight_decay,
@@ -132,3 +146,8 @@ def plan_document(
             for p in planned
         ],
     }
+
+
+def _of_a_tied_weight(planned: PlannedParameter) -> dict[str, float]:
+    found = planned.output_multiplier
+    return {} if found is None else {"output_multiplier": found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -9,7 +10,16 @@ from typing import Any, Literal, TypeVar, get_args
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import ROLES, MatrixRole, Role
-from mutransfer_cli.rules.rule import RoleExponents, Rule, fold, role_exponents
+from mutransfer_cli.rules.rule import (
+    RoleExponents,
+    Rule,
+    decaying_inside,
+    fold,
+    output_exponent,
+    refuse_tied,
+    role_exponents,
+    tied_exponents,
+)
 from mutransfer_cli.rules.weight_decay import to_independent, to_lr_coupled
 
 AxisName = Literal["lr", "weight_decay", "lr_mult.embedding", "lr_mult.hidden", "lr_mult.readout"]
@@ -44,6 +54,9 @@ class BaseParameter:
         in_block: whether its input is made by other parameters; an embedding inside the model
             decays as hidden matrices do.
         is_tied_readout: whether the embedding is the readout too, which takes an output multiplier.
+        before_readout: whether it is gain or bias of the norm directly before a tied readout, so
+            that a factor on it is one on the logits.
+        output_factor: a factor on the output multiplier, the inverse of what other parameters take.
     """
 
     name: str
@@ -61,6 +74,8 @@ class BaseParameter:
     in_block: bool = False
     is_tied_readout: bool = False
     own_output_multiplier: float = 0.0
+    before_readout: bool = False
+    output_factor: float = 1.0
 
 
 def role_parameters() -> tuple[BaseParameter, ...]:
@@ -179,19 +194,22 @@ def plan(
 
     lr_r(n) = lr * gamma_r * (n / base_width)^-c_r, and likewise for the other quantities. If shapes
     are given, a hidden or readout matrix has the growth of its own fan-in in place of
-    n / base_width.
+    n / base_width; one that sums over several axes always has.
 
     Args:
         shapes: shapes of the model at `width`; by default growing axes are proportional to width.
 
     Raises:
-        InputError: a parameter listed twice, or a gamma for a role that the model lacks.
+        InputError: a parameter listed twice, a gamma for a role that the model lacks, or tied
+            weights that cannot follow the rule.
     """
     refuse_unplannable(base_plan, base.lr_mult)
+    if any(parameter.is_tied_readout for parameter in base_plan):
+        refuse_tied(rule)
     planned = []
     for parameter in base_plan:
         shape = shapes[parameter.name] if shapes else grown(parameter, base_width, width)
-        growth = fan_in_growth(parameter, shape) if shapes else None
+        growth = fan_in_growth(parameter, shape, is_known=shapes is not None)
         width_mult = width / base_width if growth is None else growth
         x = parameter_exponents(rule, parameter)
         gamma = next((value for key, value in base.lr_mult.items() if key == parameter.role), 1.0)
@@ -211,8 +229,10 @@ def plan(
             weight_decay=decay,
             eps=eps,
             multiplier=scaled(1.0, width_mult, x.multiplier),
+            output_multiplier=output_multiplier(rule, parameter, width_mult),
             init_mean=parameter.init_mean,
             init_std=scaled(parameter.init_std, width_mult, x.init_std),
+            keeps_draw=parameter.keeps_draw,
         )
         rescalings = rule.optimizer.rescalings(parameter.role)
         planned.append(with_factor(plain, parameter.factor, rescalings))
@@ -250,18 +270,48 @@ def grown(parameter: BaseParameter, base_width: int, width: int) -> tuple[int, .
     )
 
 
-def fan_in_growth(parameter: BaseParameter, shape: tuple[int, ...]) -> float | None:
-    """Growth of the fan-in of a hidden or readout matrix; None for every other parameter."""
-    axis = parameter.fan_in_axis
-    if axis is None or parameter.role not in ("hidden", "readout"):
+def fan_in_growth(
+    parameter: BaseParameter, shape: tuple[int, ...], is_known: bool = True
+) -> float | None:
+    """Growth of the fan-in of a hidden or readout matrix; None for every other parameter, whose
+    growth is that of the width.
+
+    Args:
+        is_known: whether `shape` is the model's; one in proportion to the width tells something
+            only of a product that sums over several axes.
+    """
+    axis, further = parameter.fan_in_axis, parameter.further_fan_in_axes
+    if axis is None or parameter.role not in ("hidden", "readout") or not (is_known or further):
         return None
-    return shape[axis] / parameter.shape[axis]
+    return fan_in(parameter, shape) / fan_in(parameter, parameter.shape)
+
+
+def fan_in(parameter: BaseParameter, shape: tuple[int, ...]) -> int:
+    """The number of terms over which a product with a matrix of this shape sums, without a
+    convolution's kernel."""
+    assert parameter.fan_in_axis is not None, "not a matrix of known orientation"
+    return math.prod(shape[a] for a in (parameter.fan_in_axis, *parameter.further_fan_in_axes))
+
+
+def output_multiplier(rule: Rule, parameter: BaseParameter, width_mult: float) -> float | None:
+    """Factor on a tied embedding where it is the readout; None for every other parameter."""
+    if not parameter.is_tied_readout:
+        return None
+    factor = parameter.output_factor / parameter.factor
+    return scaled(1.0, width_mult, output_power(rule, parameter)) * factor
+
+
+def output_power(rule: Rule, parameter: BaseParameter) -> Fraction:
+    """Exponent of width in the output multiplier of a tied embedding."""
+    own, own_output = Fraction(parameter.own_multiplier), Fraction(parameter.own_output_multiplier)
+    return output_exponent(rule, own) - own_output
 
 
 def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
     """Exponents of its role, corrected for powers of width in the model's own code and init."""
     role, own = parameter.role, Fraction(parameter.own_multiplier)
-    x = role_exponents(rule, role)
+    rule = rule_of(rule, parameter)
+    x = tied_exponents(rule) if parameter.is_tied_readout else role_exponents(rule, role)
     if own and role != "vector" and role != "scalar":
         x = replace(x, multiplier=x.multiplier - own)
         x = fold(x, rule, role, own) if rule.folded else x
@@ -270,18 +320,25 @@ def parameter_exponents(rule: Rule, parameter: BaseParameter) -> RoleExponents:
     return x
 
 
+def rule_of(rule: Rule, parameter: BaseParameter) -> Rule:
+    """The rule of a parameter, which inside the model decays whatever embeddings do."""
+    inside = parameter.in_block and parameter.role == "embedding"
+    return decaying_inside(rule) if inside and rule.weight_decay != "none" else rule
+
+
 def refuse_unplannable(
     base_plan: Sequence[BaseParameter], lr_mult: Mapping[MatrixRole, float]
 ) -> None:
-    """Raise InputError for a parameter listed twice, or a gamma for a role the model lacks."""
+    """Raise InputError for a parameter listed twice, or a gamma other than 1 for a role the model
+    lacks."""
     names = [parameter.name for parameter in base_plan]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name}: is in the plan twice; every parameter has one place")
     roles = {parameter.role for parameter in base_plan}
-    for role in lr_mult:
-        if role not in roles:
+    for role, gamma in lr_mult.items():
+        if role not in roles and gamma != 1:
             raise InputError(
-                f"lr_mult.{role}: the model has no {role} parameter; its roles are "
-                f"{', '.join(sorted(roles))}"
+                f"lr_mult.{role}: found {gamma:g}, and the model has no {role} parameter; its "
+                f"roles are {', '.join(sorted(roles))}; leave it out"
             )

@@ -1,12 +1,12 @@
 """A rule: the choices that decide how hyperparameters scale with width, and their exponents.
 
 Folding moves multipliers into init, rates, decay and epsilon; this module also says where that is
-exact and where it is not, and which rules suit tied embeddings.
+exact and where it is not, and which rules suit tied embeddings, with which output multiplier.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Literal
@@ -195,16 +195,19 @@ def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExp
     )
 
 
-def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> tuple[str, ...]:
+def folding_limits(
+    rule: Rule, clip: bool, width_mult: float | None = None, is_tied: bool = False
+) -> tuple[str, ...]:
     """Say where a folded model differs from the model with multipliers, and by how much.
 
     Args:
         clip: whether the gradient is clipped by its global norm.
         width_mult: target width over base width; without it, factors are written as its powers.
+        is_tied: whether the model's embedding is known to be its readout, which then has none.
     """
     limits = []
     for role, layer in PARAMETERIZATIONS[rule.parameterization].items():
-        if not layer.a:
+        if not layer.a or (is_tied and role == "readout"):
             continue
         grown = _power(layer.a, width_mult)
         if clip:
@@ -222,7 +225,7 @@ def folding_limits(rule: Rule, clip: bool, width_mult: float | None = None) -> t
                 f"Adafactor's floor under the parameter scale is {grown} times higher against the "
                 f"folded {role} weights"
             )
-        if role != "hidden":
+        if role != "hidden" and not is_tied:
             limits.append(
                 f"{role} weights tied to others cannot be folded: the others would be multiplied "
                 f"by {_power(-layer.a, width_mult)} too"
@@ -246,27 +249,82 @@ def _power(exponent: Fraction, width_mult: float | None) -> str:
     return f"{width_mult ** float(exponent):.3g}"
 
 
-def refuse_tied(rule: Rule) -> None:
-    """Refuse a rule that tied embeddings cannot follow.
+def decaying_inside(rule: Rule) -> Rule:
+    """The rule of an embedding inside the model, which decays as hidden matrices do.
+
+    It is that of `embedding_decay: as_hidden`, under which its own rate counts. `sqrt_width` says
+    nothing of a fixed fan-in, so that `linear_width` is assumed in its place.
+    """
+    decay = "linear_width" if rule.weight_decay == "sqrt_width" else rule.weight_decay
+    return replace(rule, weight_decay=decay, embedding_decay="as_hidden")
+
+
+def output_exponent(rule: Rule, own: Fraction = ZERO) -> Fraction:
+    """x of a tied embedding, which acts as readout times (n / base_width)^x in place of its
+    multiplier, so that its updates move the logits as those of the rule's readout do.
+
+    The readout's updates n^-c are multiplied by n^-a, the embedding's by n^x: x = c_embedding - c -
+    a. For mup that is -1/2, and with the embedding's multiplier 1/2 moved into the weight -1, as in
+    Yang & Hu 2022 (arXiv 2203.03466), Table 8.
+
+    Args:
+        own: exponent of width in the factor that the model's own code puts on the embedding.
+    """
+    layers = PARAMETERIZATIONS[rule.parameterization]
+    x = -layers["readout"].a
+    if rule.lr_rule == "per_layer":
+        x += rule.rates.c["embedding"] - rule.rates.c["readout"]
+    return x + layers["embedding"].a + own if rule.folded else x
+
+
+def tied_exponents(rule: Rule) -> RoleExponents:
+    """The exponents of an embedding that is the readout too: the embedding's, and an init at which
+    the logits are not larger than those of the rule's readout."""
+    x, readout = (
+        role_exponents(rule, "embedding"),
+        PARAMETERIZATIONS[rule.parameterization]["readout"],
+    )
+    logits = -(readout.a + readout.b)
+    return replace(x, init_std=min(x.init_std, logits - output_exponent(rule)))
+
+
+def refuse_tied(rule: Rule, has_output_multiplier: bool = True) -> None:
+    """Refuse a rule that one weight cannot follow as embedding and as readout.
+
+    Args:
+        has_output_multiplier: whether the weight can have one multiplier as embedding and another
+            as readout; that of the built-in model has one for both, and its decay is the readout's.
 
     Raises:
-        InputError: a rule that gives embedding and readout different multipliers or rates, of which
-            one weight has one each, or that decays the embedding and not the readout.
+        InputError: a rule that decays the embedding and not the readout; whose updates depend on
+            the gradient or on the weight, of which both uses have a share that multipliers change;
+            or, for one multiplier, a rule that gives the two different multipliers or rates.
     """
     if rule.decays("embedding") and not rule.decays("readout"):
         raise InputError(
             "tied_embeddings: embedding_decay as_hidden with readout_decay none, and one weight "
             "decays or does not; give both the same"
         )
-    embedding, readout = role_exponents(rule, "embedding"), role_exponents(rule, "readout")
+    unfolded = replace(rule, folded=False)
+    embedding, readout = (role_exponents(unfolded, role) for role in ("embedding", "readout"))
     differences = {
         "multiplier": (embedding.multiplier, readout.multiplier),
         "lr": (embedding.lr, readout.lr),
     }
-    for quantity, (one, other) in differences.items():
-        if one != other:
+    different = [(what, *both) for what, both in differences.items() if both[0] != both[1]]
+    if different and has_output_multiplier:
+        family = rule.optimizer.family_of("embedding")
+        if family != "adam":
             raise InputError(
-                f"tied_embeddings: {rule.parameterization} with lr_rule {rule.lr_rule} gives the "
-                f"embedding a {quantity} of width^{one} and the readout one of width^{other}, and "
-                "one weight has one; take standard with lr_rule global, or leave it out"
+                f"tied weights: under {rule.parameterization} with lr_rule {rule.lr_rule} one "
+                "weight has one multiplier as embedding and another as readout, and the updates of "
+                f"{rule.optimizer.name} are of no fixed size under them; take an Adam-like "
+                "optimizer or muon, untie the weights, or take standard with lr_rule global"
             )
+        return
+    for quantity, one, other in different:
+        raise InputError(
+            f"tied_embeddings: {rule.parameterization} with lr_rule {rule.lr_rule} gives the "
+            f"embedding a {quantity} of width^{one} and the readout one of width^{other}, and "
+            "one weight has one; take standard with lr_rule global, or leave it out"
+        )

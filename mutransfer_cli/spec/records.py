@@ -35,7 +35,7 @@ class BaseParameterRecord(Sparse):
     OPTIONAL: ClassVar[frozenset[str]] = frozenset(
         {
             *("init_exponent", "further_fan_in_axes", "keeps_draw", "in_block"),
-            *("is_tied_readout", "own_output_multiplier"),
+            *("is_tied_readout", "own_output_multiplier", "before_readout"),
         }
     )
 
@@ -67,6 +67,8 @@ class BaseParameterRecord(Sparse):
     """Whether the embedding is the readout too, which takes an output multiplier."""
     own_output_multiplier: Number = 0.0
     """As `own_multiplier`, where a tied embedding is the readout."""
+    before_readout: bool = False
+    """Whether it is gain or bias of the norm directly before a tied readout."""
 
     @classmethod
     def of(cls, parameter: BaseParameter) -> BaseParameterRecord:

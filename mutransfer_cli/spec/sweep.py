@@ -293,7 +293,7 @@ class SweepSpec(Strict):
     def rule_is_consistent(self) -> SweepSpec:
         rule = self.parameterization.rule(self.optimizer)
         if isinstance(self.model, TransformerSpec) and self.model.tied_embeddings:
-            refuse_tied(rule)
+            refuse_tied(rule, has_output_multiplier=False)
         for axis in self.sweep.axes:
             role = axis.removeprefix("lr_mult.")
             if role in self.optimizer.lr_mult:

@@ -28,6 +28,7 @@ from mutransfer_cli.proxies.build import BuiltIn
 from mutransfer_cli.proxies.reading import Note, is_transformers_conv1d, silent
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import AxisName, parameter_exponents
+from mutransfer_cli.rules.rule import output_exponent
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.diagnosis import PROBE, probe_batch
@@ -63,6 +64,12 @@ class Coordinates:
         self.places = Places.of(ensemble.model)
         self.trials: Trials = ensemble.start([plan] * len(seeds), seeds)
         self.kinds = kinds(ensemble.model, self.places, plan)
+        # a tied weight makes products as the readout alone
+        self.factors = self.trials.multipliers | {
+            planned.name: planned.output_multiplier
+            for planned in plan
+            if planned.output_multiplier is not None
+        }
         self.first_weights = self._weights()
         self.first = [self._look(trial) for trial in range(len(seeds))]
 
@@ -104,7 +111,7 @@ class Coordinates:
         stacks = {name: self.trials.params[name].detach().clone() for name in self.places.layers}
         return {
             name: stack.mT if is_transformers_conv1d(self.places.layers[name][0]) else stack
-            for name, stack in effective_weights(stacks, self.trials.multipliers).items()
+            for name, stack in effective_weights(stacks, self.factors).items()
         }
 
     def _look(self, trial: int) -> dict[Key, Tensor]:
@@ -140,7 +147,9 @@ def size(x: Tensor) -> float:
 def kinds(model: nn.Module, places: Places, plan: Plan) -> dict[str, Kind]:
     """Map each name to its kind: a matrix has its role; a module has its matrices' common role,
     otherwise hidden."""
-    roles = {planned.name: planned.role for planned in plan if planned.role}
+    roles: dict[str, Role] = {planned.name: planned.role for planned in plan if planned.role}
+    # as an embedding a tied weight makes no product, and the block below has its own kind
+    roles |= {planned.name: "readout" for planned in plan if planned.output_multiplier is not None}
     by_id = {id(p): roles[name] for name, p in model.named_parameters() if name in roles}
     found: dict[str, Kind] = {}
     for name, block in places.blocks.items():
@@ -285,9 +294,12 @@ def logits_at_init(sweep: Sweep) -> float:
     A logit is a sum of n independent terms, so that it scales as n^(1/2) times weight and
     multiplier.
     """
+    rule = sweep.protocol.rule
     for parameter in sweep.base_plan:
+        # the whole factor; the rule's multiplier leaves out the part in the model's own code
+        x = parameter_exponents(rule, replace(parameter, own_multiplier=0.0))
         if parameter.role == "readout":
-            # the whole factor; the rule's multiplier leaves out the part in the model's own code
-            x = parameter_exponents(sweep.protocol.rule, replace(parameter, own_multiplier=0.0))
             return 0.5 + float(x.init_std + x.multiplier)
+        if parameter.is_tied_readout:
+            return 0.5 + float(x.init_std + output_exponent(rule))
     return 0.0

@@ -16,12 +16,21 @@ from mutransfer_cli import __version__
 from mutransfer_cli.data.corpus import Corpus, DeviceText, check_size
 from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
-from mutransfer_cli.proxies.example import Example
+from mutransfer_cli.proxies.build import (
+    BuiltIn,
+    Reading,
+    build_proxy,
+    builder,
+    proxy_shapes,
+    read_model,
+)
+from mutransfer_cli.proxies.example import Example, takes_targets
+from mutransfer_cli.proxies.factory import on_meta
 from mutransfer_cli.proxies.hf import say_what_is_used
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.proxies.samples import structure
-from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
+from mutransfer_cli.proxies.tying import output_factor
+from mutransfer_cli.rules.plan import MULT_AXES, AxisName, BaseParameter, Shapes, refuse_unplannable
 from mutransfer_cli.spec.data import OwnData
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, HfProtocol, MLPProtocol
@@ -134,6 +143,9 @@ class Sweep:
             width: proxy_shapes(protocol.model, context, rule.base_width, width) for width in trials
         }
         known = {width: found for width, found in shapes.items() if found is not None}
+        refuse_missing_roles(spec, reading.base_plan)
+        if any(parameter.is_tied_readout for parameter in reading.base_plan):
+            refuse_tied_loss(spec, protocol.model, reading.base_plan, max(trials))
         return cls(protocol, corpus, reading.base_plan, trials, known, tried.sequence_bytes)
 
     def shard(self, part: int, parts: int) -> Sweep:
@@ -236,6 +248,25 @@ def read_proxy(
     if isinstance(model, HfProtocol):
         say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
     return read_model(model, context, rule.base_width, note, example)
+
+
+def refuse_missing_roles(spec: SweepSpec, base_plan: Sequence[BaseParameter]) -> None:
+    """Raise InputError for a factor other than 1, fixed or swept, on a role that nothing has."""
+    refuse_unplannable(base_plan, spec.optimizer.lr_mult)
+    for role, axis in MULT_AXES.items():
+        for value in spec.sweep.axes.get(axis, ()):
+            refuse_unplannable(base_plan, {role: value})
+
+
+def refuse_tied_loss(
+    spec: SweepSpec, model: AnyModel, base_plan: Sequence[BaseParameter], width: int
+) -> None:
+    """Raise InputError if a tied weight needs an output multiplier that nothing can apply."""
+    rule, context = spec.parameterization, spec.train.context
+    planned = rule.plan(spec.optimizer, base_plan, width, {"lr": 1.0})
+    if not isinstance(model, BuiltIn):
+        built = on_meta(builder(model, context, rule.base_width), width)
+        output_factor(planned, built, takes_targets(built))
 
 
 def refuse_other_than_matrices(optimizer: OptimizerSpec, reading: Reading) -> None:

@@ -7,10 +7,11 @@ runs once on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from mutransfer_cli.optim.section import ParamGroup
 from mutransfer_cli.optim.stack import OptimizerState, Stack, begin, build_update, clip_
 from mutransfer_cli.proxies.batch import Batch, mapped
 from mutransfer_cli.proxies.calling import constants
-from mutransfer_cli.proxies.example import Example, call_of, draws_of, with_noise
+from mutransfer_cli.proxies.example import Example, call_of, draws_of, takes_targets, with_noise
 from mutransfer_cli.proxies.noise import Draw, stream_generator
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
+from mutransfer_cli.proxies.tying import other_names, output_factor, tied_multipliers, with_output
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import PlannedParameter
 from mutransfer_cli.spec.optimizers import OptimizerSpec
@@ -49,7 +51,8 @@ class Trials:
         params: weights as stacked leaves that require grad; training changes them.
         state: state of the optimizer; training changes it.
         groups: hyperparameters of the update.
-        multipliers: factor on each weight in the forward pass, the same for all trials.
+        multipliers: factor on each weight in the forward pass, the same for all trials; a tied
+            embedding is there under all its names.
     """
 
     params: Stack
@@ -93,10 +96,11 @@ class Ensemble:
         self.model = model.to(device, self.dtype)
         self.buffers = constants(self.model)
         self.trunk = Trunk(self.model) if isinstance(self.model, Transformer) else None
-        self.call = call_of(self.model, example, self.dtype, train.z_loss)
+        self.call = self.plain_call = call_of(self.model, example, self.dtype, train.z_loss)
         self.train, self.device, self.execution = train, device, execution
         # of the seeds started last: trials that enter slots one by one mostly share their seed
         self.noise: dict[int, list[Tensor]] = {}
+        self.other_names: dict[str, str] = {}
         self.by_trial = device.type == "cpu" and not (execution.compiled or execution.captured)
         self.optimizer = optimizer
         self.apply_ = build_update(optimizer, self.by_trial)
@@ -119,23 +123,41 @@ class Ensemble:
         """Start T trials, each with initial weights drawn by its plan and seed.
 
         Raises:
-            InputError: a plan does not hold every trainable parameter of the model once.
+            InputError: a plan does not hold every trainable parameter of the model once, or a tied
+                weight whose output multiplier cannot be applied.
         """
         for plan in plans:
             refuse_other_parameters(plan, self.model)
+        self._tie(plans[0])
         params: Stack = {}
         self.noise = {seed: self.noise.get(seed) or draw(plans[0], seed) for seed in seeds}
         for index, planned in enumerate(plans[0]):
             drawn = {seed: noise[index].to(self.device) for seed, noise in self.noise.items()}
             stack = torch.stack(
                 [
-                    first_values(plan[index], drawn[seed].to(self.dtype))
+                    self._first_values(plan[index], drawn[seed])
                     for plan, seed in zip(plans, seeds, strict=True)
                 ]
             )
             params[planned.name] = stack.requires_grad_()
         groups = param_groups(plans, self.device, self.dtype)
-        return Trials(params, begin(self.optimizer, params, groups), groups, multipliers(plans[0]))
+        factors = multipliers(plans[0]) | tied_multipliers(plans[0], self.model)
+        return Trials(params, begin(self.optimizer, params, groups), groups, factors)
+
+    def _first_values(self, planned: PlannedParameter, drawn: Tensor) -> Tensor:
+        if planned.keeps_draw:
+            return self.model.get_parameter(planned.name).detach()
+        return first_values(planned, drawn.to(self.dtype))
+
+    def _tie(self, plan: Plan) -> None:
+        """Call the model so that a tied weight has its output multiplier: by name, or on logits."""
+        self.call, self.other_names = self.plain_call, {}
+        if with_output(plan):
+            factor = output_factor(plan, self.model, takes_targets(self.model))
+            self.call = self.plain_call.untied(factor)
+            named = self.model.named_parameters(remove_duplicate=False)
+            buffers = self.model.named_buffers(remove_duplicate=False)
+            self.other_names = other_names(named) | other_names(buffers)
 
     def step(self, trials: Trials, batch: Batch, schedule: Tensor) -> tuple[Tensor, Stack]:
         """Take one training step in place; return losses [T] and the clipped gradients.
@@ -191,7 +213,7 @@ class Ensemble:
         def of_trial(params: Stack, batch: Batch) -> dict[Key, Tensor]:
             return look(lambda: self._trial_loss(params, batch))
 
-        stacks = effective_weights(params, multipliers)
+        stacks = effective_weights(params, multipliers, self.other_names)
         count = len(next(iter(params.values())))
         if self.execution.batched:
             each_its_own = mapped(lambda x: x.expand(count, *x.shape), batch)
@@ -201,7 +223,7 @@ class Ensemble:
         return {key: torch.stack([found[key] for found in each]) for key in each[0]}
 
     def _losses(self, params: Stack, multipliers: Multipliers, batch: Batch) -> Tensor:
-        effective = effective_weights(params, multipliers)
+        effective = effective_weights(params, multipliers, self.other_names)
         with self._autocast():
             if self.trunk is None:
                 return self._over_trials(self._trial_loss, effective, batch)
@@ -236,9 +258,11 @@ class Ensemble:
 
     def _values(self, params: Stack) -> Stack:
         """Weights and buffers; copies of the shared buffers if the model may change them."""
-        if self.execution.batched:
-            return {**params, **self.buffers}
-        return {**params, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
+        buffers = self.buffers
+        if not self.execution.batched:
+            buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        others = {n: buffers[first] for n, first in self.other_names.items() if first in buffers}
+        return {**params, **buffers, **others}
 
     def _update(self, trials: Trials, gradients: Stack, schedule: Tensor) -> None:
         if self.train.clip is not None:
@@ -251,11 +275,18 @@ class Ensemble:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
-def effective_weights(params: Stack, multipliers: Multipliers) -> Stack:
-    """The weights times their multipliers, as the forward pass uses them."""
+def effective_weights(
+    params: Stack, multipliers: Multipliers, other_names: Mapping[str, str] = MappingProxyType({})
+) -> Stack:
+    """The weights times their multipliers, as the forward pass uses them.
+
+    Args:
+        other_names: names by which weights are to be there too, each with a multiplier of its own.
+    """
+    others = {name: params[first] for name, first in other_names.items() if first in params}
     return {
-        name: stack if multipliers[name] == 1 else multipliers[name] * stack
-        for name, stack in params.items()
+        name: stack if multipliers.get(name, 1) == 1 else multipliers[name] * stack
+        for name, stack in (params | others).items()
     }
 
 

@@ -72,7 +72,7 @@ def test_from_a_factory_to_a_recipe_with_its_own_names(
     assert result.exit_code == 0, result.stderr
     recipe = yaml.safe_load(result.stdout)
     patterns = {
-        role: {p["pattern"]: p["init_std"]["value"] for p in found["parameters"]}
+        role: {p["pattern"]: p.get("init_std", {}).get("value") for p in found["parameters"]}
         for role, found in recipe["roles"].items()
     }
     assert set(patterns["hidden"]) == {r"^blocks\.\d+\.weight$", r"^back\.\d+\.weight$"}
@@ -83,6 +83,8 @@ def test_from_a_factory_to_a_recipe_with_its_own_names(
     assert of_back == pytest.approx((3 * 3 * 96) ** -0.5, rel=0.05), "torch's own, at the target"
     gains = [p for p in recipe["roles"]["vector"]["parameters"] if "norm" in p["pattern"]]
     assert [(p["init_mean"], p["init_std"]["value"]) for p in gains] == [(1.0, 0.0)]
+    biases = [p for p in recipe["roles"]["vector"]["parameters"] if "bias" in p["pattern"]]
+    assert [p["keeps_draw"] for p in biases] == [True, True], "torch draws them"
     assert recipe["attention_scale"] is None
     assert recipe["holds_for"]["depth"] is None
     again = run("sweep-proxy", write_spec(own), "-o", out)

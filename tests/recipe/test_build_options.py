@@ -95,7 +95,7 @@ def test_a_stock_model_gets_the_readout_of_the_proxies(
     assert names["INIT"]["hidden"] == (0, pytest.approx(1 / 16), 256)
     readout = build_recipe(found, Target(256, {}, folded=True)).roles["readout"]
     assert readout.init_std_mult.value == pytest.approx(factor)
-    assert readout.parameters[0].init_std.value == pytest.approx(factor / 4)
+    assert readout.parameters[0].std == pytest.approx(factor / 4)
     said = {"rule": "Everett", "standard": "own multiplier or init", "zero": "zero in the base"}
     assert said[readout_init] in readout.init_std_mult.source
 
@@ -111,8 +111,8 @@ def test_so_does_a_target_that_is_given_as_a_model(
     roles = build_recipe(make({"head_size": 8, "readout_init": readout_init}), asked).roles
     (pattern,) = roles["readout"].parameters
     assert pattern.pattern == r"^lm_head\.weight$"
-    assert pattern.init_std.value == pytest.approx(factor / 4), "as the proxies', not the target's"
-    assert roles["hidden"].parameters[0].init_std.value == pytest.approx(1 / 16)
+    assert pattern.std == pytest.approx(factor / 4), "as the proxies', not the target's"
+    assert roles["hidden"].parameters[0].std == pytest.approx(1 / 16)
 
 
 def test_tied_proxies_give_a_readout_and_no_embedding(make: Make) -> None:

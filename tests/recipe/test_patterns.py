@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.recipe.patterns import RolePattern, claim
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.sweep.prepare import Sweep
 from tests.recipe.made import NAMES, WIDTH, Net, loaded
@@ -95,3 +97,42 @@ def test_two_optimizers_have_groups_of_their_own(tiny: dict[str, Any], prepare: 
     assert recipe.verify(model, adamw, part="adamw", attention_scale="in_model").ok
     with pytest.raises(InputError, match=r"part 'lion': the recipe has none.*adamw, muon"):
         recipe.param_groups(model, part="lion")
+
+
+class Inner(nn.Module):
+    def __init__(self, names: tuple[str, ...] = ("a", "b")) -> None:
+        super().__init__()
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.ones(2, 2)))
+
+
+def below(path: str, model: nn.Module) -> nn.Module:
+    for part in reversed(path.split(".")):
+        model = nn.ModuleDict({part: model})
+    return model
+
+
+def roles_in(model: nn.Module, *patterns: RolePattern) -> dict[str, str]:
+    return {c.names[0]: c.pattern.role for c in claim(model, patterns) if c.pattern}
+
+
+@pytest.mark.parametrize("there", ["", "gpt.", "net.gpt.", "other."])
+@pytest.mark.parametrize("swept", ["", r"gpt\.", r"net\.gpt\.", r"proxy\.inner\."])
+def test_an_attribute_around_the_model_or_around_the_proxies_does_not_matter(
+    there: str, swept: str
+) -> None:
+    patterns = (RolePattern("embedding", f"^{swept}a$"), RolePattern("hidden", f"^{swept}b$"))
+    model = below(there.removesuffix("."), Inner()) if there else Inner()
+    assert roles_in(model, *patterns) == {f"{there}a": "embedding", f"{there}b": "hidden"}
+
+
+def test_an_attribute_around_part_of_the_model_is_a_name() -> None:
+    patterns = (RolePattern("embedding", r"^gpt\.a$"), RolePattern("hidden", r"^b$"))
+    with pytest.raises(InputError, match=r"no pattern claims a .*\^gpt"):
+        claim(Inner(), patterns)
+
+
+def test_names_that_match_in_several_ways_are_refused() -> None:
+    patterns = (RolePattern("embedding", r"p\.a|b"), RolePattern("hidden", r"p\.b|a"))
+    with pytest.raises(InputError, match="in several ways"):
+        claim(below("q", Inner()), patterns)

@@ -45,7 +45,7 @@ def test_the_numbers_of_a_pattern_are_the_roles_or_its_own(unfolded: Recipe) -> 
         betas=(0.9, 0.95),
         multiplier=0.5,
         init_mean=1.0,
-        init_std=init.value,
+        init_std=init.value if init else None,
     )
     assert readout.values(pattern) == expected
     assert readout.values().init_std is None

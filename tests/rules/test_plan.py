@@ -9,6 +9,7 @@ from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import PARAMETERIZATIONS, ParameterizationName
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
 from mutransfer_cli.rules.rule import Rule
+from mutransfer_cli.rules.weight_decay import DecayRuleName
 
 BASE = (
     BaseParameter("embedding.weight", "embedding", (256, 32), (1,), 1.0),
@@ -75,7 +76,7 @@ def test_epsilon_shrinks_with_the_gradient() -> None:
 
 def test_gamma_for_a_role_that_the_model_lacks_is_refused() -> None:
     values = BaseValues(0.01, 0.1, 1e-8, lr_mult={"embedding": 2.0})
-    with pytest.raises(InputError, match=r"lr_mult\.embedding: the model has no embedding"):
+    with pytest.raises(InputError, match=r"lr_mult\.embedding: found 2, and the model has no emb"):
         plan(BASE[1:], Rule("mup"), 32, 128, values)
 
 
@@ -99,3 +100,60 @@ def test_an_init_exponent_is_that_of_weight_times_multiplier(
     assert readout.init_std * readout.multiplier == pytest.approx(128**-0.5)
     assert replace(readout, init_std=by_rule.init_std) == by_rule
     assert (readout.init_std == by_rule.init_std) == (parameterization in ("standard", "ntk"))
+
+
+def test_a_gamma_of_1_for_a_role_that_the_model_lacks_is_nothing() -> None:
+    values = replace(VALUES, lr_mult={"embedding": 1.0})
+    assert plan(BASE[1:], Rule("mup"), 32, 128, values) == plan(
+        BASE[1:], Rule("mup"), 32, 128, VALUES
+    )
+
+
+@pytest.mark.parametrize("shapes", [None, {"mix.weight": (128, 128, 128)}])
+def test_a_bilinear_product_sums_over_the_width_squared(
+    shapes: dict[str, tuple[int, ...]] | None,
+) -> None:
+    bilinear = BaseParameter(
+        "mix.weight",
+        "hidden",
+        (32, 32, 32),
+        (0, 1, 2),
+        1.0,
+        fan_in_axis=1,
+        further_fan_in_axes=(2,),
+    )
+    (planned,) = plan([bilinear], Rule("mup"), 32, 128, VALUES, shapes)
+    assert planned.init_std == pytest.approx(4**-1)
+    assert planned.lr == pytest.approx(0.01 * 4**-2)
+    (linear,) = plan([replace(bilinear, further_fan_in_axes=())], Rule("mup"), 32, 128, VALUES)
+    assert (linear.init_std, linear.lr) == pytest.approx((4**-0.5, 0.01 * 4**-1))
+
+
+def test_a_draw_that_is_kept_is_said() -> None:
+    gain = BaseParameter("norm.weight", "vector", (32,), (0,), 0.1, 1.0, keeps_draw=True)
+    planned = plan([*BASE, gain], Rule("mup"), 32, 128, VALUES)
+    assert [p.keeps_draw for p in planned] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("name", ["constant", "linear_width", "sqrt_width"])
+def test_an_embedding_inside_the_model_decays(name: DecayRuleName, folded: bool) -> None:
+    """As the own rate of an embedding says, by linear_width where the rule does not know it."""
+    rule = Rule("mup", weight_decay=name, folded=folded)
+    inside = replace(BASE[0], in_block=True)
+    outer, inner, hidden = (plan([p], rule, 32, 128, VALUES)[0] for p in (BASE[0], inside, BASE[1]))
+    known: DecayRuleName = "linear_width" if name == "sqrt_width" else name
+    asked = Rule("mup", weight_decay=known, embedding_decay="as_hidden", folded=folded)
+    assert inner == plan([BASE[0]], asked, 32, 128, VALUES)[0]
+    assert outer.weight_decay == 0.0
+    assert inner.weight_decay
+    assert hidden.weight_decay
+    if name != "constant":
+        assert inner.lr * inner.weight_decay == pytest.approx(0.01 * 0.1)
+    assert replace(inner, weight_decay=0.0) == outer
+
+
+def test_nothing_decays_inside_a_model_without_weight_decay() -> None:
+    inside = replace(BASE[0], in_block=True)
+    (planned,) = plan([inside], Rule("mup", weight_decay="none"), 32, 128, VALUES)
+    assert planned.weight_decay == 0.0

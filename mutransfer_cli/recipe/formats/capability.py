@@ -94,6 +94,12 @@ def losses(fmt: Format, sheet: Sheet, unfolded: Sheet) -> Iterator[str]:
             yield f"init stds ({_listed(by_role('init_std'))})"
     if not fmt.multipliers and set(by_role("multiplier").values()) != {1}:
         yield f"multipliers ({_listed(by_role('multiplier'))})"
+    if not fmt.multipliers and sheet.output_multiplier != 1 and sheet.tied:
+        yield (
+            f"the output multiplier {sheet.output_multiplier:.4g} of {sheet.tied.pattern}, the "
+            "embedding that is also the readout (no gain was seen before the readout that could "
+            "take it)"
+        )
     if not fmt.schedule_keeps_ratios and several_lr:
         yield "ratios between learning rates while the schedule runs"
     scale = sheet.unusual_scale

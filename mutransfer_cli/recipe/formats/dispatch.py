@@ -57,7 +57,8 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     unfolded = sheet = _sheet(exponents, recipe, asked, there, fmt)
     refuse_optimizer(fmt, sheet)
     folded = bool(asked.folded)
-    scaled = not fmt.multipliers and set(sheet.by_role("multiplier").values()) != {1}
+    factors = {*sheet.by_role("multiplier").values(), sheet.output_multiplier}
+    scaled = not fmt.multipliers and factors != {1}
     if scaled or (not fmt.attention_scale and sheet.unusual_scale):
         there, folded = replace(there, folded=True), True
         sheet = _sheet(exponents, recipe, asked, there, fmt)
@@ -94,11 +95,21 @@ def _as_written(exponents: Exponents, asked: Target, fmt: Format) -> Target:
     otherwise that of a Llama.
 
     Raises:
-        NotExpressible: a model of other names than the format is written for.
+        NotExpressible: a model of other names than the format is written for, or tied weights
+            without its own names.
     """
     model, protocol = asked.model, exponents.protocol
     if protocol is None:
         return asked
+    swept = [record.parameter() for record in exponents.base_plan]
+    takes_names = fmt.any_names if model else fmt.any_names and fmt.proxy_names
+    if not takes_names and any(p.is_tied_readout for p in (model.base_plan if model else swept)):
+        remedy = "write transformers for that model (--model), or pytorch"
+        raise NotExpressible(
+            f"to {fmt.name}: embedding and readout are one tied weight, and it is written for a "
+            f"Llama with two; {remedy}",
+            setting="to",
+        )
     if model is None:
         if fmt.proxy_names and exponents.base_plan:
             return asked

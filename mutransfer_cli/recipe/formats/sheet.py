@@ -76,7 +76,25 @@ class Sheet:
     @property
     def knows_init(self) -> bool:
         """Whether the std of every matrix is known."""
-        return all(values.init_std is not None for values in self.values.values())
+        return all(v.init_std is not None or v.keeps_draw for v in self.values.values())
+
+    @property
+    def kept(self) -> list[str]:
+        """Patterns of the parameters that keep the draw of the model's own code."""
+        found = (p for patterns in self.patterns.values() for p in patterns)
+        return [p.pattern for p in found if p.keeps_draw]
+
+    @property
+    def tied(self) -> ParameterPattern | None:
+        """The pattern of a weight that is embedding and readout."""
+        found = (p for role in self.recipe.roles.values() for p in role.parameters)
+        return next((p for p in found if p.output is not None), None)
+
+    @property
+    def output_multiplier(self) -> float:
+        """Factor on such a weight where it is the readout; 1 without one."""
+        output = self.tied.output if self.tied else None
+        return 1.0 if output is None else output
 
     @property
     def holds_for(self) -> HoldsFor | None:
@@ -102,7 +120,8 @@ def sheet_of(recipe: Recipe, knows_init: bool = True) -> Sheet:
         return Sheet(recipe, {"all": GroupValues(**vars(recipe.base_values()))})
     values: dict[str, GroupValues] = {}
     for key, (role, _, claimed) in recipe.groups().items():
-        found = recipe.roles[role].values(claimed[0] if claimed else None)
+        drawn = [pattern for pattern in claimed if not pattern.keeps_draw]
+        found = recipe.roles[role].values(next(iter([*drawn, *claimed]), None))
         values[key] = GroupValues(role=role, **vars(found))
         if not knows_init and role in MATRIX_ROLES:
             values[key] = replace(values[key], init_std=None)
