@@ -19,7 +19,8 @@ from mutransfer_cli.proxies.build import Build, read_built
 from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.hf import hf_builder, say_what_is_used, with_defaults
+from mutransfer_cli.proxies.hf import hf_builder, with_defaults
+from mutransfer_cli.proxies.hf_notes import say_what_is_used
 from mutransfer_cli.proxies.inits import Init, read_inits
 from mutransfer_cli.proxies.reading import Note, Weight, read_weights, silent
 from mutransfer_cli.proxies.roles import Finding, base_parameter
@@ -140,7 +141,7 @@ def read_target(
     if isinstance(model, HfProtocol):
         width = _own_width(model, name, width)
         factors = fitted_factors(name, model, protocol.model, note)
-        say_what_is_used(model, False, note)
+        say_what_is_used(model, False, None, note)
         facts = {"depth": model.depth, "head_size": model.head_size, "vocab": model.vocab}
     elif width is None:
         raise InputError(

@@ -18,7 +18,7 @@ from mutransfer_cli.data.load import data_vocab, load_corpus
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import Reading, build_proxy, proxy_shapes, read_model
 from mutransfer_cli.proxies.example import Example
-from mutransfer_cli.proxies.hf import say_what_is_used
+from mutransfer_cli.proxies.hf_notes import say_what_is_used
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.proxies.samples import structure
 from mutransfer_cli.rules.plan import AxisName, BaseParameter, Shapes
@@ -234,7 +234,7 @@ def read_proxy(
     example: Example | None = None,
 ) -> Reading:
     if isinstance(model, HfProtocol):
-        say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
+        say_what_is_used(model, rule.name in ("mup", "mean_field"), rule.base_width, note)
     return read_model(model, context, rule.base_width, note, example)
 
 
