@@ -22,7 +22,6 @@ from mutransfer_cli.proxies.hf_sizes import scale
 from mutransfer_cli.spec.model import HfProtocol
 from mutransfer_cli.spec.own_factors import NEUTRAL
 
-
 UNMASKED = "mutransfer_unmasked"
 TORCHS = "sdpa"  # transformers' name of torch's attention
 
