@@ -19,7 +19,7 @@ from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.hf_config import load_transformers, read_config
 from mutransfer_cli.proxies.hf_sizes import scale
-from mutransfer_cli.spec.model import HfProtocol
+from mutransfer_cli.spec.model import HfProtocol, HfSizes
 from mutransfer_cli.spec.own_factors import NEUTRAL
 
 UNMASKED = "mutransfer_unmasked"
@@ -33,8 +33,9 @@ def is_tied(model: HfProtocol) -> bool:
 
 
 def with_defaults(model: HfProtocol) -> HfProtocol:
-    """The model with its config as its class completes it."""
-    config = read_config(load_transformers(), model)
+    """The model with its config as its class completes it, in its own sizes."""
+    declared = model.model_copy(update={"sizes": HfSizes()})
+    config = read_config(load_transformers(), declared)
     # a factor may be an alias, which to_dict leaves out
     factors = {field: getattr(config, field, None) for field in NEUTRAL}
     return model.model_copy(update={"hf": config.to_dict() | factors})

@@ -65,11 +65,13 @@ SHARED = named(
 )
 MAMBA = (
     named("vector", "", "A_log D conv1d.weight conv1d.bias dt_proj.bias")
-    | named("hidden", "", "in_proj.weight x_proj.weight dt_proj.weight out_proj.weight")  # rank n/16
+    | named(
+        "hidden", "", "in_proj.weight x_proj.weight dt_proj.weight out_proj.weight"
+    )  # rank n/16
 )
-MAMBA_2 = named(
-    "vector", "", "dt_bias A_log D conv1d.weight conv1d.bias norm.weight"
-) | named("hidden", "", "in_proj.weight out_proj.weight")
+MAMBA_2 = named("vector", "", "dt_bias A_log D conv1d.weight conv1d.bias norm.weight") | named(
+    "hidden", "", "in_proj.weight out_proj.weight"
+)
 DELTA_NET = (
     named("vector", "linear_attn.", "dt_bias A_log conv1d.weight")
     | named("scalar", "linear_attn.", "norm.weight")
