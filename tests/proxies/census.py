@@ -67,6 +67,7 @@ def small_sizes(config: Any) -> dict[str, Any]:
 
 DOUBLE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
 SPECIAL: dict[str, dict[str, Any]] = {
+    "gemma3n_text": {"intermediate_size": [160, 160], "activation_sparsity_pattern": [0.0, 0.0]},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "deepseek_v3": {"first_k_dense_replace": 1},
     "deepseek_v2": {"num_experts_per_tok": 2},

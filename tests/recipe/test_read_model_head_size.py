@@ -77,7 +77,7 @@ def test_roles_are_those_of_widths_alone(
     ("model_type", "changes", "scale"),
     [
         ("llama", {}, 8**-0.5),
-        ("gemma2", {"query_pre_attn_scalar": 2, "attn_logit_softcapping": None}, 2**-0.5),
+        ("gemma3_text", {"query_pre_attn_scalar": 2}, 2**-0.5),
     ],
 )
 def test_the_attention_scale_is_that_of_the_targets_heads(
@@ -87,7 +87,7 @@ def test_the_attention_scale_is_that_of_the_targets_heads(
     scale: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(CONFIGS, "gemma2", CONFIGS["gemma"] | {"sliding_window": 64})
+    monkeypatch.setitem(CONFIGS, "gemma3_text", CONFIGS["gemma"] | {"sliding_window": 64})
     found, path = fitted(model_type, **changes)
     assert read_target(path, None, {}, found).attention == pytest.approx(scale)
 
