@@ -8,8 +8,6 @@ the one registered here, transformers makes none; torch's attention is then call
 
 from __future__ import annotations
 
-import importlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,40 +17,13 @@ from torch import Tensor, nn
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.factory import first_line
-from mutransfer_cli.proxies.reading import Note
-from mutransfer_cli.spec.model import KNOWN_TYPES, HfProtocol
+from mutransfer_cli.proxies.hf_config import load_transformers, read_config
+from mutransfer_cli.proxies.hf_sizes import scale
+from mutransfer_cli.spec.model import HfProtocol, HfSizes
 from mutransfer_cli.spec.own_factors import NEUTRAL
-
-# keys on how to load and run the model; an attention implementation may name code to download
-DROPPED = (
-    "architectures",
-    "attn_implementation",
-    "auto_map",
-    "dtype",
-    "experts_implementation",
-    "quantization_config",
-    "torch_dtype",
-    "transformers_version",
-)
-SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
-IN_PROPORTION = ("intermediate_size", "n_inner", "moe_intermediate_size")
 
 UNMASKED = "mutransfer_unmasked"
 TORCHS = "sdpa"  # transformers' name of torch's attention
-
-
-def load_transformers() -> Any:
-    """The transformers package.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise InputError(
-            "model.hf: needs transformers; run: pip install 'mutransfer-cli[hf]'"
-        ) from error
 
 
 def is_tied(model: HfProtocol) -> bool:
@@ -62,8 +33,9 @@ def is_tied(model: HfProtocol) -> bool:
 
 
 def with_defaults(model: HfProtocol) -> HfProtocol:
-    """The model with its config as its class completes it."""
-    config = read_config(load_transformers(), model)
+    """The model with its config as its class completes it, in its own sizes."""
+    declared = model.model_copy(update={"sizes": HfSizes()})
+    config = read_config(load_transformers(), declared)
     # a factor may be an alias, which to_dict leaves out
     factors = {field: getattr(config, field, None) for field in NEUTRAL}
     return model.model_copy(update={"hf": config.to_dict() | factors})
@@ -90,14 +62,14 @@ def hf_builder(
             "untied too (tie_word_embeddings: false)"
         )
     longest = getattr(declared, "max_position_embeddings", None)
-    if isinstance(longest, int) and longest < context:
+    if isinstance(longest, int) and 0 < longest < context:  # XLNet has -1
         raise InputError(
             f"model.hf: train.context is {context} and the config's max_position_embeddings "
             f"{longest}; make one of them fit"
         )
 
     def build(width: int) -> nn.Module:
-        config = scaled_config(transformers, model, base_width, width, to_train)
+        config = scale(read_config(transformers, model), base_width, width, to_train)
         window = getattr(config, "sliding_window", None)
         if isinstance(window, int) and window <= context:
             # transformers masks the fused attention even if the window equals the context, and
@@ -105,102 +77,20 @@ def hf_builder(
             config._attn_implementation = "eager"
         try:
             found: nn.Module = transformers.AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32
+                config, dtype=torch.float32, experts_implementation="eager"
             )
         except Exception as error:
             problem = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"model.hf: {model.model_type} at width {width}: {problem}") from error
+        for module in found.modules():
+            if isinstance(module, nn.Embedding):
+                module.padding_idx = None  # all tokens of the data are trained
         if to_train and not any(p.is_meta for p in found.parameters()):
             drop_masks(transformers, found, context)
+            refuse_foresight(found, model.model_type, context)
         return found
 
     return build
-
-
-def read_config(transformers: Any, model: HfProtocol) -> Any:
-    """The declared config, with the vocabulary of the data and without dropout and caches."""
-    settings = {
-        key: value
-        for key, value in model.hf.items()
-        if key not in DROPPED and not key.startswith("_")
-    }
-    model_type = settings.pop("model_type")
-    settings |= dict.fromkeys(SPECIAL_TOKENS) | {"vocab_size": model.vocab, "use_cache": False}
-    if model.untie:
-        settings["tie_word_embeddings"] = False
-    try:
-        config = transformers.AutoConfig.for_model(model_type, **settings)
-    except Exception as error:
-        raise InputError(f"model.hf: {type(error).__name__}: {first_line(error)}") from error
-    for key, value in config.to_dict().items():
-        if isinstance(value, int | float) and ("dropout" in key or key.endswith("_pdrop")):
-            setattr(config, key, 0.0)
-    for key in ("hidden_size", "num_attention_heads"):
-        if not isinstance(getattr(config, key, None), int):
-            raise InputError(f"model.hf: {model_type} has no {key} to be scaled")
-    return config
-
-
-def scaled_config(
-    transformers: Any, model: HfProtocol, base_width: int, width: int, to_train: bool = True
-) -> Any:
-    """Heads of fixed size, kv heads in a fixed ratio to them, inner sizes in proportion to width.
-
-    If the ratio gives no whole number of kv heads at the base width, they stay as declared.
-
-    Raises:
-        InputError: the width is no whole number of heads, or the kv heads do not divide them.
-    """
-    config = read_config(transformers, model)
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_size = getattr(config, "head_dim", None) or hidden // heads
-    step = hidden // math.gcd(hidden, heads)
-    if width % step:
-        raise InputError(
-            f"model.hf: found width {width}, which gives no whole number of heads; use a multiple "
-            f"of {step}"
-        )
-    count = width * heads // hidden
-    in_ratio = base_width * kv_heads % hidden == 0
-    kv_count = width * kv_heads // hidden if in_ratio else kv_heads
-    if not to_train and (width * kv_heads % hidden or count % kv_count):
-        kv_count = math.gcd(count, kv_heads)
-    elif (in_ratio and width * kv_heads % hidden) or count % kv_count:
-        per_kv_head = hidden // kv_heads
-        raise InputError(
-            f"model.hf: found width {width}, {count} heads, which {kv_heads} kv heads to {heads} "
-            f"heads do not divide; use base_width and widths that are multiples of {per_kv_head}, "
-            f"or a config whose num_key_value_heads is 1 or {heads}"
-        )
-    for key in IN_PROPORTION:
-        inner = getattr(config, key, None)
-        if isinstance(inner, int):
-            setattr(config, key, round(inner * width / hidden))
-    if hasattr(config, "head_dim"):
-        config.head_dim = head_size
-    if hasattr(config, "num_key_value_heads"):
-        config.num_key_value_heads = kv_count
-    config.hidden_size, config.num_attention_heads = width, count
-    return config
-
-
-def say_what_is_used(model: HfProtocol, mup: bool, note: Note) -> None:
-    """Note where the model differs from its config or from what a rule would have."""
-    declared = model.hf.get("vocab_size")
-    if declared is not None and declared != model.vocab:
-        note(f"model.hf: {model.vocab} tokens as in the data, not {declared} as in the config")
-    if model.model_type not in KNOWN_TYPES:
-        known = ", ".join(KNOWN_TYPES)
-        note(
-            f"model.hf: {model.model_type} is not among the tested types ({known}): check its "
-            "sizes with `mutransfer rules SPEC --width N`"
-        )
-    elif mup:
-        note(
-            "model.hf: the model's own code scales attention by 1/sqrt(d_head); the head size is "
-            "fixed, so that this differs from 1/d_head by a constant factor"
-        )
 
 
 def drop_masks(transformers: Any, model: Any, context: int) -> None:
@@ -223,6 +113,29 @@ def drop_masks(transformers: Any, model: Any, context: int) -> None:
     model.set_attn_implementation(UNMASKED)
     if attention_calls(model, context) != before:
         model.set_attn_implementation(TORCHS)
+
+
+def refuse_foresight(model: Any, model_type: str, context: int) -> None:
+    """Raise an InputError if logits depend on later tokens, as those of an encoder do.
+
+    Args:
+        model: with values.
+    """
+    tokens_BS = torch.arange(context).view(1, context) % model.config.vocab_size
+    other_BS, trains = tokens_BS.clone(), model.training
+    other_BS[:, -1] = (other_BS[:, -1] + 1) % model.config.vocab_size
+    try:
+        with torch.no_grad():
+            logits, others = (model.eval()(x).logits[:, :-1] for x in (tokens_BS, other_BS))
+    except Exception:  # TrialRun.why_not reports the error
+        return
+    finally:
+        model.train(trains)
+    if not torch.allclose(logits, others, rtol=1e-3, atol=1e-5):
+        raise InputError(
+            f"model.hf: the logits of {model_type} depend on later tokens, which it is to predict; "
+            'give "is_decoder": true in its config if it has that key'
+        )
 
 
 def attention_calls(model: Any, context: int) -> list[dict[str, Any]]:

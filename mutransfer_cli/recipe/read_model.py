@@ -7,6 +7,7 @@ compared with a recipe that was made. Nothing of the target's width is held in m
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,8 @@ from mutransfer_cli.proxies.build import Build, read_built
 from mutransfer_cli.proxies.calling import OwnCode, makes_queries, own_code, run_once
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
-from mutransfer_cli.proxies.hf import hf_builder, say_what_is_used, with_defaults
+from mutransfer_cli.proxies.hf import hf_builder, with_defaults
+from mutransfer_cli.proxies.hf_notes import say_what_is_used
 from mutransfer_cli.proxies.inits import Init, read_inits
 from mutransfer_cli.proxies.reading import Note, Weight, read_weights, silent
 from mutransfer_cli.proxies.roles import Finding, base_parameter
@@ -27,7 +29,14 @@ from mutransfer_cli.recipe.build import NO_PROTOCOL
 from mutransfer_cli.recipe.inits import QUERY
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter, Shapes, TargetModel
-from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, FactorySpec, HfProtocol, HfSpec
+from mutransfer_cli.spec.model import (
+    AnyModel,
+    FactoryProtocol,
+    FactorySpec,
+    HfProtocol,
+    HfSizes,
+    HfSpec,
+)
 from mutransfer_cli.spec.own_factors import BY_WIDTH
 from mutransfer_cli.spec.protocol import DeclaredModel
 from mutransfer_cli.spec.sources import load_model
@@ -35,6 +44,7 @@ from mutransfer_cli.strict import parse_count
 
 HF_CONTEXT = 8  # tokens of the pass that finds a config's readout
 APART = 4  # the wider model's width over the base width
+NO_CHANGE = HfSizes()
 
 Sizes = Mapping[str, int | None]  # vocab and context
 
@@ -48,12 +58,23 @@ class NamedModel:
     protocol: FactoryProtocol | HfProtocol
     context: int
     """Length of the sequence that it is run on, in tokens."""
+    fitted: HfSizes = NO_CHANGE
+    """Sizes in which the fitted models differ from a config."""
 
     def builder(self, base_width: int) -> Build:
         """The function from width to module."""
         if isinstance(self.protocol, HfProtocol):
             return hf_builder(self.protocol, self.context, base_width, to_train=False)
         return factory_builder(self.protocol, self.context)
+
+    def small_builder(self, base_width: int) -> Build:
+        """The same for widths of the fitted models, with heads of their size."""
+        model = self.protocol
+        if not isinstance(model, HfProtocol) or self.fitted == NO_CHANGE:
+            return self.builder(base_width)
+        sizes = self.fitted.model_copy(update={"depth": model.sizes.depth})
+        small = model.model_copy(update={"sizes": sizes})
+        return hf_builder(small, self.context, base_width, to_train=False)
 
 
 def named_model(
@@ -79,8 +100,11 @@ def named_model(
                 f"model {name}: has no vocab_size; give the config of the target", setting="model"
             )
         untie = spec.untie or (like is not None and like.untie)
-        known = HfProtocol(hf=config, untie=untie, vocab=vocab, **_by_pattern(spec, like))
-        return NamedModel(name, known, HF_CONTEXT)
+        own, fitted = spec.sizes(), like.sizes if like else NO_CHANGE
+        known = HfProtocol(
+            hf=config, untie=untie, vocab=vocab, sizes=own, **_by_pattern(spec, like)
+        )
+        return NamedModel(name, known, HF_CONTEXT, fitted)
     same = swept if isinstance(swept, FactoryProtocol) and swept.factory == spec.factory else None
     args = (same.args if same else {}) | spec.args
     found = {}
@@ -140,7 +164,7 @@ def read_target(
     if isinstance(model, HfProtocol):
         width = _own_width(model, name, width)
         factors = fitted_factors(name, model, protocol.model, note)
-        say_what_is_used(model, False, note)
+        say_what_is_used(model, False, None, note)
         facts = {"depth": model.depth, "head_size": model.head_size, "vocab": model.vocab}
     elif width is None:
         raise InputError(
@@ -153,15 +177,14 @@ def read_target(
             f"model {name}: the protocol does not say how the runs started (model.init_std); its "
             f"own init at base width {base_width} is taken"
         )
-    build = target.builder(base_width)
-    module = on_meta(build, width)
+    module, build = on_meta(target.builder(base_width), width), target.small_builder(base_width)
     reading = read_built(model, build, base_width, target.context, note)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
     found = TargetModel(
         width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
     )
     if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
-        return with_attention(found, for_real(build, base_width), model)
+        return with_attention(found, for_real(build, base_width), model, target.fitted)
     return found
 
 
@@ -213,16 +236,25 @@ def _listed(factors: Mapping[str, Any], fields: Iterable[str]) -> str:
     return ", ".join(texts)
 
 
-def with_attention(target: TargetModel, base: nn.Module, model: HfProtocol) -> TargetModel:
+def with_attention(
+    target: TargetModel, base: nn.Module, model: HfProtocol, fitted: HfSizes
+) -> TargetModel:
     """The target with its own attention scale and the names of its query parameters, as seen in a
     forward pass at the base width; both are left out where torch's attention is not called.
+
+    Args:
+        base: with heads as in the fitted models; its scale has the ratio to 1/sqrt(d_head) that the
+            target's has.
     """
-    scales = own_code(base, None, HF_CONTEXT, model.vocab).scales
-    if len(scales) != 1 or next(iter(scales))[0] != model.head_size:
+    scales, own = own_code(base, None, HF_CONTEXT, model.vocab).scales, model.head_size
+    small = fitted.head_size or own
+    if len(scales) != 1 or next(iter(scales))[0] != small or not own or not small:
         return target
+    scale = next(iter(scales))[1]
+    scale = scale if small == own else scale * math.sqrt(small / own)
     names = frozenset(p.name for p in target.base_plan if QUERY.fullmatch(p.name))
     alone = makes_queries(base, names, HF_CONTEXT, model.vocab)
-    return replace(target, attention=next(iter(scales))[1], queries=names if alone else frozenset())
+    return replace(target, attention=scale, queries=names if alone else frozenset())
 
 
 def shapes_of(module: nn.Module) -> Shapes:
@@ -309,7 +341,7 @@ def build_target(
     Raises:
         InputError: it cannot be built at one of the widths, or does not grow.
     """
-    model, context, build = target.protocol, target.context, target.builder(base_width)
+    model, context, build = target.protocol, target.context, target.small_builder(base_width)
     is_config = isinstance(model, HfProtocol)
     base = for_real(build, base_width)
     wider = (on_meta if is_config else for_real)(build, APART * base_width)
@@ -332,7 +364,7 @@ def build_target(
     readout = next((p.name for p in found if p.role == "readout"), readout)
     return BuiltTarget(
         model,
-        on_meta(build, width),
+        on_meta(target.builder(base_width), width),
         weights,
         readout,
         {p.name: p for p in found},

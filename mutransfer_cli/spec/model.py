@@ -151,8 +151,31 @@ class FactoryProtocol(FactorySpec, Sparse):
     """Vocabulary size of the data; the model's may be larger; absent for samples."""
 
 
-class HfSpec(Strict):
+class HfSizes(Sparse):
+    """Sizes in which the proxies of a Hugging Face config differ from it.
+
+    They make small proxies of models with large heads or many layers: widths are multiples of
+    head_size * kv_group.
+    """
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"head_size", "depth", "kv_group"})
+
+    head_size: Count | None = None
+    """d_head in place of the config's; as many heads as fill the width."""
+    depth: Count | None = None
+    """Number of layers in place of the config's; lists by layer are cut or repeated."""
+    kv_group: Count | None = None
+    """Query heads per key-value head in place of the config's."""
+
+    def sizes(self) -> HfSizes:
+        """The sizes alone."""
+        return HfSizes(**{key: getattr(self, key) for key in HfSizes.model_fields})
+
+
+class HfSpec(HfSizes):
     """A Hugging Face config whose width is scaled."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = HfSizes.OPTIONAL | {"own_multipliers"}
 
     hf: str
     """Path of the config.json; a relative path counts from the spec."""
@@ -184,7 +207,7 @@ class HfSpec(Strict):
 class HfProtocol(Sparse):
     """A Hugging Face config as trained."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"own_multipliers", "sizes"})
 
     hf: dict[str, JsonValue]
     """The config, as in its file."""
@@ -198,6 +221,8 @@ class HfProtocol(Sparse):
     of the whole name; they replace those measured by the tool."""
     vocab: Count
     """Vocabulary size of the data and of the model."""
+    sizes: HfSizes = HfSizes()
+    """Sizes in which it differs from the config at every width."""
 
     @property
     def model_type(self) -> str:
@@ -211,12 +236,22 @@ class HfProtocol(Sparse):
 
     @property
     def depth(self) -> int | None:
-        """The number of blocks, if the config has it."""
+        """The number of blocks, if it is known."""
+        return self.sizes.depth or self.own_depth
+
+    @property
+    def own_depth(self) -> int | None:
+        """The number of blocks in the config, if it has it."""
         return self._count("num_hidden_layers", "n_layer")
 
     @property
     def head_size(self) -> int | None:
-        """d_head, if the config determines it."""
+        """d_head, if it is known."""
+        return self.sizes.head_size or self.own_head_size
+
+    @property
+    def own_head_size(self) -> int | None:
+        """d_head in the config, if it determines it."""
         hidden, heads = self.width, self._count("num_attention_heads", "n_head")
         return self._count("head_dim") or (hidden // heads if hidden and heads else None)
 
@@ -228,7 +263,7 @@ class HfProtocol(Sparse):
     @property
     def neutral_factors(self) -> dict[str, Any]:
         """The values of such fields at which its code does not scale it."""
-        return neutral_values(self.width, self.depth, self.head_size)
+        return neutral_values(self.width, self.own_depth, self.own_head_size)
 
     @property
     def own_factors(self) -> dict[str, Any]:

@@ -307,6 +307,7 @@ def model_protocol(spec: SweepSpec, vocab: int | None, folder: Path) -> AnyModel
             roles=model.roles,
             own_multipliers=model.own_multipliers,
             vocab=vocab,
+            sizes=model.sizes(),
         )
     scale = spec.attention_scale
     assert scale is not None, "the built-in model has one"

@@ -26,7 +26,7 @@ from mutransfer_cli.proxies.build import (
 )
 from mutransfer_cli.proxies.example import Example, takes_targets
 from mutransfer_cli.proxies.factory import on_meta
-from mutransfer_cli.proxies.hf import say_what_is_used
+from mutransfer_cli.proxies.hf_notes import say_what_is_used
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.proxies.samples import structure
 from mutransfer_cli.proxies.tying import output_factor
@@ -246,7 +246,7 @@ def read_proxy(
     example: Example | None = None,
 ) -> Reading:
     if isinstance(model, HfProtocol):
-        say_what_is_used(model, rule.name in ("mup", "mean_field"), note)
+        say_what_is_used(model, rule.name in ("mup", "mean_field"), rule.base_width, note)
     return read_model(model, context, rule.base_width, note, example)
 
 
