@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import yaml
 from torch import Tensor, nn
 
 from mutransfer_cli.recipe.loaded import load_recipe
-from tests.conftest import Run, WriteSpec
+
+Run = Callable[..., Any]
+WriteSpec = Callable[[Any], Path]
 
 
 class Adapted(nn.Module):
