@@ -151,12 +151,15 @@ def kinds(model: nn.Module, places: Places, plan: Plan) -> dict[str, Kind]:
     # as an embedding a tied weight makes no product, and the block below has its own kind
     roles |= {planned.name: "readout" for planned in plan if planned.output_multiplier is not None}
     by_id = {id(p): roles[name] for name, p in model.named_parameters() if name in roles}
+    both = {p.name for p in plan if p.output_multiplier == p.multiplier}
+    one_multiplier = {id(p) for name, p in model.named_parameters() if name in both}
     found: dict[str, Kind] = {}
     for name, block in places.blocks.items():
         held = {by_id[id(p)] for p in block.parameters() if id(p) in by_id and p.dim() > 1}
         found[name] = only(held)
         if isinstance(block, nn.Embedding):  # if it is tied, its weight has the readout's role
-            found[name] = "embedding"
+            # with one multiplier for both uses it moves with the logits, which may depend on width
+            found[name] = "hidden" if id(block.weight) in one_multiplier else "embedding"
     for name in places.layers:
         found[name] = only({roles[name]})
     return found

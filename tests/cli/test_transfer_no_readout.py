@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mutransfer_cli.recipe.loaded import load_recipe
 
-WriteSpec = Callable[[Any], Path]
 Run = Callable[..., Any]
+WriteSpec = Callable[[Any], Path]
 
 
 class Adapted(nn.Module):
@@ -87,3 +87,27 @@ def test_another_factor_is_refused_before_anything_is_trained(
     assert "lr_mult.readout: found" in error
     assert "the model has no readout parameter; its roles are embedding, hidden" in error
     assert not (tmp_path / "out").exists()
+
+
+GPT = "tests.proxies.tied_gpts:gpt"
+
+
+@pytest.mark.parametrize("model", [None, "tests.proxies.tied_gpts:wrapped"])
+def test_a_tied_model_gets_a_folded_recipe_that_the_checks_accept(
+    spec: dict[str, Any], write_spec: WriteSpec, run: Run, tmp_path: Path, model: str | None
+) -> None:
+    spec["model"], out = {"factory": GPT}, tmp_path / "out"
+    spec["sweep"] |= {"axes": {"lr": {"from": "2^-8", "to": "2^-2"}}, "seeds": [0]}
+    assert run("sweep-proxy", write_spec(spec), "-o", out).exit_code == 0
+    fitted = run("fit-exponents", out)
+    assert fitted.exit_code in (0, 4), fitted.stderr
+    named = ["--model", model] if model else []
+    result = run(
+        "transfer", "--width", 96, "--fold", *named, "-o", "recipe.yaml", stdin=fitted.stdout
+    )
+    assert result.exit_code == 0, result.stderr
+    embedding = yaml.safe_load(Path("recipe.yaml").read_text())["roles"]["embedding"]
+    (tied,) = (p for p in embedding["parameters"] if "output_multiplier" in p)
+    assert tied["output_multiplier"]["value"] == 1.0
+    checked = run("check", "recipe.yaml", "--gates", "static", "--model", model or GPT)
+    assert checked.exit_code == 0, checked.stderr + checked.stdout

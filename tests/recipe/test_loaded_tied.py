@@ -17,6 +17,7 @@ from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.data.corpus import DeviceText, gather, train_offsets
 from mutransfer_cli.errors import InputError, NotExpressible
 from mutransfer_cli.proxies.noise import stream_generator
+from mutransfer_cli.recipe.against_model import check_model
 from mutransfer_cli.recipe.build import build_recipe
 from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.loaded import LoadedRecipe, load_recipe
@@ -199,3 +200,37 @@ def test_a_changed_output_multiplier_is_found_by_the_static_gate(
         in sentences
     )
     assert "so that the multiplier is missing" in sentences
+
+
+SCALED = 16  # base width of `scaled_output`
+
+
+class ScaledOutput(Gpt):
+    """A Gpt whose own code puts the output multiplier of muP on the logits."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = super().forward(tokens)
+        factor: float = (self.lm_head.in_features / SCALED) ** -0.5
+        return logits * factor
+
+
+def scaled_output(width: int, vocab: int) -> nn.Module:
+    return ScaledOutput(width, vocab)
+
+
+@pytest.mark.parametrize(
+    ("folded", "model", "finding"),
+    [
+        (True, "tests.proxies.tied_gpts:gpt", None),
+        (True, f"{__name__}:scaled_output", "muP is applied twice"),
+        (False, "tests.proxies.tied_gpts:gpt", "the readout multiplier is missing"),
+        (False, f"{__name__}:scaled_output", None),
+    ],
+)
+def test_a_model_is_asked_for_the_output_multiplier(
+    tiny: dict[str, Any], prepare: Prepare, folded: bool, model: str, finding: str | None
+) -> None:
+    recipe = build_recipe(exponents(prepared(tiny, prepare)), Target(WIDTH, {}, folded))
+    found = [f for f in check_model(recipe, "recipe.yaml", model).findings if "output" in f]
+    assert len(found) == (finding is not None), found
+    assert all(finding in sentence for sentence in found if finding)
