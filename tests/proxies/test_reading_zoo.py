@@ -20,7 +20,8 @@ from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.model import FactoryProtocol
 from tests.proxies import own_zoo, own_zoo_harder, own_zoo_shapes
 
-BASE, VOCAB, CONTEXT = 16, 32, 16
+BASES = (16, 32)
+VOCAB, CONTEXT = 32, 16
 
 EMBED: dict[str, Role] = {"embed.weight": "embedding"}
 HEAD: dict[str, Role] = {"head.weight": "readout"}
@@ -303,10 +304,10 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
 
 
 @cache
-def read(build: Callable[..., nn.Module]) -> Reading:
+def read(build: Callable[..., nn.Module], base_width: int = BASES[0]) -> Reading:
     factory = f"{build.__module__}:{build.__name__}"
     model = FactoryProtocol(factory=factory, args={}, roles={}, vocab=VOCAB)
-    return read_model(model, CONTEXT, BASE)
+    return read_model(model, CONTEXT, base_width)
 
 
 def names_of(builds: Iterable[Callable[..., nn.Module]]) -> list[str]:
@@ -401,9 +402,11 @@ OWN_FACTORS: dict[Callable[..., nn.Module], Mapping[str, float]] = {
 }
 
 
+@pytest.mark.parametrize("base_width", BASES)
 @pytest.mark.parametrize("build", ROLES, ids=names_of(ROLES))
 def test_powers_of_width_in_the_models_own_code_are_found_where_they_are(
-    build: Callable[..., nn.Module],
+    build: Callable[..., nn.Module], base_width: int
 ) -> None:
-    found = {p.name: p.own_multiplier for p in read(build).base_plan if p.own_multiplier}
+    plan = read(build, base_width).base_plan
+    found = {p.name: p.own_multiplier for p in plan if p.own_multiplier}
     assert found == pytest.approx(OWN_FACTORS.get(build, {}))
