@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.spec.model import FactoryProtocol
+from mutransfer_cli.spec.sources import recipes_folders
 
 DROPOUTS = (
     nn.Dropout,
@@ -79,7 +80,8 @@ def factory_builder(model: FactoryProtocol, context: int) -> Callable[[int], nn.
 
 
 def import_function(name: str, where: str) -> Callable[..., Any]:
-    """Import `module:function`, from the current folder first, as `python -m` does.
+    """Import `module:function`, from the current folder first, as `python -m` does, and last from
+    the folder of the shipped specs.
 
     Args:
         where: begins every error message.
@@ -88,6 +90,7 @@ def import_function(name: str, where: str) -> Callable[..., Any]:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
+    sys.path += [str(path) for path in recipes_folders() if str(path) not in sys.path]
     try:
         module = importlib.import_module(module_name)
     except Exception as error:

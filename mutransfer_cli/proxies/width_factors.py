@@ -159,10 +159,11 @@ def traced(
     """
     values = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
     every = by_all_names(model, values) | dict(model.named_buffers())
-    inputs = [tensor for _, tensor in leaves(example.batch)]
+    batch = example.noisy(model)
+    inputs = [tensor for _, tensor in leaves(batch)]
     watcher = Watcher(values, growing, inputs, correct)
     with watcher:
-        loss = call_of(model, example).loss(model, every, example.batch)
+        loss = call_of(model, example).loss(model, every, batch)
     return watcher.finish(loss)
 
 

@@ -144,14 +144,19 @@ def run_name(spec: str, path: Path, variant: str | None) -> str:
 
 def shipped_files() -> dict[str, Path]:
     """The shipped files of specs by name; a file named like its folder has the folder's name."""
-    # an installed wheel holds recipes/ inside the package, a checkout beside it
-    folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
     found = {}
-    for folder in [folder for folder in folders if folder.is_dir()][:1]:
+    for folder in recipes_folders():
         for path in sorted(folder.rglob("*.yaml")):
             inner = path.relative_to(folder).with_suffix("")
             found[(inner.parent if inner.name == inner.parent.name else inner).as_posix()] = path
     return found
+
+
+def recipes_folders() -> list[Path]:
+    """The folder of the shipped specs and of their models' code, if there is one."""
+    # an installed wheel holds recipes/ inside the package, a checkout beside it
+    folders = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
+    return [folder for folder in folders if folder.is_dir()][:1]
 
 
 def shipped_recipes() -> dict[str, Path]:

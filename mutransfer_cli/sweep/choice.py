@@ -155,6 +155,8 @@ def choose_run(
     Args:
         begun: how trials with a checkpoint were run, which stays so.
     """
+    if not may_compile(queue, settings) and not (begun and begun.compiled):
+        limit = replace(limit, compiled=False)
     possible, sentence = model_allows(queue, limit)
     for reason in filter(None, (sentence, queue.text.note)):
         note(f"width {queue.width}: {reason}")
@@ -167,12 +169,18 @@ def choose_run(
         return with_capture(replace(possible, compiled=compiled), queue, settings), slots
     eager = with_capture(replace(possible, compiled=False), queue, settings)
     size = size_of_group(queue, eager, settings, limit.slots)
-    if possible.compiled and settings.compile_mode == "auto" and queue.device.type == "cuda":
+    if possible.compiled and settings.compile_mode == "auto":
         compiled = size.seconds is not None and pays(
             size.seconds * queue.sweep.protocol.train.steps * len(queue.trials),
             compilation(queue, size.slots),
         )
     return with_capture(replace(possible, compiled=compiled), queue, settings), size.slots
+
+
+def may_compile(queue: Queue, settings: Settings) -> bool:
+    """Whether the user or the device has compiled steps."""
+    auto = settings.compile_mode == "auto" and queue.device.type == "cuda"
+    return auto or settings.compile_mode == "on"
 
 
 def model_allows(queue: Queue, limit: Rung) -> tuple[Execution, str]:

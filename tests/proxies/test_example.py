@@ -1,49 +1,20 @@
-"""Calls of models of tokens: their arguments, and the logits or the loss in their output."""
+"""Examples: what a model is run on before it is trained, and whether it takes targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.call import TokenCall, logits_of, loss_of
-from mutransfer_cli.proxies.example import Example, call_of, takes_targets
+from mutransfer_cli.proxies.example import Example, call_of, draws_of, takes_targets, with_noise
+from mutransfer_cli.proxies.noise import Noisy
+from tests.proxies.own_models import token_mlp
+from tests.proxies.sample_models import net
 
-VOCAB, CONTEXT = 11, 6
-TOKENS = Example.of_tokens(CONTEXT, VOCAB)
-LOSS, LOGITS = torch.tensor(2.0), torch.ones(2, CONTEXT, VOCAB)
-
-
-class Unigram(nn.Module):
-    """A table of logits, given in the form that `output` makes of logits and loss."""
-
-    def __init__(self, output: Callable[[Tensor, Tensor | None], Any]) -> None:
-        super().__init__()
-        self.table = nn.Embedding(VOCAB, VOCAB)
-        self.output = output
-
-    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Any:
-        logits = self.table(tokens)
-        loss = None
-        if targets is not None:
-            flat = logits.view(-1, VOCAB)
-            loss = F.cross_entropy(flat, targets.view(-1), ignore_index=-1)
-        return self.output(logits, loss)
-
-
-def values(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.named_parameters())
-
-
-def expected(model: Unigram) -> Tensor:
-    tokens = TOKENS.batch
-    return F.cross_entropy(model.table(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+POINTS = {"x": torch.ones(2, 8), "label": torch.tensor([0, 2])}
 
 
 @pytest.mark.parametrize(
@@ -63,67 +34,27 @@ def test_targets_are_required_or_named(forward: Callable[..., Any], expected: bo
     assert takes_targets(model) is expected
 
 
-@pytest.mark.parametrize(
-    ("output", "logits", "loss"),
-    [
-        (LOGITS, LOGITS, None),
-        (LOSS, None, LOSS),
-        ((LOGITS, LOSS), LOGITS, LOSS),
-        ((LOGITS, None), LOGITS, None),
-        (SimpleNamespace(logits=LOGITS, loss=LOSS), LOGITS, LOSS),
-        ({"logits": LOGITS, "loss": LOSS}, LOGITS, LOSS),
-        (SimpleNamespace(loss=LOSS), None, LOSS),
-        ("text", None, None),
-    ],
-)
-def test_logits_and_loss_are_found_in_the_output(
-    output: Any, logits: Tensor | None, loss: Tensor | None
-) -> None:
-    assert logits_of(output) is logits
-    assert loss_of(output) is loss
+def test_an_example_of_tokens_has_two_sequences() -> None:
+    example = Example.of_tokens(3, 5)
+    assert example.batch.tolist() == [[0, 1, 2, 3], [3, 4, 0, 1]]
+    assert example.run(token_mlp(8, 5)).shape == (2, 3, 5)
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        lambda logits, loss: (logits, loss),
-        lambda logits, loss: loss,
-        lambda logits, loss: logits,
-        lambda logits, loss: SimpleNamespace(logits=logits, loss=loss),
-    ],
-)
-def test_every_form_of_output_gives_the_cross_entropy(output: Callable[..., Any]) -> None:
-    model = Unigram(output)
-    found = call_of(model).loss(model, values(model), TOKENS.batch)
-    torch.testing.assert_close(found, expected(model))
+def test_a_run_draws_the_same_numbers_every_time() -> None:
+    example, model = Example(POINTS, None), net(8, "Denoiser")
+    assert torch.equal(example.run(model), example.run(model))
+    assert torch.equal(example.run(model), example.run_for_loss(model))
 
 
-def test_a_models_own_loss_counts() -> None:
-    model = Unigram(lambda logits, loss: (logits, None if loss is None else 3 * loss))
-    found = call_of(model).loss(model, values(model), TOKENS.batch)
-    torch.testing.assert_close(found, 3 * expected(model))
-
-
-def test_z_loss_adds_its_gradient_to_that_of_a_models_own_loss() -> None:
-    model = Unigram(lambda logits, loss: (logits, loss))
-    plain, with_z = (
-        call_of(model, z_loss=z).loss(model, values(model), TOKENS.batch) for z in (0.0, 0.5)
-    )
-    assert torch.equal(with_z, plain)
-    (found,) = torch.autograd.grad(with_z - plain, [model.table.weight])
-    log_Z = model.table(TOKENS.batch[:, :-1]).logsumexp(-1)
-    (wanted,) = torch.autograd.grad(0.5 * log_Z.square().mean(), [model.table.weight])
-    torch.testing.assert_close(found, wanted)
-
-
-def test_an_output_without_logits_is_refused() -> None:
-    model = Unigram(lambda logits, loss: [loss, "text"])
-    with pytest.raises(InputError, match=r"returned list \(a tensor of shape \[\], str\)"):
-        call_of(model, z_loss=0.1).loss(model, values(model), TOKENS.batch)
-
-
-def test_arguments_can_be_viewed() -> None:
-    tokens = torch.arange(14).view(2, 7)
-    (inputs, targets), _ = TokenCall(with_targets=True).arguments(tokens)
-    assert inputs.view(-1).tolist() == [*range(6), *range(7, 13)]
-    assert targets.view(-1).tolist() == [*range(1, 7), *range(8, 14)]
+def test_only_a_model_that_asks_gets_noise() -> None:
+    plain, asking = net(8), net(8, "Denoiser")
+    assert with_noise(plain, call_of(plain, Example(POINTS, None)), POINTS, "probe") is POINTS
+    call = call_of(asking, Example(POINTS, None))
+    found = with_noise(asking, call, POINTS, "probe")
+    assert isinstance(found, Noisy)
+    assert [tuple(x.shape) for x in found.noise] == [(2, 1), (2, 8), (2, 8)]
+    assert [draw.args for draw in draws_of(asking, call, POINTS)][:2] == [(2, 1), ((2, 8),)]
+    again = with_noise(asking, call, POINTS, "probe")
+    other = with_noise(asking, call, POINTS, "another")
+    assert torch.equal(found.noise[1], again.noise[1])
+    assert not torch.equal(found.noise[1], other.noise[1])
