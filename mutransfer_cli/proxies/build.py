@@ -23,6 +23,7 @@ from mutransfer_cli.proxies.width_factors import (
     UnlikeWidths,
     Watch,
     attention_power,
+    confirmed,
     with_own_factors,
 )
 from mutransfer_cli.rules.plan import BaseParameter
@@ -149,6 +150,9 @@ def read_built(
     widths = base_width, GROWTH * base_width
     try:
         code = watch.compared(GROWTH)
+        if code.deviates:
+            widest = replace(watch, wide=for_real(build, GROWTH**2 * base_width))
+            code = confirmed(code, widest.compared(GROWTH**2))
     except UnlikeWidths:
         note(
             f"model: takes other ways through its code at widths {widths[0]} and {widths[1]}, so "

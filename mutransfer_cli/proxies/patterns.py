@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,15 +29,32 @@ class Patterns:
         growing: axes that grow with width, by name.
         uses: of parameters in a forward pass, by name.
         own: the model's own values at the base width.
+        own_buffers: its buffers at the base width.
     """
 
     growing: Mapping[str, Axes]
     uses: Mapping[str, Sequence[Use]]
     own: Mapping[str, Tensor]
+    own_buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def values(self, shapes: Shapes) -> dict[str, Tensor]:
         """Values for every parameter of a model with these shapes."""
         return {name: self._value(name, shapes[name]) for name in self.own}
+
+    def buffers(self, growing: Mapping[str, Axes], shapes: Shapes) -> dict[str, Tensor]:
+        """Values of buffers that grow, their first two own ones along each growing axis.
+
+        Args:
+            growing: axes of the buffers of numbers that grow with width.
+        """
+        found = {}
+        for name, axes in growing.items():
+            table = self.own_buffers[name]
+            for axis in axes:
+                index = torch.arange(shapes[name][axis]) % min(2, table.shape[axis])
+                table = table.index_select(axis, index)
+            found[name] = table
+        return found
 
     def _value(self, name: str, shape: tuple[int, ...]) -> Tensor:
         axes, own = self.growing.get(name, ()), self.own[name]
@@ -51,9 +68,14 @@ class Patterns:
         """The number that a matrix of this shape is divided by; 1 for a tied one."""
         if self.is_tied(name):
             return 1.0
-        summed = {axis for use in self._products(name) for axis in use.axes}
         growing = self.growing.get(name, ())
-        return math.prod(shape[x] if x in growing else math.sqrt(shape[x]) for x in summed)
+        return max(
+            (
+                math.prod(shape[x] if x in growing else math.sqrt(shape[x]) for x in use.axes)
+                for use in self._products(name)
+            ),
+            default=1.0,
+        )
 
     def is_tied(self, name: str) -> bool:
         """Whether a weight sums over a growing axis in one use and not in another: the products

@@ -21,6 +21,8 @@ from mutransfer_cli.proxies.tracing import Trace, Use
 from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter
 
+FEW = 3  # names in a sentence
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -66,7 +68,7 @@ def base_plan(
         for weight, *_ in weights
         if trace and weight.name in uses and weight.name not in roles
     }
-    plan = []
+    plan, unused = [], dict[str, str]()
     for names in weights:
         weight, role = names[0], roles.get(names[0].name)
         finding = found.get(weight.name)
@@ -77,14 +79,17 @@ def base_plan(
         elif finding is None:
             alike = next((f for n, f in found.items() if n in siblings(weight, weights)), None)
             finding = replace(alike, doubt="") if alike else by_types(names, readout)
-            if trace is not None:
-                by = "as in other blocks" if alike else "by the type of its module"
-                note(f"{weight.name}: {finding.role} {by}, as the forward pass did not use it")
+            unused[weight.name] = (
+                f"{finding.role} {'as in other blocks' if alike else 'by its module'}"
+            )
         elif finding.doubt:
             note(f"{weight.name}: {finding.role}, {finding.doubt}")
         plan.append(base_parameter(weight, finding, inits[weight.name], note))
     note_drawn(plan, note)
     note_fixed(plan, note)
+    if unused and trace is not None:
+        listed = first_few([f"{name} {how}" for name, how in unused.items()])
+        note(f"not used in the forward pass, so that roles are guessed: {listed}")
     return tuple(plan)
 
 
@@ -191,8 +196,7 @@ def note_drawn(plan: Sequence[BaseParameter], note: Note) -> None:
     """Say which vectors and scalars start at the values of the model's own code."""
     kept = list(dict.fromkeys(in_any_block(p.name) for p in plan if p.keeps_draw))
     if kept:
-        more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-        note(f"{', '.join(kept[:3])}{more}: start at the values that the model's own code draws")
+        note(f"{first_few(kept)}: start at the values that the model's own code draws")
 
 
 def summed(weight: Weight, uses: Sequence[Use], role: Role) -> Axes:
@@ -250,12 +254,17 @@ def note_fixed(plan: Sequence[BaseParameter], note: Note) -> None:
         if p.in_block and p.fan_in_axis is not None
     }
     if fixed:
-        names = [f"{name} {size}" for name, size in fixed.items()]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        listed = first_few([f"{name} {size}" for name, size in fixed.items()])
         note(
-            f"fan-ins that stay fixed: {', '.join(names[:3])}{more}; such matrices have the rates "
-            "of embeddings and the weight decay of hidden matrices"
+            f"fan-ins that stay fixed: {listed}; such matrices have the rates of embeddings and the "
+            "weight decay of hidden matrices"
         )
+
+
+def first_few(items: Sequence[str]) -> str:
+    """The first items of a list, and how many follow."""
+    more = f" and {len(items) - FEW} more" if len(items) > FEW else ""
+    return ", ".join(items[:FEW]) + more
 
 
 def declared_roles(

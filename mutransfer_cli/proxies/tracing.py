@@ -144,6 +144,8 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self.like: dict[int, dict[str, tuple[Span, ...]]] = {}
         self.flows: dict[int, Flow] = {}
+        self.laid: dict[int, dict[str, tuple[Span, ...]]] = {}
+        self.merged: dict[str, Axes] = {}
         self.corrected: dict[int, float] = {}
         self.kept: list[Tensor] = [*parameters.values(), *inputs]  # a freed address may come back
         for name, parameter in parameters.items():
@@ -196,8 +198,16 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         flows = [self.flows[at(x)] for x in known if at(x) in self.flows]
         has_parameters = any(at(x) in self.like for x in known)
         factors = summed_axes(name, args)
-        if any(at(x) in self.like for x, _ in factors) and (flows or name not in OF_VECTORS):
-            flow = self._multiply(factors, flows)
+        weights = [(x, axes) for x, axes in factors if at(x) in self.like]
+        all_parameters = len(weights) == len(factors) == 2
+        if all_parameters and not is_layer(name, weights[1][0]):
+            self._merge(weights, written[0])
+            return
+        if weights and (flows or name not in OF_VECTORS):
+            if all_parameters:  # learned rows that a layer reads
+                self._touch("add", [weights.pop(0)[0]])
+                flows = [*flows, Flow(made=True)]
+            flow = self._multiply(weights, joined(flows))
             summed = {at(x) for x, _ in factors}
             self._touch("add", [x for x in known if at(x) not in summed])
         elif name in LOOKUPS and at(args[0]) in self.like:
@@ -206,40 +216,75 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             flow = self._look_up(name, args, name != "embedding" and joined(flows).made)
         elif not flows:
             if has_parameters:
-                self._derive(known, written)
+                for tensor in written:
+                    if at(tensor) not in self.like:
+                        self.like[at(tensor)] = self._spans(known, tensor)
             return
+        elif name in ("sum", "mean") and at(args[0]) in self.laid:
+            flow = self._sum(args, joined(flows))
         else:
             flow = joined(flows)
             if has_parameters:
                 self._touch(name, known)
                 flow = replace(flow, made=True)
+                if name in ("mul", "mul_"):
+                    self.laid[at(written[0])] = self._spans(known, written[0])
+            if name.startswith("_fft"):  # sums over features that no matrix makes
+                flow = replace(flow, since=flow.since | {("", "elementwise")})
             if factors and len(flows) > 1:
                 flow = replace(flow, is_score=True)
         for tensor in written:
             if at(tensor) not in self.like:
                 self.flows[at(tensor)] = flow
 
-    def _multiply(self, factors: Sequence[tuple[Tensor, Axes]], flows: Sequence[Flow]) -> Flow:
-        """Record a product with parameters; a parameter before another one is what it reads."""
-        weights = [(x, axes) for x, axes in factors if at(x) in self.like]
-        before = joined(flows)
-        if len(weights) == len(factors):
-            for weight in self.like[at(weights[0][0])]:
-                self._use(weight, Use("added", (), self._axes(weights[0][0], weight)))
-            weights, before = weights[1:], replace(before, made=True)
+    def _multiply(self, weights: Sequence[tuple[Tensor, Axes]], before: Flow) -> Flow:
+        """Record a product of parameters, or of what is made of them, with an activation."""
         makers: set[Maker] = set()
         growing: set[str] = set()
         for x, axes in weights:
             for weight in self.like[at(x)]:
-                over = self._axes(x, weight, axes)
-                self._use(weight, Use("product", over, self._axes(x, weight), before.made))
+                over, inside = self._axes(x, weight, axes), before.made
+                if not over and weight in self.merged:
+                    over, inside = self.merged[weight], True
+                self._use(weight, Use("product", over, self._axes(x, weight), inside))
                 makers.add((weight, "product"))
                 if set(over) & set(self.growing.get(weight, ())):
                     growing.add(weight)
+        return self._made(before, makers, growing)
+
+    def _made(self, before: Flow, makers: set[Maker], growing: set[str]) -> Flow:
+        """The flow behind a product of matrices, of which some sum over a growing axis."""
         if growing:
             self.trace.inner |= before.open
             before = Flow(open=frozenset(growing))
         return Flow(made=True, open=before.open, since=frozenset(makers))
+
+    def _merge(self, weights: Sequence[tuple[Tensor, Axes]], out: Tensor) -> None:
+        """A product of two parameters, as of adapters that are merged, stays a parameter."""
+        (one, one_axes), (other, other_axes) = weights
+        found: dict[str, tuple[Span, ...]] = {}
+        for x, summed, kept in ((one, one_axes, -2), (other, other_axes, -1)):
+            for name in self.like[at(x)]:
+                dims = [dim for dim in range(x.dim()) if dim - x.dim() not in summed]
+                places = [dim if dim - x.dim() != kept else out.dim() + kept for dim in dims]
+                found[name] = tuple(
+                    (out.stride(place), out.shape[place], axis)
+                    for dim, place in zip(dims, places, strict=True)
+                    for axis in self._axes(x, name, (dim,))
+                )
+                self.merged[name] = self._axes(x, name, summed)
+        self.like[at(out)] = found
+
+    def _sum(self, args: Any, before: Flow) -> Flow:
+        """Record a sum over an axis along which a parameter was laid, which makes a product."""
+        x, dims = args[0], args[1] if len(args) > 1 and args[1] else None
+        makers: set[Maker] = set()
+        for weight, spans in self.laid[at(x)].items():
+            over = axes_behind(x, spans, dims)
+            if set(over) & set(self.growing.get(weight, ())):
+                self._use(weight, Use("product", over, axes_behind(x, spans), before.made))
+                makers.add((weight, "product"))
+        return self._made(before, makers, {name for name, _ in makers}) if makers else before
 
     def _look_up(self, name: str, args: Any, inside: bool) -> Flow:
         """Record a lookup of rows, by data or by what parameters make of them."""
@@ -268,24 +313,22 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         return True
 
-    def _derive(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> None:
-        """Tensors that are made of parameters and constants alone stay parameters."""
-        for out in written:
-            if at(out) in self.like:
-                continue
-            found: dict[str, tuple[Span, ...]] = {}
-            for x in read:
-                for name in self.like.get(at(x), ()):
-                    offset = out.dim() - x.dim()
-                    spans = tuple(
-                        (out.stride(dim + offset), out.shape[dim + offset], axis)
-                        for dim in range(x.dim())
-                        if 0 <= dim + offset < out.dim()
-                        for axis in self._axes(x, name, (dim,))
-                    )
-                    if len(spans) >= len(found.get(name, ())):
-                        found[name] = spans
-            self.like[at(out)] = found
+    def _spans(self, read: Sequence[Tensor], out: Tensor) -> dict[str, tuple[Span, ...]]:
+        """The axes of parameters along the dimensions of a tensor that an operation makes of them
+        elementwise."""
+        found: dict[str, tuple[Span, ...]] = {}
+        for x in read:
+            offset = out.dim() - x.dim()
+            dims = [dim for dim in range(x.dim()) if 0 <= dim + offset < out.dim()]
+            for name in self.like.get(at(x), ()):
+                spans = tuple(
+                    (out.stride(dim + offset), out.shape[dim + offset], axis)
+                    for dim in dims
+                    for axis in self._axes(x, name, (dim,))
+                )
+                if len(spans) >= len(found.get(name, ())):
+                    found[name] = spans
+        return found
 
     def _touch(self, name: str, read: Sequence[Tensor]) -> None:
         """Record parameters that meet an activation elementwise."""
@@ -300,19 +343,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             found.append(use)
 
     def _axes(self, tensor: Tensor, name: str, dims: Axes | None = None) -> Axes:
-        """The parameter's axes behind some dimensions of a tensor, by default behind all."""
-        spans = self.like[at(tensor)][name]
-        chosen = range(tensor.dim()) if dims is None else [dim % tensor.dim() for dim in dims]
-        found = set()
-        for dim in chosen:
-            first, end = tensor.stride(dim), tensor.stride(dim) * tensor.shape[dim]
-            if tensor.shape[dim] > 1 and first:
-                found |= {
-                    axis
-                    for stride, size, axis in spans
-                    if size > 1 and stride < end and stride * size > first
-                }
-        return tuple(sorted(found))
+        return axes_behind(tensor, self.like[at(tensor)][name], dims)
 
     def _placed(self, name: str, args: Any) -> Iterator[Tensor]:
         """The activations among the arguments at which a factor would show."""
@@ -352,7 +383,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         factor = self._record(kind, size_of(tensor) / before, flow.since, reader)
         if factor != 1 and before == 1 and not overlaps(tensor):
             tensor.mul_(factor)
-            if reader:  # others that read it see the factor too
+            if reader and not of_table(flow.since):  # others that read it see the factor too
                 self.corrected[at(tensor)] = factor
         self.flows[at(tensor)] = replace(flow, since=NOTHING)
 
@@ -390,3 +421,29 @@ def joined(flows: Sequence[Flow]) -> Flow:
         since=NOTHING.union(*(flow.since for flow in flows)),
         is_score=any(flow.is_score for flow in flows),
     )
+
+
+def axes_behind(tensor: Tensor, spans: Sequence[Span], dims: Axes | None = None) -> Axes:
+    """A parameter's axes behind some dimensions of a tensor, by default behind all."""
+    chosen = range(tensor.dim()) if dims is None else [dim % tensor.dim() for dim in dims]
+    found = set()
+    for dim in chosen:
+        first, end = tensor.stride(dim), tensor.stride(dim) * tensor.shape[dim]
+        if tensor.shape[dim] > 1 and first:
+            found |= {
+                axis
+                for stride, size, axis in spans
+                if size > 1 and stride < end and stride * size > first
+            }
+    return tuple(sorted(found))
+
+
+def of_table(makers: Makers) -> bool:
+    """Whether an activation is the rows of one table."""
+    return len(makers) == 1 and all(use == "lookup" for _, use in makers)
+
+
+def is_layer(name: str, weight: Tensor) -> bool:
+    """Whether a product of two parameters is that of a linear layer, whose weight is transposed or
+    has a bias, with learned rows."""
+    return name.startswith(("add", "badd")) or weight.stride()[-2:] == (1, weight.shape[-2])

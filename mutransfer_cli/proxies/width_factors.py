@@ -22,12 +22,13 @@ from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.proxies.operations import Axes
 from mutransfer_cli.proxies.patterns import Patterns
 from mutransfer_cli.proxies.reading import Note, silent
-from mutransfer_cli.proxies.tracing import Correct, Maker, Place, Trace, Watcher
+from mutransfer_cli.proxies.tracing import Correct, Maker, Place, Trace, Watcher, of_table
 from mutransfer_cli.rules.plan import BaseParameter
 
 CLOSE = 0.2  # exponents of width below it are rounding of sizes
 NOISE = 1e-6  # of the largest activation: rounding of a sum that is zero
 HALF = 0.5  # of q.k over sqrt(d_head), where heads grow
+MOST = 2  # exponents beyond it are no factor that a model has
 QUARTER = 0.06  # an exponent this near to a multiple of 1/4 is that multiple
 
 Values = dict[str, Tensor]
@@ -51,7 +52,9 @@ class Deviation:
     def owners(self) -> frozenset[Maker]:
         """The matrices on whose product the factor lies; empty if they cannot be told."""
         place = self.place
-        if place.reader:
+        if any(not name for name, _ in place.makers):
+            return frozenset()
+        if place.reader and not of_table(place.makers):
             return frozenset((name, "product") for name in place.reader)
         return place.makers if len(place.makers) == 1 else frozenset()
 
@@ -59,7 +62,8 @@ class Deviation:
     def power(self) -> float | None:
         """The exponent as a multiple of 1/4; None if it is none."""
         nearest = round(4 * self.exponent) / 4
-        return nearest if abs(nearest - self.exponent) <= QUARTER else None
+        is_power = abs(nearest - self.exponent) <= QUARTER and abs(nearest) <= MOST
+        return nearest if is_power else None
 
 
 class UnlikeWidths(Exception):
@@ -81,6 +85,11 @@ class Comparison:
     attention: Mapping[float, str]
     unresolved: tuple[Deviation, ...]
     lines: Mapping[Maker, tuple[str, ...]]
+
+    @property
+    def deviates(self) -> bool:
+        """Whether anything depends on width that should not."""
+        return bool(self.factors or self.attention or self.unresolved)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,8 @@ class Watch:
         }
         own = dict(base.named_parameters())
         trace = traced(base, own, growing, example)
-        return cls(base, wide, example, Patterns(growing, trace.uses, own), trace)
+        patterns = Patterns(growing, trace.uses, own, dict(base.named_buffers()))
+        return cls(base, wide, example, patterns, trace)
 
     def compared(self, growth: float) -> Comparison:
         """Compare the two, of which one is `growth` times as wide, with values of period two.
@@ -116,8 +126,12 @@ class Watch:
         Raises:
             UnlikeWidths: they take different ways through their code.
         """
-        at_base = self.patterns.values(shapes_of(self.base))
-        at_wide = self.patterns.values(shapes_of(self.wide))
+        buffers = growing_buffers(self.base, self.wide)
+        at_base, at_wide = (
+            self.patterns.values(shapes_of(model)) | self.patterns.buffers(buffers, sizes)
+            for model in (self.base, self.wide)
+            for sizes in ({name: tuple(x.shape) for name, x in model.named_buffers()},)
+        )
         first = self._traced(self.base, at_base)
         comparing = Comparing(self, first, growth, self._normalised(first, at_base))
         other = self._traced(self.wide, at_wide, comparing.correct)
@@ -155,10 +169,13 @@ def traced(
     """Run a model with given values on an example, to its loss, and watch it.
 
     Args:
-        values: every parameter under one of its names.
+        values: every parameter under one of its names, and buffers in place of the model's own.
     """
-    values = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
-    every = by_all_names(model, values) | dict(model.named_buffers())
+    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    buffers |= {name: value for name, value in values.items() if name in buffers}
+    values = {name: values[name].detach().clone().requires_grad_() for name in parameters}
+    every = by_all_names(model, values) | buffers
     batch = example.noisy(model)
     inputs = [tensor for _, tensor in leaves(batch)]
     watcher = Watcher(values, growing, inputs, correct)
@@ -169,6 +186,19 @@ def traced(
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def growing_buffers(base: nn.Module, wide: nn.Module) -> dict[str, Axes]:
+    """Axes that grow with width of the buffers of numbers that have such axes."""
+    others = dict(wide.named_buffers())
+    found: dict[str, Axes] = {}
+    for name, buffer in base.named_buffers():
+        other = others.get(name)
+        if other is not None and buffer.is_floating_point() and buffer.dim() == other.dim():
+            pairs = zip(buffer.shape, other.shape, strict=True)
+            axes = tuple(axis for axis, (one, two) in enumerate(pairs) if one != two)
+            found |= {name: axes} if axes else {}
+    return found
 
 
 def by_all_names(model: nn.Module, values: Mapping[str, Tensor]) -> Values:
@@ -202,25 +232,27 @@ class Comparing:
         if min(like.size, place.size) <= self.noise or not math.isfinite(place.size):
             return 1.0
         expected = self._expected(place)
+        if place.kind == "weight":  # only one whose size its code sets is not as its matrix
+            wanted = like.size * self.growth**expected
+            return wanted / place.size if index in self.normalised else 1.0
         exponent = math.log(place.size / like.size, self.growth) - expected
-        deviates = abs(exponent) > CLOSE
-        if deviates and index not in self.normalised:
+        if abs(exponent) > CLOSE:
             self.found.append((index, exponent))
-        of_weight = place.kind == "weight"
-        wanted = like.size * (self.growth**expected if of_weight else 1.0)
-        return wanted / place.size if deviates or (expected and not of_weight) else 1.0
+        return like.size / place.size if expected or abs(exponent) > CLOSE else 1.0
 
     def _expected(self, place: Place) -> float:
         """The exponent of width of a weight divided by sizes, or of the product of a tied one."""
         patterns = self.watch.patterns
         if place.kind != "weight":
             return float(any(use == "product" and patterns.is_tied(n) for n, use in place.makers))
-        name = max(place.reader, key=patterns.is_multiplied)
-        base, wide = (
-            patterns.divisor(name, shapes_of(model)[name])
-            for model in (self.watch.base, self.watch.wide)
+        shapes, wide_shapes = shapes_of(self.watch.base), shapes_of(self.watch.wide)
+        return min(
+            math.log(
+                patterns.divisor(name, shapes[name]) / patterns.divisor(name, wide_shapes[name]),
+                self.growth,
+            )
+            for name in place.reader
         )
-        return math.log(base / wide, self.growth)
 
     def comparison(self, other: Trace) -> Comparison:
         """The result, given the trace of the wider model.
@@ -240,6 +272,27 @@ class Comparing:
 
 def identity(place: Place) -> tuple[str, frozenset[Maker], frozenset[str]]:
     return place.kind, place.makers, place.reader
+
+
+def confirmed(code: Comparison, other: Comparison) -> Comparison:
+    """The part of a comparison that one with a third width shows too, which rounding does not."""
+    owners = {maker for maker, power in code.factors.items() if other.factors.get(maker) == power}
+    seen = [(deviation.place, deviation.exponent) for deviation in other.unresolved]
+    unresolved = tuple(
+        deviation
+        for deviation in code.unresolved
+        if any(
+            identity(deviation.place) == identity(place)
+            and abs(deviation.exponent - exponent) <= QUARTER
+            for place, exponent in seen
+        )
+    )
+    return Comparison(
+        {maker: power for maker, power in code.factors.items() if maker in owners},
+        {power: line for power, line in code.attention.items() if power in other.attention},
+        unresolved,
+        code.lines,
+    )
 
 
 def resolved(deviations: Sequence[Deviation]) -> Comparison:
@@ -336,7 +389,7 @@ def refuse_unresolved(code: Comparison, widths: tuple[int, int]) -> None:
             f"width^{deviation.exponent:.2f} {of_widths} for weights that do not{by}; {remedy}"
         )
     for power, line in code.attention.items():
-        if power not in (0.0, HALF) and (4 * power).is_integer():
+        if power not in (0.0, HALF) and (2 * power).is_integer():
             raise InputError(
                 f"model: its own code makes attention scores ({line}) scale as width^{power:g} "
                 f"{of_widths} for equal queries and keys; a scale of 1/d_head or 1/sqrt(d_head) "

@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_run_has_the_last_matrix_and_the_reason() -> None
     model = Broken()
     found = run_once(model, TOKENS)
     assert (found.readout, found.sequence_bytes) == ("unused.weight", 0)
-    assert found.why_not == "RuntimeError: first line"
+    assert found.why_not == "RuntimeError: first line (test_calling.py:50)"
     assert not any(module._forward_hooks for module in model.modules())
 
 

@@ -114,7 +114,7 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
     own_zoo.experts_by_index: EXPERTS,
     own_zoo.experts_by_token: ENDS
     | all_of("hidden", "router", "up", "down")
-    | all_of("embedding", "up_bias"),  # its rows are looked up
+    | all_of("vector", "up_bias"),
     own_zoo.experts_as_modules: ENDS
     | hidden("router", *(f"experts.{expert}.{layer}" for expert in range(4) for layer in (0, 2)))
     | all_of("scalar", "bias"),
@@ -395,7 +395,7 @@ def test_a_product_over_two_growing_axes_names_both() -> None:
 
 # exponents of width in factors of the model's own code; all other models have none
 OWN_FACTORS: dict[Callable[..., nn.Module], Mapping[str, float]] = {
-    own_zoo.scaled_embedding: {"a.weight": 0.5},  # which alone reads the scaled rows
+    own_zoo.scaled_embedding: {"embed.weight": 0.5},
     own_zoo.scaled_logits: {"head.weight": -1.0},
     own_zoo_harder.scaled_stream: {"embed.weight": 0.5},
     own_zoo_harder.scaled_branch: {"down.weight": -0.5},

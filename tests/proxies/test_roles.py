@@ -109,12 +109,11 @@ def test_a_matrix_of_fixed_fan_in_lies_inside_unless_it_reads_the_data() -> None
     assert roles["up.weight"] == ("embedding", True)
     assert roles["router"] == ("hidden", False), "it reaches the loss through the head"
     assert roles["experts.2.weight"] == ("hidden", False)
-    unused = "hidden as in other blocks, as the forward pass did not use it"
     assert notes == [
-        f"experts.1.weight: {unused}",
-        f"experts.2.weight: {unused}",
         "fan-ins that stay fixed: up.weight 4; such matrices have the rates of embeddings and the "
         "weight decay of hidden matrices",
+        "not used in the forward pass, so that roles are guessed: experts.1.weight hidden as in "
+        "other blocks, experts.2.weight hidden as in other blocks",
     ]
 
 
