@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mutransfer_cli.proxies.calling import TrialRun, run_once
+from mutransfer_cli.proxies.comparing import UnlikeWidths, Watch, confirmed
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.folding import with_norm
@@ -19,13 +20,7 @@ from mutransfer_cli.proxies.perceptron import MLP
 from mutransfer_cli.proxies.reading import Note, is_convolution, read_weights, silent
 from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
-from mutransfer_cli.proxies.width_factors import (
-    UnlikeWidths,
-    Watch,
-    attention_power,
-    confirmed,
-    with_own_factors,
-)
+from mutransfer_cli.proxies.width_factors import attention_power, with_own_factors
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, HfProtocol, MLPProtocol

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mutransfer_cli.proxies.observations import Use
 from mutransfer_cli.proxies.operations import Axes
-from mutransfer_cli.proxies.tracing import Use
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.inits import Init, in_any_block
+from mutransfer_cli.proxies.observations import Trace, Use
 from mutransfer_cli.proxies.operations import Axes
 from mutransfer_cli.proxies.reading import Note, Weight, shown, silent
-from mutransfer_cli.proxies.tracing import Trace, Use
 from mutransfer_cli.rules.choices import MATRIX_ROLES, Role
 from mutransfer_cli.rules.plan import BaseParameter
 
@@ -79,9 +79,8 @@ def base_plan(
         elif finding is None:
             alike = next((f for n, f in found.items() if n in siblings(weight, weights)), None)
             finding = replace(alike, doubt="") if alike else by_types(names, readout)
-            unused[weight.name] = (
-                f"{finding.role} {'as in other blocks' if alike else 'by its module'}"
-            )
+            by = "as in other blocks" if alike else "by its module"
+            unused[weight.name] = f"{finding.role} {by}"
         elif finding.doubt:
             note(f"{weight.name}: {finding.role}, {finding.doubt}")
         plan.append(base_parameter(weight, finding, inits[weight.name], note))
@@ -256,8 +255,8 @@ def note_fixed(plan: Sequence[BaseParameter], note: Note) -> None:
     if fixed:
         listed = first_few([f"{name} {size}" for name, size in fixed.items()])
         note(
-            f"fan-ins that stay fixed: {listed}; such matrices have the rates of embeddings and the "
-            "weight decay of hidden matrices"
+            f"fan-ins that stay fixed: {listed}; such matrices have the rates of embeddings and "
+            "the weight decay of hidden matrices"
         )
 
 

@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from mutransfer_cli.proxies.observations import Use
 from mutransfer_cli.proxies.patterns import Patterns
-from mutransfer_cli.proxies.tracing import Use
 
 MATRIX = Use("product", (1,), (0, 1))
 ROWS = Use("lookup", (0,), (0, 1))

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.comparing import Watch
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.inits import read_inits
+from mutransfer_cli.proxies.observations import Trace, Use
 from mutransfer_cli.proxies.reading import Note, read_weights, silent
 from mutransfer_cli.proxies.roles import base_plan, by_use
-from mutransfer_cli.proxies.tracing import Trace, Use
-from mutransfer_cli.proxies.width_factors import Watch
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter
 from tests.proxies.own_models import logits_by_hand, sequential, tied_moe, token_mlp, untied_moe

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mutransfer_cli.proxies.observations import Trace
 from mutransfer_cli.proxies.operations import Axes
-from mutransfer_cli.proxies.tracing import Trace, Watcher
+from mutransfer_cli.proxies.tracing import Watcher
 
 N, B, S = 6, 2, 5
 
