@@ -52,7 +52,7 @@ def test_a_model_without_factors_has_none_whatever_starts_at_zero() -> None:
             nn.init.zeros_(parameter)
         return model
 
-    watch, found = watched(build)
+    _, found = watched(build)
     assert (found.factors, found.unresolved) == ({}, ())
     assert found.attention == {}
 
