@@ -114,7 +114,7 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
     own_zoo.experts_by_index: EXPERTS,
     own_zoo.experts_by_token: ENDS
     | all_of("hidden", "router", "up", "down")
-    | all_of("embedding", "up_bias"),  # its rows are looked up
+    | all_of("vector", "up_bias"),
     own_zoo.experts_as_modules: ENDS
     | hidden("router", *(f"experts.{expert}.{layer}" for expert in range(4) for layer in (0, 2)))
     | all_of("scalar", "bias"),
