@@ -18,6 +18,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.batch import Batch, leaves, mapped
 from mutransfer_cli.proxies.calling import constants
 from mutransfer_cli.proxies.example import Example, call_of
+from mutransfer_cli.proxies.factory import message_of, user_line
 from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
 from mutransfer_cli.train.device import is_out_of_memory
 
@@ -71,7 +72,7 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = not_batched(error)
         if "random" in reason:
             raise InputError(
                 "the model draws random numbers in its forward pass (dropout?), so that no trial "
@@ -88,6 +89,14 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
             "wrong: not compiled",
         )
     return wanted, ""
+
+
+def not_batched(error: RuntimeError) -> str:
+    """The reason for which vmap cannot batch a model, and the line of the user's code."""
+    if "data-dependent control flow" not in str(error):
+        return message_of(error)
+    # torch asks for a report to be filed
+    return f"it branches on values at {user_line(error) or 'a line of a library'}"
 
 
 def custom_function(out: Tensor) -> str:

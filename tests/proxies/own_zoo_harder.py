@@ -448,7 +448,7 @@ def scaled_stream(width: int, vocab: int) -> nn.Module:
 
 
 def scaled_branch(width: int, vocab: int, base: int = 16) -> nn.Module:
-    """What a block adds is divided by the square root of the width."""
+    """The output of a block is divided by the square root of the width."""
 
     def run(m: Any, tokens: Tensor) -> Any:
         x = m.embed(tokens)

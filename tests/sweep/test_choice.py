@@ -87,7 +87,7 @@ def test_a_model_that_cannot_be_batched_runs_one_at_a_time_and_says_so(
     branching = BranchingSweep(**{f.name: getattr(sweep, f.name) for f in fields(sweep)})
     collected = train(branching, tmp_path)
     (said,) = collected.said
-    assert said.startswith("width 16: the model cannot be batched (vmap: ")
+    assert said.startswith("width 16: the model cannot be batched (it branches on values at test_")
     assert said.endswith("): one trial after the other")
     assert {record.group_size for record in collected.records} == {1}
     assert collected.losses == pytest.approx(train(sweep, tmp_path).losses, rel=1e-5)
