@@ -41,7 +41,7 @@ TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 DATA = ("docs", "report/templates", "recipe/formats/templates")  # folders without code
 SETTINGS = re.compile(r"(?<![\w-])--[a-z]")
 FIRST_WORDS = {"Of", "Those", "Its", "In", "At", "What", "Who", "With"}
-OF_THE_WHOLE = {Path("test_layout"), Path("test_readme")}
+OF_THE_WHOLE = {Path("test_layout"), Path("test_readme"), Path("test_recipes")}
 
 
 def imports(path: Path) -> set[str]:

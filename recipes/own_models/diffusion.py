@@ -5,10 +5,9 @@ The forward asks for a generator: time steps and noise are drawn from it, the sa
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from own_models.blocks import Block
 from own_models.images import SIZE
+from torch import Tensor, nn
 
 PATCH, FREQUENCIES = 4, 8
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from own_models.blocks import Block
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-
-from own_models.blocks import Block
 
 LENGTH, MASK, SHARE = 32, 256, 0.15  # bytes of a sample, the token of a hidden byte
 

@@ -2,10 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from own_models.blocks import Block
 from own_models.images import SIZE
+from torch import Tensor, nn
 
 
 class ViT(nn.Module):
