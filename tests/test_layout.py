@@ -18,14 +18,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # rooms that each room may import from: rules <- spec <- fit <- recipe <- check <- report;
-# optim <- spec <- proxies <- recipe; proxies <- data, diagnose <- train <- sweep; the command line
+# optim <- spec <- proxies <- data <- recipe; data, diagnose <- train <- sweep; the command line
 # on top
 MAY_IMPORT = {
     "rules": set[str](),
     "optim": {"rules"},
     "spec": {"rules", "optim"},
     "fit": {"rules", "spec"},
-    "recipe": {"rules", "optim", "spec", "fit", "proxies"},
+    "recipe": {"rules", "optim", "spec", "fit", "proxies", "data"},
     "check": {"rules", "spec", "fit", "recipe"},
     "report": {"rules", "spec", "fit", "check"},
     "data": {"spec", "proxies"},
