@@ -8,8 +8,9 @@ from benchmarks.experiments_judge import WITHIN, WITHIN_LOSS, WITHIN_SPECTRUM, j
 HEAD = """# Recipes
 
 `quickstart` and `quickstart-standard` are explained in the README of the project, and
-`hf-llama-tiny` in `mutransfer docs models`. The others are the experiments of three papers, one
-file per paper and one row per experiment, each sized for one GPU with a variant for two CPU cores:
+`hf-llama-tiny` in `mutransfer docs models`; `own_models` holds examples of models and data of your
+own, explained in `mutransfer docs data`. The others are the experiments of three papers, one file
+per paper and one row per experiment, each sized for one GPU with a variant for two CPU cores:
 
 ```sh
 mutransfer sweep-proxy everett/adam-full-mup                  # on a GPU

@@ -20,7 +20,9 @@ from mutransfer_cli.data.items import Items, array_of, digest_of, item_tree, mad
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.batch import leaves, mapped
 from mutransfer_cli.proxies.call import described
+from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.spec.data import OwnData, OwnDataProtocol
+from mutransfer_cli.spec.model import FunctionSpec
 
 PARTS = {"train", "eval"}
 EXPECTED = (
@@ -67,6 +69,11 @@ def own_corpus(spec: OwnData) -> Corpus:
         f"evaluate, each with {structure_of(train)}"
     )
     return Corpus(train, held_out, None, protocol, note)
+
+
+def own_example(data: OwnDataProtocol, loss: FunctionSpec | None) -> Example:
+    """A small batch of the samples of a protocol, made by calling the function again."""
+    return own_corpus(OwnData(factory=data.factory, args=data.args)).example(1, loss)
 
 
 def is_pair(found: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from mutransfer_cli.data.own import own_example
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.proxies.build import Build, read_built
@@ -29,6 +30,7 @@ from mutransfer_cli.recipe.build import NO_PROTOCOL
 from mutransfer_cli.recipe.inits import QUERY
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import BaseParameter, Shapes, TargetModel
+from mutransfer_cli.spec.data import OwnDataProtocol
 from mutransfer_cli.spec.model import (
     AnyModel,
     FactoryProtocol,
@@ -38,7 +40,7 @@ from mutransfer_cli.spec.model import (
     HfSpec,
 )
 from mutransfer_cli.spec.own_factors import BY_WIDTH
-from mutransfer_cli.spec.protocol import DeclaredModel
+from mutransfer_cli.spec.protocol import DeclaredModel, Protocol
 from mutransfer_cli.spec.sources import load_model
 from mutransfer_cli.strict import parse_count
 
@@ -107,8 +109,12 @@ def named_model(
         return NamedModel(name, known, HF_CONTEXT, fitted)
     same = swept if isinstance(swept, FactoryProtocol) and swept.factory == spec.factory else None
     args = (same.args if same else {}) | spec.args
-    found = {}
-    for key in ("vocab", "context"):
+    found: dict[str, int] = {}
+    # the proxies were trained on samples of the user's own, which have neither
+    of_samples = (sizes["vocab"], sizes["context"]) == (None, 1) and (
+        swept is None or isinstance(swept, FactoryProtocol)
+    )
+    for key in () if of_samples else ("vocab", "context"):
         size = args.get(key, sizes[key])
         if not isinstance(size, int):
             raise InputError(
@@ -118,9 +124,9 @@ def named_model(
             )
         found[key] = size
     model = FactoryProtocol(
-        factory=spec.factory, args=args, vocab=found["vocab"], **_by_pattern(spec, same)
+        factory=spec.factory, args=args, vocab=found.get("vocab"), **_by_pattern(spec, same)
     )
-    return NamedModel(name, model, found["context"])
+    return NamedModel(name, model, found.get("context", 1))
 
 
 def _by_pattern(spec: FactorySpec | HfSpec, swept: FactoryProtocol | HfProtocol | None) -> Any:
@@ -178,7 +184,10 @@ def read_target(
             f"own init at base width {base_width} is taken"
         )
     module, build = on_meta(target.builder(base_width), width), target.small_builder(base_width)
-    reading = read_built(model, build, base_width, target.context, note)
+    example = None
+    if isinstance(protocol, Protocol) and isinstance(protocol.data, OwnDataProtocol):
+        example = own_example(protocol.data, protocol.loss)
+    reading = read_built(model, build, base_width, target.context, note, example)
     is_llama = isinstance(model, HfProtocol) and model.model_type == "llama"
     found = TargetModel(
         width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
@@ -347,21 +356,16 @@ def build_target(
     wider = (on_meta if is_config else for_real)(build, APART * base_width)
     real = (base,) if is_config else (base, wider)
     weights = read_weights(base, wider)
-    vocab = model.vocab
-    if vocab is None:
-        raise InputError(
-            "model: is trained on samples of the user's own, and a target is observed on tokens "
-            "only",
-            setting="model",
-        )
-    readout = run_once(base, Example.of_tokens(context, vocab)).readout
+    vocab, readout = model.vocab, None
     found: tuple[BaseParameter, ...] = ()
-    why_not = ""
-    try:
-        found = read_built(model, build, base_width, context, note).base_plan
-    except InputError as error:
-        why_not = str(error)
-    readout = next((p.name for p in found if p.role == "readout"), readout)
+    why_not = "it is run on samples, which a recipe does not name"
+    if vocab is not None:
+        why_not, readout = "", run_once(base, Example.of_tokens(context, vocab)).readout
+        try:
+            found = read_built(model, build, base_width, context, note).base_plan
+        except InputError as error:
+            why_not = str(error)
+        readout = next((p.name for p in found if p.role == "readout"), readout)
     return BuiltTarget(
         model,
         on_meta(target.builder(base_width), width),
@@ -370,5 +374,7 @@ def build_target(
         {p.name: p for p in found},
         why_not,
         tuple(read_inits(module) for module in real),
-        tuple(own_code(module, readout, context, vocab) for module in real),
+        tuple(own_code(module, readout, context, vocab) for module in real)
+        if vocab is not None
+        else (OwnCode(None, 0.0, frozenset()),) * len(real),
     )

@@ -10,7 +10,7 @@ DIGITS = (  # 3 x 5 pixels each, row by row
 )
 
 
-def digits(count: int = 4096, noise: float = 0.3) -> dict[str, torch.Tensor]:
+def digits(count: int = 4096, noise: float = 1.0) -> dict[str, torch.Tensor]:
     """Images, float [count, 1, 12, 12], with mean about 0, and their labels."""
     glyphs = np.array([[int(bit) for bit in glyph] for glyph in DIGITS.split()])
     glyphs = glyphs.reshape(10, 5, 3).repeat(2, 1).repeat(2, 2)  # twice as large

@@ -1,0 +1,96 @@
+"""The examples of own models and own data: each trains, and its best rate stays as width grows.
+
+The slow test trains whole sweeps: minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mutransfer_cli.spec.model import FactorySpec
+from mutransfer_cli.spec.sources import load_spec, shipped_recipes
+from mutransfer_cli.sweep.prepare import Sweep
+from tests.conftest import CPU
+from tests.train.trained import train_all
+
+FOLDER = Path(__file__).parent.parent / "recipes" / "own_models"
+EXAMPLES = sorted(name for name in shipped_recipes() if name.startswith("own_models/"))
+EXPONENT = re.compile(r"^exponent of lr: (\S+)  95 % interval (\S+) to (\S+)", re.MULTILINE)
+PAGE = FOLDER.parent.parent / "mutransfer_cli" / "docs" / "data.md"
+SHOWN = re.compile(r"^\| `(own_models/\w+)` \| (\S+) \((\S+) to (\S+)\)", re.MULTILINE)
+
+
+def short(name: str, steps: int, widths: tuple[int, ...]) -> Sweep:
+    """The example at few steps and widths, and at one seed."""
+    spec, path = load_spec(name)
+    train = spec.train.model_copy(update={"steps": steps, "warmup": 2, "eval_batches": 2})
+    grid = spec.sweep.model_copy(
+        update={"widths": widths, "axes": {"lr": (2**-8, 2**-6)}, "seeds": (0,)}
+    )
+    return Sweep.prepare(spec.model_copy(update={"train": train, "sweep": grid}), path.parent)
+
+
+def test_there_are_four() -> None:
+    assert [f"own_models/{path.stem}" for path in sorted(FOLDER.glob("*.yaml"))] == EXAMPLES
+    assert len(EXAMPLES) == 4
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_needs_no_roles_and_learns(name: str) -> None:
+    spec, _ = load_spec(name)
+    assert isinstance(spec.model, FactorySpec)
+    assert not spec.model.roles
+    sweep = short(name, steps=30, widths=(32,))
+    assert {p.role for p in sweep.base_plan} >= {"embedding", "hidden", "readout", "vector"}
+    assert [p.name for p in sweep.base_plan if p.role == "readout"] in (
+        ["head.weight"],
+        ["last.weight"],
+    )
+    trained = train_all(sweep, sweep.trials[32], CPU)
+    first, last = trained.train_losses[:3].mean(0), trained.train_losses[-3:].mean(0)
+    assert bool((last < first).all())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_trials_of_an_example_are_trained_side_by_side(name: str) -> None:
+    sweep = short(name, steps=3, widths=(32,))
+    together = train_all(sweep, sweep.trials[32], CPU)
+    for index, trial in enumerate(sweep.trials[32]):
+        alone = train_all(sweep, [trial], CPU)
+        torch.testing.assert_close(together.train_losses[:, index], alone.train_losses[:, 0])
+
+
+def test_the_models_are_short() -> None:
+    for path in FOLDER.glob("*.py"):
+        lines = path.read_text().splitlines()
+        code = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", '"'))]
+        assert len(code) <= 60, path
+
+
+def test_every_example_has_its_exponent_on_the_page() -> None:
+    assert sorted(name for name, *_ in SHOWN.findall(PAGE.read_text())) == EXAMPLES
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_best_rate_is_the_same_at_every_width(
+    name: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert run("sweep-proxy", name, "-o", tmp_path).exit_code == 0
+    assert json.loads((tmp_path / "trials.jsonl").read_text().splitlines()[0])["kind"] == "sweep"
+    fitted = run("fit-exponents", tmp_path)
+    assert fitted.exit_code == 0, fitted.stderr
+    ((value, low, high),) = EXPONENT.findall(fitted.stderr)
+    shown = {key: float(x) for key, x, _, _ in SHOWN.findall(PAGE.read_text())}
+    assert abs(float(value)) <= 0.25
+    assert float(low) < 0.25
+    assert float(high) > -0.25
+    assert abs(float(value) - shown[name]) <= 0.1
