@@ -20,8 +20,12 @@ from mutransfer_cli.check.measure import Gate, GateName, gate, unmeasured
 from mutransfer_cli.cli.check_sources import TrainingOptions
 from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.watch import Echo, train_here
+from mutransfer_cli.data.load import data_vocab
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.hf import possible_widths
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.spec.model import HfProtocol, HfSpec
+from mutransfer_cli.spec.protocol import model_protocol
 from mutransfer_cli.spec.sources import load_spec, run_name
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
@@ -34,6 +38,15 @@ from mutransfer_cli.train.device import choose_device
 
 WIDTHS, SEEDS = (64, 128, 256, 512), 5
 CHECKPOINT_EVERY = 60.0  # seconds
+
+
+def default_widths(spec: SweepSpec, folder: Path) -> tuple[int, ...]:
+    """Widths for gate `coordinates`: WIDTHS, or others near them that a config can have."""
+    if not isinstance(spec.model, HfSpec):
+        return WIDTHS
+    model = model_protocol(spec, data_vocab(spec.data, folder), folder)
+    assert isinstance(model, HfProtocol), "it is made from a config"
+    return possible_widths(model, spec.parameterization.base_width, WIDTHS)
 
 
 @dataclass(frozen=True)
@@ -59,13 +72,13 @@ class Training:
         Raises:
             InputError: too few widths or seeds, or no such spec or variant.
         """
-        widths, seeds = options.widths or WIDTHS, options.seeds or SEEDS
+        spec, path = load_spec(name, options.variant)
+        widths, seeds = options.widths or default_widths(spec, path.parent), options.seeds or SEEDS
         if len(widths) < FEWEST_WIDTHS or seeds < FEWEST_SEEDS:
             raise InputError(
                 f"--widths, --seeds: gate coordinates takes {FEWEST_WIDTHS} widths and "
                 f"{FEWEST_SEEDS} seeds at least, found {len(widths)} and {seeds}"
             )
-        spec, path = load_spec(name, options.variant)
         run, budget = run_name(name, path, options.variant), Budget(options.budget)
         return cls(run, spec, path.parent, widths, seeds, budget)
 
