@@ -20,33 +20,26 @@ from mutransfer_cli.check.measure import Gate, GateName, gate, unmeasured
 from mutransfer_cli.cli.check_sources import TrainingOptions
 from mutransfer_cli.cli.console import note
 from mutransfer_cli.cli.watch import Echo, train_here
-from mutransfer_cli.data.load import data_vocab
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.proxies.hf import possible_widths
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.spec.model import HfProtocol, HfSpec
-from mutransfer_cli.spec.protocol import model_protocol
 from mutransfer_cli.spec.sources import load_spec, run_name
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.coordinates import STEPS, few_steps, measure_control, measure_coordinates
+from mutransfer_cli.sweep.coordinates import (
+    STEPS,
+    default_widths,
+    few_steps,
+    measure_control,
+    measure_coordinates,
+)
 from mutransfer_cli.sweep.local import started_workers
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.stop import Budget, BudgetSpent
 from mutransfer_cli.train.device import choose_device
 
-WIDTHS, SEEDS = (64, 128, 256, 512), 5
+SEEDS = 5
 CHECKPOINT_EVERY = 60.0  # seconds
-
-
-def default_widths(spec: SweepSpec, folder: Path) -> tuple[int, ...]:
-    """Widths for gate `coordinates`: WIDTHS, or others near them that a config can have."""
-    if not isinstance(spec.model, HfSpec):
-        return WIDTHS
-    model = model_protocol(spec, data_vocab(spec.data, folder), folder)
-    assert isinstance(model, HfProtocol), "it is made from a config"
-    return possible_widths(model, spec.parameterization.base_width, WIDTHS)
 
 
 @dataclass(frozen=True)

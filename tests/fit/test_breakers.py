@@ -58,7 +58,7 @@ def test_each_is_named_with_what_avoids_it(
 def test_a_config_is_not_told_to_set_what_it_has_not(
     tiny: dict[str, Any], prepare: Prepare, tmp_path: Path
 ) -> None:
-    """Its heads keep their size, so that 1/sqrt(d_head) differs from 1/d_head by a constant."""
+    """Heads of a fixed size make 1/sqrt(d_head) a constant times 1/d_head."""
     pytest.importorskip("transformers")
     config = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
     config |= {"num_hidden_layers": 1, "tie_word_embeddings": False, "intermediate_size": 32}
