@@ -82,7 +82,8 @@ def check(
         str | None,
         typer.Option(
             metavar="WIDTHS",
-            help="Widths for gate coordinates, separated by commas. Default: 64,128,256,512.",
+            help="Widths for gate coordinates, separated by commas. Default: 64,128,256,512, or "
+            "what a config can have near them.",
             show_default=False,
         ),
     ] = None,

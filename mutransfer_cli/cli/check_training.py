@@ -25,14 +25,20 @@ from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.spec.sources import load_spec, run_name
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.coordinates import STEPS, few_steps, measure_control, measure_coordinates
+from mutransfer_cli.sweep.coordinates import (
+    STEPS,
+    default_widths,
+    few_steps,
+    measure_control,
+    measure_coordinates,
+)
 from mutransfer_cli.sweep.local import started_workers
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.stop import Budget, BudgetSpent
 from mutransfer_cli.train.device import choose_device
 
-WIDTHS, SEEDS = (64, 128, 256, 512), 5
+SEEDS = 5
 CHECKPOINT_EVERY = 60.0  # seconds
 
 
@@ -59,13 +65,13 @@ class Training:
         Raises:
             InputError: too few widths or seeds, or no such spec or variant.
         """
-        widths, seeds = options.widths or WIDTHS, options.seeds or SEEDS
+        spec, path = load_spec(name, options.variant)
+        widths, seeds = options.widths or default_widths(spec, path.parent), options.seeds or SEEDS
         if len(widths) < FEWEST_WIDTHS or seeds < FEWEST_SEEDS:
             raise InputError(
                 f"--widths, --seeds: gate coordinates takes {FEWEST_WIDTHS} widths and "
                 f"{FEWEST_SEEDS} seeds at least, found {len(widths)} and {seeds}"
             )
-        spec, path = load_spec(name, options.variant)
         run, budget = run_name(name, path, options.variant), Budget(options.budget)
         return cls(run, spec, path.parent, widths, seeds, budget)
 

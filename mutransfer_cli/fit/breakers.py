@@ -12,6 +12,7 @@ import pandas as pd
 from mutransfer_cli.fit.exponents import AnyProtocol, Exponents, Horizon
 from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
 from mutransfer_cli.rules.schedule import schedule_factors
+from mutransfer_cli.spec.model import HfProtocol
 
 LEAST_HORIZON = 1.0
 LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
@@ -109,7 +110,9 @@ def _of_the_model(protocol: AnyProtocol) -> Iterator[str]:
             f"model.gains {gains}: trainable gains break transfer under muP ({LINGLE}); "
             "gains: none avoids it"
         )
-    if by_width and model.attention_scale == "1/sqrt(d_head)":
+    # heads of a config keep their size, so that its own scale is 1/d_head up to a constant
+    has_setting = not isinstance(model, HfProtocol)
+    if by_width and has_setting and model.attention_scale == "1/sqrt(d_head)":
         yield (
             f"attention scale 1/sqrt(d_head) breaks transfer under muP ({LINGLE}); "
             "attention_scale: 1/d_head avoids it"

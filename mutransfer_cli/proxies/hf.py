@@ -8,6 +8,7 @@ the one registered here, transformers makes none; torch's attention is then call
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.factory import first_line
 from mutransfer_cli.proxies.hf_config import load_transformers, read_config
-from mutransfer_cli.proxies.hf_sizes import scale
+from mutransfer_cli.proxies.hf_sizes import scale, step_of
 from mutransfer_cli.spec.model import HfProtocol, HfSizes
 from mutransfer_cli.spec.own_factors import NEUTRAL
 
@@ -91,6 +92,29 @@ def hf_builder(
         return found
 
     return build
+
+
+def possible_widths(model: HfProtocol, base_width: int, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The wanted widths, ascending, if the config can have them; otherwise the next larger ones in
+    the same ratios, up to twice as large, that it can have.
+    """
+    config = read_config(load_transformers(), model)
+    step = step_of(config)
+    first = -(-wanted[0] // step) * step
+    smallest = [wanted[0], *range(first, 2 * first + step, step)]
+    for widths in (tuple(x * width // wanted[0] for width in wanted) for x in smallest):
+        if all(can_have(config, base_width, width) for width in widths):
+            return widths
+    return wanted
+
+
+def can_have(config: Any, base_width: int, width: int) -> bool:
+    """Whether a config can be brought to a width."""
+    try:
+        scale(copy.deepcopy(config), base_width, width)
+    except InputError:
+        return False
+    return True
 
 
 def drop_masks(transformers: Any, model: Any, context: int) -> None:

@@ -38,10 +38,10 @@ def say_what_is_used(model: HfProtocol, mup: bool, base_width: int | None, note:
         for sentence in of_sizes(model, base_width):
             note(f"model.hf: {sentence}")
     if model.model_type not in KNOWN_TYPES:
-        known = ", ".join(KNOWN_TYPES)
         note(
-            f"model.hf: {model.model_type} is not among the tested types ({known}): check its "
-            "sizes with `mutransfer rules SPEC --width N`"
+            f"model.hf: {model.model_type} is not among the types that were trained to test this "
+            f"({', '.join(KNOWN_TYPES)}): `mutransfer check SPEC --gates coordinates` shows "
+            "whether its layers move alike at all widths"
         )
     elif mup:
         note(

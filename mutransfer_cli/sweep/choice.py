@@ -23,7 +23,7 @@ from mutransfer_cli.train.capture import MOST_VOCAB
 from mutransfer_cli.train.checkpoint import Shape
 from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.device import device_name
-from mutransfer_cli.train.execution import EAGER, Execution, allowed, pays
+from mutransfer_cli.train.execution import Execution, allowed, pays
 from mutransfer_cli.train.group_size import GroupSize, fastest, most_slots, slot_count
 from mutransfer_cli.train.loop import Trainer
 
@@ -68,6 +68,7 @@ class Rung:
 
 
 TOP = Rung(compiled=True, captured=True, slots=sys.maxsize)
+UNCOMPILED = replace(TOP, compiled=False, captured=False)
 
 
 def next_lower(rung: Rung, fault: Fault) -> Rung | None:
@@ -289,7 +290,8 @@ def price(
         slots = slot_count(len(trials), most_slots(sweep.protocol, width, cost, device))
         measured = not throughput or cost.flops / steps * slots / throughput < LONGEST_TIMED_STEP
         if measured:
-            execution = with_capture(EAGER, queue, settings)
+            possible, _ = model_allows(queue, UNCOMPILED)
+            execution = with_capture(possible, queue, settings)
             size = size_of_group(queue, execution, settings, always=True)
             assert size.seconds is not None, "always measured"
             throughput = cost.flops / steps / size.seconds

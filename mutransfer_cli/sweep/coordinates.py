@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.data.corpus import DeviceText, train_offsets
+from mutransfer_cli.data.load import data_vocab
 from mutransfer_cli.diagnose.forward import Places, attention_scores, watched
 from mutransfer_cli.diagnose.sizes import rms, sample
 from mutransfer_cli.errors import InputError
@@ -25,10 +26,13 @@ from mutransfer_cli.optim.stack import Stack
 from mutransfer_cli.proxies.attention import AttentionCalls
 from mutransfer_cli.proxies.batch import Batch
 from mutransfer_cli.proxies.build import BuiltIn
+from mutransfer_cli.proxies.hf import possible_widths
 from mutransfer_cli.proxies.reading import Note, is_transformers_conv1d, silent
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import AxisName, parameter_exponents
 from mutransfer_cli.rules.rule import output_exponent
+from mutransfer_cli.spec.model import HfProtocol, HfSpec
+from mutransfer_cli.spec.protocol import model_protocol
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.diagnosis import PROBE, probe_batch
@@ -42,6 +46,7 @@ Coordinate = tuple[str, str]  # quantity, name of a module or parameter
 
 COLUMNS = ["quantity", "name", "kind", "expected", "width", "seed", "value"]
 STEPS = 10
+WIDTHS = (64, 128, 256, 512)
 PROBE_TOKENS = 512  # about; whole sequences are taken
 # with one rate for all widths muon's hidden matrices change equally, and clipped sgd's may
 ONE_RATE_MAY_DO = ("sgd", "muon")
@@ -169,6 +174,19 @@ def only(roles: set[Role]) -> Kind:
     if roles == {"embedding"}:
         return "embedding"
     return "readout" if roles == {"readout"} else "hidden"
+
+
+def default_widths(spec: SweepSpec, folder: Path) -> tuple[int, ...]:
+    """WIDTHS, or others near them that the config of a spec can have.
+
+    Args:
+        folder: folder of the spec, which its relative paths start from.
+    """
+    if not isinstance(spec.model, HfSpec):
+        return WIDTHS
+    model = model_protocol(spec, data_vocab(spec.data, folder), folder)
+    assert isinstance(model, HfProtocol), "it is made from a config"
+    return possible_widths(model, spec.parameterization.base_width, WIDTHS)
 
 
 def few_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def test_each_is_named_with_what_avoids_it(
     (sentence,) = said(prepare(changed(tiny, changes)))
     assert avoids in sentence
     assert "arXiv" in sentence
+
+
+def test_a_config_is_not_told_to_set_what_it_has_not(
+    tiny: dict[str, Any], prepare: Prepare, tmp_path: Path
+) -> None:
+    """Heads of a fixed size make 1/sqrt(d_head) a constant times 1/d_head."""
+    pytest.importorskip("transformers")
+    config = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
+    config |= {"num_hidden_layers": 1, "tie_word_embeddings": False, "intermediate_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert said(prepare(tiny | {"model": {"hf": "config.json"}})) == ()
 
 
 def test_the_default_has_none(tiny: dict[str, Any], prepare: Prepare) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import build_proxy
+from mutransfer_cli.proxies.hf import possible_widths
 from mutransfer_cli.proxies.hf_config import load_transformers, read_config
 from mutransfer_cli.proxies.hf_sizes import scale
 from mutransfer_cli.spec.model import HfProtocol, HfSizes
@@ -116,6 +117,27 @@ def test_published_models_have_small_proxies(name: str, group: int | None, step:
     assert config.intermediate_size == exact
     with pytest.raises(InputError, match=r"no whole number of heads|do not divide"):
         build_proxy(model(declared, **changed), 16, step, 3 * step // 2 if group != 1 else 24)
+
+
+WIDTHS = (64, 128, 256, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "base_width", "widths"),
+    [
+        ("Llama 3 8B", {"head_size": 16}, 64, WIDTHS),
+        ("Phi-4", {"head_size": 16}, 64, WIDTHS),
+        ("Gemma 2 9B", {"head_size": 16}, 32, WIDTHS),
+        ("Mixtral 8x7B", {"head_size": 16}, 64, WIDTHS),
+        ("GPT-OSS 20B", {"head_size": 16}, 128, (128, 256, 512, 1024)),
+        ("Llama 3 8B", {"head_size": 24}, 96, (96, 192, 384, 768)),
+        ("Gemma 2 9B", {}, 448, (448, 896, 1792, 3584)),
+    ],
+)
+def test_the_default_widths_of_checks_are_possible_ones(
+    name: str, changed: dict[str, int], base_width: int, widths: tuple[int, ...]
+) -> None:
+    assert possible_widths(model(PUBLISHED[name], **changed), base_width, WIDTHS) == widths
 
 
 def test_without_changes_the_same_models_have_large_ones() -> None:

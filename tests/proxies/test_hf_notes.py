@@ -12,7 +12,7 @@ from tests.proxies.census import small_config
 
 pytest.importorskip("transformers")
 
-UNTESTED = "is not among the tested types"
+UNTESTED = "is not among the types that were trained"
 
 
 def said(model_type: str, base_width: int | None = 64, **changes: Any) -> list[str]:

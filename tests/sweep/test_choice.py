@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.proxies.transformer import Transformer
 from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
-from mutransfer_cli.sweep.choice import TOP, Queue, Rung, Settings, choose_run
+from mutransfer_cli.sweep.choice import TOP, Queue, Rung, Settings, choose_run, price
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished
 from mutransfer_cli.sweep.worker import train_queue
@@ -91,6 +91,7 @@ def test_a_model_that_cannot_be_batched_runs_one_at_a_time_and_says_so(
     assert said.endswith("): one trial after the other")
     assert {record.group_size for record in collected.records} == {1}
     assert collected.losses == pytest.approx(train(sweep, tmp_path).losses, rel=1e-5)
+    assert {priced.group.slots for priced in price(branching, {}, CPU)} == {1}
 
 
 def test_the_user_is_told_why_data_are_streamed(tiny: dict[str, Any], prepare: Prepare) -> None:
