@@ -259,7 +259,7 @@ def _run_on_ray(asked: Asked, options: RayOptions) -> None:
 
 def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:
     from mutransfer_cli.cli.console import print_prices
-    from mutransfer_cli.fit.breakers import axes_of, breakers, too_short
+    from mutransfer_cli.fit.breakers import ModelSeen, axes_of, breakers, too_short
     from mutransfer_cli.spec.kinds import TRIALS
     from mutransfer_cli.spec.sources import read_records
     from mutransfer_cli.sweep.choice import price
@@ -280,5 +280,6 @@ def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:
     print_prices(price(sweep, recorded, device, count), str(device), count)
     axes = axes_of(trial.axes for trials in sweep.trials.values() for trial in trials)
     known = (sweep.protocol, list(sweep.trials), axes)
-    for sentence in (*breakers(*known), *too_short(*known)):
+    model = ModelSeen(sweep.base_plan, sweep.attention)
+    for sentence in (*breakers(*known, model), *too_short(*known)):
         note(f"warning: {sentence}")

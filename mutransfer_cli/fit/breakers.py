@@ -5,16 +5,20 @@ Among them is a short horizon: the runs end before weight decay has set their st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from mutransfer_cli.fit.exponents import AnyProtocol, Exponents, Horizon
-from mutransfer_cli.rules.plan import AXES, AxisName, role_parameters
+from mutransfer_cli.rules.plan import AXES, AxisName, BaseParameter, role_parameters
 from mutransfer_cli.rules.schedule import schedule_factors
-from mutransfer_cli.spec.model import HfProtocol
+from mutransfer_cli.spec.model import FactoryProtocol, HfProtocol
+from mutransfer_cli.spec.records import AttentionSeen
 
 LEAST_HORIZON = 1.0
+NEAR = 0.2  # distance from 1 at which gains start
 LINGLE = "second-hand, of Lingle 2024 (arXiv 2404.05728)"
 KOSSON = "Kosson et al. 2025 (arXiv 2510.19093)"
 FAN = "Fan et al. 2025 (arXiv 2510.15262)"
@@ -71,17 +75,33 @@ def warnings_of(document: Exponents, trials: pd.DataFrame) -> tuple[str, ...]:
     known = (document.protocol, trials["width"], axes)
     # a fit of weight decay reports the horizon of its optimum itself
     short = () if document.decay or document.groups else too_short(*known)
-    return (*breakers(*known), *short)
+    base_plan = tuple(record.parameter() for record in document.base_plan)
+    return (*breakers(*known, ModelSeen(base_plan, document.attention)), *short)
 
 
-def breakers(protocol: AnyProtocol, widths: Iterable[int], axes: Axes) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class ModelSeen:
+    """The proxies' model as it was seen; empty for own results."""
+
+    base_plan: tuple[BaseParameter, ...] = ()
+    attention: AttentionSeen | None = None
+
+
+NOTHING_SEEN = ModelSeen()
+
+
+def breakers(
+    protocol: AnyProtocol, widths: Iterable[int], axes: Axes, seen: ModelSeen = NOTHING_SEEN
+) -> tuple[str, ...]:
     """One sentence for each setting that breaks transfer.
 
     Args:
         axes: the values of each hyperparameter that were or will be tried.
+        seen: the model, where it is not the built-in one.
     """
+    is_own = isinstance(protocol.model, FactoryProtocol | HfProtocol)
     return (
-        *_of_the_model(protocol),
+        *(_of_own_model(protocol, seen) if is_own else _of_the_model(protocol)),
         *_of_few_outputs(protocol, max(widths)),
         *_of_decay(protocol, axes),
     )
@@ -122,6 +142,41 @@ def _of_the_model(protocol: AnyProtocol) -> Iterator[str]:
             "model.tied_embeddings: one weight has one rate, but embedding and readout need two "
             "(Everett et al. 2024, arXiv 2407.05872, Table 1); tied_embeddings: false avoids it"
         )
+
+
+def _of_own_model(protocol: AnyProtocol, seen: ModelSeen) -> Iterator[str]:
+    """The same of a model that is not built in, with what was seen in place of settings."""
+    by_width = protocol.parameterization.name in ("mup", "mean_field")
+    gains = [p for p in seen.base_plan if p.role == "vector" and abs(p.init_mean - 1) < NEAR]
+    if by_width and gains:
+        yield f"{_named(gains)}: trainable gains break transfer under muP ({LINGLE})"
+    attention, exponent = seen.attention, seen.attention.exponent if seen.attention else None
+    if by_width and attention and attention.head_size and attention.factor:
+        size, factor = attention.head_size, attention.factor
+        if math.isclose(factor, size**-0.5, rel_tol=1e-6):
+            constant = "; with heads of one size it differs from 1/d_head by a constant factor"
+            yield (
+                f"attention multiplies q.k by {factor:.4g} at head size {size}, 1/sqrt(d_head), "
+                f"which breaks transfer under muP ({LINGLE}){constant if exponent == 0 else ''}"
+            )
+    elif by_width and exponent:
+        yield (
+            f"attention makes q.k of aligned queries and keys grow as width^{exponent:g}, as under "
+            f"1/sqrt(d_head), which breaks transfer under muP ({LINGLE})"
+        )
+    tied = [p for p in seen.base_plan if p.is_tied_readout]
+    if tied:
+        yield (
+            f"{_named(tied)}: is embedding and readout, so that both have one constant factor on "
+            "their rate where two weights have two (Everett et al. 2024, arXiv 2407.05872, Table 1)"
+        )
+
+
+def _named(parameters: Sequence[BaseParameter]) -> str:
+    """The first parameter with its shape, and how many more there are."""
+    first, *others = parameters
+    shape = " x ".join(map(str, first.shape))
+    return f"{first.name} ({shape})" + (f" and {len(others)} more" if others else "")
 
 
 def _of_few_outputs(protocol: AnyProtocol, widest: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ Values are in the hyperparameter's own units; whatever is called octaves is a di
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     Discriminator,
@@ -22,8 +22,8 @@ from mutransfer_cli.fit.optimum import LeftOut, Optimum, refuse_disorder
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.protocol import DeclaredProtocol, Protocol
-from mutransfer_cli.spec.records import BaseParameterRecord, Status
-from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Strict
+from mutransfer_cli.spec.records import AttentionSeen, BaseParameterRecord, Status
+from mutransfer_cli.strict import Count, NonNegative, Number, Positive, Sparse, Strict
 
 EXPONENTS_SCHEMA = "mutransfer.exponents/1"
 FAR = 8  # times the largest fitted width, from which on a forecast is marked
@@ -287,8 +287,10 @@ AnyProtocol = Annotated[
 ]
 
 
-class Exponents(Strict):
+class Exponents(Sparse):
     """The file that `fit-exponents` writes and `transfer` reads."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     schema_: Literal["mutransfer.exponents/1"] = Field(alias="schema")
     """The format of this file, and its version."""
@@ -310,6 +312,8 @@ class Exponents(Strict):
     """Protocol of the sweep, or declared for own results; null where none was declared."""
     base_plan: tuple[BaseParameterRecord, ...]
     """Every parameter of the model at the base width; empty for own results."""
+    attention: AttentionSeen | None = None
+    """The attention of proxies that are not built in, where they have any."""
     decay_convention: DecayConvention | None = None
     """Convention of every weight decay here; null where it is not known."""
     weight_decay: NonNegative | None = None

@@ -42,7 +42,7 @@ def exponents_of_records(
     document = exponents_of(
         metric, by_status, fits, protocol, base_plan=header.base_plan, convention=convention
     )
-    return document, trials
+    return document.model_copy(update={"attention": header.attention}), trials
 
 
 def exponents_of(

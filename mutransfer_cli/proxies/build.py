@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.calling import TrialRun, run_once
+from mutransfer_cli.proxies.calling import TrialRun, run_once, scales_of
 from mutransfer_cli.proxies.comparing import UnlikeWidths, Watch, confirmed
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
@@ -24,6 +24,7 @@ from mutransfer_cli.proxies.width_factors import attention_power, with_own_facto
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.decoder import ModelProtocol
 from mutransfer_cli.spec.model import AnyModel, FactoryProtocol, HfProtocol, MLPProtocol
+from mutransfer_cli.spec.records import AttentionSeen
 
 BuiltIn = ModelProtocol | MLPProtocol
 Build = Callable[[int], nn.Module]
@@ -40,12 +41,23 @@ class Reading:
         attention: exponent of width in the size of q.k times its scale, for equal queries and keys;
             None where no attention was seen.
         convolutions: names of the weights of convolutions.
+        scales: head size and factor on q.k of each call of torch's attention.
     """
 
     base_plan: tuple[BaseParameter, ...]
     tried: TrialRun
     attention: float | None = None
     convolutions: frozenset[str] = frozenset()
+    scales: frozenset[tuple[int, float]] = frozenset()
+
+    @property
+    def attention_seen(self) -> AttentionSeen | None:
+        """The attention as it is recorded; None where there was none."""
+        if self.attention is None and not self.scales:
+            return None
+        (size, factor), *others = self.scales or [(None, None)]
+        known = (None, None) if others else (size, factor)
+        return AttentionSeen(head_size=known[0], factor=known[1], exponent=self.attention)
 
 
 def build_built_in(model: BuiltIn, context: int, width: int) -> Transformer | MLP:
@@ -139,7 +151,7 @@ def read_built(
     if tried.why_not:
         plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
         return Reading(plan, tried, convolutions=convolutions)
-    watch = Watch.of(base, wide, example)
+    scales, watch = scales_of(base, example), Watch.of(base, wide, example)
     plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
     plan = with_norm(plan, base, example)
     widths = base_width, GROWTH * base_width
@@ -153,6 +165,6 @@ def read_built(
             f"model: takes other ways through its code at widths {widths[0]} and {widths[1]}, so "
             "that powers of width in that code were not looked for"
         )
-        return Reading(plan, tried, convolutions=convolutions)
+        return Reading(plan, tried, None, convolutions, scales)
     plan = with_own_factors(plan, code, watch.patterns, model.own_multipliers, widths, note)
-    return Reading(plan, tried, attention_power(watch.trace, code), convolutions)
+    return Reading(plan, tried, attention_power(watch.trace, code), convolutions, scales)

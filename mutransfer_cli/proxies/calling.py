@@ -180,6 +180,15 @@ def own_code(model: nn.Module, readout: str | None, context: int, vocab: int) ->
     return OwnCode(factor, size, frozenset(attention.found))
 
 
+@torch.no_grad()
+def scales_of(model: nn.Module, example: Example) -> frozenset[tuple[int, float]]:
+    """Head size and factor on q.k of each call of torch's attention in a forward pass."""
+    calls = AttentionCalls(head_size_and_scale)
+    with calls:
+        example.run(model)
+    return frozenset(calls.found)
+
+
 def head_size_and_scale(query: Tensor, scale: float | None = None, **_: Any) -> tuple[int, float]:
     """The head size of a call of attention and its factor on q.k."""
     head_size = query.shape[-1]

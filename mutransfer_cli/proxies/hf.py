@@ -52,16 +52,10 @@ def hf_builder(
             gets fewer kv heads instead.
 
     Raises:
-        InputError: the config cannot be scaled, or the embedding is the readout.
+        InputError: the config cannot be scaled.
     """
     transformers = load_transformers()
     declared = read_config(transformers, model)
-    if getattr(declared, "tie_word_embeddings", False):
-        raise InputError(
-            f"model.hf: {model.model_type} ties the embedding to the readout, which the rules "
-            "treat differently; give untie: true to train them as two, and train the target "
-            "untied too (tie_word_embeddings: false)"
-        )
     longest = getattr(declared, "max_position_embeddings", None)
     if isinstance(longest, int) and 0 < longest < context:  # XLNet has -1
         raise InputError(

@@ -10,6 +10,7 @@ from mutransfer_cli import __version__
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.exponents import FAR, Axis, Exponents, Group
 from mutransfer_cli.recipe.forecast import forecast, from_octaves
+from mutransfer_cli.recipe.quantities import Quantity, WeightDecay
 from mutransfer_cli.recipe.roles import Target, holds_for, rule_part
 from mutransfer_cli.recipe.straightness import straightness_warning
 from mutransfer_cli.recipe.types import (
@@ -17,10 +18,8 @@ from mutransfer_cli.recipe.types import (
     HoldsFor,
     ParameterPattern,
     Provenance,
-    Quantity,
     Recipe,
     RoleRecipe,
-    WeightDecay,
 )
 from mutransfer_cli.recipe.weight_decay import undeclared
 from mutransfer_cli.rules.choices import Role

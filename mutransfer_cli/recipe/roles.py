@@ -15,16 +15,8 @@ from mutransfer_cli.recipe.attention import attention_scale, with_queries
 from mutransfer_cli.recipe.choices import RuleChoices
 from mutransfer_cli.recipe.gains import with_gains
 from mutransfer_cli.recipe.inits import with_inits
-from mutransfer_cli.recipe.types import (
-    AtBase,
-    Betas,
-    HoldsFor,
-    OwnValues,
-    ParameterPattern,
-    Quantity,
-    RoleRecipe,
-    WeightDecay,
-)
+from mutransfer_cli.recipe.quantities import Betas, Quantity, WeightDecay
+from mutransfer_cli.recipe.types import AtBase, HoldsFor, OwnValues, ParameterPattern, RoleRecipe
 from mutransfer_cli.recipe.weight_decay import UNDECLARED
 from mutransfer_cli.rules.choices import MatrixRole, Role
 from mutransfer_cli.rules.document import EVERETT, YANG, assumed_decay, decay_grounds

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
-from mutransfer_cli.recipe.types import Recipe, WeightDecay
+from mutransfer_cli.recipe.quantities import WeightDecay
+from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.weight_decay import DecayRuleName
 
 UNDECLARED = "the protocol does not say how it changes with width, so no rule scales it"

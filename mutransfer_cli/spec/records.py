@@ -80,8 +80,22 @@ class BaseParameterRecord(Sparse):
         return BaseParameter(**dict(self))
 
 
-class SweepHeader(Strict):
+class AttentionSeen(Strict):
+    """The factor on q.k in a forward pass of a model that is not built in."""
+
+    head_size: Count | None
+    """Size of the heads at the base width; null where torch's attention is not called."""
+    factor: Positive | None
+    """The factor there; null likewise, or where there are several."""
+    exponent: Number | None
+    """Exponent of width in the size of q.k times the factor, for equal queries and keys; null where
+    it was not seen."""
+
+
+class SweepHeader(Sparse):
     """The first record of a sweep."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     schema_: Literal["mutransfer.trial/1"] = Field(alias="schema")
     """Format and version of these records."""
@@ -93,6 +107,8 @@ class SweepHeader(Strict):
     """First 16 hex digits of the SHA-256 of its canonical JSON."""
     base_plan: tuple[BaseParameterRecord, ...]
     """Every parameter of the model at the base width."""
+    attention: AttentionSeen | None = None
+    """The attention of a model that is not built in, where it has any."""
     environment: dict[str, str]
     """Versions and device of the first run; not part of the protocol."""
 

@@ -39,6 +39,7 @@ from mutransfer_cli.spec.parameterization import ParameterizationSpec
 from mutransfer_cli.spec.protocol import Protocol, model_protocol
 from mutransfer_cli.spec.records import (
     TRIAL_SCHEMA,
+    AttentionSeen,
     BaseParameterRecord,
     SweepHeader,
     TrialRecord,
@@ -101,6 +102,7 @@ class Sweep:
         shapes: shapes of the parameters by width; empty for a built-in model.
         sequence_bytes: bytes that autograd keeps of one sequence at the base width; 0 for a
             built-in model.
+        attention: that of a model that is not built in, where it has any.
     """
 
     protocol: Protocol
@@ -109,6 +111,7 @@ class Sweep:
     trials: dict[int, list[Trial]]
     shapes: Mapping[int, Shapes] = field(default_factory=dict)
     sequence_bytes: float = 0.0
+    attention: AttentionSeen | None = None
 
     @classmethod
     def prepare(cls, spec: SweepSpec, spec_folder: Path, note: Note = silent) -> Sweep:
@@ -146,7 +149,8 @@ class Sweep:
         refuse_missing_roles(spec, reading.base_plan)
         if any(parameter.is_tied_readout for parameter in reading.base_plan):
             refuse_tied_loss(spec, protocol.model, reading.base_plan, max(trials))
-        return cls(protocol, corpus, reading.base_plan, trials, known, tried.sequence_bytes)
+        seen = reading.attention_seen
+        return cls(protocol, corpus, reading.base_plan, trials, known, tried.sequence_bytes, seen)
 
     def shard(self, part: int, parts: int) -> Sweep:
         """The sweep with every `parts`-th trial of each width, starting at the `part`-th.
@@ -175,6 +179,7 @@ class Sweep:
             protocol=self.protocol,
             protocol_hash=self.protocol.hash,
             base_plan=tuple(BaseParameterRecord.of(p) for p in self.base_plan),
+            attention=self.attention,
             environment={
                 "mutransfer": __version__,
                 "python": platform.python_version(),

@@ -103,7 +103,7 @@ def estimated_cost(
     """Estimated cost of a model that is not built in; attention is not counted.
 
     FLOPs per token: 6 per matrix weight, of all experts, but none for embeddings, which are looked
-    up. Activations scale as width.
+    up, unless they are the readout too. Activations scale as width.
 
     Args:
         sequence_bytes: bytes that autograd keeps of one float32 sequence at the base width.
@@ -111,7 +111,11 @@ def estimated_cost(
     train = protocol.train
     sizes = [(p, math.prod(p.shape)) for p in planned]
     parameters = sum(size for _, size in sizes)
-    matrices = sum(size for p, size in sizes if len(p.shape) > 1 and p.role != "embedding")
+    matrices = sum(
+        size
+        for p, size in sizes
+        if len(p.shape) > 1 and (p.role != "embedding" or p.output_multiplier is not None)
+    )
     growth = width / protocol.parameterization.base_width
     activations = sequence_bytes * train.batch * growth * value_bytes(protocol) / 4
     return Cost(

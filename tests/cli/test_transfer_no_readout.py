@@ -43,7 +43,8 @@ def adapted(width: int, vocab: int) -> nn.Module:
 
 
 @pytest.fixture
-def spec(tiny: dict[str, Any]) -> dict[str, Any]:
+def spec(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
     tiny["model"] = {"factory": f"{__name__}:adapted"}
     tiny["train"] |= {"steps": 20, "batch": 8, "eval_batches": 8}
     tiny["sweep"] |= {"axes": {"lr": {"from": "2^-8", "to": "2^-1"}}, "seeds": [0, 1]}

@@ -234,8 +234,6 @@ def test_folded_it_stays_divided_out() -> None:
 @pytest.mark.parametrize(
     ("model_type", "untie", "changes", "sentence"),
     [
-        ("gpt2", False, {}, "gpt2 ties the embedding to the readout.*untie: true"),
-        ("gemma", False, {}, "gemma ties the embedding to the readout.*untie: true"),
         ("llama", True, {"max_position_embeddings": 8}, "context is 16 and .* 8; make"),
         (
             "llama",

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from pydantic import ValidationError
 
-from mutransfer_cli.errors import InputError
-from mutransfer_cli.recipe.types import ParameterPattern, Recipe, RoleRecipe, WeightDecay
+from mutransfer_cli.recipe.types import ParameterPattern, Recipe, RoleRecipe
 from mutransfer_cli.rules.plan import Values
-
-
-def decay(value: float, **convention: Any) -> WeightDecay:
-    return WeightDecay(value=value, status="assumed", source="here", **convention)
-
-
-def test_a_weight_decay_is_converted_for_its_rate() -> None:
-    assert decay(0.1, convention="lr_coupled").coupled(0.01, None) == 0.1
-    assert decay(0.001, convention="independent").coupled(0.01, None) == pytest.approx(0.1)
-    assert decay(0.001).coupled(0.01, "independent") == pytest.approx(0.1)
-    assert decay(0.0).coupled(0.01, None) == 0.0, "nothing needs no convention"
-    with pytest.raises(InputError, match=r"weight_decay 0\.001 has no convention"):
-        decay(0.001).coupled(0.01, None)
 
 
 def test_keys_of_a_role_are_written_in_the_order_of_the_file(folded: Recipe) -> None:
@@ -67,3 +52,17 @@ def test_an_init_mean_is_written_where_it_is_not_0(folded: Recipe) -> None:
     assert set(plain.model_dump()) == {"pattern", "init_std"}
     gain = ParameterPattern(pattern="a", init_std=init, init_mean=1.0)
     assert gain.model_dump()["init_mean"] == 1.0
+
+
+def test_a_draw_that_is_kept_has_no_std_and_an_output_multiplier_is_written_where_there_is_one(
+    folded: Recipe,
+) -> None:
+    with pytest.raises(ValidationError, match="a: init_std is missing; give it, or keeps_draw"):
+        ParameterPattern(pattern="a")
+    kept = ParameterPattern(pattern="a", keeps_draw=True)
+    assert kept.model_dump() == {"pattern": "a", "keeps_draw": True}
+    init = folded.roles["hidden"].parameters[0].init_std
+    tied = ParameterPattern(pattern="a", init_std=init, output_multiplier=init)
+    values = folded.roles["embedding"].values(tied)
+    assert (values.output_multiplier, values.keeps_draw) == (tied.std, False)
+    assert folded.roles["embedding"].values(kept).keeps_draw
