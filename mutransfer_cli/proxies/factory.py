@@ -31,6 +31,7 @@ DROPOUTS = (
 # folders whose code is not the user's: Python's library, this package, and installed packages
 PYTHONS, OURS = Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1]
 INSTALLED = {"site-packages", "dist-packages"}
+OF_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 SEED = 0  # for everything a model draws when it is built: base init, buffers, frozen weights
 
 
@@ -124,10 +125,11 @@ def without_dropout(model: nn.Module) -> nn.Module:
     """Turn off dropout: no trial may depend on those beside it.
 
     The user's own modules are put into eval mode, for functions that ask `self.training`; torch's
-    keep theirs, because a batch norm in eval mode would be another model.
+    and batch norms of the user's keep theirs, because in eval mode they would be another model.
     """
     for module in model.modules():
-        module.training = module.training and type(module).__module__.startswith("torch.nn.")
+        is_torchs = type(module).__module__.startswith("torch.nn.")
+        module.training = module.training and (is_torchs or isinstance(module, OF_BATCH))
         if isinstance(module, DROPOUTS):
             module.p = 0.0
         elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):

@@ -8,7 +8,7 @@ runs once on the stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.section import ParamGroup
@@ -59,6 +60,23 @@ class Trials:
     state: OptimizerState
     groups: list[ParamGroup]
     multipliers: Multipliers
+
+
+class NonFinite(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is in force, looks for values that are not finite in what operations write.
+
+    Infinite values alone, as of a mask, are no sign of divergence.
+    """
+
+    found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.is_floating_point():
+            self.found = self.found or bool(out.isnan().any())
+        return out
 
 
 class Trunk(nn.Module):
@@ -240,12 +258,22 @@ class Ensemble:
             stacked: Tensor = vmap(forward)(params, batch)
             return stacked
         count = len(next(iter(params.values())))
-        return torch.stack(
-            [
-                forward(one_trial(params, trial), mapped(itemgetter(trial), batch))
-                for trial in range(count)
-            ]
-        )
+        each = [(one_trial(params, t), mapped(itemgetter(t), batch)) for t in range(count)]
+        return torch.stack([self._or_diverged(forward, *one) for one in each])
+
+    def _or_diverged(
+        self, forward: Callable[[Stack, Any], Tensor], params: Stack, batch: Batch
+    ) -> Tensor:
+        """The loss of one trial; NaN if the model's own code stops at values that overflowed."""
+        try:
+            return forward(params, batch)
+        except Exception:
+            seen = NonFinite()  # type: ignore[no-untyped-call]
+            with seen, suppress(Exception):
+                forward(params, batch)
+            if not seen.found:
+                raise
+            return torch.stack([torch.nan * value.sum() for value in params.values()]).sum()
 
     def _trial_hidden(self, params: Stack, tokens: Tensor) -> Tensor:
         assert self.trunk is not None

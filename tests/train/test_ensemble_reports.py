@@ -142,3 +142,19 @@ def test_what_vmap_cannot_batch_trains_as_each_trial_alone_and_as_plain_torch(
         plain = plain_losses(sweep, trial)
         torch.testing.assert_close(group.train_losses[:, index], plain, rtol=1e-5, atol=0)
     assert group.train_losses[-1, 1] < group.train_losses[0, 1]
+
+
+def test_a_model_that_stops_at_what_is_no_number_has_diverged(
+    swept: Callable[[str], Sweep],
+) -> None:
+    """Its own error would leave the trial without a result, whatever is tried."""
+    sweep = swept("validated")
+    execution, _ = allowed(sweep.model(WIDTH), Example.of_tokens(8, 256), EAGER)
+    ensemble = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), execution).ensemble
+    plans, tokens = [sweep.trial_plan(t) for t in sweep.trials[WIDTH]], torch.ones(2, 2, 9).long()
+    trials = ensemble.start(plans, [0, 0])
+    with torch.no_grad():
+        trials.params["embed.weight"][1, 1, 0] = torch.nan
+    losses, gradients = ensemble.step(trials, tokens, torch.ones(2))
+    assert losses.isfinite().tolist() == [True, False]
+    assert all(gradient[0].isfinite().all() for gradient in gradients.values())
