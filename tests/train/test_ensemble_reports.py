@@ -147,7 +147,7 @@ def test_what_vmap_cannot_batch_trains_as_each_trial_alone_and_as_plain_torch(
 def test_a_model_that_stops_at_what_is_no_number_has_diverged(
     swept: Callable[[str], Sweep],
 ) -> None:
-    """Its own error would leave the trial without a result, whatever is tried."""
+    """Otherwise its error would leave the trial without a result, whatever is tried."""
     sweep = swept("validated")
     execution, _ = allowed(sweep.model(WIDTH), Example.of_tokens(8, 256), EAGER)
     ensemble = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus), execution).ensemble
