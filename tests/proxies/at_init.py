@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mutransfer_cli.diagnose.forward import Places, watched
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import build_proxy, proxy_shapes, read_model
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, parameter_exponents, plan
 from mutransfer_cli.rules.rule import Rule
@@ -19,7 +22,7 @@ from tests.proxies.census import CONTEXT, VOCAB, WIDTH, small_config
 MUP = Rule("mup")
 BASE = BaseValues(lr=1.0, weight_decay=0.0, eps=None)
 SEQUENCES = 8
-LOGITS = "logits"
+LOGITS, EMBEDDED = "logits", "input of the first block"
 
 
 def slopes(
@@ -27,14 +30,14 @@ def slopes(
 ) -> dict[str, tuple[float, float]]:
     """Slope in width of the RMS of each part's output and of the logits, and the rule's.
 
-    Every part is an embedding, a block or the readout; the slopes are means over seeds.
+    Parts are the embeddings together, blocks and the readout; slopes are means over seeds.
 
     Raises:
         InputError: the model cannot be planned.
     """
     reading = read_model(model, CONTEXT, WIDTH)
     if reading.tried.why_not:
-        raise AssertionError(reading.tried.why_not)
+        raise InputError(f"model: cannot be run on tokens: {reading.tried.why_not}")
     sizes = [sizes_at(model, width, reading.base_plan, seeds) for width in widths]
     found: dict[str, list[float]] = {}
     for seed, name in sizes[0]:
@@ -69,22 +72,33 @@ def sizes_at(
             values = own[p.name] if p.keeps_draw else drawn
             module.get_parameter(p.name).copy_(p.multiplier * values)
         tokens_BS = torch.randint(VOCAB, (SEQUENCES, CONTEXT), generator=generator)
-        with watched(parts(module)) as seen:
+        with seen_parts(module) as outputs:
             logits = module(tokens_BS).logits
-        outputs = seen.outputs | {LOGITS: logits}
+        outputs[LOGITS] = logits
         found |= {(seed, name): rms(x) for name, x in outputs.items() if rms(x)}
     return found
 
 
-def parts(module: nn.Module) -> Places:
-    """Embeddings and blocks; the logits are seen as the output."""
-    places = Places.of(module)
-    kept: Mapping[str, nn.Module] = {
+@contextmanager
+def seen_parts(module: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """The input of the first block, which the embeddings make, and every block's output."""
+    places, found = Places.of(module), dict[str, Tensor]()
+    kept = {
         name: block
         for name, block in places.blocks.items()
-        if isinstance(block, nn.Embedding) or name.rpartition(".")[2].isdigit()
+        if not isinstance(block, nn.Embedding) and name.rpartition(".")[2].isdigit()
     }
-    return Places(kept, {})
+
+    def keep(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        found.setdefault(EMBEDDED, tensors[0].clone())
+
+    first = next(iter(kept.values()))
+    handle = first.register_forward_pre_hook(keep, with_kwargs=True)
+    with watched(Places(kept, {})) as seen:
+        yield found
+    handle.remove()
+    found |= seen.outputs
 
 
 def rms(x: Tensor) -> float:

@@ -39,7 +39,7 @@ SMALL: tuple[tuple[str, int], ...] = (
 
 def small_config(model_type: str) -> dict[str, Any]:
     """A config with few small sizes, as in its file; untied where it can be."""
-    default = transformers.CONFIG_MAPPING[model_type]()
+    default = transformers.CONFIG_MAPPING[model_type](**NEEDED.get(model_type, {}))
     changes = small_sizes(default) | SPECIAL.get(model_type, {})
     return {"model_type": model_type, "tie_word_embeddings": False, **changes}
 
@@ -65,6 +65,12 @@ def small_sizes(config: Any) -> dict[str, Any]:
     return found
 
 
+# by type, what its class demands beside its own defaults
+NEEDED: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {
+        "text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0}
+    }
+}
 DOUBLE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
 SPECIAL: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"intermediate_size": [160, 160], "activation_sparsity_pattern": [0.0, 0.0]},
