@@ -27,10 +27,11 @@ PAGE = FOLDER.parent.parent / "mutransfer_cli" / "docs" / "data.md"
 SHOWN = re.compile(r"^\| `(own_models/\w+)` \| (\S+) \((\S+) to (\S+)\)", re.MULTILINE)
 
 
-def short(name: str, steps: int, widths: tuple[int, ...]) -> Sweep:
+def short(name: str, steps: int, widths: tuple[int, ...], **changed: Any) -> Sweep:
     """The example at few steps and widths, and at one seed."""
     spec, path = load_spec(name)
-    train = spec.train.model_copy(update={"steps": steps, "warmup": 2, "eval_batches": 2})
+    few = {"steps": steps, "warmup": 2, "eval_batches": 2}
+    train = spec.train.model_copy(update=few | changed)
     grid = spec.sweep.model_copy(
         update={"widths": widths, "axes": {"lr": (2**-8, 2**-6)}, "seeds": (0,)}
     )
@@ -94,3 +95,4 @@ def test_the_best_rate_is_the_same_at_every_width(
     assert float(low) < 0.25
     assert float(high) > -0.25
     assert abs(float(value) - shown[name]) <= 0.1
+    assert run("transfer", tmp_path, "--width", 512, "--fold").exit_code == 0
