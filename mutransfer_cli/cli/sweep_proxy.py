@@ -273,6 +273,7 @@ def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:
     sweep, path = asked.prepare(), asked.folder / TRIALS
     if sweep.shapes:
         note("FLOPs and memory of your own model are estimates: attention is not counted")
+        note("`mutransfer check SPEC --gates coordinates` measures whether the rule fits its code")
     records = read_records(path) if path.exists() else None
     if records:
         refuse_other_protocol(asked.folder, records.header.protocol, sweep.protocol)
