@@ -19,7 +19,7 @@ from mutransfer_cli.proxies.batch import Batch, leaves, mapped
 from mutransfer_cli.proxies.calling import constants
 from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.proxies.factory import message_of, user_line
-from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
+from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder, without_recomputation
 from mutransfer_cli.train.device import is_out_of_memory
 
 REGISTERED = "GeneratedBackwardFor_"  # torch.library's prefix for a custom operator's backward
@@ -56,6 +56,7 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
     Raises:
         InputError: the model draws random numbers, so that no trial could be repeated.
     """
+    without_recomputation()
     call, batch = call_of(model, example), example.noisy(model)
     if all(x.device.type == "cpu" for _, x in leaves(batch)):
         batch_cpu_attention()
