@@ -5,6 +5,7 @@ This module decides what a model allows, and whether compiling it pays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,10 +95,9 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
 
 def not_batched(error: RuntimeError) -> str:
     """The reason for which vmap cannot batch a model, and the line of the user's code."""
-    if "data-dependent control flow" not in str(error):
-        return message_of(error)
-    # torch asks for a report to be filed
-    return f"it branches on values at {user_line(error) or 'a line of a library'}"
+    if "data-dependent control flow" in str(error):
+        return f"it branches on values at {user_line(error) or 'a line of a library'}"
+    return re.sub(r" Please file an issue [^(]*", " ", message_of(error)).strip()
 
 
 def custom_function(out: Tensor) -> str:

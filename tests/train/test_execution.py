@@ -146,3 +146,17 @@ def test_a_model_that_recomputes_is_trained_side_by_side() -> None:
     losses = engine.losses(params, dict.fromkeys(params, 1.0), batch)
     found = torch.autograd.grad(losses.sum(), params["embedding.weight"])[0]
     assert found.flatten(1).any(1).all()
+
+
+class Dispatching(Base):
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = super().forward(tokens)
+        rows, _ = torch.where(tokens > 2)
+        return x + len(rows)
+
+
+def test_torchs_wish_for_a_report_is_not_passed_on() -> None:
+    _, sentence = allowed(Dispatching(), TOKENS, EAGER)
+    assert sentence.startswith("the model cannot be batched (vmap: We do not support batching")
+    assert "aten::where. (test_execution.py:" in sentence
+    assert "file an issue" not in sentence
