@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from mutransfer_cli import __version__
@@ -50,6 +51,33 @@ def has_all(owner: Any, *names: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+@cache
+def without_recomputation() -> None:
+    """Let torch.utils.checkpoint keep activations; the values stay the same.
+
+    Recomputed in the backward pass, a model would read its own weights and not those that
+    functional_call gave it: gradients would be wrong without an error, and vmap would fail. Without
+    the private names models recompute.
+    """
+    module = torch.utils.checkpoint
+    if has_all(module, "CheckpointFunction", "_checkpoint_without_reentrant_generator"):
+        module.CheckpointFunction = _Called  # type: ignore[assignment, misc]
+        module._checkpoint_without_reentrant_generator = _once
+
+
+class _Called:
+    """Calls the function in place of a reentrant checkpoint."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _once(*_: Any, **__: Any) -> Iterator[None]:
+    """The surroundings of another checkpoint: nothing before its function, and nothing after."""
+    yield
 
 
 @cache

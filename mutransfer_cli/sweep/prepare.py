@@ -47,6 +47,7 @@ from mutransfer_cli.spec.records import (
 )
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
 from mutransfer_cli.spec.yaml_io import content_hash
+from mutransfer_cli.torch_private import without_recomputation
 from mutransfer_cli.train.cost import Cost, estimated_cost, mlp_cost, trial_cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
@@ -123,6 +124,7 @@ class Sweep:
         Raises:
             InputError: the data, the model and the training do not fit together.
         """
+        without_recomputation()  # memory is measured as it will be needed
         corpus = load_corpus(spec.data, spec_folder)
         check_size(corpus, spec.train)
         protocol = Protocol.of(spec, corpus.protocol, corpus.vocab, spec_folder)

@@ -5,6 +5,7 @@ This module decides what a model allows, and whether compiling it pays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from mutransfer_cli.proxies.batch import Batch, leaves, mapped
 from mutransfer_cli.proxies.calling import constants
 from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.proxies.factory import message_of, user_line
-from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder
+from mutransfer_cli.torch_private import batch_cpu_attention, cache_folder, without_recomputation
 from mutransfer_cli.train.device import is_out_of_memory
 
 REGISTERED = "GeneratedBackwardFor_"  # torch.library's prefix for a custom operator's backward
@@ -56,6 +57,7 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
     Raises:
         InputError: the model draws random numbers, so that no trial could be repeated.
     """
+    without_recomputation()
     call, batch = call_of(model, example), example.noisy(model)
     if all(x.device.type == "cpu" for _, x in leaves(batch)):
         batch_cpu_attention()
@@ -93,10 +95,9 @@ def allowed(model: nn.Module, example: Example, wanted: Execution) -> tuple[Exec
 
 def not_batched(error: RuntimeError) -> str:
     """The reason for which vmap cannot batch a model, and the line of the user's code."""
-    if "data-dependent control flow" not in str(error):
-        return message_of(error)
-    # torch asks for a report to be filed
-    return f"it branches on values at {user_line(error) or 'a line of a library'}"
+    if "data-dependent control flow" in str(error):
+        return f"it branches on values at {user_line(error) or 'a line of a library'}"
+    return re.sub(r" Please file an issue [^(]*", " ", message_of(error)).strip()
 
 
 def custom_function(out: Tensor) -> str:

@@ -468,3 +468,130 @@ def scaled_tied_logits(width: int, vocab: int, base: int = 16) -> nn.Module:
         return F.linear(x + F.gelu(m.a(x)), m.embed.weight) * (base / width)
 
     return Net(run, embed=nn.Embedding(vocab, width), a=linear(width, width))
+
+
+# weights made of other weights, and products written as sums
+
+
+def merged_adapters(width: int, vocab: int) -> nn.Module:
+    """A product of two trained matrices is added to a third, and then multiplied with."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        weight = m.base.weight + m.up @ m.down
+        return m.head(F.gelu(F.linear(m.embed(tokens), weight)))
+
+    return Net(
+        run,
+        **ends(width, vocab),
+        base=linear(width, width),
+        down=drawn(BOTTLENECK, width, fan_in=width),
+        up=drawn(width, BOTTLENECK),
+    )
+
+
+def kronecker(width: int, vocab: int) -> nn.Module:
+    def run(m: Any, tokens: Tensor) -> Any:
+        return m.head(F.gelu(m.embed(tokens) @ torch.kron(m.fixed, m.growing)))
+
+    return Net(
+        run,
+        **ends(width, vocab),
+        fixed=drawn(HEAD, HEAD, fan_in=HEAD),
+        growing=drawn(width // HEAD, width // HEAD, fan_in=width // HEAD),
+    )
+
+
+def there_and_back(width: int, vocab: int) -> nn.Module:
+    """One matrix is multiplied with, and then its transpose."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        return m.head(F.gelu(m.embed(tokens) @ m.w) @ m.w.T)
+
+    return Net(run, **ends(width, vocab), w=drawn(width, width, fan_in=width))
+
+
+def mapped_experts(width: int, vocab: int) -> nn.Module:
+    """A stack of matrices under the model's own vmap."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        x = m.embed(tokens)
+        each = torch.vmap(lambda weight: torch.tanh(x @ weight))(m.weights)
+        return m.head(x + each.mean(0))
+
+    return Net(run, **ends(width, vocab), weights=drawn(EXPERTS, width, width, fan_in=width))
+
+
+def additive_attention(width: int, vocab: int) -> nn.Module:
+    """Scores are sums over features times a row, as in graph attention."""
+
+    def run(m: Any, tokens: Tensor, targets: Tensor) -> Any:
+        x = m.a(m.embed(tokens))
+        shares = (torch.tanh(x) * m.row).sum(-1).softmax(-1)
+        return class_loss(m.head((shares[..., None] * x).sum(1)), targets)
+
+    return LossNet(
+        run,
+        embed=nn.Embedding(vocab, width),
+        a=linear(width, width),
+        row=drawn(width, fan_in=width),
+        head=linear(width, CLASSES),
+    )
+
+
+def summed_readout(width: int, vocab: int) -> nn.Module:
+    def run(m: Any, tokens: Tensor) -> Any:
+        x = F.gelu(m.a(m.embed(tokens)))
+        return (x[..., None] * m.out).sum(-2)
+
+    return Net(
+        run,
+        embed=nn.Embedding(vocab, width),
+        a=linear(width, width),
+        out=drawn(width, vocab, fan_in=width),
+    )
+
+
+def blocks_of_four(width: int, vocab: int) -> nn.Module:
+    """A block-diagonal matrix of blocks that do not grow, and one of four blocks that do."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        x = m.embed(tokens)
+        small = torch.einsum("bsgi,gij->bsgj", x.unflatten(-1, (-1, HEAD)), m.small)
+        large = torch.einsum("bsgi,gij->bsgj", x.unflatten(-1, (HEAD, -1)), m.large)
+        return m.head(x + small.flatten(2) + large.transpose(2, 3).flatten(2))
+
+    size = width // HEAD
+    return Net(
+        run,
+        **ends(width, vocab),
+        small=drawn(size, HEAD, HEAD, fan_in=HEAD),
+        large=drawn(HEAD, size, size, fan_in=size),
+    )
+
+
+def half_the_kv_heads(width: int, vocab: int) -> nn.Module:
+    """Keys and values have half the heads, which torch's attention repeats."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        x = m.embed(tokens)
+        q, k, v = (w(x).unflatten(-1, (-1, HEAD)).transpose(1, 2) for w in (m.q, m.k, m.v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return m.head(x + m.out(mixed.transpose(1, 2).flatten(2)))
+
+    return Net(
+        run,
+        **ends(width, vocab),
+        q=linear(width, width),
+        k=linear(width, width // 2),
+        v=linear(width, width // 2),
+        out=linear(width, width),
+    )
+
+
+def unused(width: int, vocab: int) -> nn.Module:
+    """Layers that the forward pass does not call."""
+
+    def run(m: Any, tokens: Tensor) -> Any:
+        return m.head(F.gelu(m.a(m.embed(tokens))))
+
+    return Net(run, **ends(width, vocab), a=linear(width, width), spare=nn.Linear(width, width))

@@ -300,6 +300,19 @@ ROLES: dict[Callable[..., nn.Module], Mapping[str, Role]] = {
     own_zoo_harder.scaled_stream: ENDS | hidden("up", "down") | all_of("vector", "norm.weight"),
     own_zoo_harder.scaled_branch: ENDS | hidden("up", "down"),
     own_zoo_harder.scaled_tied_logits: EMBED | hidden("a"),
+    # weights made of other weights, and products written as sums
+    own_zoo_harder.merged_adapters: ENDS
+    | hidden("base")
+    | all_of("hidden", "down")
+    | all_of("embedding", "up"),
+    own_zoo_harder.kronecker: ENDS | all_of("scalar", "fixed") | all_of("hidden", "growing"),
+    own_zoo_harder.there_and_back: ENDS | all_of("hidden", "w"),
+    own_zoo_harder.mapped_experts: ENDS | all_of("hidden", "weights"),
+    own_zoo_harder.additive_attention: ENDS | hidden("a") | all_of("hidden", "row"),
+    own_zoo_harder.summed_readout: EMBED | hidden("a") | all_of("readout", "out"),
+    own_zoo_harder.blocks_of_four: ENDS | all_of("embedding", "small") | all_of("hidden", "large"),
+    own_zoo_harder.half_the_kv_heads: ENDS | hidden("q", "k", "v", "out"),
+    own_zoo_harder.unused: ENDS | hidden("a") | biased("spare"),
 }
 
 
@@ -369,6 +382,8 @@ MARKS: dict[Callable[..., nn.Module], Marks] = {
         names("decode.weight"),
         names("down.bias code.bias decode.bias"),  # one value is no draw
     ),
+    own_zoo_harder.merged_adapters: Marks(names("up")),
+    own_zoo_harder.blocks_of_four: Marks(names("small")),
     own_zoo_shapes.vision_transformer: Marks(
         keeps_draw=names("patch.bias head.bias block.linear1.bias block.linear2.bias")
     ),
@@ -410,3 +425,5 @@ def test_powers_of_width_in_the_models_own_code_are_found_where_they_are(
     plan = read(build, base_width).base_plan
     found = {p.name: p.own_multiplier for p in plan if p.own_multiplier}
     assert found == pytest.approx(OWN_FACTORS.get(build, {}))
+    of_output = {p.own_output_multiplier for p in plan if p.is_tied_readout}
+    assert of_output <= ({-1.0} if build is own_zoo_harder.scaled_tied_logits else {0.0})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mutransfer_cli.optim.adamw import AdamWSpec
 from mutransfer_cli.proxies.example import Example
@@ -125,3 +126,37 @@ def test_one_after_the_other_knows_nothing_of_the_others(model: nn.Module) -> No
     together, _ = losses(model, False, [0, 1, 2])
     for trial in (0, 1, 2):
         assert torch.equal(losses(model, False, [trial])[0][0], together[trial])
+
+
+class Recomputing(Base):
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = checkpoint(super().forward, tokens, use_reentrant=False)
+        return out
+
+
+def test_a_model_that_recomputes_is_trained_side_by_side() -> None:
+    """Otherwise its gradients under vmap end in an error, and one by one they are wrong."""
+    model = Recomputing()
+    assert allowed(model, TOKENS, EAGER) == (EAGER, "")
+    engine = Ensemble(model, TrainSpec(steps=1), AdamWSpec(), CPU, EAGER)
+    params = {n: torch.stack([p, 2 * p]).detach() for n, p in model.named_parameters()}
+    for stack in params.values():
+        stack.requires_grad_()
+    batch = torch.stack([TOKENS.batch, TOKENS.batch])
+    losses = engine.losses(params, dict.fromkeys(params, 1.0), batch)
+    found = torch.autograd.grad(losses.sum(), params["embedding.weight"])[0]
+    assert found.flatten(1).any(1).all()
+
+
+class Dispatching(Base):
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = super().forward(tokens)
+        rows, _ = torch.where(tokens > 2)
+        return x + len(rows)
+
+
+def test_torchs_wish_for_a_report_is_not_passed_on() -> None:
+    _, sentence = allowed(Dispatching(), TOKENS, EAGER)
+    assert sentence.startswith("the model cannot be batched (vmap: We do not support batching")
+    assert "aten::where. (test_execution.py:" in sentence
+    assert "file an issue" not in sentence
