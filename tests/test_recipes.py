@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 import torch
 
+from mutransfer_cli.data.corpus import DeviceText, train_offsets
+from mutransfer_cli.proxies.noise import stream_generator
 from mutransfer_cli.spec.model import FactorySpec
 from mutransfer_cli.spec.sources import load_spec, shipped_recipes
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.slots import Job, schedule_tensor
 from tests.conftest import CPU
-from tests.train.trained import train_all
+from tests.recipe.made import loaded
+from tests.recipe.test_build import exponents, recipe_of
+from tests.train.trained import train_all, train_jobs
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "own_models"
 EXAMPLES = sorted(name for name in shipped_recipes() if name.startswith("own_models/"))
@@ -66,6 +71,51 @@ def test_trials_of_an_example_are_trained_side_by_side(name: str) -> None:
     for index, trial in enumerate(sweep.trials[32]):
         alone = train_all(sweep, [trial], CPU)
         torch.testing.assert_close(together.train_losses[:, index], alone.train_losses[:, 0])
+
+
+@pytest.mark.parametrize("folded", [True, False], ids=["folded", "unfolded"])
+@pytest.mark.parametrize("name", ["own_models/vit", "own_models/diffusion"])
+def test_a_recipe_trains_an_example_as_the_engine_does(name: str, folded: bool) -> None:
+    """In the user's own loop, with the batches and the generator of the seed."""
+    width, seed = 64, 3
+    sweep = short(name, steps=8, widths=(width,))
+    protocol, model = sweep.protocol, sweep.model(width)
+    recipe = loaded(recipe_of(exponents(sweep), width, folded=folded))
+    lr: Any = {"lr": recipe.recipe.base_lr.value}
+    plan = protocol.parameterization.plan(
+        protocol.optimizer, sweep.base_plan, width, lr, folded, sweep.shapes.get(width)
+    )
+    trainer = sweep.trainer(width, DeviceText.on(CPU, sweep.corpus))
+    engine = train_jobs(trainer, [Job("alone", plan, seed)], 1).train_losses[:, 0]
+
+    # the recipe's init draws the same values in another order
+    recipe.init_(model, stream_generator(seed, "init"), attention_scale="in_model")
+    first = trainer.ensemble.start([plan], [seed]).params
+    for key, p in model.named_parameters():
+        torch.testing.assert_close(p.std(), first[key][0].std(), rtol=0.1, atol=1e-6)
+    model.load_state_dict({key: stack[0].detach() for key, stack in first.items()})
+    multipliers = recipe.multipliers(model)
+    assert (set(multipliers.values()) == {1.0}) is folded
+    groups = recipe.param_groups(model, multipliers=None if folded else "in_model")
+    optimizer, factors = torch.optim.AdamW(groups), schedule_tensor(protocol.train)
+    peaks, losses = [group["lr"] for group in optimizer.param_groups], []
+    text = DeviceText.on(CPU, sweep.corpus)
+    for step, offsets in enumerate(train_offsets(sweep.corpus, protocol.train, seed)):
+        batch = text.batch(text.train, offsets, 1)
+        if name == "own_models/diffusion":
+            numbers = stream_generator(seed, f"noise:{step}")
+            batch = {"image": batch["image"], "generator": numbers}
+        values = {key: p * multipliers[key] for key, p in model.named_parameters()}
+        loss = torch.func.functional_call(model, values, (), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * float(factors[step])
+        optimizer.step()
+        losses.append(loss.detach())
+    assert float(engine.std()) > 0.01, "it must have trained, or it would say nothing"
+    torch.testing.assert_close(torch.stack(losses), engine, rtol=1e-4, atol=1e-4)
 
 
 def test_the_models_are_short() -> None:

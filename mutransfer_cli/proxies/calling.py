@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.proxies.attention import AttentionCalls
@@ -41,12 +42,14 @@ class TrialRun:
         sequence_bytes: bytes that autograd keeps of one sequence; 0 if the model cannot be run.
         why_not: why the model cannot be run on tokens; empty if it can.
         has_loss: whether the model's forward returns the loss without the logits of every token.
+        sample_flops: FLOPs of a forward pass of one sample; 0 for tokens.
     """
 
     readout: str | None = None
     sequence_bytes: float = 0.0
     why_not: str = ""
     has_loss: bool = False
+    sample_flops: float = 0.0
 
 
 def run_once(model: nn.Module, example: Example) -> TrialRun:
@@ -80,7 +83,10 @@ def run_once(model: nn.Module, example: Example) -> TrialRun:
         return TrialRun(last, 0.0, f"{type(error).__name__}: {message_of(error)}")
     bytes_, readout = sum(kept.values()), called[-1] if called else last
     if example.vocab is None:
-        return TrialRun(readout, bytes_ / SEQUENCES, has_loss=True)
+        with FlopCounterMode(display=False) as counter:
+            example.run_for_loss(model)
+        flops = counter.get_total_flops() / SEQUENCES
+        return TrialRun(readout, bytes_ / SEQUENCES, has_loss=True, sample_flops=flops)
     logits, loss = logits_of(output), loss_of(output) if takes_targets(model) else None
     if loss is not None:
         _refuse_other_loss(loss)

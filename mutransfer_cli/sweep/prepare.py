@@ -48,7 +48,7 @@ from mutransfer_cli.spec.records import (
 from mutransfer_cli.spec.sweep import SweepGrid, SweepSpec
 from mutransfer_cli.spec.yaml_io import content_hash
 from mutransfer_cli.torch_private import without_recomputation
-from mutransfer_cli.train.cost import Cost, estimated_cost, mlp_cost, trial_cost
+from mutransfer_cli.train.cost import Cost, estimated_cost, mlp_cost, multiplied, trial_cost
 from mutransfer_cli.train.device import device_name
 from mutransfer_cli.train.ensemble import Ensemble, Plan
 from mutransfer_cli.train.execution import EAGER, Execution
@@ -104,6 +104,7 @@ class Sweep:
         sequence_bytes: bytes that autograd keeps of one sequence at the base width; 0 for a
             built-in model.
         attention: that of a model that is not built in, where it has any.
+        sample_flops: FLOPs of a forward pass of one sample at the base width; 0 for tokens.
     """
 
     protocol: Protocol
@@ -113,6 +114,7 @@ class Sweep:
     shapes: Mapping[int, Shapes] = field(default_factory=dict)
     sequence_bytes: float = 0.0
     attention: AttentionSeen | None = None
+    sample_flops: float = 0.0
 
     @classmethod
     def prepare(cls, spec: SweepSpec, spec_folder: Path, note: Note = silent) -> Sweep:
@@ -151,8 +153,16 @@ class Sweep:
         refuse_missing_roles(spec, reading.base_plan)
         if any(parameter.is_tied_readout for parameter in reading.base_plan):
             refuse_tied_loss(spec, protocol.model, reading.base_plan, max(trials))
-        seen = reading.attention_seen
-        return cls(protocol, corpus, reading.base_plan, trials, known, tried.sequence_bytes, seen)
+        return cls(
+            protocol,
+            corpus,
+            reading.base_plan,
+            trials,
+            known,
+            tried.sequence_bytes,
+            reading.attention_seen,
+            tried.sample_flops,
+        )
 
     def shard(self, part: int, parts: int) -> Sweep:
         """The sweep with every `parts`-th trial of each width, starting at the `part`-th.
@@ -211,8 +221,19 @@ class Sweep:
             return trial_cost(self.protocol, width)
         if isinstance(self.protocol.model, MLPProtocol):
             return mlp_cost(self.protocol, width)
-        planned = self._plan(width, self.trials[width][0].axes)
-        return estimated_cost(self.protocol, planned, self.sequence_bytes, width)
+        axes = self.trials[width][0].axes
+        planned = self._plan(width, axes)
+        return estimated_cost(
+            self.protocol, planned, self.sequence_bytes, width, self.positions(axes)
+        )
+
+    def positions(self, axes: Mapping[AxisName, float]) -> float:
+        """How often a token or a sample passes a matrix, on average."""
+        if not self.sample_flops:
+            return 1.0
+        return self.sample_flops / (
+            2 * multiplied(self._plan(self.protocol.parameterization.base_width, axes))
+        )
 
     def jobs(self, trials: Iterable[Trial]) -> list[Job]:
         return [Job(trial.id, self.trial_plan(trial), trial.seed) for trial in trials]

@@ -98,7 +98,11 @@ def block_activations(model: ModelProtocol, width: int) -> int:
 
 
 def estimated_cost(
-    protocol: Protocol, planned: Sequence[PlannedParameter], sequence_bytes: float, width: int
+    protocol: Protocol,
+    planned: Sequence[PlannedParameter],
+    sequence_bytes: float,
+    width: int,
+    positions: float = 1.0,
 ) -> Cost:
     """Estimated cost of a model that is not built in; attention is not counted.
 
@@ -107,21 +111,25 @@ def estimated_cost(
 
     Args:
         sequence_bytes: bytes that autograd keeps of one float32 sequence at the base width.
+        positions: how often a token or sample passes a matrix, on average.
     """
     train = protocol.train
-    sizes = [(p, math.prod(p.shape)) for p in planned]
-    parameters = sum(size for _, size in sizes)
-    matrices = sum(
-        size
-        for p, size in sizes
-        if len(p.shape) > 1 and (p.role != "embedding" or p.output_multiplier is not None)
-    )
+    parameters, matrices = sum(math.prod(p.shape) for p in planned), multiplied(planned)
     growth = width / protocol.parameterization.base_width
     activations = sequence_bytes * train.batch * growth * value_bytes(protocol) / 4
     return Cost(
         parameters=parameters,
-        flops=6.0 * matrices * protocol.batch_tokens * train.steps,
+        flops=6.0 * matrices * positions * protocol.batch_tokens * train.steps,
         trial_memory=value_bytes(protocol) * STATES * parameters + round(activations),
+    )
+
+
+def multiplied(planned: Sequence[PlannedParameter]) -> int:
+    """Number of weights that activations are multiplied by, which plain embeddings are not."""
+    return sum(
+        math.prod(p.shape)
+        for p in planned
+        if len(p.shape) > 1 and (p.role != "embedding" or p.output_multiplier is not None)
     )
 
 

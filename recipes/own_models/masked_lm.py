@@ -13,7 +13,7 @@ from own_models.blocks import Block
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-LENGTH, MASK, SHARE = 32, 256, 0.15  # bytes of a sample, the token of a hidden byte
+LENGTH, MASK, SHARE = 8, 256, 0.15  # bytes of a sample, the token of a hidden byte
 
 
 class Windows(Dataset):

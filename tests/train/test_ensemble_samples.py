@@ -242,9 +242,8 @@ def alone() -> Any:
 
 
 def test_other_numbers_for_other_batches_are_refused(prepare: Prepare) -> None:
-    sweep = prepare(spec("Unlike", "as_dict"))
     with pytest.raises(InputError, match="asks its generator for numbers of shape"):
-        results(sweep, ONE_BY_ONE)
+        prepare(spec("Unlike", "as_dict"))
 
 
 def test_two_losses_are_the_same_loss(prepare: Prepare) -> None:
@@ -255,3 +254,35 @@ def test_two_losses_are_the_same_loss(prepare: Prepare) -> None:
     batch = sweep.example.batch
     expected = F.cross_entropy(model(batch["x"]), batch["label"], label_smoothing=0.2)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_flops_of_a_sample_are_those_that_torch_counts(prepare: Prepare) -> None:
+    """At the base width, and in proportion to the matrices at others."""
+    raw = spec("Classifier", "as_dict")
+    raw["sweep"]["widths"] = [WIDTH, 4 * WIDTH]
+    sweep = prepare(raw)
+    matrices = {width: 8 * width + width**2 + 3 * width for width in (WIDTH, 4 * WIDTH)}
+    assert sweep.sample_flops == 2 * matrices[WIDTH]
+    assert sweep.cost(WIDTH).flops == 6 * matrices[WIDTH] * BATCH * STEPS
+    without_first = {width: found - 8 * width for width, found in matrices.items()}
+    growth = without_first[4 * WIDTH] / without_first[WIDTH]
+    assert sweep.cost(4 * WIDTH).flops == pytest.approx(growth * sweep.cost(WIDTH).flops)
+
+
+def test_a_trial_that_is_resumed_ends_as_one_that_was_not(prepare: Prepare) -> None:
+    """Its batches and its noise depend on seed and step alone."""
+    sweep = prepare(spec("Denoiser", "as_dict"))
+    job = sweep.jobs(sweep.trials[WIDTH])[4]
+    trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
+    whole, before, after = (trainer.slots([job], 1) for _ in range(3))
+    for slots, steps in ((whole, STEPS), (before, 5)):
+        for _ in range(steps):
+            slots.step()
+            slots.advance(1)
+    kept = {name: stack[0].clone() for name, stack in before.state().items()}
+    after.restore(0, kept, job, 5)
+    for _ in range(STEPS - 5):
+        after.step()
+        after.advance(1)
+    assert torch.equal(after.losses(0), whole.losses(0))
+    assert after.evaluate() == whole.evaluate()
