@@ -21,7 +21,7 @@ def said(model_type: str, base_width: int | None = 64, **changes: Any) -> list[s
     config = small_config(model_type) | changes
     found: list[str] = []
     model = HfProtocol(hf=config, untie=True, roles={}, vocab=128)
-    say_what_is_used(model, False, base_width, found.append)
+    say_what_is_used(model, base_width, found.append)
     return [sentence for sentence in found if UNTESTED not in sentence]
 
 
