@@ -1,4 +1,4 @@
-"""Sentences on how proxies differ from their Hugging Face config, and from what a rule assumes."""
+"""Sentences on how proxies differ from their Hugging Face config."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NO_WIDTH = re.compile(
 BALANCING = ("router_aux_loss_coef", "aux_loss_alpha", "moe_aux_loss_coeff")
 
 
-def say_what_is_used(model: HfProtocol, mup: bool, base_width: int | None, note: Note) -> None:
-    """Note where the model differs from its config or from what a rule would have.
+def say_what_is_used(model: HfProtocol, base_width: int | None, note: Note) -> None:
+    """Note where the model differs from its config.
 
     Args:
         base_width: that of the proxies; None for a model that keeps its config's width.
@@ -42,11 +42,6 @@ def say_what_is_used(model: HfProtocol, mup: bool, base_width: int | None, note:
             f"model.hf: {model.model_type} is not among the types that were trained to test this "
             f"({', '.join(KNOWN_TYPES)}): `mutransfer check SPEC --gates coordinates` shows "
             "whether its layers move alike at all widths"
-        )
-    elif mup:
-        note(
-            "model.hf: the model's own code scales attention by 1/sqrt(d_head); the head size is "
-            "fixed, so that this differs from 1/d_head by a constant factor"
         )
 
 

@@ -170,7 +170,7 @@ def read_target(
     if isinstance(model, HfProtocol):
         width = _own_width(model, name, width)
         factors = fitted_factors(name, model, protocol.model, note)
-        say_what_is_used(model, False, None, note)
+        say_what_is_used(model, None, note)
         facts = {"depth": model.depth, "head_size": model.head_size, "vocab": model.vocab}
     elif width is None:
         raise InputError(

@@ -274,7 +274,7 @@ def read_proxy(
     example: Example | None = None,
 ) -> Reading:
     if isinstance(model, HfProtocol):
-        say_what_is_used(model, rule.name in ("mup", "mean_field"), rule.base_width, note)
+        say_what_is_used(model, rule.base_width, note)
     return read_model(model, context, rule.base_width, note, example)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ def said(model_type: str, base_width: int | None = 64, **changes: Any) -> list[s
     config = small_config(model_type) | changes
     found: list[str] = []
     model = HfProtocol(hf=config, untie=True, roles={}, vocab=128)
-    say_what_is_used(model, False, base_width, found.append)
+    say_what_is_used(model, base_width, found.append)
     return [sentence for sentence in found if UNTESTED not in sentence]
 
 
@@ -64,3 +66,25 @@ def test_kv_heads_that_stay_and_rounded_sizes_have_one_line_each() -> None:
 
 def test_a_model_of_its_own_width_is_not_scaled() -> None:
     assert said("deepseek_v3", None) == []
+
+
+@pytest.mark.parametrize("command", ["dry run", "sweep", "rules"])
+def test_each_is_said_once_by_every_command(
+    tiny: dict[str, Any], write_spec: Any, run: Any, tmp_path: Path, command: str
+) -> None:
+    config = small_config("deepseek_v3") | {"intermediate_size": 90, "vocab_size": 256}
+    config |= {"num_attention_heads": 8, "num_key_value_heads": 8, "num_hidden_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tiny["sweep"] |= {"widths": [16, 32], "seeds": [0], "axes": {"lr": [0.004]}}
+    tiny["train"] |= {"steps": 2, "warmup": 0}
+    spec = write_spec(tiny | {"model": {"hf": "config.json"}})
+    args: tuple[Any, ...] = ("sweep-proxy", spec, "-o", tmp_path / "out")
+    if command == "dry run":
+        args = ("sweep-proxy", spec, "--dry-run")
+    elif command == "rules":
+        args = ("rules", spec, "--width", 32)
+    result = run(*args)
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert said.count("these sizes stay fixed: kv_lora_rank 16, q_lora_rank 16") == 1
+    assert said.count("at width 16 it rounds intermediate_size 22.5 to 22") == 1
