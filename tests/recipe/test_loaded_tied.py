@@ -153,7 +153,7 @@ def test_without_such_a_gain_it_stays_in_the_forward_pass_and_is_said(
     with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.25"):
         emit(found, Target(WIDTH, {}, model=target(sweep, plan)), "transformers")
     text = emit(found, Target(WIDTH, {}, folded=False), "pytorch").text
-    assert "output_multiplier = 0.5  # on ^transformer" in text
+    assert "makes the logits, in place of multipliers\noutput_multiplier = 0.5\n" in text
     with pytest.raises(ValueError, match=r"'readout': 0\.5"):
         executed(text)["param_groups"](Gpt(WIDTH, VOCAB))
 
