@@ -130,9 +130,7 @@ def _of_the_model(protocol: AnyProtocol) -> Iterator[str]:
             f"model.gains {gains}: trainable gains break transfer under muP ({LINGLE}); "
             "gains: none avoids it"
         )
-    # heads of a config keep their size, so that its own scale is 1/d_head up to a constant
-    has_setting = not isinstance(model, HfProtocol)
-    if by_width and has_setting and model.attention_scale == "1/sqrt(d_head)":
+    if by_width and model.attention_scale == "1/sqrt(d_head)":
         yield (
             f"attention scale 1/sqrt(d_head) breaks transfer under muP ({LINGLE}); "
             "attention_scale: 1/d_head avoids it"

@@ -29,6 +29,10 @@ from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
 
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
+TIED = (
+    "the target's embedding is its readout, and the fitted runs are taken to have had tied weights "
+    "too, as their protocol does not say it"
+)
 FOLDED = "folded: "  # begins a warning on the folded model
 GLOBAL = (
     "no protocol was declared: the base values are for all parameters, as in the runs, and nothing "
@@ -72,6 +76,8 @@ def build_recipe(exponents: Exponents, target: Target) -> Recipe:
             warnings.append(undeclared(decay.value))
         warnings += _target_warnings(holds_for(protocol), target)
         warnings += _folding_warnings(exponents, target, by_rule)
+        if tied_patterns(by_rule["roles"]) and not exponents.base_plan:
+            warnings.append(TIED)
     return Recipe(
         schema_=RECIPE_SCHEMA,
         width=width,

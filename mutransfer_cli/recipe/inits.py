@@ -120,14 +120,38 @@ def with_inits(
     Where the init of the runs is not known, all keep their own.
 
     Raises:
-        InputError: a matrix that the proxies lack, of a kind that starts at several stds in them.
+        InputError: a matrix that the proxies lack, of a kind that starts at several stds in them;
+            or weights that are tied in one of the two only.
     """
     protocol, laws = exponents.protocol, base_inits(exponents)
     proxies = {record.name: record.parameter() for record in exponents.base_plan}
     if protocol is None or not (proxies or laws):
         return tuple(base_plan)
+    if proxies:
+        _refuse_other_tie(base_plan, proxies)
     base_width = protocol.parameterization.base_width
     return tuple(_with_init(p, proxies, laws, base_width) for p in base_plan)
+
+
+def _refuse_other_tie(
+    base_plan: Sequence[BaseParameter], proxies: Mapping[str, BaseParameter]
+) -> None:
+    were_tied = any(p.is_tied_readout for p in proxies.values())
+    for parameter in base_plan:
+        if parameter.is_tied_readout and not were_tied:
+            raise InputError(
+                f"{parameter.name}: is embedding and readout, and the fitted models had a weight "
+                "for each, which the rules treat differently; untie the target, or sweep tied "
+                "proxies",
+                setting="model",
+            )
+        if parameter.role == "readout" and were_tied:
+            raise InputError(
+                f"{parameter.name}: is a weight of the readout alone, and that of the fitted "
+                "models was their embedding too, which the rules treat differently; tie the "
+                "target's, or sweep untied proxies",
+                setting="model",
+            )
 
 
 def _with_init(

@@ -225,3 +225,12 @@ def test_the_table_is_quick_and_needs_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
     assert out.splitlines()[-1] == "set()"
+
+
+def test_a_plan_of_tied_weights_shows_both_multipliers(
+    tiny: dict[str, Any], write_spec: Callable[[Any], Path], run: Run
+) -> None:
+    tiny["model"] = {"factory": "tests.proxies.tied_gpts:gpt"}
+    result = run("rules", write_spec(tiny), "--width", 64)
+    (row,) = (line for line in result.stdout.splitlines() if line.startswith("transformer.wte"))
+    assert "2, readout 0.5" in row

@@ -67,7 +67,10 @@ def test_a_config_is_not_told_to_set_what_it_has_not(
     config = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
     config |= {"num_hidden_layers": 1, "tie_word_embeddings": False, "intermediate_size": 32}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert said(prepare(tiny | {"model": {"hf": "config.json"}})) == ()
+    gains, attention = said(prepare(tiny | {"model": {"hf": "config.json"}}))
+    assert "model.layers.0.input_layernorm.weight (16) and 2 more: trainable gains" in gains
+    assert "with heads of one size it differs from 1/d_head by a constant factor" in attention
+    assert "avoids it" not in gains + attention
 
 
 def test_the_default_has_none(tiny: dict[str, Any], prepare: Prepare) -> None:

@@ -153,7 +153,7 @@ def test_without_such_a_gain_it_stays_in_the_forward_pass_and_is_said(
     with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.25"):
         emit(found, Target(WIDTH, {}, model=target(sweep, plan)), "transformers")
     text = emit(found, Target(WIDTH, {}, folded=False), "pytorch").text
-    assert "output_multiplier = 0.5  # on ^transformer" in text
+    assert "makes the logits, in place of multipliers\noutput_multiplier = 0.5\n" in text
     with pytest.raises(ValueError, match=r"'readout': 0\.5"):
         executed(text)["param_groups"](Gpt(WIDTH, VOCAB))
 
@@ -234,3 +234,17 @@ def test_a_model_is_asked_for_the_output_multiplier(
     found = [f for f in check_model(recipe, "recipe.yaml", model).findings if "output" in f]
     assert len(found) == (finding is not None), found
     assert all(finding in sentence for sentence in found if finding)
+
+
+def test_a_target_is_tied_as_the_proxies_were(tiny: dict[str, Any], prepare: Prepare) -> None:
+    sweep = prepared(tiny, prepare)
+    found = exponents(sweep)
+    apart = replace(sweep.base_plan[0], is_tied_readout=False)
+    head = replace(apart, name="lm_head.weight", role="readout", fan_in_axis=1)
+    untied = (apart, *sweep.base_plan[1:], head)
+    shapes = {head.name: (VOCAB, WIDTH)} | dict(target(sweep, untied).shapes)
+    with pytest.raises(InputError, match=r"lm_head\.weight: is a weight of the readout alone"):
+        build_recipe(found, Target(WIDTH, {}, model=TargetModel(WIDTH, untied, shapes)))
+    of_two = exponents(replace(sweep, base_plan=untied))
+    with pytest.raises(InputError, match=r"wte\.weight: is embedding and readout, and the fitted"):
+        build_recipe(of_two, Target(WIDTH, {}, model=target(sweep, sweep.base_plan)))

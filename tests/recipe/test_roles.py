@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.recipe.build import build_recipe
 from mutransfer_cli.recipe.formats.dispatch import emit
 from mutransfer_cli.recipe.loaded import load_recipe
 from mutransfer_cli.recipe.roles import Target, name_pattern, shared_patterns
+from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import BaseParameter
 from mutransfer_cli.spec.yaml_io import dump
 from mutransfer_cli.sweep.prepare import Sweep
@@ -83,3 +86,43 @@ def test_a_gain_that_the_models_own_code_draws_is_left_by_init_and_emitted_pytho
     for model, own, words in zip((by_recipe, by_python), before, first, strict=True):
         assert all(torch.equal(n.weight, w) for n, w in zip(model.norms, own, strict=True))
         assert not torch.equal(model.words.weight, words)
+
+
+def test_what_a_plan_says_of_matrices_inside_a_model_is_in_its_recipe(
+    tiny: dict[str, Any], prepare: Prepare
+) -> None:
+    """A product over two axes, an embedding inside and a kept draw pass the static gate."""
+    tiny["optimizer"] = {"weight_decay": 0.1}
+    shape, more = (16, 16, 16), {"fan_in_axis": 1, "further_fan_in_axes": (2,)}
+    plan = (
+        BaseParameter("words.weight", "embedding", (256, 16), (1,), 1.0, fan_in_axis=0),
+        BaseParameter("lift.weight", "embedding", (16, 4), (0,), 1.0, fan_in_axis=1, in_block=True),
+        BaseParameter("up.weight", "hidden", (16, 16), (0, 1), 0.25, fan_in_axis=1),
+        BaseParameter("mix.weight", "hidden", shape, (0, 1, 2), 0.1, **more),
+        BaseParameter("mix.bias", "vector", (16,), (0,), 0.1, 0.3, keeps_draw=True),
+        BaseParameter("head.weight", "readout", (256, 16), (1,), 0.25, fan_in_axis=1),
+    )
+    found = exponents(replace(prepare(tiny), base_plan=plan))
+    recipe = build_recipe(found, Target(64, {}, folded=True))
+    gate = static_gate(recipe)
+    assert gate.verdict == "pass", [measure.sentence for measure in gate.measures]
+    loaded, names = load_recipe(io.StringIO(dump(recipe))), [p.name for p in plan]
+    values = {
+        pattern.regex: recipe.roles[pattern.role].values(pattern.written)
+        for pattern in loaded.patterns
+    }
+    words, lift, up, mix, bias, _ = (values[name_pattern(name)] for name in names)
+    assert mix.lr == pytest.approx(up.lr / 4), "the fan-in grows by 16 and not by 4"
+    assert (mix.init_std, up.init_std) == pytest.approx((0.1 / 4, 0.25 / 2))
+    assert mix.lr * (mix.weight_decay or 0) == pytest.approx(up.lr * (up.weight_decay or 0))
+    assert words.weight_decay == 0
+    assert lift.lr * (lift.weight_decay or 0) == pytest.approx(up.lr * (up.weight_decay or 0))
+    (own,) = (p.own for p in recipe.roles["embedding"].parameters if p.own)
+    assert "fixed fan-in inside the model decays as hidden does is assumed" in (
+        own.weight_decay.source
+    )
+    assert (bias.keeps_draw, bias.init_std) == (True, None)
+    changed = recipe.model_dump(mode="json", by_alias=True)
+    inside = next(p for p in changed["roles"]["embedding"]["parameters"] if "own" in p)
+    inside["own"]["weight_decay"] |= {"value": 0.0}
+    assert static_gate(Recipe.model_validate(changed)).verdict == "fail"

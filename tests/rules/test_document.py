@@ -7,8 +7,14 @@ from fractions import Fraction
 
 from mutransfer_cli.optim.listed import OPTIMIZERS
 from mutransfer_cli.rules.choices import FULL, Alignment
-from mutransfer_cli.rules.document import alignment_name, number, plan_document, rule_document
-from mutransfer_cli.rules.plan import PlannedParameter
+from mutransfer_cli.rules.document import (
+    alignment_name,
+    decay_grounds,
+    number,
+    plan_document,
+    rule_document,
+)
+from mutransfer_cli.rules.plan import BaseParameter, PlannedParameter
 from mutransfer_cli.rules.rule import Rule
 
 
@@ -55,3 +61,27 @@ def test_a_plan_has_weight_decay_in_both_conventions() -> None:
     (found,) = plan_document([planned], {}, 32, 64, {"lr": 0.01})["parameters"]
     assert found["weight_decay"] == {"lr_coupled": 0.1, "independent": 0.001}
     assert (found["init_mean"], found["init_std"], found["eps"]) == (1.0, None, None)
+
+
+def test_a_plan_says_output_multipliers_and_draws_that_are_kept() -> None:
+    tied = PlannedParameter(
+        name="wte", role="embedding", shape=(8, 8), lr=0.1, multiplier=2.0, output_multiplier=0.5
+    )
+    kept = PlannedParameter(name="bias", role="vector", shape=(8,), lr=0.1, keeps_draw=True)
+    rows = plan_document([tied, kept], {}, 32, 64, {"lr": 0.1})["parameters"]
+    assert (rows[0]["multiplier"], rows[0]["output_multiplier"]) == (2.0, 0.5)
+    assert rows[1]["keeps_draw"]
+    assert "keeps_draw" not in rows[0]
+    assert "output_multiplier" not in rows[1]
+
+
+def test_the_decay_of_a_matrix_inside_a_model_has_grounds_of_its_own() -> None:
+    inside = BaseParameter("lift", "embedding", (8, 4), (0,), 1.0, in_block=True)
+    plain = decay_grounds(Rule("mup"), inside)
+    assert plain.startswith("lr * wd the same at all widths")
+    assert "a matrix of fixed fan-in inside the model decays as hidden does is assumed" in plain
+    fan = decay_grounds(Rule("mup", weight_decay="sqrt_width"), inside)
+    assert "Kosson" in fan
+    assert "in place of sqrt_width, which says nothing of a fixed fan-in" in fan
+    asked = decay_grounds(Rule("mup", embedding_decay="as_hidden"), inside)
+    assert "embeddings decay too" in asked
