@@ -9,10 +9,11 @@ from functools import partial
 import torch
 from torch import nn
 
+from mutransfer_cli.errors import InputError, MutransferError
 from mutransfer_cli.proxies.calling import TrialRun, run_once, scales_of
-from mutransfer_cli.proxies.comparing import UnlikeWidths, Watch, confirmed
+from mutransfer_cli.proxies.comparing import Comparison, UnlikeWidths, Watch, confirmed
 from mutransfer_cli.proxies.example import Example
-from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
+from mutransfer_cli.proxies.factory import factory_builder, for_real, message_of, on_meta
 from mutransfer_cli.proxies.folding import with_norm
 from mutransfer_cli.proxies.hf import hf_builder
 from mutransfer_cli.proxies.inits import read_inits
@@ -154,17 +155,38 @@ def read_built(
     scales, watch = scales_of(base, example), Watch.of(base, wide, example)
     plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
     plan = with_norm(plan, base, example)
-    widths = base_width, GROWTH * base_width
-    try:
-        code = watch.compared(GROWTH)
-        if code.deviates:
-            widest = replace(watch, wide=for_real(build, GROWTH**2 * base_width))
-            code = confirmed(code, widest.compared(GROWTH**2))
-    except UnlikeWidths:
+    code = code_of(watch, build, base_width)
+    if code is None:
         note(
-            f"model: takes other ways through its code at widths {widths[0]} and {widths[1]}, so "
-            "that powers of width in that code were not looked for"
+            f"model: takes other ways through its code at widths {base_width} and "
+            f"{GROWTH * base_width}, so that powers of width in that code were not looked for"
         )
         return Reading(plan, tried, None, convolutions, scales)
+    widths = base_width, GROWTH * base_width
     plan = with_own_factors(plan, code, watch.patterns, model.own_multipliers, widths, note)
     return Reading(plan, tried, attention_power(watch.trace, code), convolutions, scales)
+
+
+def code_of(watch: Watch, build: Build, base_width: int) -> Comparison | None:
+    """Measure what the model's own code does with width, and confirm it at a third one; None if it
+    takes other ways at other widths.
+
+    Raises:
+        InputError: the model cannot be run at a wider width.
+    """
+    width = GROWTH * base_width
+    try:
+        code = watch.compared(GROWTH)
+        if not code.deviates:
+            return code
+        width *= GROWTH
+        widest = replace(watch, wide=for_real(build, width))
+        return confirmed(code, widest.compared(GROWTH**2))
+    except UnlikeWidths:
+        return None
+    except MutransferError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"model: cannot be run at width {width}: {type(error).__name__}: {message_of(error)}"
+        ) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -75,12 +75,14 @@ class Comparison:
         attention: exponents of width in the size of q.k times its scale, with their lines.
         unresolved: deviations that belong to no single matrix, or are no power of the width.
         lines: the multiplications behind each factor.
+        normalised: matrices whose size their own code sets, so that no multiplier acts on them.
     """
 
     factors: Mapping[Maker, float]
     attention: Mapping[float, str]
     unresolved: tuple[Deviation, ...]
     lines: Mapping[Maker, tuple[str, ...]]
+    normalised: frozenset[str] = frozenset()
 
     @property
     def deviates(self) -> bool:
@@ -263,7 +265,9 @@ class Comparing:
             before = tuple(line for place, line in lines if place <= index)
             lines = [(place, line) for place, line in lines if place > index]
             deviations.append(Deviation(self.first.places[index], exponent, before))
-        return resolved(deviations)
+        places = (self.first.places[index] for index in self.normalised)
+        names = frozenset(name for place in places for name in place.reader)
+        return replace(resolved(deviations), normalised=names)
 
 
 def identity(place: Place) -> tuple[str, frozenset[Maker], frozenset[str]]:
@@ -288,6 +292,7 @@ def confirmed(code: Comparison, other: Comparison) -> Comparison:
         {power: line for power, line in code.attention.items() if power in other.attention},
         unresolved,
         code.lines,
+        code.normalised,
     )
 
 

@@ -67,6 +67,17 @@ def read_inits(model: nn.Module) -> dict[str, Init]:
     return inits
 
 
+def as_at_base(values: Tensor, mean: float, std: float) -> Tensor:
+    """A draw with the mean and std that it has at the base width; the draw itself where its own
+    differ from them by no more than chance."""
+    found = Drawn.of(values)
+    chance = SURE * std / math.sqrt(found.count)
+    differs = abs(found.std - std) > chance / math.sqrt(2) or abs(found.mean - mean) > chance
+    if not differs or not found.std:
+        return values
+    return (values - found.mean) * (std / found.std) + mean
+
+
 def in_any_block(name: str) -> str:
     """A parameter's name without the numbers of blocks."""
     return ".".join("#" if part.isdigit() else part for part in name.split("."))

@@ -37,6 +37,7 @@ def with_own_factors(
     """
     if not declared:
         refuse_unresolved(code, widths)
+        refuse_normalised(plan, code)
     found = []
     for p in plan:
         own, of_output = (code.factors.get((p.name, use), 0.0) for use in ("lookup", "product"))
@@ -73,7 +74,7 @@ def refuse_unresolved(code: Comparison, widths: tuple[int, int]) -> None:
     of_widths = f"at widths {widths[0]} and {widths[1]}"
     for deviation in code.unresolved:
         place = deviation.place
-        names = sorted(place.reader or {name for name, _ in place.makers})
+        names = sorted(place.reader or {name for name, _ in place.makers if name})
         near = f" beside {', '.join(names[:3])}" if names else ""
         by = f"; it multiplies {'; '.join(deviation.lines)}" if deviation.lines else ""
         raise InputError(
@@ -86,6 +87,17 @@ def refuse_unresolved(code: Comparison, widths: tuple[int, int]) -> None:
                 f"model: its own code makes attention scores ({line}) scale as width^{power:g} "
                 f"{of_widths} for equal queries and keys; a scale of 1/d_head or 1/sqrt(d_head) "
                 f"gives 0 or 0.5 at most; {remedy}"
+            )
+
+
+def refuse_normalised(plan: Sequence[BaseParameter], code: Comparison) -> None:
+    """Raise InputError for a readout whose size its own code sets: no multiplier acts on it."""
+    for p in plan:
+        if p.name in code.normalised and (p.role == "readout" or p.is_tied_readout):
+            raise InputError(
+                f"{p.name}: makes the output, and the model's own code sets its size whatever its "
+                "values are, so that no multiplier acts on it; normalise activations instead, or "
+                f"give model.own_multipliers {{{p.name}: exponent}}, the power of width in the code"
             )
 
 

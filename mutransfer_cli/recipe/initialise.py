@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.proxies.inits import as_at_base
 from mutransfer_cli.recipe.patterns import Claimed, Targets
 from mutransfer_cli.rules.plan import PlannedParameter
 
@@ -18,7 +19,8 @@ SPLIT = "call init_ on the whole model, before it is split"
 
 @dataclass(frozen=True)
 class Initialised:
-    """Names of the parameters that were drawn, and of those left as they were."""
+    """Names of the parameters that were drawn, and of those that keep the model's own draw, at most
+    shifted and scaled to what it is at the base width."""
 
     drawn: tuple[str, ...]
     left: tuple[str, ...]
@@ -41,6 +43,9 @@ def initialised(
             normal = _normal_of(claimed, target, *homes[id(claimed.tensor)])
             if normal is None:
                 left.append(target.name)
+                if target.keeps_draw and target.init_std is not None and not has_ranks():
+                    own = as_at_base(claimed.tensor, target.init_mean, target.init_std)
+                    claimed.tensor.copy_(own)
             else:
                 _draw_(claimed.tensor, *normal, generator)
                 drawn.append((target.name, claimed.tensor))

@@ -204,8 +204,8 @@ class Derivation:
         )
         return ParameterPattern(
             pattern=regex,
-            init_std=None if base.keeps_draw else std,
-            init_mean=0.0 if base.keeps_draw else planned.init_mean,
+            init_std=std,
+            init_mean=planned.init_mean,
             keeps_draw=base.keeps_draw,
             output_multiplier=self._output_multiplier(),
             own=None if self.key == usual.key else self.own_values(),

@@ -92,12 +92,12 @@ class ParameterPattern(Sparse):
     pattern: str
     """Python regex of the whole dotted name."""
     init_std: Quantity | None = None
-    """Standard deviation of the values at init; absent where `keeps_draw`."""
+    """Standard deviation of the values at init, which a kept draw has at the base width."""
     init_mean: Number = 0.0
     """Mean of the values at init; 1 for a gain. Not written where it is 0."""
     keeps_draw: bool = False
-    """Whether they start at the values that the model's own code draws, which are no constant and
-    do not depend on the rule."""
+    """Whether they start at the values that the model's own code draws, shifted and scaled to
+    `init_mean` and `init_std` where these differ by more than chance."""
     output_multiplier: Quantity | None = None
     """Factor on the weight of an embedding where it is the readout too, in place of `multiplier`;
     absent for every other parameter."""

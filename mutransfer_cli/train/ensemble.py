@@ -25,6 +25,7 @@ from mutransfer_cli.optim.stack import OptimizerState, Stack, begin, build_updat
 from mutransfer_cli.proxies.batch import Batch, mapped
 from mutransfer_cli.proxies.calling import constants
 from mutransfer_cli.proxies.example import Example, call_of, draws_of, takes_targets, with_noise
+from mutransfer_cli.proxies.inits import as_at_base
 from mutransfer_cli.proxies.noise import Draw, stream_generator
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.tying import other_names, output_factor, tied_multipliers, with_output
@@ -164,7 +165,8 @@ class Ensemble:
 
     def _first_values(self, planned: PlannedParameter, drawn: Tensor) -> Tensor:
         if planned.keeps_draw:
-            return self.model.get_parameter(planned.name).detach()
+            own = self.model.get_parameter(planned.name).detach()
+            return as_at_base(own, planned.init_mean, planned.init_std or 0.0)
         return first_values(planned, drawn.to(self.dtype))
 
     def _tie(self, plan: Plan) -> None:

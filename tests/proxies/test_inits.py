@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mutransfer_cli.proxies.inits import Drawn, read_inits
+from mutransfer_cli.proxies.inits import Drawn, as_at_base, read_inits
 
 
 def test_values_have_a_mean_and_a_std_and_constants_none() -> None:
@@ -38,3 +38,14 @@ def test_the_same_parameter_of_blocks_has_one_std_if_it_differs_by_chance() -> N
     assert list(stds) == pytest.approx([0.1], rel=0.05)
     nn.init.normal_(blocks[2].weight, std=0.2, generator=generator)  # type: ignore[arg-type]
     assert len({init.std for init in read_inits(blocks).values()}) == 3
+
+
+def test_a_draw_is_shifted_and_scaled_only_where_it_depends_on_width() -> None:
+    """Torch's layers draw biases from +-fan_in^-1/2."""
+    bias = torch.rand(400, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert torch.equal(as_at_base(bias, 0.0, 12**-0.5), bias)
+    wider = as_at_base(bias / 2, 0.0, 12**-0.5)
+    assert float(wider.std()) == pytest.approx(12**-0.5, rel=0.01)
+    assert float(wider.mean()) == pytest.approx(0, abs=1e-6)
+    constant = torch.ones(3)
+    assert torch.equal(as_at_base(constant, 1.0, 0.0), constant)

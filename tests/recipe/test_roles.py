@@ -72,7 +72,9 @@ def test_a_gain_that_the_models_own_code_draws_is_left_by_init_and_emitted_pytho
     found, asked = exponents(prepare(tiny)), Target(64, {}, folded)
     recipe = build_recipe(found, asked)
     (pattern,) = (p for p in recipe.roles["vector"].parameters if p.pattern.endswith("weight$"))
-    assert (pattern.keeps_draw, pattern.init_std, pattern.init_mean) == (True, None, 0.0)
+    assert pattern.keeps_draw
+    assert pattern.std == pytest.approx(0.02, rel=0.3)
+    assert pattern.init_mean == pytest.approx(1, rel=0.02)
 
     by_recipe, by_python = Gained(64, 256), Gained(64, 256)
     before = [[n.weight.clone() for n in m.norms] for m in (by_recipe, by_python)]
@@ -93,12 +95,19 @@ def test_what_a_plan_says_of_matrices_inside_a_model_is_in_its_recipe(
 ) -> None:
     """A product over two axes, an embedding inside and a kept draw pass the static gate."""
     tiny["optimizer"] = {"weight_decay": 0.1}
-    shape, more = (16, 16, 16), {"fan_in_axis": 1, "further_fan_in_axes": (2,)}
     plan = (
         BaseParameter("words.weight", "embedding", (256, 16), (1,), 1.0, fan_in_axis=0),
         BaseParameter("lift.weight", "embedding", (16, 4), (0,), 1.0, fan_in_axis=1, in_block=True),
         BaseParameter("up.weight", "hidden", (16, 16), (0, 1), 0.25, fan_in_axis=1),
-        BaseParameter("mix.weight", "hidden", shape, (0, 1, 2), 0.1, **more),
+        BaseParameter(
+            "mix.weight",
+            "hidden",
+            (16, 16, 16),
+            (0, 1, 2),
+            0.1,
+            fan_in_axis=1,
+            further_fan_in_axes=(2,),
+        ),
         BaseParameter("mix.bias", "vector", (16,), (0,), 0.1, 0.3, keeps_draw=True),
         BaseParameter("head.weight", "readout", (256, 16), (1,), 0.25, fan_in_axis=1),
     )
@@ -121,7 +130,7 @@ def test_what_a_plan_says_of_matrices_inside_a_model_is_in_its_recipe(
     assert "fixed fan-in inside the model decays as hidden does is assumed" in (
         own.weight_decay.source
     )
-    assert (bias.keeps_draw, bias.init_std) == (True, None)
+    assert (bias.keeps_draw, bias.init_mean, bias.init_std) == (True, 0.3, 0.1)
     changed = recipe.model_dump(mode="json", by_alias=True)
     inside = next(p for p in changed["roles"]["embedding"]["parameters"] if "own" in p)
     inside["own"]["weight_decay"] |= {"value": 0.0}
