@@ -257,7 +257,7 @@ def test_two_losses_are_the_same_loss(prepare: Prepare) -> None:
 
 
 def test_the_flops_of_a_sample_are_those_that_torch_counts(prepare: Prepare) -> None:
-    """At the base width, and in proportion to the matrices at others."""
+    """Other widths have them in proportion to their matrices."""
     raw = spec("Classifier", "as_dict")
     raw["sweep"]["widths"] = [WIDTH, 4 * WIDTH]
     sweep = prepare(raw)
