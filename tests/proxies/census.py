@@ -68,7 +68,11 @@ def small_sizes(config: Any) -> dict[str, Any]:
 # by type, what its class demands beside its own defaults
 NEEDED: dict[str, dict[str, Any]] = {
     "gemma4_assistant": {
-        "text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0}
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+        }
     }
 }
 DOUBLE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
@@ -84,6 +88,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "falcon_mamba": {"intermediate_size": 2 * WIDTH},
+    "longcat_flash": {"head_dim": 8},
     "mamba": {"intermediate_size": 2 * WIDTH},
     "mamba2": {"num_heads": 8},
     "ministral": {"head_dim": 16},
