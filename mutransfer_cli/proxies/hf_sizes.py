@@ -19,7 +19,7 @@ Size = int | list[int]
 # heads have a fixed size, so that their number grows with width
 HEADS = re.compile(r"(^|_)heads?(_per_layer)?$")
 HEAD_SIZE = re.compile(r"(head_dim|head_size|headdim|d_head|dim_head|rotary_dim)$")
-KV_HEADS = re.compile(r"(key_value|kv)_heads$|num_query_groups$")
+KV_HEADS = re.compile(r"(key_value|kv)(_n)?_heads$|num_query_groups$")
 # groups of Mamba-2's heads; published families keep their number
 SSM_GROUPS = re.compile(r"^(mamba_)?n_?groups$")
 SSM_HEADS = re.compile(r"^(mamba_)?(num|n)_(mamba_)?heads$")

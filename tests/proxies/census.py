@@ -15,7 +15,7 @@ SMALL: tuple[tuple[str, int], ...] = (
     (r"position_embeddings|n_positions|n_ctx|max_seq_len|context_length|model_max_length", 64),
     (r"(first_k_dense_replace|num_dense_layers|num_kv_shared_layers|mtp_layers)$", 0),
     (r"^n_layers?$|num_hidden_layers|num_layers$|(de|en)coder_layers|num_blocks$", 2),
-    (r"(key_value|kv)_heads$|num_query_groups$", 2),
+    (r"(key_value|kv)(_n)?_heads$|num_query_groups$", 2),
     (r"(dt|time_step)_rank$", WIDTH // 16),
     (r"d_rel$|lora_rank$|lowrank$|_rank$|hidden_size_per_layer_input", 16),
     (r"query_pre_attn_scalar$|kv_channels$", WIDTH // HEADS),
@@ -68,13 +68,18 @@ def small_sizes(config: Any) -> dict[str, Any]:
 # by type, what its class demands beside its own defaults
 NEEDED: dict[str, dict[str, Any]] = {
     "gemma4_assistant": {
-        "text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0}
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+        }
     }
 }
 DOUBLE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
 SPECIAL: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"intermediate_size": [160, 160], "activation_sparsity_pattern": [0.0, 0.0]},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "dbrx": {"attn_config": {"clip_qkv": 8, "kv_n_heads": 2, "rope_theta": 10000.0}},
     "deepseek_v3": {"first_k_dense_replace": 1},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
@@ -83,6 +88,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "falcon_mamba": {"intermediate_size": 2 * WIDTH},
+    "longcat_flash": {"head_dim": 8},
     "mamba": {"intermediate_size": 2 * WIDTH},
     "mamba2": {"num_heads": 8},
     "ministral": {"head_dim": 16},

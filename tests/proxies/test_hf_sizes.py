@@ -41,7 +41,7 @@ def scaled(model_type: str, base: int, width: int, to_train: bool = True, **chan
         ("nemotron_h", {"mamba_num_heads": 16, "moe_shared_expert_intermediate_size": 64}),
         ("recurrent_gemma", {"lru_width": 128}),
         ("rwkv", {"attention_hidden_size": 128, "intermediate_size": 320}),
-        ("dbrx", {"ffn_config.ffn_hidden_size": 320, "ffn_config.hidden_size": 128}),
+        ("dbrx", {"ffn_config.ffn_hidden_size": 320, "attn_config.kv_n_heads": 4}),
         ("gemma3n_text", {"intermediate_size": [320, 320]}),
         ("deepseek_v3", {"moe_intermediate_size": 64, "num_attention_heads": 8}),
     ],
