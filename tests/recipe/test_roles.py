@@ -93,12 +93,14 @@ def test_what_a_plan_says_of_matrices_inside_a_model_is_in_its_recipe(
 ) -> None:
     """A product over two axes, an embedding inside and a kept draw pass the static gate."""
     tiny["optimizer"] = {"weight_decay": 0.1}
-    shape, more = (16, 16, 16), {"fan_in_axis": 1, "further_fan_in_axes": (2,)}
+    shape, more = (16, 16, 16), (2,)
     plan = (
         BaseParameter("words.weight", "embedding", (256, 16), (1,), 1.0, fan_in_axis=0),
         BaseParameter("lift.weight", "embedding", (16, 4), (0,), 1.0, fan_in_axis=1, in_block=True),
         BaseParameter("up.weight", "hidden", (16, 16), (0, 1), 0.25, fan_in_axis=1),
-        BaseParameter("mix.weight", "hidden", shape, (0, 1, 2), 0.1, **more),
+        BaseParameter(
+            "mix.weight", "hidden", shape, (0, 1, 2), 0.1, fan_in_axis=1, further_fan_in_axes=more
+        ),
         BaseParameter("mix.bias", "vector", (16,), (0,), 0.1, 0.3, keeps_draw=True),
         BaseParameter("head.weight", "readout", (256, 16), (1,), 0.25, fan_in_axis=1),
     )
