@@ -270,7 +270,7 @@ def test_the_flops_of_a_sample_are_those_that_torch_counts(prepare: Prepare) -> 
 
 
 def test_a_trial_that_is_resumed_ends_as_one_that_was_not(prepare: Prepare) -> None:
-    """The batches and its noise depend on seed and step alone."""
+    """Batches and noise depend on seed and step alone."""
     sweep = prepare(spec("Denoiser", "as_dict"))
     job = sweep.jobs(sweep.trials[WIDTH])[4]
     trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
