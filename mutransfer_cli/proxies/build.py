@@ -150,7 +150,10 @@ def read_built(
     tried = run_once(base, example)
     convolutions = frozenset(w.name for w, *_ in weights if is_convolution(w.owner))
     if tried.why_not:
-        plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
+        try:
+            plan = base_plan(weights, None, tried.readout, inits, model.roles, note)
+        except InputError as error:
+            raise InputError(f"model: cannot be run ({tried.why_not}); {error}") from error
         return Reading(plan, tried, convolutions=convolutions)
     scales, watch = scales_of(base, example), Watch.of(base, wide, example)
     plan = base_plan(weights, watch.trace, tried.readout, inits, model.roles, note)
