@@ -74,7 +74,6 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace, self.growing, self.correct = Trace(), growing, correct
-        self.shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self.like: dict[int, dict[str, tuple[Span, ...]]] = {}
         self.flows: dict[int, Flow] = {}
         self.laid: dict[int, dict[str, tuple[Span, ...]]] = {}
