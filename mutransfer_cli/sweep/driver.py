@@ -145,6 +145,8 @@ class Driver:
         own = {group.checkpoint for group in groups}
         found = sorted(path.name for path in store.path.parent.glob("checkpoint-*.pt"))
         self.older = tuple(name for name in found if name not in own)
+        # what a killed run left of a write
+        self.torn = tuple(path.name for path in store.path.parent.glob(".checkpoint-*.pt.tmp"))
         flops = {width: sweep.cost(width).flops for width in sweep.trials}
         # the largest first: at the end, when some workers have nothing left, little is in training
         groups.sort(key=lambda group: -flops[group.width] * len(self._left(group)))
@@ -164,7 +166,7 @@ class Driver:
         except BaseException:
             self.launcher.close(self.hear)
             raise
-        for name in self.older:
+        for name in (*self.older, *self.torn):
             self._remove(name)
 
     def hear(self, message: Message) -> None:

@@ -39,7 +39,7 @@ model: {factory: decoder:build, args: {ratio: 2, eps: 1e-5}}
 data: {source: tokens, path: tokens.bin, dtype: uint16, vocab: 48}
 parameterization: {name: mup, base_width: 16}
 optimizer: {name: adamw, betas: [0.9, 0.95], eps: 1e-6, weight_decay: 0.5}
-train: {steps: 24, batch: 8, context: 16, warmup: 5, eval_batches: 4, clip: CLIP}
+train: {steps: 40, batch: 8, context: 16, warmup: 5, eval_batches: 4, clip: CLIP}
 sweep: {widths: WIDTHS, axes: {lr: LR}, seeds: [0]}
 """
 
@@ -112,10 +112,12 @@ def save_given(path: Path) -> None:
     sweep = Sweep.prepare(spec, found.parent)
     plan, train = sweep.trial_plan(sweep.trials[WIDTH][0]), sweep.protocol.train
     text = DeviceText.on(CPU, sweep.corpus)
+    first = sweep.trainer(WIDTH, text).ensemble.start([plan], [SEED]).params
     torch.save(
         {
             "arguments": {"width": WIDTH, "vocab": 48, "context": 16, "ratio": 2, "eps": 1e-5},
             "noise": dict(zip([p.name for p in plan], draw(plan, SEED), strict=True)),
+            "kept": {p.name: first[p.name][0].detach() for p in plan if p.keeps_draw},
             "train": gather(text.train, train_offsets(sweep.corpus, train, SEED), train.context),
             "eval": gather(text.eval, eval_offsets(sweep.corpus, train), train.context),
             "warmup": train.warmup,

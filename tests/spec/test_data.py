@@ -59,7 +59,7 @@ def test_own_samples_are_a_function_with_its_arguments(tiny: dict[str, Any]) -> 
     assert isinstance(found.data, OwnData)
     assert (found.data.args, found.data.eval_fraction) == ({"size": 16}, 0.1)
     assert found.train.context == 1
-    assert own(found.model_dump(mode="json", by_alias=True)) == own(tiny)
+    assert own(found.model_dump(mode="json", by_alias=True), loss=LOSS) == found
 
 
 def test_a_protocol_of_own_samples_is_read_back(tiny: dict[str, Any]) -> None:

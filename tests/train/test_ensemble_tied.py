@@ -122,11 +122,17 @@ def test_a_loss_alone_of_one_name_is_refused_before_training(
         prepare(spec_of(spec, "loss_alone"))
 
 
+STD = 3**-0.5  # of values spread evenly from -1 to 1
+
+
 def test_a_draw_that_is_kept_is_the_modules_own(spec: dict[str, Any], prepare: Prepare) -> None:
     sweep = prepare(spec | {"model": {"factory": "tests.proxies.own_models:token_mlp"}})
     kept = replace(
         sweep,
-        base_plan=tuple(replace(p, keeps_draw=p.name == "up.bias") for p in sweep.base_plan),
+        base_plan=tuple(
+            replace(p, keeps_draw=True, init_std=STD) if p.name == "up.bias" else p
+            for p in sweep.base_plan
+        ),
     )
     started, model = [], sweep.model(32)
     own = torch.linspace(-1, 1, 128)

@@ -1,8 +1,9 @@
 """The user's training loop: torch, the model, and recipe.py, written by `transfer --to pytorch`.
 
 given.pt holds everything that must be the same for two runs to be comparable: `arguments` of the
-model, standard normal `noise` by parameter, `train` [steps, batch, context + 1] and `eval` tokens,
-and the settings `warmup` and `clip`.
+model, standard normal `noise` by parameter, the values of those that the model's own code draws
+(`kept`), `train` [steps, batch, context + 1] and `eval` tokens, and the settings `warmup` and
+`clip`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ pattern_of = recipe.claimed(model)
 multiplier_of = {name: recipe.multipliers[recipe.PATTERNS[p]] for name, p in pattern_of.items()}
 with torch.no_grad():
     for name, parameter in model.named_parameters():
-        if name in pattern_of:
+        if name in given["kept"]:
+            parameter.copy_(given["kept"][name])
+        elif name in pattern_of:
             mean, std = recipe.INIT[pattern_of[name]]
             parameter.copy_(mean + std * given["noise"][name])
 
