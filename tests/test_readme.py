@@ -47,7 +47,8 @@ EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
 # lines that take seconds, need another machine, or differ from a line that runs only by an option
 # that other tests cover: their options are parsed
 EXPENSIVE = re.compile(
-    r"sweep-proxy (quickstart|hf-llama-tiny|lingle|own_models)|--device cuda|--engine ray|mutransfer doctor"
+    r"sweep-proxy (quickstart|hf-llama-tiny|lingle|own_models)|--device cuda|--engine ray"
+    r"|mutransfer doctor"
     r"|check my-sweep|--spec |mutransfer report"
     r"|sweep-proxy my-sweep.yaml (-o|>|--workers|--checkpoint-every)"
 )
