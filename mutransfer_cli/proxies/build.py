@@ -18,7 +18,7 @@ from mutransfer_cli.proxies.folding import with_norm
 from mutransfer_cli.proxies.hf import hf_builder
 from mutransfer_cli.proxies.inits import read_inits
 from mutransfer_cli.proxies.perceptron import MLP
-from mutransfer_cli.proxies.reading import Note, is_convolution, read_weights, silent
+from mutransfer_cli.proxies.reading import Note, is_convolution, read_weights, shapes_of, silent
 from mutransfer_cli.proxies.roles import base_plan
 from mutransfer_cli.proxies.transformer import READOUT, Transformer
 from mutransfer_cli.proxies.width_factors import attention_power, with_own_factors
@@ -88,8 +88,7 @@ def proxy_shapes(
     """Every parameter's shape at a width; None for a built-in model: they follow from the base."""
     if isinstance(model, BuiltIn):
         return None
-    found = on_meta(builder(model, context, base_width), width)
-    return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
+    return shapes_of(on_meta(builder(model, context, base_width), width))
 
 
 def read_model(

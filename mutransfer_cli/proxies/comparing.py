@@ -20,6 +20,7 @@ from mutransfer_cli.proxies.example import Example, call_of
 from mutransfer_cli.proxies.observations import Correct, Maker, Place, Trace, of_table
 from mutransfer_cli.proxies.operations import Axes
 from mutransfer_cli.proxies.patterns import Patterns
+from mutransfer_cli.proxies.reading import shapes_of
 from mutransfer_cli.proxies.tracing import Watcher
 
 CLOSE = 0.2  # exponents of width below it are rounding of sizes
@@ -125,15 +126,16 @@ class Watch:
             UnlikeWidths: they take different ways through their code.
         """
         buffers = growing_buffers(self.base, self.wide)
-        at_base, at_wide = (
-            self.patterns.values(shapes_of(model)) | self.patterns.buffers(buffers, sizes)
-            for model in (self.base, self.wide)
-            for sizes in ({name: tuple(x.shape) for name, x in model.named_buffers()},)
-        )
+        at_base, at_wide = (self._values(model, buffers) for model in (self.base, self.wide))
         first = self._traced(self.base, at_base)
         comparing = Comparing(self, first, growth, self._normalised(first, at_base))
         other = self._traced(self.wide, at_wide, comparing.correct)
         return comparing.comparison(other)
+
+    def _values(self, model: nn.Module, buffers: Mapping[str, Axes]) -> Values:
+        """Values of period two for a model's parameters, and for its buffers that grow."""
+        sizes = {name: tuple(buffer.shape) for name, buffer in model.named_buffers()}
+        return self.patterns.values(shapes_of(model)) | self.patterns.buffers(buffers, sizes)
 
     def _traced(
         self,
@@ -182,10 +184,6 @@ def traced(
     return watcher.finish(loss)
 
 
-def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
 def growing_buffers(base: nn.Module, wide: nn.Module) -> dict[str, Axes]:
     """Axes that grow with width of the buffers of numbers that have such axes."""
     others = dict(wide.named_buffers())
@@ -220,6 +218,7 @@ class Comparing:
     ) -> None:
         self.watch, self.first, self.growth, self.normalised = watch, first, growth, normalised
         self.noise = NOISE * max((place.size for place in first.places), default=0.0)
+        self.shapes, self.wide_shapes = shapes_of(watch.base), shapes_of(watch.wide)
         self.found: list[tuple[int, float]] = []
 
     def correct(self, index: int, place: Place) -> float:
@@ -243,10 +242,10 @@ class Comparing:
         patterns = self.watch.patterns
         if place.kind != "weight":
             return float(any(use == "product" and patterns.is_tied(n) for n, use in place.makers))
-        shapes, wide_shapes = shapes_of(self.watch.base), shapes_of(self.watch.wide)
         return min(
             math.log(
-                patterns.divisor(name, shapes[name]) / patterns.divisor(name, wide_shapes[name]),
+                patterns.divisor(name, self.shapes[name])
+                / patterns.divisor(name, self.wide_shapes[name]),
                 self.growth,
             )
             for name in place.reader

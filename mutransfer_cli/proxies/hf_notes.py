@@ -11,7 +11,7 @@ import torch
 
 from mutransfer_cli.proxies.hf_config import load_transformers, read_config
 from mutransfer_cli.proxies.hf_sizes import grows, is_head_size, is_kv_heads, put, scale, sizes
-from mutransfer_cli.proxies.reading import Note
+from mutransfer_cli.proxies.reading import Note, shapes_of
 from mutransfer_cli.spec.model import KNOWN_TYPES, HfProtocol
 
 Shapes = dict[str, tuple[int, ...]]
@@ -136,4 +136,4 @@ def parameter_shapes(transformers: Any, config: Any) -> Shapes:
             found = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except Exception:  # the model at the base width itself is built and reported elsewhere
         return {}
-    return {name: tuple(parameter.shape) for name, parameter in found.named_parameters()}
+    return shapes_of(found)

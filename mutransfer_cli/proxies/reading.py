@@ -157,6 +157,11 @@ def read_weights(base: nn.Module, wider: nn.Module) -> list[list[Weight]]:
     return weights
 
 
+def shapes_of(module: nn.Module) -> dict[str, Shape]:
+    """Shape of every parameter by name."""
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+
 def shown(shape: Shape) -> str:
     """A shape as in `8 x 16`."""
     return " x ".join(map(str, shape)) or "a number"

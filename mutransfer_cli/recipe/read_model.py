@@ -24,7 +24,7 @@ from mutransfer_cli.proxies.factory import factory_builder, for_real, on_meta
 from mutransfer_cli.proxies.hf import hf_builder, with_defaults
 from mutransfer_cli.proxies.hf_notes import say_what_is_used
 from mutransfer_cli.proxies.inits import Init, read_inits
-from mutransfer_cli.proxies.reading import Note, Weight, read_weights, silent
+from mutransfer_cli.proxies.reading import Note, Weight, read_weights, shapes_of, silent
 from mutransfer_cli.proxies.roles import Finding, base_parameter
 from mutransfer_cli.recipe.build import NO_PROTOCOL
 from mutransfer_cli.recipe.inits import QUERY
@@ -193,7 +193,8 @@ def read_target(
         width, reading.base_plan, shapes_of(module), facts, is_llama, own_factors=factors
     )
     if isinstance(model, HfProtocol) and model.head_size and not reading.tried.why_not:
-        return with_attention(found, for_real(build, base_width), model, target.fitted)
+        base = for_real(build, base_width)
+        return with_attention(found, base, reading.scales, model, target.fitted)
     return found
 
 
@@ -246,7 +247,11 @@ def _listed(factors: Mapping[str, Any], fields: Iterable[str]) -> str:
 
 
 def with_attention(
-    target: TargetModel, base: nn.Module, model: HfProtocol, fitted: HfSizes
+    target: TargetModel,
+    base: nn.Module,
+    scales: frozenset[tuple[int, float]],
+    model: HfProtocol,
+    fitted: HfSizes,
 ) -> TargetModel:
     """The target with its own attention scale and the names of its query parameters, as seen in a
     forward pass at the base width; both are left out where torch's attention is not called.
@@ -254,8 +259,9 @@ def with_attention(
     Args:
         base: with heads as in the fitted models; its scale has the ratio to 1/sqrt(d_head) that the
             target's has.
+        scales: as `Reading.scales` of that model.
     """
-    scales, own = own_code(base, None, HF_CONTEXT, model.vocab).scales, model.head_size
+    own = model.head_size
     small = fitted.head_size or own
     if len(scales) != 1 or next(iter(scales))[0] != small or not own or not small:
         return target
@@ -264,11 +270,6 @@ def with_attention(
     names = frozenset(p.name for p in target.base_plan if QUERY.fullmatch(p.name))
     alone = makes_queries(base, names, HF_CONTEXT, model.vocab)
     return replace(target, attention=scale, queries=names if alone else frozenset())
-
-
-def shapes_of(module: nn.Module) -> Shapes:
-    """Shape of every parameter by name."""
-    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
 def _own_width(model: HfProtocol, name: str, width: int | None) -> int:
