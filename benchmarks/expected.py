@@ -4,7 +4,7 @@ The predictions come from a roofline MODEL of an H200 at depth 4, heads of 64, c
 and 32 trials; none of them was measured. The model adds the time of matrix products (790 TFLOP/s
 in waves of tiles, and 2 to 3 us per kernel) and of memory traffic (4.3 TB/s, or 6 TB/s where a
 trial's activations stay in the L2 cache); a step of one trial is 157 kernels. Its error is about
-25 %.
+25%.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ mutransfer fit-exponents runs/everett/adam-full-mup-cpu
 ```
 
 The tables show the `cpu` variants, measured here; their records are in `measured/`, one archive per
-paper. Agreement is `yes` if the whole 95 % interval is within {within} of the reported exponent
+paper. Agreement is `yes` if the whole 95% interval is within {within} of the reported exponent
 ({spectrum} for a singular value; below 0 for a lower loss; within {loss} nats for the same loss),
 `no` if it is outside, and otherwise `not resolved`: at this scale the interval is too wide to tell.
 A report is taken from the paper's `text` or `figure`, is `derived` from its theory, or is

@@ -22,7 +22,7 @@ WORLDS = {
     "noisy": World(noise=0.005),
     "cubic 0.15": World(cubic=0.15),
     "grid off centre by up to 1 octave": World(off_centre=1.0),
-    "20 % diverged above": World(diverged=0.2),
+    "20% diverged above": World(diverged=0.2),
     "3 widths": World(widths=3),
     "scatter 0.1 octave": World(scatter=0.1),
     "scatter 0.2 octave": World(scatter=0.2),
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| world | refused % | bias | bias of an optimum | sd of an optimum "
-        "| 95 % interval: coverage % (half-width) | the same without scatter | optimum: coverage % "
+        "| 95% interval: coverage % (half-width) | the same without scatter | optimum: coverage % "
         "| shape alarm % |"
     )
     print("|---|---|---|---|---|---|---|---|---|")

@@ -45,8 +45,8 @@ WORLDS = {
     "second seed at the 3 best cells, seeds move levels and optima": World(
         seeds=2, again=3, level=0.01, shift=0.1
     ),
-    "20 % of the runs missing": World(missing=0.2),
-    "20 % of the runs missing, seeds move levels and optima": World(
+    "20% of the runs missing": World(missing=0.2),
+    "20% of the runs missing, seeds move levels and optima": World(
         missing=0.2, level=0.01, shift=0.1
     ),
     "3 seeds at the smallest width, 1 at the largest": World(fewer=True),

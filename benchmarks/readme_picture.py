@@ -95,7 +95,7 @@ def draw_line(panel: Axes, axis: dict[str, Any]) -> None:
     panel.set_ylim(2**-13, 2**-3)
     panel.set(xlabel="width", ylabel="best learning rate")
     panel.set_title(
-        f"width^{slope['value']:+.2f}, 95 % interval {slope['low']:+.2f} to {slope['high']:+.2f}",
+        f"width^{slope['value']:+.2f}, 95% interval {slope['low']:+.2f} to {slope['high']:+.2f}",
         loc="left",
     )
 

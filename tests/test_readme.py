@@ -42,7 +42,7 @@ SHOWN = {
     "quickstart-standard": (PAGES["fit"], "An example"),
     "hf-llama-tiny": (PAGES["models"], "A Hugging Face config"),
 }
-EXPONENT = re.compile(r"exponent of lr: (\S+)  95 % interval (\S+) to (\S+)")
+EXPONENT = re.compile(r"exponent of lr: (\S+)  95% interval (\S+) to (\S+)")
 
 # lines that take seconds, need another machine, or differ from a line that runs only by an option
 # that other tests cover: their options are parsed

@@ -27,7 +27,7 @@ from tests.train.trained import train_all, train_jobs
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "own_models"
 EXAMPLES = sorted(name for name in shipped_recipes() if name.startswith("own_models/"))
-EXPONENT = re.compile(r"^exponent of lr: (\S+)  95 % interval (\S+) to (\S+)", re.MULTILINE)
+EXPONENT = re.compile(r"^exponent of lr: (\S+)  95% interval (\S+) to (\S+)", re.MULTILINE)
 PAGE = FOLDER.parent.parent / "mutransfer_cli" / "docs" / "data.md"
 SHOWN = re.compile(r"^\| `(own_models/\w+)` \| (\S+) \((\S+) to (\S+)\)", re.MULTILINE)
 

@@ -17,7 +17,7 @@ GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
 
 CHECK = "check.yaml"
 CHECK_SCHEMA = "mutransfer.check/1"
-OF_EXPONENTS = 0.1  # tolerance about the rule's: 7 % of a rate per doubling of width
+OF_EXPONENTS = 0.1  # tolerance about the rule's: 7% of a rate per doubling of width
 MOST_WIDTHS = 64
 MOST_RUNS = 100  # times the present ones
 LIES: dict[Verdict, str] = {
@@ -37,9 +37,9 @@ class Measure(Strict):
     value: Number | None
     """The estimate; null where nothing could be measured."""
     low: Number | None
-    """Lower end of its two-sided 95 % interval."""
+    """Lower end of its two-sided 95% interval."""
     high: Number | None
-    """Upper end of its two-sided 95 % interval."""
+    """Upper end of its two-sided 95% interval."""
     expected: Number
     """The value it should have."""
     tolerance: NonNegative
@@ -152,7 +152,7 @@ def measure(
     unit: str = "",
     deciding: str = "",
 ) -> Measure:
-    """Judge a value with its 95 % interval.
+    """Judge a value with its 95% interval.
 
     Args:
         deciding: a clause for an open verdict: what would decide it.
@@ -162,7 +162,7 @@ def measure(
     units = f" {unit}" if unit else ""
     about = f"{expected:g} +- {tolerance:.3g}" if expected else f"+-{tolerance:.3g}"
     sentence = (
-        f"{quantity} is {value:+.3g}{units}, and its 95 % interval {low:+.3g} to {high:+.3g} "
+        f"{quantity} is {value:+.3g}{units}, and its 95% interval {low:+.3g} to {high:+.3g} "
         f"{LIES[verdict]} {about}{units}"
     )
     if verdict == "inconclusive" and deciding:

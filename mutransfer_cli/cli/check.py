@@ -134,7 +134,7 @@ def check(
 ) -> None:
     """Check whether hyperparameters transfer.
 
-    Writes mutransfer.check/1: for each gate the measured quantity, its 95 % interval, the tolerance
+    Writes mutransfer.check/1: for each gate the measured quantity, its 95% interval, the tolerance
     and a verdict: pass when the interval lies inside the tolerance, fail when outside, otherwise
     inconclusive. Exit code 0 when all pass, 3 when one fails, otherwise 4.
     """

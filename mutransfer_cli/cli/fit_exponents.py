@@ -344,7 +344,7 @@ def fit_exponents(
     """Fit how the optimal learning rate and weight decay scale with width.
 
     Writes mutransfer.exponents/1: for each swept axis the optimum and its interval at every width,
-    and the exponent of width with a 95 % interval. Exit code 4, with the output written, when fewer
+    and the exponent of width with a 95% interval. Exit code 4, with the output written, when fewer
     than three widths have a usable optimum (with --by: in every group).
     """
     sources = stdin_or(results, "a sweep's folder, record files, a table, or - for stdin")

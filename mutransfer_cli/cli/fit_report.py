@@ -95,7 +95,7 @@ def _exponent(name: str, axis: Axis, document: Exponents) -> str:
     if axis.exponent is None:
         return f"exponent of {name}: {axis.status}. {axis.sentence}"
     shown = (
-        f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g} % "
+        f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g}% "
         f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}"
     )
     if document.protocol is None:
@@ -196,7 +196,7 @@ def _bar(loss: float, best: float) -> str:
 
 
 def _optima(axis: AxisName, optimum: Mapping[int, Optimum], unit: str) -> Table:
-    numbers = ("optimum", "95 % interval", f"{unit}/octave²", "tilt/octave")
+    numbers = ("optimum", "95% interval", f"{unit}/octave²", "tilt/octave")
     table = right_aligned(["width", *numbers, "status"], f"optimal {axis} by width")
     for width, at_width in sorted(optimum.items()):
         interval = ""

@@ -124,7 +124,7 @@ def why_streamed(size: int, free: int) -> str:
         return ""
     return (
         f"the data stay on the host, because their {size / 1e9:.1f} GB are more than "
-        f"{100 * MOST_OF_DEVICE:.0f} % of the {free / 1e9:.1f} GB free on the device: every step "
+        f"{100 * MOST_OF_DEVICE:.0f}% of the {free / 1e9:.1f} GB free on the device: every step "
         "copies its batch there"
     )
 

@@ -105,7 +105,7 @@ def top_singular_values(matrices: Tensor) -> Tensor:
     matrices' type; NaN for a matrix that is not finite. Convergence is slowest if the spectrum has
     no gap: for a large square Gaussian matrix, k steps fall short by about
     1 - cos(pi / (2 k + 1)) (the largest zero of the orthogonal polynomials of the
-    Marchenko-Pastur law), 0.15 % after 28 steps, and by chance a few times that; plain power
+    Marchenko-Pastur law), 0.15% after 28 steps, and by chance a few times that; plain power
     iteration would take hundreds of steps.
     """
     scale = torch.linalg.vector_norm(matrices, torch.inf, (1, 2), keepdim=True)

@@ -347,7 +347,7 @@ def _noise(misfit: Misfit) -> tuple[Array, Array]:
     degrees of freedom [G], pooled over widths.
 
     From the misfit of the cells and from the runs within them. Widths far above the median
-    stay out of the pool; a width above it by F at 1 % keeps its own.
+    stay out of the pool; a width above it by F at 1% keeps its own.
     """
     squares_GK, freedom_GK = misfit.all_squares, misfit.all_freedom
     mean_square_GK = squares_GK / np.maximum(freedom_GK, JITTER)

@@ -40,7 +40,7 @@ class Interval(Strict):
     high: Number
     """Upper end, in the units of the value."""
     level: Annotated[Number, Field(gt=0, lt=1)]
-    """How often such intervals hold the truth; 0.95 is 95 %."""
+    """How often such intervals hold the truth; 0.95 is 95%."""
 
     @model_validator(mode="after")
     def ordered(self) -> Interval:

@@ -69,7 +69,7 @@ class Forms(Strict):
     """Drift at `width` that fades as 1/width beside a line of free slope, octaves; null in files of
     older versions, as are the following."""
     fade_half_width: NonNegative | None = None
-    """Half-width of fade at 97.5 %, so that bend and fade together seldom call a line bent."""
+    """Half-width of fade at 97.5%, so that bend and fade together seldom call a line bent."""
     curved_prediction: FormPrediction | None = None
     """Where one future optimum lies about the curved form."""
     saturating_prediction: FormPrediction | None = None

@@ -38,7 +38,7 @@ def assume_scatter(
     """The law under the assumption that the scatter is below `bound`.
 
     Random-effects regression with flat priors on level and slope and a half-normal one on the
-    scatter (Roever 2020, arXiv 1711.08683) whose scale is half the bound: 95 % of it is below.
+    scatter (Roever 2020, arXiv 1711.08683) whose scale is half the bound: 95% of it is below.
     Posterior of the scatter t, V = covariance + t^2 I, Z = (1, log2 width):
     |V|^-1/2 |Z' V^-1 Z|^-1/2 exp(-r' V^-1 r / 2) times the prior. Given t, everything is normal.
 

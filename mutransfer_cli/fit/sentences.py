@@ -19,7 +19,7 @@ WORSE = 3.0  # standard errors by which a wider model is worse
 
 def law_sentence(name: str, exponent: Interval, widths: int) -> str:
     return (
-        f"the optimal {name} scales as width^{exponent.value:+.3f} ({100 * LEVEL:g} % interval "
+        f"the optimal {name} scales as width^{exponent.value:+.3f} ({100 * LEVEL:g}% interval "
         f"{exponent.low:+.3f} to {exponent.high:+.3f}, {widths} widths)"
     )
 

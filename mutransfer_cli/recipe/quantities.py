@@ -26,7 +26,7 @@ class Quantity(Sparse):
     high: Number | None = None
     """Upper end of the interval of a fitted number."""
     level: Share | None = None
-    """Probability that such an interval holds the true value; 0.95 is 95 %."""
+    """Probability that such an interval holds the true value; 0.95 is 95%."""
     source: str
     """Where the number comes from, in a few words."""
 

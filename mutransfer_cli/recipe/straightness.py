@@ -13,7 +13,7 @@ from mutransfer_cli.fit.optimum import EXACT
 ORDINALS = {4: "fourth", 5: "fifth"}
 NORMAL = 1.96  # standard errors in the half-width of an optimum's interval
 # Standard errors of a bend that five widths show (`Forms.bends`) in four of five sweeps; 4.30 are t
-# at 95 % with their two degrees of freedom. The test simulates it.
+# at 95% with their two degrees of freedom. The test simulates it.
 SHOWN = 5.8
 
 

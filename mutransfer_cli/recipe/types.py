@@ -188,7 +188,7 @@ class Forecast(Strict):
     high: Positive
     """Upper end of the prediction interval; scatter between widths is included."""
     level: Share
-    """Probability that such an interval holds the future optimum; 0.95 is 95 %."""
+    """Probability that such an interval holds the future optimum; 0.95 is 95%."""
     expected_excess_loss: NonNegative | None
     """Nats per token above the optimum at the target, the most by any supported form; null for
     given optima, whose losses are not known."""

@@ -129,7 +129,7 @@ def exponents(asked: Mapping[str, Axis]) -> list[svg.Figure]:
         verdict, at = verdict_on(axis), (one.value, one.low, one.high)
         fitted.append(svg.Estimate(name, *at, expected, TOLERANCE, verdict, words))
     title = "Exponents with their intervals" if fitted[1:] else "The exponent with its interval"
-    caption = "Dot and bar: exponent and 95 % interval"
+    caption = "Dot and bar: exponent and 95% interval"
     if any(one.expected is not None for one in fitted):
         caption += f"; shaded: expected ±{TOLERANCE:g}"
     return svg.intervals("answer", title, f"{caption}.", "exponent of width", fitted)

@@ -118,7 +118,7 @@ def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -
 
     caption = f"No width has a usable optimum of {name}."
     if usable:
-        caption = "Large outlined marks with bars: optimum of a width and its 95 % interval."
+        caption = "Large outlined marks with bars: optimum of a width and its 95% interval."
     if any(math.isinf(loss) for bowl in bowls.values() for loss in bowl.values()):
         caption += " x at the top: diverged."
     found = [
@@ -127,7 +127,7 @@ def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -
         else f"width {width}: {at.status}"
         for width, at in sorted(axis.optimum.items())
     ]
-    words = f"Optimal {name} with its 95 % interval. {'; '.join(found)}."
+    words = f"Optimal {name} with its 95% interval. {'; '.join(found)}."
     title = f"Loss against {words_of(name)} by width"
     return svg.figure(f"bowls-{name}", title, caption, draw, words)
 
@@ -144,7 +144,7 @@ def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
         if lines:
             low, middle, high, *expected = lines
             axes.fill_between(x, low, high, color=svg.hue(0), alpha=0.18, linewidth=0)
-            axes.plot(x, middle, color=svg.hue(0), label="fit, 95 % band")
+            axes.plot(x, middle, color=svg.hue(0), label="fit, 95% band")
             for line in expected:
                 label = f"expected slope {axis.expected_exponent:g}"
                 axes.plot(x, line, "--", color=svg.INK, linewidth=1.2, label=label)
@@ -160,7 +160,7 @@ def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
     words = f"{axis.sentence}."
     if axis.expected_exponent is not None:
         words += f" The rule expects {axis.expected_exponent:g}."
-    caption = "Both axes are logarithmic; bars: 95 % intervals."
+    caption = "Both axes are logarithmic; bars: 95% intervals."
     missing = [str(width) for width in widths if width not in usable]
     if missing:
         caption += f" No usable optimum: width {', '.join(missing)}."

@@ -237,7 +237,7 @@ def checked_slopes(check: Check | None) -> list[svg.Figure]:
     """The slopes that gate `coordinates` measured; none without that gate."""
     asked = [gate for gate in check.gates if gate.gate == "coordinates"] if check else []
     widths = "".join(f"widths {g.evidence['widths']}; " for g in asked if "widths" in g.evidence)
-    caption = f"Gate coordinates, {widths}dot and bar: slope and 95 % interval; shaded: tolerance."
+    caption = f"Gate coordinates, {widths}dot and bar: slope and 95% interval; shaded: tolerance."
     drawn = [
         svg.Estimate(name, *at, one.expected, one.tolerance, one.verdict, one.sentence)
         for gate in asked

@@ -15,7 +15,7 @@ from mutransfer_cli.rules.plan import AXES
 Array: TypeAlias = npt.NDArray[np.float64]
 
 FEW_DIGITS = 4  # up to which a value may be another one rounded
-ROUNDING = 0.03  # octaves, 2 %; rounding to three digits, and most to two, moves values by less
+ROUNDING = 0.03  # octaves, 2%; rounding to three digits, and most to two, moves values by less
 
 
 def with_one_value_each(trials: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -147,7 +147,7 @@ def as_numbers(cells: pd.Series[Any]) -> pd.Series[float]:
 
 
 def settled(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Sizes as texts that are equal where the sizes are: to 0.1 %; None for empty cells."""
+    """Sizes as texts that are equal where the sizes are: to 0.1%; None for empty cells."""
     texts = plain(cells)
     times = texts.value_counts()
     found = as_numbers(pd.Series(times.index, dtype=object)).to_numpy()

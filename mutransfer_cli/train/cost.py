@@ -89,7 +89,7 @@ def block_activations(model: ModelProtocol, width: int) -> int:
     """Estimated values that a block keeps per token.
 
     The default block keeps 26 times the width, 8 of them in its MLP (on a CPU measured peaks agree
-    within 12 %, of other blocks within 16 %); each norm with gains and each norm of qk_norm adds
+    within 12%, of other blocks within 16%); each norm with gains and each norm of qk_norm adds
     one width. Savings by fewer kv heads and learned positions are not subtracted.
     """
     added = 2 if model.qk_norm else 0
@@ -139,7 +139,7 @@ def mlp_cost(protocol: Protocol, width: int) -> Cost:
     FLOPs per sample: 6 per weight, but 4 in the input matrix, because data have no gradient.
     Activations per sample: about 3 values per unit of width and layer, 5 with norms, and inputs,
     targets, outputs and their gradients; then two copies of the weights that have a multiplier
-    (on a CPU measured peaks agree within 25 %).
+    (on a CPU measured peaks agree within 25%).
     """
     model, train = protocol.model, protocol.train
     assert isinstance(model, MLPProtocol), "other models have their own formulas"

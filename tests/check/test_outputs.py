@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from mutransfer_cli.check.measure import CHECK_SCHEMA, Check, gate, measure, unmeasured, worst
 from mutransfer_cli.check.outputs import github_annotations, junit, summary, summed_up
 
-OPEN = unmeasured("excess: 5 %, of lr", "not bracketed", 0.0, 0.01, "nats")
+OPEN = unmeasured("excess: 5%, of lr", "not bracketed", 0.0, 0.01, "nats")
 GATES = (
     gate("exponent", [measure("exponent of lr", 0.01, (-0.05, 0.06), 0.0, 0.1)]),
     gate("transfer", [OPEN]),

@@ -18,7 +18,7 @@ GB = 10**9
 def test_a_corpus_may_take_a_quarter_of_what_is_free_on_a_device() -> None:
     assert why_streamed(10 * GB, 40 * GB) == ""
     assert why_streamed(10 * GB + 1, 40 * GB) == (
-        "the data stay on the host, because their 10.0 GB are more than 25 % of the 40.0 GB free "
+        "the data stay on the host, because their 10.0 GB are more than 25% of the 40.0 GB free "
         "on the device: every step copies its batch there"
     )
 

@@ -199,7 +199,7 @@ def test_the_interval_of_an_optimum_holds_with_seeds_of_any_number(
         table = seeded(random, move, seeds)
         fit = fit_exponents(table[random.random(len(table)) >= missing])
         held += [at.octaves[0] <= -6 <= at.octaves[2] for at in fit.usable.values()]
-    assert np.mean(held) >= 0.91, "a coverage of 95 % less three binomial errors"
+    assert np.mean(held) >= 0.91, "a coverage of 95% less three binomial errors"
 
 
 def test_a_group_with_more_seeds_changes_no_other() -> None:

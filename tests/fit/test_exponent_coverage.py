@@ -13,7 +13,7 @@ from mutransfer_cli.fit.exponents import Axis
 from tests.fit.worlds import Sweeps, World, simulate
 
 SWEEPS = 400
-# a true coverage of 95 % falls below this in one of a thousand draws of 400
+# a true coverage of 95% falls below this in one of a thousand draws of 400
 LEAST = 0.915
 
 

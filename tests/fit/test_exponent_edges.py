@@ -13,7 +13,7 @@ from mutransfer_cli.fit.optimum import Side
 from tests.fit.worlds import World, simulate
 
 SWEEPS = 200
-# a true rate of 0.5 % exceeds this in one of a thousand draws of 800 widths
+# a true rate of 0.5% exceeds this in one of a thousand draws of 800 widths
 MOST = 0.0138
 LAST_CELL: dict[Side, int] = {"low": 0, "high": World.cells - 1}
 ASKED: dict[Side, str] = {"low": "add lower values of lr", "high": "add higher values of lr"}

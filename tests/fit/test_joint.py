@@ -14,7 +14,7 @@ from mutransfer_cli.fit.law import Laws
 from mutransfer_cli.fit.planes import Planes
 
 SWEEPS = 150
-SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial error of a coverage near 95 %
+SLACK = 3 * np.sqrt(0.05 * 0.95 / SWEEPS)  # binomial error of a coverage near 95%
 
 
 def fitted(world: World, sweeps: int = SWEEPS, seed: int = 0) -> Joint:

@@ -36,7 +36,7 @@ def found(loss: float | None = None) -> Optimum:
 
 def test_the_law_as_a_sentence() -> None:
     assert law_sentence("lr", EXPONENT, 4) == (
-        "the optimal lr scales as width^-0.500 (95 % interval -0.600 to -0.400, 4 widths)"
+        "the optimal lr scales as width^-0.500 (95% interval -0.600 to -0.400, 4 widths)"
     )
 
 

@@ -62,7 +62,7 @@ def test_stds_follow_the_fan_in_or_are_all_equal(proxies: Proxies) -> None:
 
 
 def test_stds_that_were_read_off_few_values_differ_by_chance(proxies: Proxies) -> None:
-    """A std of 256 values is known to 4 %."""
+    """A std of 256 values is known to 4%."""
     few = matrix("up.weight", "hidden", 0.02), matrix("down.weight", "hidden", 0.0212, (16, 40))
     assert base_inits(proxies(*few))["hidden"] == BaseInit(0.02)
     by_fan_in = matrix("up.weight", "hidden", 0.26), matrix("down.weight", "hidden", 0.12, (16, 64))

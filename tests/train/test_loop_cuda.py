@@ -183,7 +183,7 @@ def test_every_rung_of_this_machine_works() -> None:
 def test_the_peak_of_a_group_is_predicted_from_smaller_ones(
     tiny: dict[str, Any], prepare: Prepare
 ) -> None:
-    """The prediction is within 15 % at a width where weights and activations both matter."""
+    """The prediction is within 15% at a width where weights and activations both matter."""
     tiny["model"] = {"depth": 2, "head_size": 32}
     tiny["train"] |= {"batch": 8, "context": 128}
     tiny["data"] = {"source": "stdlib"}

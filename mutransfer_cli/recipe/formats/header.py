@@ -72,7 +72,7 @@ def _values(recipe: Recipe) -> Iterator[str]:
     yield f"values are absolute, for width {recipe.width} ({scope})"
     lr = recipe.base_lr
     if lr.low is not None and lr.high is not None:
-        interval = f"{100 * (lr.level or 0):g} % interval {lr.low:.3g} to {lr.high:.3g}"
+        interval = f"{100 * (lr.level or 0):g}% interval {lr.low:.3g} to {lr.high:.3g}"
         yield f"base learning rate {lr.value:.3g}, {interval}"
 
 

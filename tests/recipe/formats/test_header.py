@@ -23,7 +23,7 @@ def test_it_says_where_the_values_are_from_and_what_they_are(document: Document)
     assert said[2:first] == [f"not verified: {fact}" for fact in fmt.unverified]
     said = said[first:]
     assert said[0] == "values are absolute, for width 256 (mup, base width 16)"
-    assert said[1].startswith("base learning rate 0.0156, 95 % interval 0.0121 to 0.0202")
+    assert said[1].startswith("base learning rate 0.0156, 95% interval 0.0121 to 0.0202")
     assert said[2] == "DROPPED, set it by hand: betas"
     assert said[3].startswith("holds for depth 1, head_size 8")
 
