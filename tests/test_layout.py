@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "sweep": {"rules", "spec", "data", "proxies", "optim", "diagnose", "train"},
     "cli": {"rules", "optim", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
 }
-SHARED = {"errors", "quiet", "strict", "torch_private"}
+SHARED = {"errors", "quiet", "strict", "torch_private", "words"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
 DATA = ("docs", "report/templates", "recipe/formats/templates")  # folders without code

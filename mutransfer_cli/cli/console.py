@@ -5,7 +5,6 @@ Notes go to stderr; stdout carries results.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,11 +94,6 @@ def right_aligned(columns: Iterable[str], title: str | None = None) -> Table:
     return table
 
 
-def power_of_two(value: float) -> str:
-    """0.0078125 as 2^-7, 0.01 as 2^-6.64, 0 as 0."""
-    return "0" if value == 0 else f"2^{round(math.log2(value), 2):g}"
-
-
 def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> None:
     """Print what each width of a sweep will cost."""
     table = right_aligned(PRICE_COLUMNS, f"what the sweep will cost ({device})")
@@ -123,13 +118,3 @@ def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> Non
     out.print(f"time: a few steps of each width timed on this machine, without compilation{by}")
     if extrapolated:
         out.print("* extrapolated from the throughput of a smaller width")
-
-
-def duration(seconds: float) -> str:
-    """3 s, 2 min 05 s, 4 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from mutransfer_cli.cli.console import console, power_of_two, right_aligned
+from mutransfer_cli.cli.console import console, right_aligned
 from mutransfer_cli.rules.plan import AXES
+from mutransfer_cli.words import power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +142,7 @@ def _print_decay(out: Console, decay: Decay) -> None:
     for width, best in decay.without_decay.items():
         against = "" if best.excess is None else f", {best.excess:+.3f} against the best with it"
         out.print(
-            f"width {width} without weight decay: best lr {power_of_two(best.lr)}, loss "
+            f"width {width} without weight decay: best lr {power(best.lr)}, loss "
             f"{best.loss:.3f}{against}"
         )
     if decay.horizon is not None:
@@ -170,7 +171,7 @@ def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents, wide: int)
     size = math.ceil(len(values) / tables)
     for start in range(0, len(values), size):
         shown = values[start : start + size]
-        table = right_aligned(["width", *map(power_of_two, shown)], title)
+        table = right_aligned(["width", *map(power, shown)], title)
         for width, row in rows.items():
             table.add_row(
                 str(width), *(_cell(row.get(value), min(row.values())) for value in shown)
@@ -201,10 +202,10 @@ def _optima(axis: AxisName, optimum: Mapping[int, Optimum], unit: str) -> Table:
     for width, at_width in sorted(optimum.items()):
         interval = ""
         if at_width.low is not None and at_width.high is not None:
-            interval = f"{power_of_two(at_width.low)} to {power_of_two(at_width.high)}"
+            interval = f"{power(at_width.low)} to {power(at_width.high)}"
         table.add_row(
             str(width),
-            power_of_two(at_width.value) if at_width.value is not None else "-",
+            power(at_width.value) if at_width.value is not None else "-",
             interval,
             f"{at_width.curvature:.4f}" if at_width.curvature is not None else "-",
             f"{at_width.tilt:+.2f}" if at_width.tilt is not None else "-",

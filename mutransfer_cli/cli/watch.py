@@ -17,7 +17,7 @@ import torch
 from rich.live import Live
 from rich.table import Table
 
-from mutransfer_cli.cli.console import console, duration, note, power_of_two, right_aligned
+from mutransfer_cli.cli.console import console, note, right_aligned
 from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.driver import Observer
@@ -27,6 +27,7 @@ from mutransfer_cli.sweep.stop import Interrupt
 from mutransfer_cli.sweep.store import RecordStore
 from mutransfer_cli.sweep.underflow import underflow_warnings
 from mutransfer_cli.train.loop import Check, Progress
+from mutransfer_cli.words import duration, power
 
 if TYPE_CHECKING:
     from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
@@ -102,7 +103,7 @@ class _Width:
     @property
     def best(self) -> str:
         good = [(r.eval_loss, r.lr) for r in self.records if r.eval_loss is not None]
-        return f"{power_of_two(min(good)[1])} ({min(good)[0]:.4f})" if good else "-"
+        return f"{power(min(good)[1])} ({min(good)[0]:.4f})" if good else "-"
 
     @property
     def tokens_per_second(self) -> float:

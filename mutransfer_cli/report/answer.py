@@ -10,7 +10,7 @@ from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import as_sentence, signed, words_of
+from mutransfer_cli.words import as_sentence, signed, words_of
 
 TOLERANCE = OF_EXPONENTS
 RIDGE = "learning rate and weight decay cannot be told apart"

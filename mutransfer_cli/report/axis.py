@@ -13,8 +13,8 @@ from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.optimum import Optimum
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import power, words_of
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.words import power, words_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mutransfer_cli.fit.exponents import FAR, MOST_OCTAVES, Axis
-from mutransfer_cli.report.words import number, octaves, power
+from mutransfer_cli.words import digits, loss, octaves, power
 
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
@@ -62,8 +62,8 @@ def left_out(axis: Axis) -> list[list[str]]:
             str(one.width),
             power(one.value),
             one.seed or "",
-            number(one.loss),
-            number(one.excess, 3),
+            loss(one.loss),
+            digits(one.excess, 3),
             REASONS[one.reason],
         ]
         for one in axis.left_out

@@ -10,7 +10,7 @@ from mutransfer_cli import __version__
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import as_sentence, number, power, signed, words_of
+from mutransfer_cli.words import as_sentence, digits, loss, power, rate, signed, words_of
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
@@ -31,7 +31,7 @@ def page(run: Run, width: int | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (as_sentence, number, power, signed, words_of, answer.verdict_on)
+    filters = (as_sentence, digits, loss, power, rate, signed, words_of, answer.verdict_on)
     environment.filters |= {one.__name__: one for one in filters}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
     asked, protocol = answer.questions(run), run.document.protocol
@@ -79,7 +79,7 @@ def listed(rows: list[dict[str, Any]], loss: str) -> list[list[str]]:
     """
 
     def text(value: Any) -> str:
-        return number(value, 6) if value is None or isinstance(value, float) else str(value)
+        return digits(value, 6) if value is None or isinstance(value, float) else str(value)
 
     names = [loss if name == "eval_loss" else name for name in rows[0]]
     return [names, *([text(value) for value in row.values()] for row in rows)]

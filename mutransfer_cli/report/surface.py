@@ -13,8 +13,8 @@ from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Decay
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import power
 from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.words import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,10 @@ from mutransfer_cli.check.measure import Check
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.report import svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import power, signed
 from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.tables import measurement_frame
+from mutransfer_cli.words import power, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,7 +33,8 @@ Kind = Literal[
     "unknown",
 ]
 
-TRIALS = "trials.jsonl"
+# files in the folder of a sweep
+TRIALS, EXPONENTS = "trials.jsonl", "exponents.yaml"
 START = 4096  # bytes
 BY_SCHEMA: dict[bytes, Kind] = {
     b"trial": "records",

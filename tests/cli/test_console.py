@@ -8,16 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mutransfer_cli.cli.console import (
-    WIDE,
-    console,
-    duration,
-    note,
-    power_of_two,
-    print_prices,
-    stdin_or,
-    stdout_or,
-)
+from mutransfer_cli.cli.console import WIDE, console, note, print_prices, stdin_or, stdout_or
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.sweep.choice import WidthPrice
 from mutransfer_cli.train.cost import Cost
@@ -27,28 +18,6 @@ from mutransfer_cli.train.group_size import GroupSize
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min 00 s"),
-        (125, "2 min 05 s"),
-        (3599.6, "1 h 00 min"),
-        (15000, "4 h 10 min"),
-    ],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"), [(0.0078125, "2^-7"), (0.01, "2^-6.64"), (1, "2^0"), (0, "0")]
-)
-def test_values_as_powers_of_two(value: float, words: str) -> None:
-    assert power_of_two(value) == words
 
 
 def test_a_dash_or_nothing_is_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:

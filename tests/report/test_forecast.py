@@ -10,7 +10,7 @@ import pytest
 from mutransfer_cli.fit.optimum import LeftOut
 from mutransfer_cli.report.forecast import forecasts, left_out
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.report.words import octaves
+from mutransfer_cli.words import octaves
 
 RunOf = Callable[..., Run]
 
@@ -58,6 +58,6 @@ def test_runs_that_were_not_fitted(run_of: RunOf) -> None:
     several = LeftOut(reason="broken", width=64, value=2**-3, seed=None, loss=4.0, excess=1.0)
     axis = run_of().document.axes["lr"].model_copy(update={"left_out": (one, several)})
     assert left_out(axis) == [
-        ["64", "2^-5", "1", "5.25", "2.12", "off the bowl of all others"],
-        ["64", "2^-3", "", "4", "1", "no bowl reaches it"],
+        ["64", "2^-5", "1", "5.250", "2.12", "off the bowl of all others"],
+        ["64", "2^-3", "", "4.000", "1.00", "no bowl reaches it"],
     ]

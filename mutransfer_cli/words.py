@@ -1,0 +1,88 @@
+"""Numbers and names as people read them, the same in terminals, logs, pages and figures."""
+
+from __future__ import annotations
+
+import math
+
+from mutransfer_cli.rules.plan import AXES
+
+WORDS = {
+    "lr": "learning rate",
+    "weight_decay": "weight decay",
+    "lr * weight_decay": "product of the two",
+}
+RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def words_of(axis: str) -> str:
+    """The name of an axis, or of the product of two, in a sentence."""
+    return WORDS.get(axis, f"factor {axis}")
+
+
+def as_sentence(text: str) -> str:
+    """The clause with a full stop and a capital, unless it begins with the name of an axis."""
+    first = text if text.split()[0] in AXES else text[0].upper() + text[1:]
+    return f"{first}."
+
+
+def digits(value: float | None, count: int) -> str:
+    """The value to `count` significant digits, zeros included: 0.033 to three is 0.0330.
+
+    None is empty, and zero is 0.
+    """
+    if value is None:
+        return ""
+    return "0" if value == 0 else f"{value:#.{count}g}".removesuffix(".")
+
+
+def rate(value: float | None) -> str:
+    """A learning rate, weight decay or factor, to three digits: 0.0330."""
+    return digits(value, 3)
+
+
+def loss(value: float | None) -> str:
+    """A loss, to four digits: 2.630."""
+    return digits(value, 4)
+
+
+def rate_and_power(value: float | None) -> str:
+    """A rate with its power of two: 0.0185 (2^-5.76)."""
+    return f"{rate(value)} ({power(value)})" if value else rate(value)
+
+
+def percent(share: float) -> str:
+    """A share of one: 0.95 is 95%."""
+    return f"{100 * share:g}%"
+
+
+def signed(value: float | None, decimals: int = 3) -> str:
+    """The value with its sign to `decimals` decimals, zero as +0.000; empty for None."""
+    return "" if value is None else f"{round(value, decimals) + 0.0:+.{decimals}f}"
+
+
+def power(value: float | None) -> str:
+    """The value as a power of two: 0.0078125 is 2^-7. Empty for None."""
+    if value is None:
+        return ""
+    return "0" if value == 0 else octaves(math.log2(value))
+
+
+def octaves(log2: float) -> str:
+    """A log2 as a power of two: -7 is 2^-7."""
+    # adding 0.0 turns -0.0 into 0.0
+    return f"2^{round(log2, 2) + 0.0:g}"
+
+
+def raised(log2: float) -> str:
+    """A log2 as a power of two in a figure: -5.76 is 2⁻⁵·⁷⁶."""
+    return "2" + f"{round(log2, 2) + 0.0:g}".translate(RAISED)
+
+
+def duration(seconds: float) -> str:
+    """3 s, 2 min 05 s, 4 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
