@@ -98,7 +98,7 @@ def test_a_fine_grid_continues_in_further_tables(shown: Callable[..., list[str]]
 def test_the_optima_follow_with_their_intervals(shown: Callable[..., list[str]]) -> None:
     lines = shown(table())
     at = next(i for i, line in enumerate(lines) if line.strip() == "optimal lr by width")
-    assert lines[at + 1].split()[:3] == ["width", "optimum", "95"]
+    assert lines[at + 1].split()[:3] == ["width", "optimum", "95%"]
     for line, (width, best) in zip(lines[at + 2 :], BEST.items(), strict=False):
         first, optimum, *_, status = line.split()
         assert (first, status) == (str(width), "ok")

@@ -82,12 +82,12 @@ def test_the_numbers_are_those_of_the_fit(page_of: PageOf, run: Run) -> None:
     exponent = fit["axes"]["lr"]["exponent"]
     low, high = exponent["low"], exponent["high"]
     first = page.text.split("Learning rate (lr)")[0]
-    assert f"{exponent['value']:+.3f}95\xa0% interval {low:+.3f} to {high:+.3f}" in first
+    assert f"{exponent['value']:+.3f}95% interval {low:+.3f} to {high:+.3f}" in first
     _, *rows = page.tables[OPTIMA]
     for width, row in zip(WIDTHS, rows, strict=True):
         optimum = fit["axes"]["lr"]["optimum"][str(width)]
         assert row[:2] == [str(width), f"2^{round(math.log2(optimum['value']), 2):g}"]
-        assert row[3] == f"{optimum['loss']:.4g}"
+        assert row[3] == f"{optimum['loss']:#.4g}"
     assert high - low < 0.2
     assert page.data["verdicts"] == {"lr": "pass"}
 
@@ -180,7 +180,7 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
     assert rows[0] == [
         "transfer",
         "excess loss of lr 0.01 at width 256",
-        "0.01 nats",
+        "0.0100 nats",
         "0 to 0.02 nats",
         "±0.015 nats",
         "inconclusive",
@@ -247,7 +247,7 @@ def test_runs_that_were_not_fitted_are_listed(page_of: PageOf) -> None:
     _, *rows = page.tables["Runs that were not fitted"]
     (found,) = page.data["exponents"]["axes"]["lr"]["left_out"]
     assert [row[:4] + row[5:] for row in rows] == [
-        ["64", "2^-5", "1", "9", "off the bowl of all others"]
+        ["64", "2^-5", "1", "9.000", "off the bowl of all others"]
     ]
     assert rows[0][4] == f"{found['excess']:.3g}"
 
