@@ -25,7 +25,7 @@ CHECK = Check(
 def test_annotations_of_what_is_no_pass_with_their_characters_escaped() -> None:
     assert github_annotations(CHECK) == [
         "::warning file=a%2Cb.yaml,title=mutransfer check%3A transfer::"
-        "excess: 5 %25, of lr could not be measured: not bracketed",
+        "excess: 5%25, of lr could not be measured: not bracketed",
         "::error file=a%2Cb.yaml,title=mutransfer check%3A static::"
         "blocks.0.up.weight: is claimed twice | remove a pattern",
     ]

@@ -181,7 +181,7 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
         "transfer",
         "excess loss of lr 0.01 at width 256",
         "0.0100 nats",
-        "0 to 0.02 nats",
+        "0 to 0.0200 nats",
         "±0.015 nats",
         "inconclusive",
     ]
