@@ -182,7 +182,7 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
         "excess loss of lr 0.01 at width 256",
         "0.0100 nats",
         "0 to 0.0200 nats",
-        "±0.015 nats",
+        "±0.0150 nats",
         "inconclusive",
     ]
     assert [row[2:] for row in rows[-2:]] == [
