@@ -186,8 +186,8 @@ def test_what_was_checked_is_shown_with_its_failures(page_of: PageOf) -> None:
         "inconclusive",
     ]
     assert [row[2:] for row in rows[-2:]] == [
-        ["1", "0.9 to 1.1", "±0.25", "fail"],
-        ["", "", "±0.25", "inconclusive"],
+        ["1.00", "0.900 to 1.10", "±0.250", "fail"],
+        ["", "", "±0.250", "inconclusive"],
     ]
     words = page.pictures["Slopes in width with their intervals"]
     assert STEEP.sentence in words
