@@ -106,7 +106,7 @@ def test_every_trial_is_there_twice(page_of: PageOf) -> None:
     [
         (0.0, "pass", "The learning rate transfers across width"),
         (-1.0, "fail", "The learning rate does not transfer across width"),
-        (-0.1, "inconclusive", "Not decided whether the learning rate transfers across width"),
+        (-0.1, "inconclusive", "Inconclusive: the data do not yet show whether the learning rate transfers across width"),
     ],
 )
 def test_the_answer_comes_first(page_of: PageOf, drift: float, verdict: str, headline: str) -> None:
