@@ -20,9 +20,9 @@ from mutransfer_cli.cli.console import (
     stdin_or,
     stdout_or,
 )
-from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.cli.own_table import with_table_options
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.options import TableOptions
 
 if TYPE_CHECKING:
     from mutransfer_cli.check.measure import Check, GateName

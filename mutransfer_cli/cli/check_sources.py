@@ -19,11 +19,11 @@ from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.check.transfer import refuse_inside
 from mutransfer_cli.cli.console import note
-from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.cli.next_command import accepted
-from mutransfer_cli.cli.own_table import fit_own, refuse_for_others
+from mutransfer_cli.cli.own_table import fit_own
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
+from mutransfer_cli.fit.options import TableOptions
 from mutransfer_cli.recipe.build import chosen_group
 from mutransfer_cli.recipe.types import RECIPE_SCHEMA, Recipe
 from mutransfer_cli.rules.plan import AxisName
@@ -105,7 +105,7 @@ class Source:
         if self.records is not None and self.options.spec is None:
             accepted(self.records, "records")
         if self._larger_kind not in ("table", "folder"):
-            refuse_for_others(self.table, f"{self.where} is {NAMES[kind]}")
+            self.table.refuse(f"{self.where} is {NAMES[kind]}")
         if kind in ("sweep", "records", "empty"):
             return self._of_records(asked)
         document = load_yaml(read_text(self.path), self.where)

@@ -8,8 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutransfer_cli.cli.fit_exponents import TableOptions, fit_exponents, fit_table
+from mutransfer_cli.cli.fit_exponents import fit_exponents, fit_table
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.options import TableOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,14 +44,6 @@ def _taken(given: dict[str, Any], name: str) -> Any:
     """Take an option out of those given; one that may be repeated as a tuple."""
     value, kind = given.pop(name), TableOptions.__annotations__[name]
     return tuple(value or ()) if str(kind).startswith("tuple") else value
-
-
-def refuse_for_others(table: TableOptions, what: str) -> None:
-    """Raise InputError if an option for tables is given with a source that is none."""
-    if table.given:
-        raise InputError(
-            f"{', '.join(table.given)}: is for tables of own results, and {what}; leave it out"
-        )
 
 
 def fit_own(

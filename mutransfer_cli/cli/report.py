@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.console import GroupName, OutputFile, note, stdin_or, stdout_or
-from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.cli.next_command import accepted
-from mutransfer_cli.cli.own_table import fit_own, refuse_for_others, with_table_options
+from mutransfer_cli.cli.own_table import fit_own, with_table_options
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.options import TableOptions
 
 if TYPE_CHECKING:
     from mutransfer_cli.report.run import Run
@@ -64,7 +64,7 @@ def _read(source: Path | None, table: TableOptions, group: str | None) -> Run:
     from mutransfer_cli.report.run import read_run, run_of_table
 
     if accepted(source, "report") in ("sweep", "records"):
-        refuse_for_others(table, f"{source or 'stdin'} holds the records of a sweep")
+        table.refuse(f"{source or 'stdin'} holds the records of a sweep")
         if group is not None:
             raise InputError("--group: is for tables that are fitted with --by; leave it out")
         return read_run(source)

@@ -10,8 +10,8 @@ import pytest
 
 from mutransfer_cli.check.gates import Asked
 from mutransfer_cli.cli.check_sources import Source, TrainingOptions
-from mutransfer_cli.cli.fit_exponents import TableOptions
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.fit.options import TableOptions
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.yaml_io import dump
 from tests.cli.test_own_table import NO_OPTIONS

@@ -147,7 +147,7 @@ def test_optima_without_losses(run: Run, tmp_path: Path) -> None:
     path.write_text("width,lr\n64,0.03125\n128,0.015625\n256,0.015625\n512,0.0078125\n")
     result = run("fit-exponents", path, "--optima")
     assert result.exit_code == 0, result.stderr
-    assert "--grid-spacing: taken as 1 octaves" in result.stderr
+    assert "grid spacing: taken as 1 octaves" in result.stderr
     axis = load_yaml(result.stdout, "fit")["axes"]["lr"]
     assert "grid resolution only" in axis["sentence"]
     # sd of rounding to a cell, 1 / sqrt(12) octave, over the widths' spread of sqrt(5) octaves
@@ -182,8 +182,11 @@ def test_two_optima_are_insufficient(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--optima", "--metric", "loss"], "--metric: is for losses; --optima has none"),
-        (["--grid-spacing", 1], "--grid-spacing: is for --optima"),
+        (
+            ["--optima", "--metric", "loss"],
+            "--metric: is for losses, and a table of best values has none",
+        ),
+        (["--grid-spacing", 1], "--grid-spacing: is for a table of best values"),
         (["--optima", "--grid-spacing", 0], "expected a positive number of octaves"),
         (["--scatter-below", -1], "expected a positive number of octaves"),
         (["--optima", "--decay-convention", "lr_coupled"], "an optimal weight_decay of 0 has no"),

@@ -106,7 +106,7 @@ def test_the_convention_cannot_be_left_out_where_decay_varies(run: Run, tmp_path
     table_of(World()).to_csv(tmp_path / "runs.csv", index=False)
     result = run("fit-exponents", tmp_path / "runs.csv")
     assert result.exit_code == 2
-    assert "weight_decay varies: give --decay-convention lr_coupled" in result.stderr
+    assert "weight_decay varies: say whether its convention is lr_coupled" in result.stderr
 
 
 def test_two_weight_decays_are_no_axis(fitted: Callable[..., Any]) -> None:

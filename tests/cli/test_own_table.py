@@ -14,9 +14,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mutransfer_cli.cli.app import app
-from mutransfer_cli.cli.fit_exponents import TableOptions
-from mutransfer_cli.cli.own_table import SHARED, fit_own, refuse_for_others, with_table_options
-from mutransfer_cli.errors import InputError
+from mutransfer_cli.cli.own_table import SHARED, fit_own, with_table_options
+from mutransfer_cli.fit.options import TableOptions
 
 SEVERAL = [name for name in SHARED if str(TableOptions.__annotations__[name]).startswith("tuple")]
 NO_OPTIONS: Any = dict.fromkeys(SHARED) | dict.fromkeys(SEVERAL, ())
@@ -74,13 +73,7 @@ def test_a_command_gets_them_as_one_value() -> None:
     name, table, count = found
     assert (name, count) == ("a", 2)
     assert (table.columns, table.optima, table.protocol) == ("width=dim", True, None)
-    assert table.given == ["--columns", "--optima"]
-
-
-def test_other_sources_refuse_them() -> None:
-    refuse_for_others(TableOptions(**NO_OPTIONS), "this is a recipe")
-    with pytest.raises(InputError, match="--metric: is for tables of own results, and this is a"):
-        refuse_for_others(TableOptions(**NO_OPTIONS | {"metric": "x"}), "this is a recipe")
+    assert table.given == ["columns", "optima"]
 
 
 def test_one_group_of_a_table_is_chosen(run: Callable[..., Any], tmp_path: Path) -> None:
