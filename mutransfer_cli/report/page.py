@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mutransfer_cli import __version__
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
+from mutransfer_cli.report.palette import LIGHT
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.words import as_sentence, digits, loss, power, rate, signed, words_of
 
@@ -38,6 +39,7 @@ def page(run: Run, width: int | None = None) -> str:
     return environment.get_template("page.html.jinja").render(
         run=run,
         version=__version__,
+        light=LIGHT,
         asked=asked,
         headline=answer.headline(asked),
         reasons={name: answer.reasons(run, name, one) for name, one in asked.items()},
