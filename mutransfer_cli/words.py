@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from mutransfer_cli.rules.plan import AXES
 
@@ -17,6 +18,12 @@ RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 def words_of(axis: str) -> str:
     """The name of an axis, or of the product of two, in a sentence."""
     return WORDS.get(axis, f"factor {axis}")
+
+
+def listed(items: Iterable[str]) -> str:
+    """The items in a sentence: a, b and c."""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def as_sentence(text: str) -> str:

@@ -8,6 +8,7 @@ from mutransfer_cli.words import (
     as_sentence,
     digits,
     duration,
+    listed,
     loss,
     percent,
     power,
@@ -100,3 +101,7 @@ def test_a_sentence_leaves_the_name_of_an_axis_as_it_is() -> None:
 def test_an_axis_in_words() -> None:
     assert words_of("lr") == "learning rate"
     assert words_of("lr_mult.hidden") == "factor lr_mult.hidden"
+
+
+def test_a_list_in_a_sentence() -> None:
+    assert [listed(items) for items in (["a"], "ab", "abc")] == ["a", "a and b", "a, b and c"]

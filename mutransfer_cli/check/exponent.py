@@ -13,10 +13,12 @@ from mutransfer_cli.check.measure import (
     widths_to_decide,
 )
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.fit.exponents import Axis, Group, Interval
+from mutransfer_cli.fit.exponents import Axis, Group
+from mutransfer_cli.words import listed
 
 TOLERANCE = OF_EXPONENTS
 NO_SCATTER = 0.01  # octaves
+NEAR = 0.2  # of the tolerance, to its edge
 
 
 def exponent_gate(group: Group, tolerance: float = TOLERANCE) -> Gate:
@@ -38,20 +40,29 @@ def _of_axis(name: str, axis: Axis, tolerance: float) -> Measure:
     quantity, expected, found = f"exponent of {name}", axis.expected_exponent or 0.0, axis.exponent
     if found is None:
         return unmeasured(quantity, axis.sentence, expected, tolerance)
-    deciding = _deciding(axis, found, abs(abs(found.value - expected) - tolerance))
-    interval = (found.low, found.high)
+    interval, deciding = (found.low, found.high), what_decides(axis, tolerance)
     return measure(quantity, found.value, interval, expected, tolerance, deciding=deciding)
 
 
-def _deciding(axis: Axis, found: Interval, room: float) -> str:
+def what_decides(axis: Axis, tolerance: float = TOLERANCE, runs: int | None = None) -> str:
+    """Say what would decide an open verdict, if the exponent stays as it is estimated: a clause.
+
+    Args:
+        axis: a fit with an exponent, whose `expected_exponent` counts as 0 where it is not known.
+        runs: number of runs at each width; None where it is not known.
+    """
+    found, usable = axis.exponent, [*axis.usable]
+    assert found is not None, "callers refuse an axis without an exponent"
     half_width = found.high - found.value
-    widths = widths_to_decide(half_width, room, len(axis.usable), found.level)
-    clause = (
-        f"{widths} widths in this range would decide it, were the value exact"
-        if widths
-        else "the value is too near the edge of the tolerance for more widths to decide it soon"
-    )
-    runs = runs_to_decide(half_width, room)
-    if runs and axis.line is not None and axis.line.scatter < NO_SCATTER:
-        clause += f", or {runs} times the runs, for no scatter between widths is seen"
+    room = abs(abs(found.value - (axis.expected_exponent or 0.0)) - tolerance)
+    widths = widths_to_decide(half_width, room, usable)
+    clause = "four larger widths would not decide it, so near to the edge of the tolerance it lies"
+    if widths:
+        count = "the same runs" if runs is None else f"{runs * len(widths)} more runs"
+        clause = f"{count} at width {listed(map(str, widths))} would decide it"
+    elif room > NEAR * tolerance:
+        clause = "four larger widths would not decide it; add seeds, and rates near the optima"
+    again = runs_to_decide(half_width, room)
+    if widths and again and axis.line is not None and axis.line.scatter < NO_SCATTER:
+        clause += f", or {again} times the runs, for no scatter between widths is seen"
     return clause

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,6 @@ GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
 CHECK = "check.yaml"
 CHECK_SCHEMA = "mutransfer.check/1"
 OF_EXPONENTS = 0.1  # tolerance about the rule's: 7% of a rate per doubling of width
-MOST_WIDTHS = 64
 MOST_RUNS = 100  # times the present ones
 LIES: dict[Verdict, str] = {
     "pass": "lies within",
@@ -109,26 +108,32 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return "fail" if "fail" in found else "pass" if found == {"pass"} else "inconclusive"
 
 
-def widths_to_decide(half_width: float, room: float, widths: int, level: float) -> int | None:
-    """Number of widths within the same range that narrows the interval of an exponent to `room`.
+def widths_to_decide(
+    half_width: float, room: float, widths: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Widths above the present ones that narrow the interval of an exponent to `room`.
 
-    The half-width scales as t(k - 2) / sqrt(S) with S the sum of squares of k evenly spaced log
-    widths, (k + 1) k / (k - 1) for a range of one. None where more than 64 would be needed.
+    The half-width scales as t(k - 2) / sqrt(S) with S the sum of squares of the k log widths about
+    their mean. The further widths are 2, 3, 4 and 6 times the largest, or 3/2, 2, 3 and 4 times it
+    from 128 on, which heads of 64 still divide. None where these four would not suffice.
 
     Args:
-        half_width: half-width with `widths` widths, scatter between them included.
+        half_width: half-width with `widths`, scatter between them included.
         room: half-width at which the verdict is decided.
     """
+    from mutransfer_cli.fit.arrays import t_quantile  # scipy, which reading files does without
 
-    from scipy import stats  # not at the top: it takes a second, and files are read without it
+    def factor(them: Sequence[int]) -> float:
+        logs = [math.log2(width) for width in them]
+        mean = sum(logs) / len(logs)
+        return float(t_quantile(len(logs) - 2)) / math.sqrt(sum((x - mean) ** 2 for x in logs))
 
-    def factor(k: int) -> float:
-        spread = (k + 1) * k / (k - 1)
-        return float(stats.t.ppf((1 + level) / 2, k - 2)) / math.sqrt(spread)
-
-    for k in range(max(widths, 3), MOST_WIDTHS + 1):
-        if half_width * factor(k) / factor(max(widths, 3)) <= room:
-            return k
+    largest = max(widths)
+    unit = largest // 2 if largest % 128 == 0 else largest
+    further = tuple(times * unit for times in ((3, 4, 6, 8) if unit < largest else (2, 3, 4, 6)))
+    for count in range(1, len(further) + 1):
+        if half_width * factor([*widths, *further[:count]]) / factor(widths) <= room:
+            return further[:count]
     return None
 
 

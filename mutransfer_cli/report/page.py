@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mutransfer_cli import __version__
+from mutransfer_cli.check.answer import headline, questions, runs_per_width, verdict_on
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.palette import LIGHT
@@ -32,16 +33,16 @@ def page(run: Run, width: int | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (as_sentence, digits, loss, power, rate, signed, words_of, answer.verdict_on)
+    filters = (as_sentence, digits, loss, power, rate, signed, words_of, verdict_on)
     environment.filters |= {one.__name__: one for one in filters}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
-    asked, protocol = answer.questions(run), run.document.protocol
+    asked, protocol = questions(run.document), run.document.protocol
     return environment.get_template("page.html.jinja").render(
         run=run,
         version=__version__,
         light=LIGHT,
         asked=asked,
-        headline=answer.headline(asked),
+        headline=headline(asked, runs_per_width(run.document)),
         reasons={name: answer.reasons(run, name, one) for name, one in asked.items()},
         refused=answer.refused(asked),
         exponents=answer.exponents(asked),
@@ -93,7 +94,7 @@ def contents(run: Run, asked: dict[str, Axis]) -> dict[str, Any]:
         "schema": REPORT_SCHEMA,
         "name": run.name,
         "tolerance": answer.TOLERANCE,
-        "verdicts": {name: answer.verdict_on(one) for name, one in asked.items()},
+        "verdicts": {name: verdict_on(one) for name, one in asked.items()},
         "warnings": run.warnings,
         "check": run.check.model_dump(mode="json", by_alias=True) if run.check else None,
         "exponents": run.document.model_dump(mode="json", by_alias=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mutransfer_cli.check.exponent import exponent_gate
+from mutransfer_cli.check.exponent import exponent_gate, what_decides
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.axes import fit_axes
 from mutransfer_cli.fit.exponents import Axis, Group
@@ -32,7 +32,7 @@ def test_the_interval_is_judged_about_the_rule(expected: float, verdict: str) ->
 def test_three_widths_leave_it_open_and_more_would_decide() -> None:
     (measure,) = exponent_gate(group(0.0, widths=(32, 64, 128)), tolerance=0.02).measures
     assert measure.verdict == "inconclusive"
-    assert "widths in this range would decide it" in measure.sentence
+    assert "the same runs at width 192 would decide it" in measure.sentence
 
 
 def test_runs_decide_too_where_no_scatter_is_seen() -> None:
@@ -45,6 +45,25 @@ def test_runs_decide_too_where_no_scatter_is_seen() -> None:
         changed = Axis.model_validate(axis.model_dump() | {"line": line, "exponent": wide})
         (measure,) = exponent_gate(Group(axes={"lr": changed})).measures
         assert ("or 4 times the runs" in measure.sentence) == more
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "clause"),
+    [
+        (-0.12, 0.1, "the same runs at width 384 would decide it"),
+        (-0.4, 0.6, "four larger widths would not decide it, so near to the edge"),
+        (-2.0, 2.0, "four larger widths would not decide it; add seeds, and rates near"),
+    ],
+)
+def test_what_would_decide_follows_from_the_room_that_is_left(
+    low: float, high: float, clause: str
+) -> None:
+    axis = group(0.0).axes["lr"]
+    assert axis.line is not None
+    line = axis.line.model_copy(update={"scatter": 0.1})
+    wide = {"low": low, "value": (low + high) / 2, "high": high, "level": 0.95}
+    changed = Axis.model_validate(axis.model_dump() | {"line": line, "exponent": wide})
+    assert what_decides(changed).startswith(clause)
 
 
 def test_a_fit_without_an_exponent_is_open() -> None:

@@ -62,7 +62,7 @@ def test_a_width_whose_optimum_is_elsewhere_fails(made: Make) -> None:
 def test_noise_leaves_it_open_and_says_what_would_decide(made: Make) -> None:
     (gate,) = gates_of_records(made(noise=0.01), [], Asked(frozenset({"exponent"})))
     assert gate.verdict == "inconclusive"
-    assert "widths in this range would decide it" in gate.measures[0].sentence
+    assert "would decide it" in gate.measures[0].sentence
 
 
 def test_identical_minima_at_the_edge_are_no_pass(made: Make) -> None:

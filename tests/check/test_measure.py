@@ -32,10 +32,14 @@ def test_one_failure_fails_and_one_open_question_leaves_all_open() -> None:
 
 
 def test_widths_that_decide() -> None:
-    """Four widths with scatter 0.1 have a half-width of about 0.19; six mostly decide at 0.1."""
-    assert widths_to_decide(0.05, 0.1, widths=4, level=0.95) == 4
-    assert widths_to_decide(0.167, 0.1, widths=4, level=0.95) == 6
-    assert widths_to_decide(50.0, 0.01, widths=4, level=0.95) is None
+    """The lever is longer with a larger width, and t falls from 4.30 to 3.18."""
+    present = (16, 32, 64, 128)  # sum of squares 5
+    assert widths_to_decide(0.12, 0.1, present) == (192,)  # sum of squares 8.48
+    # 0.16 * (3.18 / 4.30) * sqrt(5 / 8.48) = 0.091
+    assert widths_to_decide(0.16, 0.090, present) == (192, 256)
+    assert widths_to_decide(0.16, 0.092, present) == (192,)
+    assert widths_to_decide(0.2, 0.1, (12, 24, 48)) == (96,)
+    assert widths_to_decide(50.0, 0.01, present) is None
 
 
 def test_runs_that_decide() -> None:

@@ -28,42 +28,6 @@ def refused(axis: Axis, sentence: str, **values: Any) -> Axis:
     return axis.model_copy(update={"exponent": None, "sentence": sentence, **values})
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected", "verdict", "claim"),
-    [
-        (-0.1, 0.1, 0.0, "pass", "the learning rate transfers across width"),
-        (0.11, 0.3, 0.0, "fail", "the learning rate does not transfer across width"),
-        (0.0, 0.3, 0.0, "inconclusive", "not decided whether the learning rate transfers"),
-        (-0.6, -0.4, -0.5, "pass", "the best learning rate moves with width as the rule expects"),
-        (0.0, 0.1, -0.5, "fail", "learning rate does not move with width as the rule expects"),
-        (-0.4, 0.4, None, None, "the best learning rate scales as width^+0.000"),
-    ],
-)
-def test_verdict_and_claim(
-    axis: Axis, low: float, high: float, expected: float | None, verdict: str | None, claim: str
-) -> None:
-    found = with_exponent(axis, low, high, expected)
-    assert answer.verdict_on(found) == verdict
-    assert claim in answer.claim("lr", found)
-
-
-def test_without_an_exponent_nothing_is_decided(axis: Axis) -> None:
-    assert answer.verdict_on(refused(axis, "too few")) == "inconclusive"
-    assert "too little evidence" in answer.claim("lr", refused(axis, "too few"))
-
-
-def test_the_headline_names_axes_of_the_same_verdict_together(axis: Axis) -> None:
-    passed, failed = with_exponent(axis, -0.1, 0.1), with_exponent(axis, 0.2, 0.3)
-    asked = {"lr": passed, "lr_mult.hidden": failed, "lr_mult.readout": failed}
-    assert answer.headline(asked) == (
-        "The learning rate transfers across width; the factor lr_mult.hidden and the factor "
-        "lr_mult.readout do not"
-    )
-    assert answer.headline({"lr": failed, "weight_decay": failed}).endswith(
-        "; the weight decay does not either"
-    )
-
-
 def test_axes_are_refused_together_for_the_same_reason(axis: Axis) -> None:
     few, flat = refused(axis, "too few"), refused(axis, "flat")
     asked = {"lr": few, "weight_decay": flat, "lr_mult.hidden": few, "lr_mult.readout": axis}
