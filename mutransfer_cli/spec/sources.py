@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mutransfer_cli.errors import InputError
@@ -72,7 +73,7 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
     Raises:
         InputError: there is no such file, row or variant, or it is not a valid spec.
     """
-    path, row = _existing_spec(name)
+    path, row = existing_spec(name)
     refuse_other(path, "a sweep spec in YAML, or the name of a shipped one", "spec")
     document, where = load_yaml(read_text(path), str(path)), str(path)
     rows = rows_of(document, where)
@@ -81,7 +82,7 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
         raise InputError(f"{path}: holds several specs; name one, such as {first}")
     if row is not None:
         if row not in rows:
-            raise InputError(f"{name}: no such spec; {path} has no row {row!r}{nearest(row, rows)}")
+            raise no_row(name, path, rows)
         document, where = rows[row], f"{path}: row {row}"
     variants = variants_of(document, where)
     if variant not in variants:
@@ -120,14 +121,36 @@ def find_spec(name: str) -> tuple[Path, str | None] | None:
         raise cannot_read(name, error) from error
 
 
-def _existing_spec(name: str) -> tuple[Path, str | None]:
+def existing_spec(name: str) -> tuple[Path, str | None]:
+    """`find_spec` of a spec that has to be there.
+
+    Raises:
+        InputError: it is not.
+    """
     found = find_spec(name)
     if found is not None:
         return found
     if Path(name).exists():
         raise InputError(f"{name}: is not a file; give a spec in YAML")
-    hint = nearest(name, shipped_recipes())
-    raise InputError(f"{name}: no such spec; give a YAML file or a shipped name{hint}")
+    hint = _three(name, shipped_recipes())
+    raise InputError(f"{name}: no such spec; give a YAML file or a shipped name; {hint}")
+
+
+def no_row(name: str, path: Path, rows: Iterable[str]) -> InputError:
+    """The error for a name of which only the file is there.
+
+    Args:
+        rows: the names that the file has.
+    """
+    row = Path(name).name
+    return InputError(f"{name}: no such spec; {path} has no row {row!r}; {_three(row, rows)}")
+
+
+def _three(word: str, valid: Iterable[str]) -> str:
+    """The nearest three of many names, as a question, and the command that lists all."""
+    *others, last = difflib.get_close_matches(word, list(valid), n=3, cutoff=0.4) or [""]
+    close = f"{', '.join(others)} or {last}" if others else last
+    return f"{f'did you mean {close}? ' if close else ''}`mutransfer recipes` lists all"
 
 
 def run_name(spec: str, path: Path, variant: str | None) -> str:

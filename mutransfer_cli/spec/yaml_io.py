@@ -95,6 +95,7 @@ def _sequence(dumper: _Dumper, values: Sequence[Any]) -> yaml.Node:
     return node
 
 
+_Dumper.add_representer(Unquoted, lambda dumper, text: dumper.represent_str(str(text)))
 _Dumper.add_representer(list, _sequence)
 _Dumper.add_representer(tuple, _sequence)
 
@@ -106,10 +107,15 @@ def dump_yaml(data: Any) -> str:
 
 def flow(data: Any) -> str:
     """Write YAML on one line, such as {name: mup, base_width: 32}."""
-    written = yaml.dump(
-        data, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1e6
+    text = yaml.dump(
+        data,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10**6,
     )
-    return written.strip()
+    return str(text).strip()
 
 
 def dump(document: Strict, as_json: bool = False) -> str:
