@@ -12,7 +12,7 @@ import typer
 
 from mutransfer_cli import __version__
 from mutransfer_cli.cli.commands import Commands
-from mutransfer_cli.cli.console import be_quiet, be_verbose, detail, talk_as_usual
+from mutransfer_cli.cli.talk import be_quiet, be_verbose, detail, talk_as_usual
 from mutransfer_cli.errors import MutransferError
 from mutransfer_cli.quiet import quiet_libraries
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from mutransfer_cli.cli.completion import run_folders
 from mutransfer_cli.cli.console import (
     AsJson,
     GroupName,
@@ -40,6 +41,7 @@ def check(
             help="Recipe, exponents file, records (a sweep's folder or file), or a sweep spec (a "
             "file or a shipped name), or - for stdin. Default: stdin when piped.",
             show_default=False,
+            autocompletion=run_folders,
         ),
     ] = None,
     gates: Annotated[

@@ -18,7 +18,7 @@ from mutransfer_cli.check.gates import (
 from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.check.transfer import refuse_inside
-from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.console import note, warn
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.cli.own_table import fit_own
 from mutransfer_cli.errors import InputError
@@ -153,7 +153,7 @@ class Source:
         document, rows = fit_own(self.path, self.table, self.group)
         for axis in document.axes.values():
             for warning in axis.warnings.values():
-                note(f"warning: {warning}")
+                warn(warning)
         runs = Runs(rows, document.protocol_hash, document.loss_unit)
         gates, left = gates_of_table(document, runs, asked)
         for sentence in left:
@@ -167,13 +167,13 @@ class Source:
                 f"--records {self.records}: is {NAMES['table']}; a larger width of a sweep needs "
                 "its records"
             )
-        read = load_records([self.path], warn=note)
+        read = load_records([self.path], warn=warn)
         widths = {trial.width for trial in read.trials}
         has_held_out = asked.held_out is None or asked.held_out in widths
         protocol_hash = read.header.protocol.hash
         trained = self._train(asked, protocol_hash, widths, {}, has_held_out=has_held_out)
         if trained.records is not None:
-            read = load_records([trained.records], warn=note, earlier=read)
+            read = load_records([trained.records], warn=warn, earlier=read)
         folder = self.path if self.path is not None and self.path.is_dir() else None
         ids = [trial.trial for trial in read.trials]
         measured = read_diagnostics(folder / DIAGNOSTICS, ids) if folder else []
@@ -211,7 +211,7 @@ class Source:
         if path is None:
             return None
         if accepted(path, "records") in ("sweep", "records"):
-            return Runs.of(load_records([path], warn=note))
+            return Runs.of(load_records([path], warn=warn))
         document, rows = fit_own(path, self.table, self.group if self.table.by else None)
         return Runs(rows, document.protocol_hash, document.loss_unit)
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from mutransfer_cli.cli.console import be_quiet, be_verbose
+from mutransfer_cli.cli.talk import be_quiet, be_verbose
 from mutransfer_cli.errors import InputError
 
 # what each does, in a line of the help; `fit-exponents` is `fit_exponents` in cli/fit_exponents.py

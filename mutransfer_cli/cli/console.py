@@ -6,12 +6,13 @@ Notes go to stderr; stdout carries results.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mutransfer_cli.cli.talk import is_quiet
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,47 +53,15 @@ PRICE_COLUMNS = (
 )
 
 
-class _Talk:
-    """How much is said beside results, warnings and errors."""
-
-    notes, details = True, False
-
-
-def talk_as_usual() -> None:
-    """Say notes, and no details."""
-    _Talk.notes, _Talk.details = True, False
-
-
-def be_quiet() -> None:
-    """Say no notes."""
-    _Talk.notes = False
-
-
-def be_verbose() -> None:
-    """Say details too."""
-    _Talk.details = True
-
-
-def is_quiet() -> bool:
-    """Whether only results, warnings and errors are wanted."""
-    return not _Talk.notes
-
-
 def note(sentence: str) -> None:
     """Print a sentence on stderr, unless the user wants quiet."""
-    if _Talk.notes:
+    if not is_quiet():
         print(sentence, file=sys.stderr, flush=True)
 
 
 def warn(sentence: str) -> None:
-    """Print a warning on stderr, for the quiet too."""
+    """Print a warning on stderr, whatever the user wants."""
     print(f"warning: {sentence}", file=sys.stderr, flush=True)
-
-
-def detail(make: Callable[[], str]) -> None:
-    """Print a sentence on stderr for users who want to know more; only then is it made."""
-    if _Talk.details:
-        print(make(), file=sys.stderr, flush=True)
 
 
 def stdout_or(output: Path | None) -> Path | None:
@@ -114,11 +83,15 @@ def stdin_or(sources: Sequence[Path] | None, what: str) -> list[Path | None]:
 
 
 def console(to_stderr: bool) -> Console:
-    """A console on the current stream, WIDE columns wide if that is not a terminal."""
+    """A console on the current stream, WIDE columns wide if that is not a terminal.
+
+    Like `note`, one on stderr prints nothing if the user wants quiet.
+    """
     from rich.console import Console
 
     stream = sys.stderr if to_stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else WIDE)
+    width = None if stream.isatty() else WIDE
+    return Console(file=stream, highlight=False, width=width, quiet=to_stderr and is_quiet())
 
 
 def right_aligned(columns: Iterable[str], title: str | None = None) -> Table:

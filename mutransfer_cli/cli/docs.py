@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mutransfer_cli.cli.completion import topics
 from mutransfer_cli.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -33,7 +34,8 @@ WIDEST = 100  # columns; longer lines of prose are hard to read
 def docs(
     ctx: typer.Context,
     topic: Annotated[
-        str | None, typer.Argument(help="What to read about. Default: list the topics.")
+        str | None,
+        typer.Argument(help="What to read about. Default: list the topics.", autocompletion=topics),
     ] = None,
 ) -> None:
     """Read the documentation, offline.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or
+from mutransfer_cli.cli.completion import run_folders
+from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or, warn
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.options import TableOptions
@@ -33,7 +34,7 @@ def fit_records(
     from mutransfer_cli.spec.sources import load_records
 
     metric = table.metric_of_records()
-    return exponents_of_records(load_records(sources, warn=note), metric, scatter_below, resamples)
+    return exponents_of_records(load_records(sources, warn=warn), metric, scatter_below, resamples)
 
 
 def fit_table(
@@ -58,6 +59,7 @@ def fit_exponents(
             help="Folder of a sweep, record files, tables of own results (CSV, JSON lines, "
             "Parquet), or - for stdin. Default: stdin when piped.",
             show_default=False,
+            autocompletion=run_folders,
         ),
     ] = None,
     columns: Annotated[
@@ -192,7 +194,7 @@ def fit_exponents(
     else:
         print_fit(document, trials)
     for sentence in warnings_of(document, trials):
-        note(f"warning: {sentence}")
+        warn(sentence)
     write_result(dump(document, as_json), stdout_or(output))
     groups = [group.axes for group in document.groups.values()] or [document.axes]
     if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mutransfer_cli.cli.completion import spec_names
 from mutransfer_cli.cli.console import Variant, note
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OPTIMIZERS, OptimizerName
@@ -122,6 +123,7 @@ def rules(
         typer.Argument(
             help="Sweep spec, a file or a shipped name: print the plan of its model at --width.",
             show_default=False,
+            autocompletion=spec_names,
         ),
     ] = None,
     variant: Variant = None,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mutransfer_cli.cli.console import Variant, note
+from mutransfer_cli.cli.completion import spec_names
+from mutransfer_cli.cli.console import Variant, note, warn
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ EngineName = Literal["local", "ray"]
 
 def sweep_proxy(
     spec: Annotated[
-        str, typer.Argument(help="Sweep spec: a YAML file, or the name of a shipped one.")
+        str,
+        typer.Argument(
+            help="Sweep spec: a YAML file, or the name of a shipped one.",
+            autocompletion=spec_names,
+        ),
     ],
     variant: Variant = None,
     output: Annotated[
@@ -177,7 +182,7 @@ class Asked:
         precision = self.spec.train.precision
         chosen = choose_device(self.device_name, precision, self.spec.deterministic)
         if slow := slow_precision(chosen, precision):
-            note(f"warning: {slow}")
+            warn(slow)
         return chosen
 
 
@@ -283,4 +288,4 @@ def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:
     known = (sweep.protocol, list(sweep.trials), axes)
     model = ModelSeen(sweep.base_plan, sweep.attention)
     for sentence in (*breakers(*known, model), *too_short(*known)):
-        note(f"warning: {sentence}")
+        warn(sentence)

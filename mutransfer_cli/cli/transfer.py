@@ -15,6 +15,7 @@ from mutransfer_cli.cli.console import (
     note,
     stdin_or,
     stdout_or,
+    warn,
 )
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.errors import InputError
@@ -118,7 +119,7 @@ def transfer(
     for sentence in scalings(emitted.recipe):
         note(sentence)
     for warning in emitted.recipe.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     for item in emitted.dropped:
         note(f"dropped, --to {to} cannot hold it: {item}")
     write_result(emitted.text, stdout_or(output))

@@ -35,7 +35,7 @@ def load_records(
         if records is None:
             raise InputError(f"{where}: holds no records; run `mutransfer sweep-proxy` first")
         if records.torn:
-            warn(f"warning: {where}: the last line is cut short and was skipped")
+            warn(f"{where}: the last line is cut short and was skipped")
         found = records
     assert found is not None, "there is at least one source"
     return found

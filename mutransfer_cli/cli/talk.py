@@ -1,0 +1,41 @@
+"""How much a command says beside results, warnings and errors: as usual, less (-q) or more (-v)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class _Talk:
+    notes, details = True, False
+
+
+def talk_as_usual() -> None:
+    """Say notes, and no details."""
+    _Talk.notes, _Talk.details = True, False
+
+
+def be_quiet() -> None:
+    """Say no notes."""
+    _Talk.notes = False
+
+
+def be_verbose() -> None:
+    """Say details too."""
+    _Talk.details = True
+
+
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are wanted."""
+    return not _Talk.notes
+
+
+def is_verbose() -> bool:
+    """Whether details are wanted."""
+    return _Talk.details
+
+
+def detail(make: Callable[[], str]) -> None:
+    """Print a sentence on stderr for users who want to know more; only then is it made."""
+    if _Talk.details:
+        print(make(), file=sys.stderr, flush=True)
