@@ -134,7 +134,7 @@ def _batches(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError(
-            f"data: {file}: reading Parquet needs pyarrow; run `pip install 'mutransfer-cli[data]'`"
+            f"data: {file}: reading Parquet needs pyarrow; run `pip install pyarrow`"
         ) from error
     row = 0
     try:

@@ -136,7 +136,7 @@ class Encoder:
         except ImportError as error:
             raise InputError(
                 "data.tokenizer: reading it needs tokenizers; run "
-                "`pip install 'mutransfer-cli[data]'`"
+                "`pip install tokenizers`"
             ) from error
         try:
             content = path.read_bytes()

@@ -53,7 +53,7 @@ def load_transformers() -> Any:
         found = importlib.import_module("transformers")
     except ImportError as error:
         raise InputError(
-            "model.hf: needs transformers; run: pip install 'mutransfer-cli[hf]'"
+            "model.hf: needs transformers; run: pip install transformers"
         ) from error
     found.logging.set_verbosity_error()
     return found

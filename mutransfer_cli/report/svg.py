@@ -102,7 +102,7 @@ class Figure:
             import matplotlib
         except ImportError as error:
             raise InputError(
-                "report: drawing needs matplotlib; run `pip install 'mutransfer-cli[plot]'`"
+                "report: drawing needs matplotlib; run `pip install matplotlib`"
             ) from error
         style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
         names = {colour: name for name, colour in PLACEHOLDERS.items()}

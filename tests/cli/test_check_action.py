@@ -29,7 +29,7 @@ FOLDER = ROOT / ".github" / "actions" / "check"
 ACTION: dict[str, Any] = yaml.safe_load((FOLDER / "action.yml").read_text())
 EXAMPLE: dict[str, Any] = yaml.safe_load((FOLDER / "example.yml").read_text())
 STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
-OURS = "OWNER/mutransfer/.github/actions/check@REF"
+OURS = "./third_party/mutransfer/.github/actions/check"
 
 Make = Callable[..., Records]
 Write = Callable[..., Path]

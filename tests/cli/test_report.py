@@ -100,7 +100,7 @@ def test_without_matplotlib_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("report", write_run(tmp_path / "run", widths=[32]))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "run `pip install 'mutransfer-cli[plot]'`" in result.stderr
+    assert "run `pip install matplotlib`" in result.stderr
 
 
 @pytest.mark.parametrize(

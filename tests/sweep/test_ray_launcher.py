@@ -374,7 +374,7 @@ def test_ray_is_not_installed(
     result = run("sweep-proxy", spec, "-o", tmp_path, "--engine", "ray")
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: --engine ray: ray is not installed; pip install 'mutransfer-cli[ray]'\n"
+        "Error: --engine ray: ray is not installed; pip install ray\n"
     )
 
 

@@ -32,7 +32,7 @@ def read_excel(data: bytes, where: str) -> Table:
         sheets = pd.read_excel(io.BytesIO(data), sheet_name=None, dtype=object, engine="openpyxl")
     except ImportError as error:
         raise InputError(
-            f"{where}: reading Excel needs openpyxl; run `pip install 'mutransfer-cli[excel]'`, or "
+            f"{where}: reading Excel needs openpyxl; run `pip install openpyxl`, or "
             "save the sheet as CSV"
         ) from error
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:

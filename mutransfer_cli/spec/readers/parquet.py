@@ -21,7 +21,7 @@ def read_parquet(data: bytes, where: str) -> Table:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError(
-            f"{where}: reading Parquet needs pyarrow; run `pip install 'mutransfer-cli[data]'`"
+            f"{where}: reading Parquet needs pyarrow; run `pip install pyarrow`"
         ) from error
     try:
         found = pq.read_table(io.BytesIO(data))
