@@ -48,7 +48,7 @@ EXPONENT = re.compile(r"exponent of lr: (\S+)  95% interval (\S+) to (\S+)")
 # that other tests cover: their options are parsed
 EXPENSIVE = re.compile(
     r"sweep-proxy (quickstart|hf-llama-tiny|lingle|own_models)|--device cuda|--engine ray"
-    r"|mutransfer doctor"
+    r"|mutransfer doctor|mutransfer init (-o|--model|--hf)"
     r"|check my-sweep|--spec |mutransfer report"
     r"|sweep-proxy my-sweep.yaml (-o|>|--workers|--checkpoint-every)"
 )
@@ -111,13 +111,13 @@ def test_every_command_shown_is_understood(line: str) -> None:
     group: Any = typer.main.get_command(app)
     for name, *args in commands_of(line):
         plain = args[: args.index(">")] if ">" in args else args
-        group.commands[name].make_context(name, plain)
+        group.get_command(None, name).make_context(name, plain)
 
 
 def test_every_command_and_option_is_documented(run: Run) -> None:
     text = "".join(path.read_text() for path in DOCUMENTS)
     group: Any = typer.main.get_command(app)
-    for command in group.commands:
+    for command in group.list_commands(None):
         assert f"mutransfer {command}" in text
         for option in set(re.findall(r"--[a-z][\w-]*", run(command, "--help").stdout)):
             if option not in ("--help", "--output", "--version"):
@@ -266,6 +266,38 @@ def test_the_files_named_for_contributors_exist() -> None:
     assert len(named) > 20
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+PLACEHOLDER = re.compile(r"\b(OWNER|REF|YOURNAME|your-org|<org>|<owner>|example\.com)\b")
+
+
+def test_no_placeholder_is_left() -> None:
+    """No address that nobody has: every line can be copied as it is."""
+    folders = (".github", "mutransfer_cli", "recipes", "benchmarks")
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
+    paths += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts = {".md", ".toml", ".yaml", ".yml", ".cff", ".py", ".j2", ""}
+    read = [path for path in paths if path.suffix in texts]
+    assert len(read) > 200
+    for path in read:
+        assert not PLACEHOLDER.search(path.read_text()), path
+
+
+def test_the_hook_shown_is_the_one_there_is() -> None:
+    (repository,) = yaml_of("check", "With pre-commit")["repos"]
+    (shown,), (hook,) = (
+        repository["hooks"],
+        load_yaml((ROOT / ".pre-commit-hooks.yaml").read_text(), "hooks"),
+    )
+    assert repository["repo"] == "local"
+    assert shown == {key: hook[key] for key in shown}
+    assert shown.keys() == hook.keys() - {"description"}
+
+
+def test_the_action_shown_is_the_one_there_is() -> None:
+    for shown in (block(README, "CI", "yaml"), block(PAGES["check"], "On GitHub", "yaml")):
+        steps = [step["uses"] for step in yaml.safe_load(shown)]
+        assert (ROOT / steps[-1].removeprefix("./third_party/mutransfer/")).is_dir()
 
 
 def test_the_citation_is_that_of_this_version() -> None:

@@ -63,7 +63,7 @@ def full_name(typed: str) -> str:
     if found:
         raise InputError(f"{typed}: could be {' or '.join(found)}; write more of it")
     words = {part: name for name in SUMMARIES for part in (*name.split("-"), name)}
-    close = difflib.get_close_matches(typed, words, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(typed, words, n=1, cutoff=0.6)
     hint = f"did you mean {words[close[0]]}? " if close else ""
     raise InputError(f"{typed}: no such command; {hint}{LIST}")
 

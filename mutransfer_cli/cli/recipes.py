@@ -55,11 +55,11 @@ def rows(line: Line, width: int) -> Iterator[str]:
     """A spec in the table: its name, trials and time, and below what it compares."""
     ends = f"-{{{','.join(line.ends)}}}" if line.ends else ""
     cost = f"{line.trials:4} trials  {time_of(line):>8}{' v' if line.small else '  '}"
-    # a list in braces is one word, which breaks at commas only
-    spaced = (line.name + ends).replace(",", ", ")
+    # a list in braces is one word, which breaks at its brace and at commas
+    spaced = (line.name + ends).replace(",", ", ").replace("{", "{ ")
     parts = textwrap.wrap(spaced, width - len(cost) - 4, break_on_hyphens=False)
     for number, part in enumerate(parts):
-        shown = part.replace(", ", ",")
+        shown = part.replace(", ", ",").replace("{ ", "{")
         yield f"    {shown}" if number else f"  {shown:{width - len(cost) - 4}}  {cost}".rstrip()
     for part in textwrap.wrap(line.compares, width - 6):
         yield f"      {part}"

@@ -47,7 +47,7 @@ def write_table(
 def test_the_options_are_those_of_fit_exponents(name: str) -> None:
     commands: Any = get_command(app)
     theirs, own = (
-        {option.name: option for option in commands.commands[command].params}
+        {option.name: option for option in commands.get_command(None, command).params}
         for command in ("fit-exponents", name)
     )
     for option in SHARED:

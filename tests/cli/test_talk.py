@@ -1,0 +1,47 @@
+"""What is said beside results: as usual, less or more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mutransfer_cli.cli.console import console, note, warn
+from mutransfer_cli.cli.talk import be_quiet, be_verbose, detail, is_verbose, talk_as_usual
+
+
+@pytest.fixture(autouse=True)
+def as_usual() -> Iterator[None]:
+    talk_as_usual()
+    yield
+    talk_as_usual()
+
+
+def say_all() -> None:
+    note("a note")
+    warn("a warning")
+    detail(lambda: "a detail")
+    console(to_stderr=True).print("a table")
+
+
+def test_as_usual(capsys: pytest.CaptureFixture[str]) -> None:
+    say_all()
+    assert capsys.readouterr().err == "a note\nwarning: a warning\na table\n"
+
+
+def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    be_quiet()
+    say_all()
+    console(to_stderr=False).print("a result")
+    assert capsys.readouterr() == ("a result\n", "warning: a warning\n")
+
+
+def test_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    be_verbose()
+    assert is_verbose()
+    say_all()
+    assert capsys.readouterr().err == "a note\nwarning: a warning\na detail\na table\n"
+
+
+def test_a_detail_is_made_only_if_it_is_said() -> None:
+    detail(lambda: pytest.fail("made"))
