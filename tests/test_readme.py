@@ -295,9 +295,10 @@ def test_the_hook_shown_is_the_one_there_is() -> None:
 
 
 def test_the_action_shown_is_the_one_there_is() -> None:
-    for shown in (block(README, "CI", "yaml"), block(PAGES["check"], "On GitHub", "yaml")):
-        steps = [step["uses"] for step in yaml.safe_load(shown)]
-        assert (ROOT / steps[-1].removeprefix("./third_party/mutransfer/")).is_dir()
+    steps = [step["uses"] for step in yaml_of("check", "On GitHub")]
+    inner = steps[-1].removeprefix("./third_party/mutransfer/")
+    assert inner != steps[-1]
+    assert (ROOT / inner / "action.yml").exists()
 
 
 def test_the_citation_is_that_of_this_version() -> None:

@@ -19,11 +19,6 @@ def render(template: str, **values: Any) -> str:
     return TEMPLATES.get_template(template).render(**values)
 
 
-def _after(comment: str) -> str:
-    """A comment behind a value, or nothing."""
-    return f"   # {comment}" if comment else ""
-
-
 # YAML would be changed by escaping for HTML
 TEMPLATES = Environment(
     loader=PackageLoader("mutransfer_cli.spec"),
@@ -33,4 +28,4 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-TEMPLATES.filters |= {"after": _after, "flow": flow, "power": power}
+TEMPLATES.filters |= {"flow": flow, "power": power}

@@ -121,7 +121,7 @@ def starter(
     if hf is not None:
         section = _of_config(hf, folder)
     document = _document(section, data)
-    widths = _suitable(document, folder) if section is not BUILT_IN else Widths.of(16, WHOLE)
+    widths = suitable(document, folder) if section is not BUILT_IN else Widths.of(16, WHOLE)
     spec = validated(SweepSpec, _with_widths(document, widths), "the first spec")
     sweep = Sweep.prepare(spec, folder, note)
     device, base_width = choose_device("auto", "fp32"), widths.base_width
@@ -183,7 +183,7 @@ def _with_widths(document: dict[str, Any], widths: Widths) -> dict[str, Any]:
     return document | {"parameterization": rule, "sweep": sweep}
 
 
-def _suitable(document: dict[str, Any], folder: Path) -> Widths:
+def suitable(document: dict[str, Any], folder: Path) -> Widths:
     """The narrowest widths of UNITS at which the model can be built and run.
 
     Heads have to have one size at all widths, or one number: a model that fills its width with
@@ -202,7 +202,7 @@ def _suitable(document: dict[str, Any], folder: Path) -> Widths:
         widths = Widths.of(unit, MULTIPLES.get(unit, WHOLE))
         build = builder(model, spec.train.context, widths.base_width)
         try:
-            alike = _alike(build, widths.widths, example)
+            alike = alike(build, widths.widths, example)
         except InputError as error:
             problem = str(error)
         except Exception as error:
@@ -223,7 +223,7 @@ def _suitable(document: dict[str, Any], folder: Path) -> Widths:
     raise InputError(f"{_what(document['model'])}: cannot be run ({problem})")
 
 
-def _alike(build: Callable[[int], nn.Module], widths: Sequence[int], example: Example) -> bool:
+def alike(build: Callable[[int], nn.Module], widths: Sequence[int], example: Example) -> bool:
     """Whether heads have one size at all widths, or one number; any error of the model passes."""
     sizes, numbers = set(), set()
     for width in widths:
