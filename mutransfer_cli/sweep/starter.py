@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from mutransfer_cli.data.corpus import size_of
 from mutransfer_cli.data.load import load_corpus
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.proxies.build import BuiltIn, builder
@@ -17,6 +19,7 @@ from mutransfer_cli.proxies.calling import scales_of
 from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import for_real, message_of
 from mutransfer_cli.proxies.reading import Note, silent
+from mutransfer_cli.spec.data import OwnData
 from mutransfer_cli.spec.model import FactorySpec, HfProtocol, HfSpec, is_factory
 from mutransfer_cli.spec.protocol import model_protocol
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, SweepSpec
@@ -37,7 +40,7 @@ UNITS = (16, 24, 32, 40, 48, 64, 80, 96, 128)
 MOST_HEAD_SIZE, MOST_DEPTH = 32, 4
 SMALL_HEAD_SIZE, SMALL_DEPTH = 16, 2
 TOKENS = {"batch": 4, "context": 32}
-SAMPLES = {"batch": 32}
+BATCH, EVAL_BATCHES = 32, 8  # of samples, if there are enough
 OVERHEAD = 10.0  # seconds in which processes start, read the data and evaluate
 HALF_RANGE = 8.0  # the rates reach three octaves to both sides of the best one of a short run
 
@@ -120,7 +123,7 @@ def starter(
     section = BUILT_IN if model is None else {"factory": model}
     if hf is not None:
         section = _of_config(hf, folder)
-    document = _document(section, data)
+    document = document_of(section, data)
     widths = suitable(document, folder) if section is not BUILT_IN else Widths.of(16, WHOLE)
     spec = validated(SweepSpec, _with_widths(document, widths), "the first spec")
     sweep = Sweep.prepare(spec, folder, note)
@@ -164,16 +167,23 @@ def _of_config(hf: Path, folder: Path) -> dict[str, Any]:
     return section
 
 
-def _document(section: dict[str, Any], data: str | None) -> dict[str, Any]:
+def document_of(section: dict[str, Any], data: str | None) -> dict[str, Any]:
     """A spec as written, with values in place of those that are yet to be found."""
     return {
         "schema": SWEEP_SCHEMA,
         "model": section,
         "data": {"source": "stdlib"} if data is None else {"factory": data},
         "parameterization": {"name": "mup", "base_width": 32},
-        "train": {"steps": 100, "warmup": 10, **(TOKENS if data is None else SAMPLES)},
+        "train": {"steps": 100, "warmup": 10, **(TOKENS if data is None else _batches(data))},
         "sweep": {"widths": [32], "axes": {"lr": [2**-6]}, "seeds": list(SEEDS)},
     }
+
+
+def _batches(data: str) -> dict[str, int]:
+    """Batches that the samples held out for evaluation fill."""
+    held_out = size_of(load_corpus(OwnData(factory=data), Path()).eval)
+    batch = min(BATCH, 2 ** int(math.log2(held_out)))
+    return {"batch": batch, "eval_batches": min(EVAL_BATCHES, held_out // batch)}
 
 
 def _with_widths(document: dict[str, Any], widths: Widths) -> dict[str, Any]:
@@ -202,14 +212,14 @@ def suitable(document: dict[str, Any], folder: Path) -> Widths:
         widths = Widths.of(unit, MULTIPLES.get(unit, WHOLE))
         build = builder(model, spec.train.context, widths.base_width)
         try:
-            alike = alike(build, widths.widths, example)
+            same = alike(build, widths.widths, example)
         except InputError as error:
             problem = str(error)
         except Exception as error:
             problem = f"{type(error).__name__}: {message_of(error)}"
         else:
             runnable.append(widths)
-            if alike:
+            if same:
                 return widths
     if runnable:
         return runnable[0]
