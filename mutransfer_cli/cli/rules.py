@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,17 +22,20 @@ from mutransfer_cli.rules.choices import (
     ALIGNMENTS,
     ROLES,
     Alignment,
+    EpsilonRule,
     LrAdjustment,
+    LrRule,
     ParameterizationName,
 )
-from mutransfer_cli.rules.document import plan_document, rule_document, rule_settings, rule_sources
-from mutransfer_cli.rules.rule import EpsilonRule, LrRule, Rule, folding_limits, role_exponents
 from mutransfer_cli.rules.weight_decay import (
     DecayConvention,
     EmbeddingDecay,
     ReadoutDecay,
     parse_decay_rule,
 )
+
+if TYPE_CHECKING:
+    from mutransfer_cli.rules.rule import Rule
 
 COLUMNS = {
     "init_std": "init std",
@@ -57,6 +60,9 @@ PLAN_COLUMNS = (
 
 def print_rule(rule: Rule) -> None:
     """Print exponents as fractions, the expected optimum of a sweep, and the sources."""
+    from mutransfer_cli.rules.document import rule_settings, rule_sources
+    from mutransfer_cli.rules.rule import folding_limits, role_exponents
+
     _print_settings(rule_settings(rule))
     typer.echo("exponent x of width: quantity ~ (width / base width)^x")
     rows = [["role", *COLUMNS.values()]]
@@ -186,6 +192,9 @@ def rules(
         raise InputError(
             "--width, --lr and --variant belong to the plan of a SPEC; give one, or leave them out"
         )
+    from mutransfer_cli.rules.document import rule_document
+    from mutransfer_cli.rules.rule import Rule
+
     rule = Rule(
         parameterization=parameterization,
         optimizer=OPTIMIZERS[optimizer],
@@ -208,6 +217,7 @@ def rules(
 def _print_plan(
     spec: str, variant: str | None, width: int, lr: float | None, folded: bool, as_json: bool
 ) -> None:
+    from mutransfer_cli.rules.document import plan_document, rule_settings
     from mutransfer_cli.spec.sources import load_spec
     from mutransfer_cli.sweep.prepare import spec_plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mutransfer_cli.rules.rule import EpsilonRule, LrRule
+from mutransfer_cli.rules.choices import EpsilonRule, LrRule
 from mutransfer_cli.rules.weight_decay import DecayConvention, EmbeddingDecay, ReadoutDecay
 from mutransfer_cli.spec.parameterization import AlignmentChoice, DecayRuleText
 from mutransfer_cli.strict import Positive, Sparse

@@ -17,6 +17,8 @@ from mutransfer_cli.errors import InputError
 
 MatrixRole = Literal["embedding", "hidden", "readout"]
 Role = Literal[MatrixRole, "vector", "scalar"]
+LrRule = Literal["per_layer", "global"]
+EpsilonRule = Literal["constant", "per_layer", "none"]
 
 MATRIX_ROLES: tuple[MatrixRole, ...] = get_args(MatrixRole)
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from typing import Literal
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.choices import (
@@ -17,7 +16,9 @@ from mutransfer_cli.rules.choices import (
     FULL,
     PARAMETERIZATIONS,
     Alignment,
+    EpsilonRule,
     LrAdjustment,
+    LrRule,
     MatrixRole,
     Optimizer,
     ParameterizationName,
@@ -32,9 +33,6 @@ from mutransfer_cli.rules.weight_decay import (
     ReadoutDecay,
     decay_exponent,
 )
-
-LrRule = Literal["per_layer", "global"]
-EpsilonRule = Literal["constant", "per_layer", "none"]
 
 ZERO = Fraction(0)
 

@@ -17,6 +17,8 @@ from mutransfer_cli.rules.choices import (
     MATRIX_ROLES,
     Alignment,
     AlignmentName,
+    EpsilonRule,
+    LrRule,
     ParameterizationName,
 )
 from mutransfer_cli.rules.choices import LayerAlignment as RuleLayerAlignment
@@ -29,7 +31,7 @@ from mutransfer_cli.rules.plan import (
     Shapes,
     plan,
 )
-from mutransfer_cli.rules.rule import EpsilonRule, LrRule, Rule
+from mutransfer_cli.rules.rule import Rule
 from mutransfer_cli.rules.weight_decay import (
     MOST_EXPONENT,
     DecayConvention,

@@ -185,7 +185,7 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
             "quickstart --width 64 --optimizer lion",
             "--optimizer: the rule of a SPEC is in",
         ),
-        ("quickstrat --width 64", "did you mean 'quickstart'"),
+        ("quickstrat --width 64", "did you mean quickstart"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(run: Run, args: str, sentence: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OPTIMIZERS
-from mutransfer_cli.rules.choices import NONE, ParameterizationName
+from mutransfer_cli.rules.choices import NONE, LrRule, ParameterizationName
 from mutransfer_cli.rules.plan import BaseParameter, BaseValues, plan
-from mutransfer_cli.rules.rule import LrRule, Rule, refuse_tied
+from mutransfer_cli.rules.rule import Rule, refuse_tied
 
 
 @pytest.mark.parametrize(
