@@ -38,7 +38,7 @@ MAY_IMPORT = {
 SHARED = {"errors", "quiet", "strict", "torch_private", "words"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
-DATA = ("docs", "report/templates", "recipe/formats/templates")  # folders without code
+DATA = ("docs", "report/templates", "spec/templates", "recipe/formats/templates")  # without code
 SETTINGS = re.compile(r"(?<![\w-])--[a-z]")
 FIRST_WORDS = {"Of", "Those", "Its", "In", "At", "What", "Who", "With"}
 OF_THE_WHOLE = {Path("test_layout"), Path("test_readme"), Path("test_recipes")}

@@ -1,4 +1,4 @@
-"""What is said beside results: as usual, less or more."""
+"""Notes, warnings and details are said as usual, less or more."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def test_shipped_specs_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("quickstrat", "quickstrat: no such spec; .*did you mean 'quickstart'"),
-        ("everett/adam-full-mpu", "no such spec; .*everett.yaml has no row .*'adam-full-mup'"),
+        ("quickstrat", "quickstrat: no such spec; .*did you mean quickstart"),
+        ("everett/adam-full-mpu", "everett.yaml has no row .*did you mean adam-full-mup, "),
         ("lingle", "lingle.yaml: holds several specs; name one, such as lingle/batch-quarter"),
         ("quickstart/cpu", "no such spec; .*quickstart.yaml has no row 'cpu'"),
         ("/", "/: is not a file; give a spec in YAML"),
@@ -104,7 +104,7 @@ def test_records_of_folders_and_files_are_added(header: SweepHeader, tmp_path: P
     found = load_records([tmp_path / "run", tmp_path / "more.jsonl"], warnings.append)
     assert [trial.trial for trial in found.trials] == ["a", "b"]
     torn = tmp_path / "run" / "trials.jsonl"
-    assert warnings == [f"warning: {torn}: the last line is cut short and was skipped"]
+    assert warnings == [f"{torn}: the last line is cut short and was skipped"]
     (tmp_path / "empty").write_text("")
     with pytest.raises(InputError, match="empty: holds no records; run `mutransfer sweep-proxy`"):
         load_records([tmp_path / "empty"], warnings.append)
