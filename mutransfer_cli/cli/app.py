@@ -150,7 +150,7 @@ def root(
 
 
 def overview(ctx: typer.Context) -> str:
-    """The chain, examples that run as they are, and the commands, within 80 columns."""
+    """The chain, examples that run as they are, and the commands."""
     formatter = ctx.make_formatter()
     ctx.command.format_commands(ctx, formatter)  # type: ignore[attr-defined]
     examples = "\n".join(f"  {line}" for line in EXAMPLES)

@@ -1,4 +1,4 @@
-"""What the shipped specs compare, and about how much they train."""
+"""The shipped specs are listed with the right trials, and about the right cost."""
 
 from __future__ import annotations
 
