@@ -94,9 +94,15 @@ def _new_file(output: Path | None, default: Path) -> Path | None:
 
 
 def _write_protocol(table: Path, target: Path | None) -> None:
+    from mutransfer_cli.cli.next_command import accepted
     from mutransfer_cli.spec.protocol_starter import protocol_starter
     from mutransfer_cli.spec.yaml_io import write_result
 
+    if accepted(table, "fit-exponents") in ("sweep", "records"):
+        raise InputError(
+            f"{table}: holds the records of a sweep, and they hold their protocol; run "
+            f"`mutransfer fit-exponents {shlex.quote(str(table))}`"
+        )
     found = protocol_starter(table, target or PROTOCOL)
     write_result(found.text, target)
     for sentence in found.recognised:

@@ -32,6 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a table."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs.csv").write_text(RUNS)
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "trials.jsonl").touch()
     return tmp_path
 
 
@@ -65,7 +67,7 @@ def test_piped_it_goes_to_stdout_with_the_next_command_on_stderr(folder: Path, r
         "next: mutransfer fit-exponents runs.csv --protocol protocol.yaml"
     )
     assert run("init", "--table", "runs.csv", "-o", "-").stdout == result.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["runs.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == ["runs.csv", "swept"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,8 @@ def test_piped_it_goes_to_stdout_with_the_next_command_on_stderr(folder: Path, r
         (["--model", "gone.py:build"], "--model gone.py:build: there is no file gone.py"),
         (["--model", "x:y", "--data", "z"], "--data z: expected my_file.py:function or"),
         (["--hf", "runs.csv"], "runs.csv: not JSON"),
+        (["--table", "quickstart"], "quickstart: is a sweep spec; run `mutransfer sweep-proxy"),
+        (["--table", "swept"], "swept: holds the records of a sweep, and they hold their"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
