@@ -41,14 +41,12 @@ def recipes(
         return
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
     for chapter in chapters(name):
-        for line in textwrap.wrap(chapter.head, width):
-            typer.echo(line)
+        typer.echo(textwrap.fill(chapter.head, width))
         for line in chapter.lines:
             for row in rows(line, width):
                 typer.echo(row)
         typer.echo()
-    for line in textwrap.wrap(NOTE, width):
-        typer.echo(line)
+    typer.echo(textwrap.fill(NOTE, width))
 
 
 def rows(line: Line, width: int) -> Iterator[str]:

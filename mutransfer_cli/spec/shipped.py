@@ -149,7 +149,7 @@ def _flops(spec: Any, grid: SweepGrid) -> float | None:
         weights = [(data["inputs"] + depth * w + data["outputs"]) * w for w in grid.widths]
     else:
         weights = [12 * depth * w**2 + vocab * w for w in grid.widths]
-    return 6.0 * tokens * sum(weights) * grid.size / len(grid.widths)
+    return float(6 * tokens * sum(weights) * grid.size / len(grid.widths))
 
 
 def _head(text: str) -> str:
