@@ -30,12 +30,11 @@ def is_quiet() -> bool:
     return not _Talk.notes
 
 
-def is_verbose() -> bool:
-    """Whether details are wanted."""
-    return _Talk.details
+def _on_stderr(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
-def detail(make: Callable[[], str]) -> None:
-    """Print a sentence on stderr for users who want to know more; only then is it made."""
+def detail(make: Callable[[], str], say: Callable[[str], None] = _on_stderr) -> None:
+    """Say a sentence to users who want to know more; only then is it made."""
     if _Talk.details:
-        print(make(), file=sys.stderr, flush=True)
+        say(make())

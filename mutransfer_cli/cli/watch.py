@@ -172,8 +172,12 @@ class SweepDisplay:
 
     def measured(self, throughput: ThroughputRecord) -> None:
         """Show the share of the peak that a width reached."""
+        from mutransfer_cli.cli.talk import detail
+        from mutransfer_cli.sweep.choice import ran
+
         self._echo.write(throughput.line())
         self._widths[throughput.width].of_peak = throughput.of_peak
+        detail(lambda: ran(throughput), self.noted)
 
     def recorded(self, records: Sequence[TrialRecord]) -> None:
         """Show the records of finished trials of one group."""

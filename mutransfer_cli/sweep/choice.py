@@ -16,7 +16,7 @@ import torch
 
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.spec.measurements import DiagnosticsSpec
-from mutransfer_cli.spec.records import TrialRecord
+from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.spec.yaml_io import content_hash
 from mutransfer_cli.sweep.prepare import Sweep, Trial, name_of, pending
 from mutransfer_cli.train.capture import MOST_VOCAB
@@ -65,6 +65,15 @@ class Rung:
             self.captured and limit.captured,
             min(self.slots, limit.slots),
         )
+
+
+def ran(throughput: ThroughputRecord) -> str:
+    """How trials of one width were run, and how long that took, in words."""
+    rung = Rung(throughput.compiled, throughput.captured, throughput.group_size)
+    return (
+        f"width {throughput.width}: {rung} on {throughput.device}; {throughput.seconds:.1f} s at "
+        f"{throughput.tokens_per_second:,.0f} tokens/s, {throughput.start_seconds:.1f} s to start"
+    )
 
 
 TOP = Rung(compiled=True, captured=True, slots=sys.maxsize)

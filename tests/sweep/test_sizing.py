@@ -103,6 +103,7 @@ def never_finite(width: int, vocab: int) -> Any:
             self.readout = nn.Linear(width, vocab, bias=False)
 
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return self.readout(self.embedding(tokens)) * torch.inf
+            logits: torch.Tensor = self.readout(self.embedding(tokens)) * torch.inf
+            return logits
 
     return Broken()

@@ -36,7 +36,8 @@ class Attending(nn.Module):
             for part in self.qkv(x).split(D, dim=-1)
         )
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.readout(x + mixed.transpose(1, 2).reshape(B, S, D))
+        logits: Tensor = self.readout(x + mixed.transpose(1, 2).reshape(B, S, D))
+        return logits
 
 
 def of_head_size_48(width: int, vocab: int) -> nn.Module:
