@@ -15,12 +15,15 @@ class Interrupt:
 
     An exception at any point could cut a record in two, or be swallowed by native code that called
     Python. SIGTERM and SIGHUP, with which clusters and terminals end a job, have the same effect,
-    except that SIGHUP stays ignored under nohup. Outside the main thread no signals arrive, so that
-    nothing is installed.
+    except that SIGHUP stays ignored under nohup. Further signals are ignored while the command
+    ends. Outside the main thread no signals arrive, so that nothing is installed.
+
+    Args:
+        at_once: the first signal is raised at once: before there is anything that it could cut.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, at_once: bool = False) -> None:
+        self._asked, self._raised_at = 0, 1 if at_once else 2
         self._previous: dict[signal.Signals, object] = {}
 
     def check(self) -> None:
@@ -39,8 +42,9 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.check()
-        self._asked = True
+        self._asked += 1
+        if self._asked == self._raised_at:
+            raise KeyboardInterrupt
 
 
 class BudgetSpent(Exception):

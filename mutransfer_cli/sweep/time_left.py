@@ -1,8 +1,8 @@
 """About how long a sweep will take, from the steps that have been timed.
 
-A step of s trials side by side takes k * (launch + s * flops): a part that every step takes, stated
-in FLOPs, and the work of its trials. Both numbers are fitted to all widths timed so far, in this run
-and in earlier ones, so that widths not yet timed can be priced.
+A step of s trials side by side takes k * (launch + s * flops) seconds: a part that every step has,
+stated in FLOPs, and the work of its trials. Both numbers are fitted to all widths timed so far, in
+this run and in earlier ones, so that widths not yet timed can be priced.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class StepTimes:
 
     def _off(self, run: Run) -> dict[tuple[int, int], tuple[float, float]]:
         return {
-            at: (math.log(timed.step / self.seconds(*at)), timed.weight) for at, timed in run.items()
+            at: (math.log(found.step / self.seconds(*at)), found.weight)
+            for at, found in run.items()
         }
 
     def _spread(self, run: Run) -> float:
@@ -172,6 +173,7 @@ class TimeLeft:
         self._flops, self._launch = step_flops, LAUNCH_FLOPS * tensors
         self._steps, self._eval_steps = steps, EVAL_STEP * eval_batches
         self._slots = dict(slots)
+        self._work = {at: step_flops[at] + self._launch / slots[at] for at in step_flops}
         self._groups: dict[str, _Group] = {}
         self._at_once: int | None = None
         self._here: dict[tuple[int, int], tuple[float, float, float]] = {}
@@ -206,7 +208,7 @@ class TimeLeft:
         self._earlier = {
             at: Timed.of(steps[at], seconds[at]) for at in steps if steps[at] and seconds[at]
         }
-        self._slots |= {width: slots for width, slots in sorted(self._earlier)}
+        self._slots |= dict(sorted(self._earlier))
         self._stale = True
 
     def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
@@ -258,11 +260,11 @@ class TimeLeft:
         return max(ends)
 
     def share(self) -> float:
-        """Share of the work that is done, from 0 to 1, by the time that it takes."""
-        done = sum(count * self._trial_seconds(width) for width, count in self._done.items())
+        """Share of the work that is done, from 0 to 1, as expected before anything was timed."""
+        done = sum(count * self._work[width] for width, count in self._done.items())
         left = 0.0
         for group in self._groups.values():
-            each = self._trial_seconds(group.planned.width)
+            each = self._work[group.planned.width]
             begun = group.seen.trials_done if group.seen else sum(group.planned.begun) / self._steps
             done, left = done + begun * each, left + max(0.0, group.left - begun) * each
         return done / (done + left) if done + left else 1.0
@@ -278,10 +280,6 @@ class TimeLeft:
         in_slots = [steps - done for done in group.planned.begun[:slots]]
         to_run = steps_to_empty(in_slots, group.left - len(in_slots), slots, steps)
         return (TIMING_STEPS + to_run + self._eval_steps) * self._times.seconds(width, slots)
-
-    def _trial_seconds(self, width: int) -> float:
-        slots = self._slots[width]
-        return self._times.seconds(width, slots) / slots * self._steps
 
     @property
     def _times(self) -> StepTimes:

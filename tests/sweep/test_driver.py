@@ -15,6 +15,7 @@ from mutransfer_cli.sweep.driver import ATTEMPTS, Driver, Hear, retry_sentence
 from mutransfer_cli.sweep.messages import Assignment, Content, Done, Failed, Message, Refused
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished, RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.sweep.worker import failed_record
 from mutransfer_cli.train.loop import Progress
 from tests.made_up import record
@@ -59,6 +60,12 @@ class Seen:
         self.progress: list[Progress] = []
         self.records: list[TrialRecord] = []
         self.said: list[str] = []
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        self.plans.append(list(groups))
+
+    def dropped(self, width: int, group: str) -> None:
+        self.plans.append([])
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         self.progress.append(progress)
