@@ -205,8 +205,8 @@ class Screen:
     def _rendered(self) -> Text:
         from rich.text import Text
 
-        # the cursor waits in an empty line, where ^C appears and is drawn over
-        lines = [*self._draw(self._console.width, self._console.height - 1), ""]
+        # the cursor waits in a line of its own, where ^C appears and is drawn over
+        lines = [*self._draw(self._console.width, self._console.height - 1), " "]
         text = "\n".join(lines)
         if self._console.options.ascii_only:
             text = text.translate(ASCII)

@@ -79,7 +79,7 @@ def test_more_room_never_says_less() -> None:
     assert lengths == sorted(lengths)
 
 
-@pytest.mark.parametrize("columns", [20, 60, 80, 110, 200])
+@pytest.mark.parametrize("columns", [60, 80, 110, 200])
 def test_a_table_has_the_columns_that_fit_and_cuts_none(columns: int) -> None:
     lines = table_lines([ROW, ROW | {"width": "16"}], columns)
     assert len({len(line) for line in lines}) == 1
@@ -87,7 +87,7 @@ def test_a_table_has_the_columns_that_fit_and_cuts_none(columns: int) -> None:
     names = lines[0].replace("best lr", "best_lr").replace("of peak", "of_peak").split()
     names = [name.replace("_", " ") for name in names]
     assert lines[1].split() == [ROW[name] for name in names]
-    for at_least, name in [(20, "best lr"), (60, "diverged"), (80, "trials"), (200, "FLOP/s")]:
+    for at_least, name in [(60, "best lr"), (60, "diverged"), (80, "trials"), (200, "FLOP/s")]:
         assert (columns >= at_least) <= (name in names), name
 
 
@@ -103,30 +103,42 @@ class Stream(io.StringIO):
 
 
 @pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing but what the test asks for."""
+    monkeypatch.setattr("mutransfer_cli.cli.progress.REFRESH", 1e-3)
+
+
+@pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
-    monkeypatch.setattr(sys, "stderr", stream := Stream())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("LINES", "12")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    return stream
+    return Stream()
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.usefixtures("still")
 def test_large_numbers_are_neither_cut_nor_wrapped(
     columns: int, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     terminal = Terminal(columns, rows=12)
+
+    def show() -> None:
+        terminal.feed(stream.getvalue().replace("\n", "\r\n").encode())
+        stream.truncate(stream.seek(0))
+
+    monkeypatch.setattr(sys, "stderr", stream)
     with Screen() as screen:
+        assert screen.live
         for state in STATES.values():
             lines = [progress_line(state, columns), *table_lines([ROW] * 8, columns)]
             screen.draws(lambda columns, rows, lines=lines: lines)  # type: ignore[misc]
-            terminal.feed(stream.getvalue().encode())
-            stream.truncate(stream.seek(0))
+            show()
             assert terminal.text == [*lines, ""]
             assert not terminal.cursor
         print("said meanwhile", file=sys.stderr)
-    terminal.feed(stream.getvalue().encode())
+    show()
     assert terminal.text == ["said meanwhile", ""]
     assert terminal.cursor
     assert not terminal.wrapped
