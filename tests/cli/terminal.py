@@ -56,7 +56,8 @@ class Terminal:
     @property
     def text(self) -> list[str]:
         """All lines that a person can see or scroll to."""
-        return [*self.gone, *("".join(line).rstrip() for line in self.lines)]
+        every = [*self.gone, *("".join(line).rstrip() for line in self.lines)]
+        return "\n".join(every).rstrip().split("\n")
 
     def _put(self, character: str) -> None:
         if character == "\n":
@@ -101,13 +102,13 @@ class Command:
         self.terminal = Terminal(columns, rows)
         self.written = b""
         self.started = time.monotonic()
+        sizes = {"COLUMNS", "LINES"}  # which readline sets, and which win over the terminal's own
+        environment = {name: value for name, value in os.environ.items() if name not in sizes}
         self.pid, self._master = pty.fork()
         if not self.pid:
             # the child: only exec may follow
-            os.environ.pop("COLUMNS", None)
-            os.environ["TERM"] = "xterm-256color"
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            os.execv(arguments[0], list(arguments))
+            os.execve(arguments[0], list(arguments), environment | {"TERM": "xterm-256color"})
         self.exit_code: int | None = None
 
     def read(self, seconds: float = 0.1) -> bool:

@@ -46,7 +46,6 @@ def test_nothing_is_cut_or_wrapped(spec: Path, tmp_path: Path, columns: int) -> 
         lines |= set(sweep.terminal.text)
     assert sweep.finish() == 0
     # the notes with the name and the folder may be longer than a line
-    Path("/tmp/watchtmp/raw").write_bytes(sweep.written)
     assert {line[:20] for line in sweep.terminal.wrapped} <= {
         NAME[:20],
         f"records: {tmp_path}"[:20],
