@@ -22,3 +22,18 @@ def test_afterwards_ctrl_c_is_what_it_was() -> None:
     with Interrupt():
         assert signal.getsignal(signal.SIGINT) != before
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_before_the_training_the_first_ctrl_c_is_raised_and_others_are_ignored() -> None:
+    with Interrupt(at_once=True):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_while_the_command_ends_further_ones_are_ignored() -> None:
+    with Interrupt():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
