@@ -62,13 +62,13 @@ def screen() -> Iterator[Screen]:
 
 
 def test_a_log_has_one_line_for_each_finished_group_and_one_table(
-    sweep: Sweep, screen: Screen, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, third = records(sweep)
     diverged = second.model_copy(
         update={"status": "diverged", "eval_loss": None, "train_loss": None}
     )
-    display = SweepDisplay(sweep, [first], Echo(False), screen, "cpu")
+    display = SweepDisplay(sweep, [first], Echo(False), Screen(), "cpu")
     display.planned([Planned("wide", 24, 3), Planned("g", 16, 2)], at_once=1)
     display.stepped(16, "g", PROGRESS)
     display.recorded([in_group(diverged, "g")])
