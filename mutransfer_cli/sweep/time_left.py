@@ -20,6 +20,7 @@ from mutransfer_cli.train.loop import Progress, steps_to_empty
 LAUNCH_FLOPS = 3.6e7  # of a step, for each tensor of the model; measured on two CPU cores
 LAUNCH_DOUBT = 0.1  # weight of that figure beside a timed width: other programs disturb the timing
 RECENT = 60.0  # seconds after which a timed step counts half
+LATE = 180.0  # seconds after which a width that was timed counts half
 SURE = 5.0  # seconds of steps that have half the weight of many
 EVAL_STEP = 0.4  # time of an eval batch, in steps: it has no backward pass
 TIMING_STEPS = 6  # about what timing group sizes takes, in steps
@@ -40,7 +41,7 @@ class Timed:
     @classmethod
     def of(cls, steps: float, seconds: float, age: float = 0.0) -> Timed:
         """Weigh steps by the seconds they took together, and by the seconds since then."""
-        return cls(seconds / steps, seconds / (seconds + SURE) * 0.5 ** (age / RECENT))
+        return cls(seconds / steps, seconds / (seconds + SURE) * 0.5 ** (age / LATE))
 
 
 Run = Mapping[tuple[int, int], Timed]  # timed steps by width and number of slots
@@ -138,14 +139,12 @@ class _Group:
     seconds: float = 0.0
 
     def look(self, progress: Progress, now: float) -> None:
-        """Take a look at the training, and time its recent steps."""
-        first = self.seen is None
-        steps = progress.steps - (0 if self.seen is None else self.seen.steps)
-        seconds = progress.elapsed - (0.0 if self.seen is None else self.seen.elapsed)
-        # the first steps are slow, and do not count any more once others are timed
-        warm = self.seen is not None and self.steps == self.seen.steps
-        kept = 0.0 if first or warm else 0.5 ** (seconds / RECENT)
-        self.steps, self.seconds = kept * self.steps + steps, kept * self.seconds + seconds
+        """Take a look at the training, and time the steps since the last look."""
+        if self.seen is not None:  # the first steps are slow
+            seconds = progress.elapsed - self.seen.elapsed
+            kept = 0.5 ** (seconds / RECENT)
+            self.steps = kept * self.steps + progress.steps - self.seen.steps
+            self.seconds = kept * self.seconds + seconds
         self.seen, self.at = progress, now
 
 
@@ -232,8 +231,9 @@ class TimeLeft:
         group.look(progress, now)
         width = group.planned.width
         self._slots[width] = progress.slots
-        self._here[width, progress.slots] = group.steps, group.seconds, now
-        self._stale = True
+        if group.seconds:
+            self._here[width, progress.slots] = group.steps, group.seconds, now
+            self._stale = True
 
     def recorded(self, name: str, width: int, trials: int) -> bool:
         """Count trials that are done; tell whether the group is."""
