@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.cli.console import console
+from mutransfer_cli.cli.talk import is_quiet
 from mutransfer_cli.errors import SweepInterrupted
 from mutransfer_cli.words import about, loss, rate, roughly
 
@@ -154,7 +155,8 @@ class Screen:
 
         self._console = console(to_stderr=True)
         self._draw: Draw = lambda columns, lines: []
-        self.live = self._console.is_terminal and not self._console.is_dumb_terminal
+        terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+        self.live = terminal and not is_quiet()
         self._live = Live(
             console=self._console,
             get_renderable=self._rendered,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.console import note, warn
 from mutransfer_cli.cli.progress import Best, Screen, State, progress_line, stopped, table_lines
 from mutransfer_cli.errors import SweepIncomplete
 from mutransfer_cli.sweep.choice import Settings
@@ -63,7 +63,7 @@ class Echo:
             self._stdout.flush()
         except BrokenPipeError:
             self._enabled = False
-            note("warning: the reader of stdout has left; the folder still receives the records")
+            warn("the reader of stdout has left; the folder still receives the records")
 
 
 @dataclass
@@ -293,7 +293,7 @@ def watch(
         raise stopped(saved, store.path.parent) from None
     display.end()
     for sentence in underflow_warnings(sweep, store.trials, store.diagnostics_path):
-        note(f"warning: {sentence}")
+        warn(sentence)
     failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
     note(f"records: {store.path}")
     if failed:

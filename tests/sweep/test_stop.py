@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from mutransfer_cli.sweep.stop import Interrupt
+from mutransfer_cli.errors import SweepInterrupted
+from mutransfer_cli.sweep.stop import SIGNALS, Interrupt
 
 
 def test_the_first_ctrl_c_waits_for_a_check_and_the_second_does_not() -> None:
@@ -29,6 +30,18 @@ def test_before_the_training_the_first_ctrl_c_is_raised_and_others_are_ignored()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_command_that_was_stopped_ends_in_peace() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    try:
+        with pytest.raises(SweepInterrupted), Interrupt(at_once=True):
+            raise SweepInterrupted("stopped")
+        for number in SIGNALS:
+            signal.raise_signal(number)
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_while_the_command_ends_further_ones_are_ignored() -> None:
