@@ -18,7 +18,8 @@ class Interrupt:
     An exception at any point could cut a record in two, or be swallowed by native code that called
     Python. SIGTERM and SIGHUP, with which clusters and terminals end a job, have the same effect,
     except that SIGHUP stays ignored under nohup. Further signals are ignored, also afterwards if
-    SweepInterrupted leaves the context: then the command ends, and has to say so. Outside the main thread no signals arrive, so that nothing is installed.
+    SweepInterrupted leaves the context: then the command ends, and has to say so. Outside the main
+    thread no signals arrive, so that nothing is installed.
 
     Args:
         at_once: the first signal is raised at once: before there is anything that it could cut.
