@@ -38,6 +38,7 @@ def begun(spec: Path, folder: Path, columns: int = 80, workers: int = 1) -> Comm
     return Command(command(spec, folder, "--workers", workers, "--device", "cpu"), columns)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_nothing_is_cut_or_wrapped(spec: Path, tmp_path: Path, columns: int) -> None:
     sweep = begun(spec, tmp_path / "o", columns)
@@ -86,7 +87,8 @@ def stopped_cleanly(sweep: Command, folder: Path) -> int:
     """Whether a stopped sweep has left its sentence only; returns the trials that it saved."""
     assert sweep.exit_code == 130
     saved = len(table(folder))
-    text = "\n".join(sweep.terminal.text)
+    # a key that is pressed after the end is shown by the terminal itself
+    text = "\n".join(sweep.terminal.text).removesuffix("\n^C")
     told = re.search(
         r"^Stopped: (\d+) trials? saved in (.*)\. Run the same .* resume\.$", text, re.M
     )
