@@ -49,23 +49,22 @@ def seconds_of(duration: str) -> float:
     return float(sum(int(number) * UNITS[unit] for number, unit in parts))
 
 
-def cpu_seconds(leader: int) -> float:
-    """CPU seconds of the running processes of a session."""
-    total = 0
+def cpu_seconds(leader: int, known: dict[int, float]) -> float:
+    """CPU seconds of a session's processes, those that have ended included; updates `known`."""
     for pid in of_session(leader):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+        known[pid] = (int(fields[11]) + int(fields[12])) / TICK
+    return sum(known.values())
 
 
 def watched(spec: Path, folder: Path, workers: int, stop_at: int = 100) -> list[Sample]:
     """Run the command, until it has done a percentage; the last sample is its end."""
     run = Command(command(spec, folder, "--device", "cpu", "--workers", workers), COLUMNS)
     samples: list[Sample] = []
-    due = 0.0
+    due, known = 0.0, dict[int, float]()
     while run.read():
         at = time.monotonic() - run.started
         found = SHOWN.search("\n".join(run.terminal.text))
@@ -73,7 +72,7 @@ def watched(spec: Path, folder: Path, workers: int, stop_at: int = 100) -> list[
             continue
         due = at + 0.5
         percent = int(found[1])
-        samples.append(Sample(at, seconds_of(found[2]), percent, cpu_seconds(run.pid)))
+        samples.append(Sample(at, seconds_of(found[2]), percent, cpu_seconds(run.pid, known)))
         if percent >= stop_at:
             os.kill(run.pid, signal.SIGINT)
             stop_at = 101

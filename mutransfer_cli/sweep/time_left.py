@@ -17,8 +17,8 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.group_size import useful_slots
 from mutransfer_cli.train.loop import Progress, steps_to_empty
 
-LAUNCH_FLOPS = 3.6e7  # of a step, for each tensor of the model; measured on two CPU cores
-LAUNCH_DOUBT = 0.1  # weight of that figure beside a timed width: other programs disturb the timing
+LAUNCH_FLOPS = 4.6e7  # of a step, for each tensor of the model; measured on two CPU cores
+LAUNCH_DOUBT = 0.2  # weight of that figure beside a timed width: other programs disturb the timing
 RECENT = 60.0  # seconds after which a timed step counts half
 LATE = 180.0  # seconds after which a width that was timed counts half
 SURE = 5.0  # seconds of steps that have half the weight of many
