@@ -28,6 +28,7 @@ from mutransfer_cli.sweep.driver import cut
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.ray_launcher import run
 from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.train.loop import Progress
 
 GROUPS = 64
@@ -60,6 +61,12 @@ def prepare(groups: int, steps: int) -> Sweep:
 
 class Nobody:
     """A watcher that shows nothing."""
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        pass
+
+    def dropped(self, width: int, group: str) -> None:
+        pass
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         pass

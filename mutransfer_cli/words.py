@@ -93,3 +93,22 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def about(seconds: float) -> str:
+    """A duration that is not known well, to one or two digits: 25 s, 1 min 20 s, 12 min, 3 days."""
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86400:.0f} days"
+    steps = ((20, 1), (57.5, 5), (595, 10), (3570, 60))
+    step = next((step for below, step in steps if seconds < below), 600)
+    rounded = max(step, step * round(seconds / step))
+    return duration(rounded).removesuffix(" 00 s").removesuffix(" 00 min")
+
+
+def roughly(seconds: float) -> str:
+    """The same in at most seven characters: 80 s, 3 min, 14 h."""
+    if seconds < 99.5:
+        return f"{max(1.0, seconds):.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -13,7 +13,7 @@ import typer
 from mutransfer_cli import __version__
 from mutransfer_cli.cli.commands import Commands
 from mutransfer_cli.cli.talk import be_quiet, be_verbose, detail, talk_as_usual
-from mutransfer_cli.errors import MutransferError
+from mutransfer_cli.errors import MutransferError, SweepInterrupted
 from mutransfer_cli.quiet import quiet_libraries
 
 HELP = "Find the best learning rate on small models and what to use at the target width."
@@ -34,6 +34,9 @@ class _ErrorsAsSentences(Commands):
         started = time.perf_counter()
         try:
             return super().invoke(ctx)
+        except SweepInterrupted as stopped:
+            typer.echo(str(stopped), err=True)
+            raise typer.Exit(stopped.exit_code) from None
         except MutransferError as error:
             if ctx.params["debug"]:
                 raise

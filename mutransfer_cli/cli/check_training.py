@@ -19,6 +19,7 @@ from mutransfer_cli.check.gates import Asked
 from mutransfer_cli.check.measure import Gate, GateName, gate, unmeasured
 from mutransfer_cli.cli.check_sources import TrainingOptions
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.progress import Screen
 from mutransfer_cli.cli.watch import Echo, train_here
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.rules.plan import AxisName
@@ -132,10 +133,9 @@ class Training:
         note(f"transfer: the sweep at width {width} goes into {folder}")
         try:
             count = worker_count(None, self.device.type, grid.size)
-            with started_workers(self.device, count, note) as workers:
-                train_here(
-                    sweep, folder, self.device, workers, settings, Echo(False), self.budget.check
-                )
+            with started_workers(self.device, count, note) as workers, Screen() as screen:
+                echo, stop = Echo(False), self.budget.check
+                train_here(sweep, folder, self.device, workers, settings, echo, screen, stop)
         except BudgetSpent:
             quantity = f"the optimum at width {width}"
             return self._unfinished("transfer", quantity, "or run again to go on where it stopped")

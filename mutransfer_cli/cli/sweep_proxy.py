@@ -19,6 +19,7 @@ from mutransfer_cli.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from mutransfer_cli.cli.progress import Screen
     from mutransfer_cli.spec.sweep import SweepSpec
     from mutransfer_cli.sweep.choice import Settings
     from mutransfer_cli.sweep.prepare import Sweep
@@ -132,10 +133,7 @@ def sweep_proxy(
         return
     # importing torch and reading the data take seconds
     note(f"{name}: {loaded.sweep.size} trials at {len(loaded.sweep.widths)} widths in all")
-    if cluster is not None:
-        _run_on_ray(asked, cluster)
-    else:
-        _run_here(asked, workers)
+    _run(asked, workers, cluster)
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,32 @@ def _parse_shard(shard: str) -> tuple[int, int]:
     return part, parts
 
 
-def _run_here(asked: Asked, workers: int | None) -> None:
+def _run(asked: Asked, workers: int | None, cluster: RayOptions | None) -> None:
+    from mutransfer_cli.cli.progress import Screen, stopped
+    from mutransfer_cli.sweep.stop import Interrupt
+
+    with Interrupt(at_once=True):
+        try:
+            with Screen() as screen:
+                if cluster is not None:
+                    _run_on_ray(asked, cluster, screen)
+                else:
+                    _run_here(asked, workers, screen)
+        except KeyboardInterrupt:
+            raise stopped(_saved(asked.folder), asked.folder) from None
+
+
+def _saved(folder: Path) -> int:
+    """Number of finished trials in a folder."""
+    from mutransfer_cli.spec.kinds import TRIALS
+    from mutransfer_cli.spec.sources import read_records
+
+    records = read_records(folder / TRIALS) if (folder / TRIALS).exists() else None
+    return sum(r.status != "failed" for r in records.trials) if records else 0
+
+
+def _run_here(asked: Asked, workers: int | None, screen: Screen) -> None:
+    screen.says("starting workers")
     with _early_workers(asked, workers) as crew:
         from mutransfer_cli.cli.watch import Echo, train_here
         from mutransfer_cli.sweep.local import started_workers
@@ -233,7 +256,9 @@ def _run_here(asked: Asked, workers: int | None) -> None:
         device = asked.device()
         count = worker_count(workers, device.type, asked.spec.sweep.size)
         with started_workers(device, count, note, crew) as started:
-            train_here(asked.prepare(), asked.folder, device, started, asked.settings(), Echo())
+            screen.says("reading data and model")
+            sweep, settings = asked.prepare(), asked.settings()
+            train_here(sweep, asked.folder, device, started, settings, Echo(), screen)
 
 
 def _early_workers(
@@ -248,18 +273,20 @@ def _early_workers(
     return started("cpu", worker_count(workers, "cpu", asked.spec.sweep.size), note)
 
 
-def _run_on_ray(asked: Asked, options: RayOptions) -> None:
+def _run_on_ray(asked: Asked, options: RayOptions, screen: Screen) -> None:
+    screen.says("reading data and model")
     from mutransfer_cli.cli.watch import Echo, watch
     from mutransfer_cli.sweep.ray_launcher import choose_kind, connected, run
     from mutransfer_cli.sweep.store import RecordStore
 
     sweep, echo = asked.prepare(), Echo()
+    screen.says("joining the cluster")
     with connected(options.address):
         joined, precision = options.address is not None, asked.spec.train.precision
         kind = choose_kind(asked.device_name, precision, joined)
         with RecordStore(asked.folder, sweep.header(None)) as store:
             on_ray = partial(run, sweep, store, kind, options.num_gpus, asked.settings())
-            watch(sweep, store, echo, on_ray)
+            watch(sweep, store, echo, screen, on_ray, kind)
 
 
 def _print_price(asked: Asked, workers: int | None, for_cluster: bool) -> None:

@@ -1,51 +1,42 @@
 """A sweep in training, as its user sees it: the display, records copied to stdout, the outcome.
 
-On a terminal the display is live; otherwise lines report finished trials, and a table follows.
+On a terminal the display is live; otherwise each finished group has a line. A table ends both.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.live import Live
-from rich.table import Table
 
-from mutransfer_cli.cli.console import console, note, right_aligned
-from mutransfer_cli.errors import SweepIncomplete, SweepInterrupted
+from mutransfer_cli.cli.console import note, warn
+from mutransfer_cli.cli.progress import Best, Screen, State, progress_line, stopped, table_lines
+from mutransfer_cli.errors import SweepIncomplete
 from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.driver import Observer
 from mutransfer_cli.sweep.local import Workers, run
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.stop import Interrupt
 from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.time_left import Planned, TimeLeft
 from mutransfer_cli.sweep.underflow import underflow_warnings
 from mutransfer_cli.train.loop import Check, Progress
-from mutransfer_cli.words import duration, power
+from mutransfer_cli.words import about, loss, rate
 
 if TYPE_CHECKING:
     from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 
 BLOCK = 1 << 20
-COLUMNS = (
-    "width",
-    "trials",
-    "done",
-    "alive",
-    "diverged",
-    "failed",
-    "best lr (eval loss)",
-    "tokens/s",
-    "trials/h",
-    "FLOP/s",
-    "of peak",
-)
+BETWEEN_LOOKS = 0.2  # seconds
 # trains a sweep, reports to the observer, and calls the check between steps
 Run = Callable[[Observer, Check], None]
 
@@ -72,38 +63,42 @@ class Echo:
             self._stdout.flush()
         except BrokenPipeError:
             self._enabled = False
-            note("warning: the reader of stdout has left; the folder still receives the records")
+            warn("the reader of stdout has left; the folder still receives the records")
 
 
 @dataclass
 class _Width:
-    """The state of one width: its records, and its groups in training."""
+    """The state of one width: its finished trials, and its groups in training."""
 
     trials: int
     trial_flops: float
     trial_tokens: int
-    records: list[TrialRecord] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
     running: dict[str, Progress] = field(default_factory=dict)
+    best: Best | None = None
     of_peak: float | None = None
     tokens: int = 0
     seconds: float = 0.0
+    touched: float = 0.0
 
-    def count(self, status: str) -> int:
-        return sum(record.status == status for record in self.records)
+    def add(self, record: TrialRecord) -> None:
+        self.counts[record.status] += 1
+        if record.eval_loss is not None:
+            found = Best(record.eval_loss, record.lr, record.width)
+            self.best = min(filter(None, (self.best, found)), key=lambda best: best.loss)
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
 
     @property
     def diverged(self) -> int:
         now = (progress.running - progress.alive for progress in self.running.values())
-        return self.count("diverged") + sum(now)
+        return self.counts["diverged"] + sum(now)
 
     @property
     def alive(self) -> int:
-        return self.count("ok") + sum(progress.alive for progress in self.running.values())
-
-    @property
-    def best(self) -> str:
-        good = [(r.eval_loss, r.lr) for r in self.records if r.eval_loss is not None]
-        return f"{power(min(good)[1])} ({min(good)[0]:.4f})" if good else "-"
+        return self.counts["ok"] + sum(progress.alive for progress in self.running.values())
 
     @property
     def tokens_per_second(self) -> float:
@@ -112,63 +107,65 @@ class _Width:
         seconds = self.seconds + sum(progress.seconds for progress in self.running.values())
         return tokens / seconds if seconds else 0.0
 
-    @property
-    def speed(self) -> tuple[str, str, str, str]:
-        """Tokens per second, trials per hour, model FLOP/s and share of the peak, as cells."""
-        trials_per_second = self.tokens_per_second / self.trial_tokens
-        if not trials_per_second:
-            return "-", "-", "-", "-"
-        return (
-            f"{self.tokens_per_second:,.0f}",
-            f"{3600 * trials_per_second:,.0f}",
-            f"{self.trial_flops * trials_per_second:.1e}",
-            "-" if self.of_peak is None else f"{self.of_peak:.0%}",
-        )
-
-    @property
-    def flops_left(self) -> float:
-        done = sum(progress.trials_done for progress in self.running.values())
-        left = self.trials - len(self.records) - done
-        return self.trial_flops * max(0.0, left)
+    def row(self, width: int) -> dict[str, str]:
+        """The cells of the table, by column."""
+        each = self.tokens_per_second / self.trial_tokens
+        return {
+            "width": str(width),
+            "trials": str(self.trials),
+            "done": str(self.done),
+            "alive": str(self.alive),
+            "diverged": str(self.diverged),
+            "failed": str(self.counts["failed"]),
+            "best lr": rate(self.best.lr) if self.best else "-",
+            "loss": loss(self.best.loss) if self.best else "-",
+            "tokens/s": f"{self.tokens_per_second:,.0f}" if each else "-",
+            "trials/h": f"{3600 * each:,.0f}" if each else "-",
+            "FLOP/s": f"{self.trial_flops * each:.1e}" if each else "-",
+            "of peak": "-" if self.of_peak is None else f"{self.of_peak:.0%}",
+        }
 
 
 class SweepDisplay:
-    """Shows a sweep in training, beginning with earlier records, and ends with one table."""
+    """Shows a sweep in training, beginning with earlier records; `end` leaves one table."""
 
-    def __init__(self, sweep: Sweep, recorded: Sequence[TrialRecord], echo: Echo) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        recorded: Sequence[TrialRecord],
+        echo: Echo,
+        screen: Screen,
+        device_type: str,
+    ) -> None:
         tokens = sweep.protocol.batch_tokens * sweep.protocol.train.steps
         self._widths = {
             width: _Width(len(trials), sweep.cost(width).flops, tokens)
             for width, trials in sweep.trials.items()
         }
-        for record in recorded:
-            if record.width in self._widths and record.status != "failed":
-                self._widths[record.width].records.append(record)
-        self._echo = echo
-        self._flops_at_start = self._flops_left()
-        self._started = time.perf_counter()
-        self._console = console(to_stderr=True)
-        self._live = Live(
-            console=self._console,
-            get_renderable=self._table,
-            refresh_per_second=4,
-            redirect_stdout=False,  # stdout carries results
-        )
+        earlier = [record for record in recorded if record.status != "failed"]
+        for record in earlier:
+            self._widths[record.width].add(record)
+        self._time_left = TimeLeft.of(sweep, earlier, device_type)
+        self._echo, self._screen = echo, screen
+        self._looked = -math.inf
 
-    def __enter__(self) -> SweepDisplay:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        """Note what will be trained, in which order."""
+        self._time_left.planned(groups, at_once)
+        self._look()
 
-    def __exit__(self, *raised: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-        else:
-            self._console.print(self._table())
+    def dropped(self, width: int, group: str) -> None:
+        """Forget a group that ended without all its records."""
+        self._time_left.dropped(group)
+        self._widths[width].running.pop(group, None)
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         """Show the progress of a group."""
-        self._widths[width].running[group] = progress
+        at = self._widths[width]
+        at.running[group], at.touched = progress, time.monotonic()
+        self._time_left.stepped(group, progress, time.monotonic())
+        if time.monotonic() - self._looked > BETWEEN_LOOKS:
+            self._look()
 
     def measured(self, throughput: ThroughputRecord) -> None:
         """Show the share of the peak that a width reached."""
@@ -182,43 +179,74 @@ class SweepDisplay:
     def recorded(self, records: Sequence[TrialRecord]) -> None:
         """Show the records of finished trials of one group."""
         self._echo.write(b"".join(record.line() for record in records))
-        width = records[0].width
+        width, group = records[0].width, records[0].group
         at = self._widths[width]
-        before = at.running.pop(records[0].group, None)
+        before = at.running.pop(group, None)
         if before is not None:
             at.tokens, at.seconds = at.tokens + before.tokens, at.seconds + before.seconds
-        at.records += records
-        if not self._console.is_terminal:
-            note(
-                f"width {width}: {len(at.records)} of {at.trials} trials, {at.diverged} diverged, "
-                f"best lr {at.best}, {at.tokens_per_second:,.0f} tokens/s, {self._time_left()} left"
-            )
+        for record in records:
+            at.add(record)
+        at.touched = time.monotonic()
+        whole = self._time_left.recorded(group, width, len(records))
+        self._look()
+        if whole and not self._screen.live:
+            note(self._sentence(width))
 
     def noted(self, sentence: str) -> None:
         """Print a sentence above the display."""
         # on one line, whatever its length; square brackets are part of the sentence
-        self._console.print(sentence, soft_wrap=True, markup=False)
+        self._screen.prints(sentence)
 
-    def _flops_left(self) -> float:
-        return sum(at.flops_left for at in self._widths.values())
+    def end(self) -> None:
+        """Leave the table instead of the display."""
+        self._screen.clear()
+        for line in table_lines(self._rows(list(self._widths)), self._screen.columns):
+            self._screen.prints(line)
 
-    def _time_left(self) -> str:
-        """Time left at the FLOP/s so far: an upper bound, because wide models reach more FLOP/s."""
-        left = self._flops_left()
-        done = self._flops_at_start - left
-        elapsed = time.perf_counter() - self._started
-        if not left:
-            return "nothing"
-        return f"at most {duration(left * elapsed / done)}" if done else "?"
+    def _look(self) -> None:
+        """Draw the state as it is now; only the time left goes on by itself."""
+        now = self._looked = time.monotonic()
+        state, shown = self._state(), sorted(self._widths, key=lambda at: -self._widths[at].touched)
+        begun = [at for at in shown if self._widths[at].done or self._widths[at].running]
 
-    def _table(self) -> Table:
-        table = right_aligned(COLUMNS)
-        if self._flops_left():
-            table.caption = f"{self._time_left()} left"
-        for width, at in self._widths.items():
-            counts = (width, at.trials, len(at.records), at.alive, at.diverged, at.count("failed"))
-            table.add_row(*map(str, counts), at.best, *at.speed)
-        return table
+        def draw(columns: int, lines: int) -> list[str]:
+            left = state.left
+            if left is not None:
+                left = max(0.0, left - (time.monotonic() - now))
+            rows = [rows_of[width] for width in sorted(begun[: max(0, lines - 2)])]
+            line = progress_line(replace(state, left=left), columns)
+            return [line, *table_lines(rows, columns)]
+
+        rows_of = dict(zip(begun, self._rows(begun), strict=True))
+        self._screen.draws(draw)
+
+    def _state(self) -> State:
+        every = self._widths.values()
+        return State(
+            self._time_left.share(),
+            self._time_left.seconds(time.monotonic()),
+            [width for width, at in self._widths.items() if at.running],
+            sum(at.alive for at in every),
+            sum(at.diverged for at in every),
+            min((at.best for at in every if at.best), key=lambda best: best.loss, default=None),
+        )
+
+    def _rows(self, widths: Sequence[int]) -> list[dict[str, str]]:
+        rows = [self._widths[width].row(width) for width in widths]
+        if not any(at.counts["failed"] for at in self._widths.values()):
+            for row in rows:
+                del row["failed"]
+        return rows
+
+    def _sentence(self, width: int) -> str:
+        at, every = self._widths[width], self._widths.values()
+        done, trials = sum(w.done for w in every), sum(w.trials for w in every)
+        left = self._time_left.seconds(time.monotonic())
+        rest = f"; about {about(left)} left" if left else ""
+        return (
+            f"width {width}: {at.done} of {at.trials} trials done, {at.diverged} diverged"
+            f"{f', {at.best}' if at.best else ''}; {done} of {trials} in all{rest}"
+        )
 
 
 def train_here(
@@ -228,15 +256,23 @@ def train_here(
     workers: Workers,
     settings: Settings,
     echo: Echo,
+    screen: Screen,
     stop: Check = lambda: None,
 ) -> None:
     """Train a sweep on this machine until it is done, or until Ctrl-C or `stop` raises."""
     with RecordStore(folder, sweep.header(device)) as store:
-        watch(sweep, store, echo, partial(run, sweep, store, workers, settings), stop)
+        how = partial(run, sweep, store, workers, settings)
+        watch(sweep, store, echo, screen, how, workers.kind, stop)
 
 
 def watch(
-    sweep: Sweep, store: RecordStore, echo: Echo, run: Run, stop: Check = lambda: None
+    sweep: Sweep,
+    store: RecordStore,
+    echo: Echo,
+    screen: Screen,
+    run: Run,
+    kind: Kind,
+    stop: Check = lambda: None,
 ) -> None:
     """Run the sweep with its display, and report the outcome.
 
@@ -247,8 +283,9 @@ def watch(
     echo.file(store.path)
     wanted = [trial.id for trials in sweep.trials.values() for trial in trials]
     before = [store.trials[trial] for trial in wanted if trial in store.trials]
+    display = SweepDisplay(sweep, before, echo, screen, kind)
     try:
-        with SweepDisplay(sweep, before, echo) as display, Interrupt() as interrupt:
+        with Interrupt() as interrupt:
 
             def check() -> None:
                 interrupt.check()
@@ -256,12 +293,11 @@ def watch(
 
             run(display, check)
     except KeyboardInterrupt:
-        raise SweepInterrupted(
-            f"interrupted; {len(store.trials)} records are in {store.path}; "
-            "run the same command again to resume"
-        ) from None
+        saved = sum(record.status != "failed" for record in store.trials.values())
+        raise stopped(saved, store.path.parent) from None
+    display.end()
     for sentence in underflow_warnings(sweep, store.trials, store.diagnostics_path):
-        note(f"warning: {sentence}")
+        warn(sentence)
     failed = [store.trials[trial] for trial in wanted if store.trials[trial].status == "failed"]
     note(f"records: {store.path}")
     if failed:

@@ -23,6 +23,7 @@ from mutransfer_cli.sweep.local import Workers, run, started_workers
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.train.cgroups import usable_cores
 from mutransfer_cli.train.device import available_memory, device_name, slow_precision
 from mutransfer_cli.train.loop import ROUNDING, Progress
@@ -148,6 +149,12 @@ class Trained:
     failed: list[str] = field(default_factory=list)
     speed: ThroughputRecord | None = None
     notes: list[str] = field(default_factory=list)
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        """Ignore the plan of a tiny group."""
+
+    def dropped(self, width: int, group: str) -> None:
+        """Ignore an attempt that is made again."""
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         """Ignore the progress of a tiny group."""

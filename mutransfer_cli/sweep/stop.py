@@ -7,6 +7,8 @@ import threading
 import time
 from types import FrameType
 
+from mutransfer_cli.errors import SweepInterrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -15,12 +17,16 @@ class Interrupt:
 
     An exception at any point could cut a record in two, or be swallowed by native code that called
     Python. SIGTERM and SIGHUP, with which clusters and terminals end a job, have the same effect,
-    except that SIGHUP stays ignored under nohup. Outside the main thread no signals arrive, so that
-    nothing is installed.
+    except that SIGHUP stays ignored under nohup. Further signals are ignored, also afterwards if
+    SweepInterrupted leaves the context: then the command ends, and has to say so. Outside the main
+    thread no signals arrive, so that nothing is installed.
+
+    Args:
+        at_once: the first signal is raised at once: before there is anything that it could cut.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, at_once: bool = False) -> None:
+        self._asked, self._raised_at = 0, 1 if at_once else 2
         self._previous: dict[signal.Signals, object] = {}
 
     def check(self) -> None:
@@ -34,13 +40,15 @@ class Interrupt:
             self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            after = signal.SIG_IGN if kind is SweepInterrupted else handler
+            signal.signal(number, after)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.check()
-        self._asked = True
+        self._asked += 1
+        if self._asked == self._raised_at:
+            raise KeyboardInterrupt
 
 
 class BudgetSpent(Exception):

@@ -1,8 +1,8 @@
 """About how long a sweep will take, from the steps that have been timed.
 
-A step of s trials side by side takes k * (launch + s * flops): a part that every step takes, stated
-in FLOPs, and the work of its trials. Both numbers are fitted to all widths timed so far, in this run
-and in earlier ones, so that widths not yet timed can be priced.
+A step of s trials side by side takes k * (launch + s * flops) seconds: a part that every step has,
+stated in FLOPs, and the work of its trials. Both numbers are fitted to all widths timed so far, in
+this run and in earlier ones, so that widths not yet timed can be priced.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.group_size import useful_slots
 from mutransfer_cli.train.loop import Progress, steps_to_empty
 
-LAUNCH_FLOPS = 3.6e7  # of a step, for each tensor of the model; measured on two CPU cores
-LAUNCH_DOUBT = 0.1  # weight of that figure beside a timed width: other programs disturb the timing
+LAUNCH_FLOPS = 4.6e7  # of a step, for each tensor of the model; measured on two CPU cores
+LAUNCH_DOUBT = 0.2  # weight of that figure beside a timed width: other programs disturb the timing
 RECENT = 60.0  # seconds after which a timed step counts half
+LATE = 180.0  # seconds after which a width that was timed counts half
 SURE = 5.0  # seconds of steps that have half the weight of many
 EVAL_STEP = 0.4  # time of an eval batch, in steps: it has no backward pass
 TIMING_STEPS = 6  # about what timing group sizes takes, in steps
@@ -40,7 +41,7 @@ class Timed:
     @classmethod
     def of(cls, steps: float, seconds: float, age: float = 0.0) -> Timed:
         """Weigh steps by the seconds they took together, and by the seconds since then."""
-        return cls(seconds / steps, seconds / (seconds + SURE) * 0.5 ** (age / RECENT))
+        return cls(seconds / steps, seconds / (seconds + SURE) * 0.5 ** (age / LATE))
 
 
 Run = Mapping[tuple[int, int], Timed]  # timed steps by width and number of slots
@@ -111,7 +112,8 @@ class StepTimes:
 
     def _off(self, run: Run) -> dict[tuple[int, int], tuple[float, float]]:
         return {
-            at: (math.log(timed.step / self.seconds(*at)), timed.weight) for at, timed in run.items()
+            at: (math.log(found.step / self.seconds(*at)), found.weight)
+            for at, found in run.items()
         }
 
     def _spread(self, run: Run) -> float:
@@ -137,14 +139,12 @@ class _Group:
     seconds: float = 0.0
 
     def look(self, progress: Progress, now: float) -> None:
-        """Take a look at the training, and time its recent steps."""
-        first = self.seen is None
-        steps = progress.steps - (0 if self.seen is None else self.seen.steps)
-        seconds = progress.elapsed - (0.0 if self.seen is None else self.seen.elapsed)
-        # the first steps are slow, and do not count any more once others are timed
-        warm = self.seen is not None and self.steps == self.seen.steps
-        kept = 0.0 if first or warm else 0.5 ** (seconds / RECENT)
-        self.steps, self.seconds = kept * self.steps + steps, kept * self.seconds + seconds
+        """Take a look at the training, and time the steps since the last look."""
+        if self.seen is not None:  # the first steps are slow
+            seconds = progress.elapsed - self.seen.elapsed
+            kept = 0.5 ** (seconds / RECENT)
+            self.steps = kept * self.steps + progress.steps - self.seen.steps
+            self.seconds = kept * self.seconds + seconds
         self.seen, self.at = progress, now
 
 
@@ -172,6 +172,7 @@ class TimeLeft:
         self._flops, self._launch = step_flops, LAUNCH_FLOPS * tensors
         self._steps, self._eval_steps = steps, EVAL_STEP * eval_batches
         self._slots = dict(slots)
+        self._work = {at: step_flops[at] + self._launch / slots[at] for at in step_flops}
         self._groups: dict[str, _Group] = {}
         self._at_once: int | None = None
         self._here: dict[tuple[int, int], tuple[float, float, float]] = {}
@@ -206,7 +207,7 @@ class TimeLeft:
         self._earlier = {
             at: Timed.of(steps[at], seconds[at]) for at in steps if steps[at] and seconds[at]
         }
-        self._slots |= {width: slots for width, slots in sorted(self._earlier)}
+        self._slots |= dict(sorted(self._earlier))
         self._stale = True
 
     def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
@@ -230,8 +231,9 @@ class TimeLeft:
         group.look(progress, now)
         width = group.planned.width
         self._slots[width] = progress.slots
-        self._here[width, progress.slots] = group.steps, group.seconds, now
-        self._stale = True
+        if group.seconds:
+            self._here[width, progress.slots] = group.steps, group.seconds, now
+            self._stale = True
 
     def recorded(self, name: str, width: int, trials: int) -> bool:
         """Count trials that are done; tell whether the group is."""
@@ -258,11 +260,11 @@ class TimeLeft:
         return max(ends)
 
     def share(self) -> float:
-        """Share of the work that is done, from 0 to 1, by the time that it takes."""
-        done = sum(count * self._trial_seconds(width) for width, count in self._done.items())
+        """Share of the work that is done, from 0 to 1, as expected before anything was timed."""
+        done = sum(count * self._work[width] for width, count in self._done.items())
         left = 0.0
         for group in self._groups.values():
-            each = self._trial_seconds(group.planned.width)
+            each = self._work[group.planned.width]
             begun = group.seen.trials_done if group.seen else sum(group.planned.begun) / self._steps
             done, left = done + begun * each, left + max(0.0, group.left - begun) * each
         return done / (done + left) if done + left else 1.0
@@ -278,10 +280,6 @@ class TimeLeft:
         in_slots = [steps - done for done in group.planned.begun[:slots]]
         to_run = steps_to_empty(in_slots, group.left - len(in_slots), slots, steps)
         return (TIMING_STEPS + to_run + self._eval_steps) * self._times.seconds(width, slots)
-
-    def _trial_seconds(self, width: int) -> float:
-        slots = self._slots[width]
-        return self._times.seconds(width, slots) / slots * self._steps
 
     @property
     def _times(self) -> StepTimes:

@@ -15,16 +15,19 @@ from mutransfer_cli.sweep.driver import ATTEMPTS, Driver, Hear, retry_sentence
 from mutransfer_cli.sweep.messages import Assignment, Content, Done, Failed, Message, Refused
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import Finished, RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.sweep.worker import failed_record
 from mutransfer_cli.train.loop import Progress
 from tests.made_up import record
 
-PROGRESS = Progress(running=2, alive=2, trials_done=0.5, tokens=100, seconds=1.0)
+PROGRESS = Progress(2, 2, 0.5, 100, 1.0, slots=2, steps=5, elapsed=1.0, steps_left=5)
 DIED = Failed("its process ended with exit code 3", "rung", died=True)
 
 
 class Scripted:
     """A launcher whose attempts end as scripted, in order of submission."""
+
+    at_once = 1
 
     def __init__(self, *endings: Callable[[Assignment], Sequence[Content]]) -> None:
         self.endings, self.given, self.log = iter(endings), list[Assignment](), list[str]()
@@ -56,9 +59,16 @@ class Scripted:
 
 class Seen:
     def __init__(self) -> None:
+        self.plans: list[list[Planned]] = []
         self.progress: list[Progress] = []
         self.records: list[TrialRecord] = []
         self.said: list[str] = []
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        self.plans.append(list(groups))
+
+    def dropped(self, width: int, group: str) -> None:
+        self.plans.append([])
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         self.progress.append(progress)
@@ -123,6 +133,9 @@ def test_the_rest_of_a_group_goes_on_one_rung_lower(sweep: Sweep, store: RecordS
 
     launcher = Scripted(half, lambda given: [good(given), Done()])
     seen = drive(sweep, store, launcher)
+    names = [given.queue for given in launcher.given]
+    whole, rest = Planned(names[0], 16, 2), Planned(names[1], 16, 1)
+    assert seen.plans == [[whole], [], [rest]], "planned, dropped, and planned again"
     assert [a.trials for a in launcher.given] == [(first, second), (second,)]
     assert [a.attempt for a in launcher.given] == [1, 2]
     assert launcher.given[1].limit == Rung(False, False, 1)

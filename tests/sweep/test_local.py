@@ -13,6 +13,7 @@ from mutransfer_cli.sweep.choice import Settings
 from mutransfer_cli.sweep.local import run, started_workers, through
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.sweep.worker import Stopped
 from mutransfer_cli.train.loop import Progress
 from tests.conftest import CPU
@@ -24,6 +25,12 @@ class Seen:
     def __init__(self) -> None:
         self.records: list[TrialRecord] = []
         self.speeds: list[ThroughputRecord] = []
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        pass
+
+    def dropped(self, width: int, group: str) -> None:
+        pass
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         assert width == 16

@@ -156,8 +156,8 @@ def test_a_driver_that_ends_leaves_no_process_and_nothing_is_lost(
     assert 0 < len(recorded) < len(undisturbed)
     if number != signal.SIGKILL:
         assert process.returncode == 130
-        assert f"interrupted; {len(recorded)} records are in" in said
-        assert "run the same command again to resume" in said
+        trials = f"{len(recorded)} trial{'s' if len(recorded) > 1 else ''}"
+        assert f"Stopped: {trials} saved in {folder}. Run the same command to resume." in said
         assert "lost" not in said
         assert list(folder.glob("checkpoint-*.pt")), "saved at once"
     assert run("sweep-proxy", spec, "-o", folder).exit_code == 0

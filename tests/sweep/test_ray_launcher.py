@@ -302,7 +302,7 @@ def test_ctrl_c_keeps_the_records_and_leaves_no_process(
         _, said = process.communicate()
     assert first.startswith("width ")
     assert process.returncode == 130, said
-    assert "run the same command again to resume" in said
+    assert "Run the same command to resume." in said
     assert "Traceback" not in said
     assert not of_session(process.pid)
     assert 0 < len(table(tmp_path)) < len(undisturbed)

@@ -12,7 +12,7 @@ import torch
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train import checkpoint
-from mutransfer_cli.train.checkpoint import Checkpoint, Shape
+from mutransfer_cli.train.checkpoint import Checkpoint, Shape, begun_steps
 from mutransfer_cli.train.loop import Trainer, TrialResult
 from mutransfer_cli.train.slots import Job
 from tests.conftest import CPU
@@ -204,3 +204,15 @@ def test_it_is_written_when_due_and_not_at_all_when_never(sweep: Sweep, tmp_path
     with pytest.raises(Cut):
         never.train(jobs, cut=CUT)
     assert not never.checkpoint.path.exists()
+
+
+def test_the_steps_of_begun_trials_are_read_without_their_weights(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.pt"
+    assert begun_steps(path) == ()
+    with pytest.raises(Cut):
+        Run(sweep, path).train(sweep.jobs(sweep.trials[WIDTH]), cut=CUT)
+    assert begun_steps(path) == (CUT,) * SLOTS
+    path.write_bytes(path.read_bytes()[:-100])
+    assert begun_steps(path) == ()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import heapq
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 from mutransfer_cli.data.corpus import DeviceText
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.train.checkpoint import Checkpoint
-from mutransfer_cli.train.loop import CURVE_POINTS, LOOKS, TrialResult
+from mutransfer_cli.train.loop import CURVE_POINTS, LOOKS, Progress, TrialResult, steps_to_empty
 from tests.conftest import CPU
 
 Prepare = Callable[[dict[str, Any]], Sweep]
@@ -145,3 +146,27 @@ def test_no_record_depends_on_when_looks_happen(
     assert sum(always.between) < sum(hardly.between), "a diverged trial trains on until then"
     assert usual.records == always.records == hardly.records
     assert sum(result.diverged_at is not None for result in usual.results.values()) >= 2
+
+
+@pytest.mark.parametrize("left", [[], [7], [60, 60, 60], [1, 30, 30]])
+@pytest.mark.parametrize("waiting", [0, 1, 2, 3, 7])
+def test_steps_to_empty_are_those_of_slots_that_take_the_next_trial(
+    left: list[int], waiting: int
+) -> None:
+    slots = sorted([*left, *[0] * (3 - len(left))])
+    for _ in range(waiting):
+        heapq.heapreplace(slots, slots[0] + STEPS)
+    assert steps_to_empty(left, waiting, 3, STEPS) == max(slots)
+
+
+def test_progress_says_how_many_steps_are_left(tiny: dict[str, Any], prepare: Prepare) -> None:
+    tiny["train"] |= {"steps": STEPS}
+    tiny["sweep"] = {"widths": [WIDTH], "axes": {"lr": [2**-8, 2**-7, 2**-6]}}
+    sweep = prepare(tiny)
+    seen: list[Progress] = []
+    trainer = sweep.trainer(WIDTH, DeviceText.on(CPU, sweep.corpus))
+    trainer.run(sweep.jobs(sweep.trials[WIDTH]), 2, lambda results: None, seen.append)
+    assert {p.steps + p.steps_left for p in seen} == {2 * STEPS}, "two trials, and then one"
+    assert {p.slots for p in seen} == {2}
+    assert seen[-1].steps_left == 0
+    assert [p.elapsed for p in seen] == sorted(p.elapsed for p in seen)
