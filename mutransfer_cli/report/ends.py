@@ -52,6 +52,8 @@ def name_ends(
     left = moved.index(min(moved)) == 1
     low, high = axes.get_xlim()
     wider = (high - low) * room / (1 - room)
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    axes.spines["bottom"].set_bounds(low, high)
     ends, heights = sides[left], places[left]
     # the ends in shares of the widened view
     ends[:, 0] = ends[:, 0] * (1 - room) + (room if left else 0)

@@ -21,7 +21,6 @@ MOST_TICKS, MOST_ESTIMATES = 6, 12  # of an axis, of a figure
 MOST_OCTAVES = 24  # from 1, beyond which decimals have too many digits
 MOST_LETTERS = 26  # of a name within a figure
 LEAST_GAP = 0.09  # between the names of two widths, as a share of the axis
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,6 @@ class Estimate:
     tolerance: float
     verdict: Verdict | None
     words: str
-
-
-def marker(index: int) -> str:
-    return MARKERS[index % len(MARKERS)]
 
 
 def shortened(name: str) -> str:
