@@ -1,4 +1,4 @@
-"""What to use at a target width, what is expected there, and the runs that were not fitted."""
+"""Values to use at a target width, what they cost there, and the runs that were not fitted."""
 
 from __future__ import annotations
 
