@@ -102,16 +102,29 @@ def _cells(axes: Axes, what: str, bowl: Mapping[float, float], colour: str, cros
 def _line(
     axes: Axes, width: int, bowl: Mapping[float, float], at: Optimum | None, colour: str
 ) -> Line2D:
-    """Draw the fitted curve, or dashes from cell to cell where there is none."""
-    fitted = curve(at, bowl) if at else None
-    finite = {x: mean for x, mean in bowl.items() if math.isfinite(mean)}
-    x, y = fitted or (np.array([*finite]), np.array([*finite.values()]))
-    look = "-" if fitted else "--"
-    (line,) = axes.plot(
-        x, y, look, color=colour, label=str(width), linewidth=1.0 if fitted else 0.7
-    )
-    svg.hover(line, f"width {width}" + ("" if fitted else ", no usable optimum"))
-    return line
+    """Draw the fitted curve, and dashes to the cells beyond it or between all where there is none.
+
+    Returns:
+        The whole line, which is not drawn.
+    """
+    from matplotlib.lines import Line2D
+
+    finite = [place for place in sorted(bowl.items()) if math.isfinite(place[1])]
+    parts, fitted = [finite], curve(at, bowl) if at else None
+    if fitted:
+        line = [*zip(*fitted, strict=True)]
+        before = [*(place for place in finite if place[0] < line[0][0]), line[0]]
+        after = [line[-1], *(place for place in finite if place[0] > line[-1][0])]
+        parts = [before, after]
+        (drawn,) = axes.plot(*fitted, color=colour, label=str(width))
+        svg.hover(drawn, f"width {width}")
+    for part in parts:
+        look: svg.Look = {"color": colour, "linewidth": 0.5, "alpha": 0.8}
+        (dashes,) = axes.plot(*zip(*part, strict=True), "--", **look) if part else (None,)
+        if dashes and not fitted:
+            svg.hover(dashes, f"width {width}, no usable optimum")
+    whole = parts[0] + [*zip(*fitted, strict=True)] + parts[1] if fitted else finite
+    return Line2D(*zip(*whole, strict=True), color=colour) if whole else Line2D([], [])
 
 
 def _optimum(axes: Axes, what: str, at: Optimum, look: svg.Look) -> None:
@@ -131,11 +144,9 @@ def _caption(run: Run, name: AxisName, bowls: Bowls, usable: Optima) -> str:
     caption = f"No width has a usable optimum of {name}; dashes join the measured losses."
     if usable:
         caption = (
-            "Points: measured; curves: fitted, where they count; outlined marks with bars: optimum "
-            "of a width and its 95% interval."
+            "Points: measured; curves: fitted; outlined marks with bars: optimum of a width and "
+            "its 95% interval. Dashes join what was not fitted."
         )
-        if len(usable) < len(bowls):
-            caption += " Dashes: no usable optimum."
     if any(math.isinf(mean) for bowl in bowls.values() for mean in bowl.values()):
         caption += " x at the top: diverged."
     return caption

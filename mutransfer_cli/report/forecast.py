@@ -49,7 +49,7 @@ def forecasts(run: Run, asked: Mapping[str, Axis], width: int | None = None) -> 
     target = width or own or FAR * max(run.widths)
     fitted = {name: axis for name, axis in asked.items() if axis.line is not None}
     largest = max((max(axis.usable) for axis in fitted.values()), default=max(run.widths))
-    times = f"{target / largest:.3g} times the largest fitted width"
+    times = f"{target / largest:.3g} times the largest {'fitted ' if fitted else ''}width"
     about = f"Width {target} is {times}."
     if width is None and run.recipe is not None:
         about = f"Width {target} is that of {run.recipe.name}, {times}."

@@ -42,7 +42,7 @@ def test_every_picture_has_a_text_alternative(page_of: PageOf) -> None:
         for width in WIDTHS
         for title in (
             "Training at width {}",
-            "Loss over lr and weight decay at width {}",
+            "Loss over learning rate and weight decay at width {}",
         )
     ]
     of_axes = [
