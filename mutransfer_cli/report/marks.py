@@ -103,7 +103,12 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
     # matplotlib fills column by column
     order = [entry for first in range(columns) for entry in entries[first::columns]]
     handles, labels = zip(*order, strict=True)
-    above: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3}
+    above: Look = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0, 1),
+        "borderaxespad": 0.3,
+        "frameon": False,
+    }
     axes.legend(handles, labels, ncols=columns, **above)
 
 

@@ -89,8 +89,18 @@ def test_a_sweep_without_optima_is_joined_by_dashes(run_of: RunOf) -> None:
     drawn = figure(run, "lr", run.document.axes["lr"], bowls_of(run, "lr"))
     assert drawn.caption.startswith("No width has a usable optimum of lr; dashes")
     (axes,) = drawn.canvas().axes
-    dashed = [line.get_label() for line in axes.lines if line.get_linestyle() == "--"]
-    assert dashed == [str(width) for width in WIDTHS]
+    dashed = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"]
+    assert [[*x] for x in dashed] == [[-2, -1, 0, 1]] * len(WIDTHS)
+    assert drawn.inline().count("no usable optimum</title>") == len(WIDTHS)
+
+
+def test_dashes_lead_to_what_a_curve_was_not_fitted_to(run_of: RunOf) -> None:
+    run = run_of(rates=[2.0**x for x in range(-12, 1)])
+    (axes,) = figure(run, "lr", run.document.axes["lr"], bowls_of(run, "lr")).canvas().axes
+    curves = [line.get_xdata() for line in axes.lines if line.get_label() in {*map(str, WIDTHS)}]
+    before, after, *_ = (x.get_xdata() for x in axes.lines if x.get_linestyle() == "--")
+    assert (before[0], before[-1]) == (-12, curves[0][0])
+    assert (after[0], after[-1]) == (curves[0][-1], 0)
 
 
 def test_values_appear_on_hover(run_of: RunOf) -> None:
