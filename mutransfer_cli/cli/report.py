@@ -34,8 +34,7 @@ def report(
             "--width",
             min=1,
             max=2**53,
-            help="Target width. Default: that of the recipe in the folder, or else 8 times the largest "
-            "width.",
+            help="Target width. Default: that of the folder's recipe, or else 8 times the largest.",
             show_default=False,
         ),
     ] = None,

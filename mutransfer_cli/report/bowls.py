@@ -50,7 +50,7 @@ def curve(at: Optimum, bowl: Mapping[float, float]) -> tuple[Array, Array] | Non
     if at.loss is None or at.curvature is None:
         return None
     _, middle, _ = at.octaves
-    spacing = np.median(np.diff(sorted(bowl))) if len(bowl) > 1 else np.float64(1.0)
+    spacing = np.array(np.median(np.diff(sorted(bowl))) if len(bowl) > 1 else 1.0)
     reach = float(reach_of(spacing))
     low, high = max(min(bowl), middle - reach), min(max(bowl), middle + reach)
     x = np.unique([*np.linspace(low, high, PLACES), middle])

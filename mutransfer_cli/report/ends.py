@@ -9,6 +9,7 @@ import numpy as np
 
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.report.marks import shortened
+from mutransfer_cli.report.svg import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 LINE, LETTER = 1.25, 0.62  # height of a line of text and width of a letter, in its size
 LEADER = 9.0  # points from the view to its names
-BEYOND = 0.05  # octaves or shares of the view by which an end may lie outside
+BEFORE = 0.008  # between a leader and its name, as a share of the view
 
 
 def name_ends(
@@ -38,36 +39,40 @@ def name_ends(
     import matplotlib
 
     size = float(matplotlib.rcParams["font.size"])
-    across, up = (axes.bbox.width, axes.bbox.height)
     points = 72 / axes.figure.dpi
-    gap = LINE * size / (up * points)
+    across, up = axes.bbox.width * points, axes.bbox.height * points
+    gap = LINE * size / up
     kept = spread_evenly(len(lines), int(1 / gap))
     lines, names = [lines[i] for i in kept], [shortened(names[i]) for i in kept]
     if not lines:
         return
-    room = (max(map(len, [*names, title])) * LETTER * size + LEADER) / (across * points)
     sides = [_ends(axes, lines, left) for left in ((False, True) if either_side else (False,))]
     places = [apart(ends[:, 1], gap) for ends in sides]
     moved = [float(np.abs(at - ends[:, 1]).sum()) for at, ends in zip(places, sides, strict=True)]
     left = moved.index(min(moved)) == 1
+    ends, heights = sides[left], places[left]
+    room = (max(map(len, [*names, title])) * LETTER * size + LEADER) / across
+    _widen(axes, room, left)
+    ends[:, 0] = ends[:, 0] * (1 - room) + (room if left else 0)  # in shares of the widened view
+    side = -1 if left else 1
+    start = (room if left else 1 - room) + side * LEADER / across
+    look: Look = {"ha": "right" if left else "left", "transform": axes.transAxes}
+    for (x, y), height, line, name in zip(ends, heights, lines, names, strict=True):
+        leader: Look = {"color": line.get_color(), "linewidth": 0.6, "alpha": 0.7}
+        axes.plot([x, start], [y, height], clip_on=False, transform=axes.transAxes, **leader)
+        axes.text(start + side * BEFORE, height, name, va="center", **look)
+    if title:
+        top = max(1.0, max(heights) + gap / 2)
+        axes.text(start + side * BEFORE, top, title, va="bottom", **look)
+
+
+def _widen(axes: Axes, room: float, left: bool) -> None:
+    """Add room at a side, a share of the view, in which the axis has no ticks."""
     low, high = axes.get_xlim()
     wider = (high - low) * room / (1 - room)
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.spines["bottom"].set_bounds(low, high)
-    ends, heights = sides[left], places[left]
-    # the ends in shares of the widened view
-    ends[:, 0] = ends[:, 0] * (1 - room) + (room if left else 0)
     axes.set_xlim((low - wider, high) if left else (low, high + wider))
-    start = (room if left else 1 - room) + (-1 if left else 1) * LEADER / (across * points)
-    for (x, y), height, line, name in zip(ends, heights, lines, names, strict=True):
-        leader = {"color": line.get_color(), "linewidth": 0.6, "transform": axes.transAxes}
-        axes.plot([x, start], [y, height], clip_on=False, alpha=0.7, **leader)
-        beside = {"ha": "right" if left else "left", "va": "center", "transform": axes.transAxes}
-        axes.text(start + (-0.008 if left else 0.008), height, name, **beside)
-    if title:
-        above = {"ha": "right" if left else "left", "va": "bottom", "transform": axes.transAxes}
-        top = max(1.0, max(heights) + gap / 2)
-        axes.text(start + (-0.008 if left else 0.008), top, title, **above)
 
 
 def spread_evenly(count: int, most: int) -> list[int]:

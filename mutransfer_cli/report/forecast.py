@@ -54,7 +54,7 @@ def forecasts(run: Run, asked: Mapping[str, Axis], width: int | None = None) -> 
     if width is None and run.recipe is not None:
         about = f"Width {target} is that of {run.recipe.name}, {times}."
     elif width is None:
-        about = f"No target was given, so this is {times}; --width sets another."
+        about = f"No target was given (--width): {target} is {times}."
     near = {name: axis for name, axis in fitted.items() if _within(axis.at(target))}
     advice = [_advice(name, axis, target) for name, axis in near.items()]
     missing = [words_of(name) for name in asked if name not in near]

@@ -87,8 +87,8 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
     """
     from matplotlib.lines import Line2D
 
-    handles, labels = axes.get_legend_handles_labels()
-    entries = [*zip(handles, map(shortened, labels), strict=True)]
+    handles, names = axes.get_legend_handles_labels()
+    entries = [*zip(handles, map(shortened, names), strict=True)]
     if not entries:
         return
     if len(entries) > most:

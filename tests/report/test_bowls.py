@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,10 +61,11 @@ def test_marked_optima_are_the_lowest_points_of_their_curves(measured: Run) -> N
         (axes,) = canvas.axes
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         lines = {line.get_label(): line for line in axes.lines}
-        marks = [bar.lines[0].get_xydata()[0] for bar in axes.containers]
+        bars: list[Any] = [*axes.containers]
+        marks = [bar.lines[0].get_xydata()[0] for bar in bars]
         assert len(marks) == len(axis.usable)
         for width, (at, height) in zip(axis.usable, marks, strict=True):
-            x, y = lines[str(width)].get_data()
+            x, y = map(np.asarray, lines[str(width)].get_data())
             assert abs(x[np.argmin(y)] - at) < PIXEL * (right - left)
             assert abs(np.min(y) - height) < PIXEL * (top - bottom)
             assert 0 < np.argmin(y) < len(y) - 1, "inside the curve"
@@ -89,16 +91,17 @@ def test_a_sweep_without_optima_is_joined_by_dashes(run_of: RunOf) -> None:
     drawn = figure(run, "lr", run.document.axes["lr"], bowls_of(run, "lr"))
     assert drawn.caption.startswith("No width has a usable optimum of lr; dashes")
     (axes,) = drawn.canvas().axes
-    dashed = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"]
-    assert [[*x] for x in dashed] == [[-2, -1, 0, 1]] * len(WIDTHS)
+    dashed = [np.asarray(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"]
+    assert [x.tolist() for x in dashed] == [[-2, -1, 0, 1]] * len(WIDTHS)
     assert drawn.inline().count("no usable optimum</title>") == len(WIDTHS)
 
 
 def test_dashes_lead_to_what_a_curve_was_not_fitted_to(run_of: RunOf) -> None:
     run = run_of(rates=[2.0**x for x in range(-12, 1)])
     (axes,) = figure(run, "lr", run.document.axes["lr"], bowls_of(run, "lr")).canvas().axes
-    curves = [line.get_xdata() for line in axes.lines if line.get_label() in {*map(str, WIDTHS)}]
-    before, after, *_ = (x.get_xdata() for x in axes.lines if x.get_linestyle() == "--")
+    curves = [np.asarray(x.get_xdata()) for x in axes.lines if x.get_label() in {*map(str, WIDTHS)}]
+    dashes = [np.asarray(x.get_xdata()) for x in axes.lines if x.get_linestyle() == "--"]
+    before, after = dashes[:2]
     assert (before[0], before[-1]) == (-12, curves[0][0])
     assert (after[0], after[-1]) == (curves[0][-1], 0)
 

@@ -35,7 +35,9 @@ def test_without_a_target_it_is_eight_times_the_largest_width(run_of: RunOf) -> 
     run = run_of()
     found = forecasts(run, dict(run.document.axes.items()))
     assert found.width == 8 * 128
-    assert found.about.startswith("No target was given, so this is 8 times the largest fitted")
+    assert found.about.startswith(
+        "No target was given (--width): 1024 is 8 times the largest fitted"
+    )
 
 
 def test_a_recipe_says_the_target_unless_one_is_given(run_of: RunOf) -> None:

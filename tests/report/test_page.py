@@ -279,7 +279,7 @@ def test_runs_that_were_not_fitted_are_listed(page_of: PageOf) -> None:
 def test_the_forecast_is_for_eight_times_the_largest_width(page_of: PageOf) -> None:
     page = page_of()
     assert "Forecast for width 1024" in page.text
-    assert "this is 8 times the largest fitted width" in page.text
+    assert "No target was given (--width): 1024 is 8 times the largest fitted width." in page.text
     _, (name, value, interval, cost) = page.tables["Best base values at width 1024"]
     assert (name, cost.split()[1]) == ("lr", "nats")
     assert value == rate_and_power(2 ** page_axis(page).at(1024).value)
