@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "fit": {"rules", "spec"},
     "recipe": {"rules", "optim", "spec", "fit", "proxies", "data"},
     "check": {"rules", "spec", "fit", "recipe"},
-    "report": {"rules", "spec", "fit", "check"},
+    "report": {"rules", "spec", "fit", "recipe", "check"},
     "data": {"spec", "proxies"},
     "proxies": {"rules", "spec"},
     "diagnose": {"proxies"},

@@ -34,7 +34,7 @@ def report(
             "--width",
             min=1,
             max=2**53,
-            help="Width of the forecast. Default: 8 times the largest width.",
+            help="Target width. Default: that of the folder's recipe, or else 8 times the largest.",
             show_default=False,
         ),
     ] = None,
@@ -45,8 +45,9 @@ def report(
 ) -> None:
     """Write a sweep or a table of own results, its fit and its measurements as one HTML page.
 
-    The page is self-contained: it loads nothing, runs nothing and can be printed. A section for
-    which there are no records says so in a sentence. Needs matplotlib.
+    The page begins with what to do: which values to use at the target width. It is self-contained:
+    it loads nothing, runs nothing and can be printed. Sections for which there are no records are
+    left out. Needs matplotlib.
     """
     source = stdin_or([run] if run else None, "a sweep's folder or a table, or - for stdin")[0]
     found = _read(source, table, group)

@@ -49,9 +49,13 @@ def _series(z: Array) -> tuple[Array, Array, Array]:
 
 def reach(cells: Cells, half_width: float = WIDE) -> Array:
     """Half-width of the window with its soft edge, octaves, [G, K]."""
-    spacing_GK = cells.spacing
-    in_cells_GK = CELLS[half_width] * spacing_GK
-    return np.asarray(np.where(spacing_GK > COARSE, in_cells_GK, half_width) + spacing_GK / 2)
+    return reach_of(cells.spacing, half_width)
+
+
+def reach_of(spacing: Array, half_width: float = WIDE) -> Array:
+    """Half-width of the window with its soft edge on grids of a spacing, octaves, in its shape."""
+    in_cells = CELLS[half_width] * spacing
+    return np.asarray(np.where(spacing > COARSE, in_cells, half_width) + spacing / 2)
 
 
 def window(cells: Cells, centre_GK: Array, half_width: float) -> Array:

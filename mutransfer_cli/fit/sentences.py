@@ -12,6 +12,7 @@ from mutransfer_cli.fit.arrays import LEVEL
 from mutransfer_cli.fit.exponents import Axis, Interval, RidgeShape
 from mutransfer_cli.fit.law import MIN_WIDTHS
 from mutransfer_cli.fit.optimum import LeftOut, Optimum
+from mutransfer_cli.words import digits, loss, percent, rate, signed
 
 TILT_DRIFT = 0.1  # per doubling of width
 WORSE = 3.0  # standard errors by which a wider model is worse
@@ -19,9 +20,20 @@ WORSE = 3.0  # standard errors by which a wider model is worse
 
 def law_sentence(name: str, exponent: Interval, widths: int) -> str:
     return (
-        f"the optimal {name} scales as width^{exponent.value:+.3f} ({100 * LEVEL:g}% interval "
-        f"{exponent.low:+.3f} to {exponent.high:+.3f}, {widths} widths)"
+        f"the optimal {name} scales as width^{signed(exponent.value)} ({percent(LEVEL)} interval "
+        f"{signed(exponent.low)} to {signed(exponent.high)}, {widths} widths)"
     )
+
+
+def what_to_use(name: str, width: int, values: tuple[float, float, float], level: float) -> str:
+    """Say which value to use at a width, and where one run's own optimum lies.
+
+    Args:
+        values: the value, and the low and high end of its interval, in the hyperparameter's units.
+        level: of the interval.
+    """
+    value, low, high = map(rate, values)
+    return f"at width {width} use {name} {value}; between {low} and {high} with {percent(level)}"
 
 
 def why_insufficient(name: str, optimum: Mapping[int, Optimum], counts: Mapping[int, int]) -> str:
@@ -103,15 +115,16 @@ def left_out_warnings(name: str, runs: Sequence[LeftOut]) -> dict[str, str]:
     found = {}
     if bad:
         named = "; ".join(
-            f"width {run.width}, {name} {run.value:.4g}"
+            f"width {run.width}, {name} {rate(run.value)}"
             + (f", seed {run.seed}" if run.seed else "")
-            + f": {abs(run.excess):.3g} {'above' if run.excess > 0 else 'below'} its bowl"
+            + f": {digits(abs(run.excess), 3)} {'above' if run.excess > 0 else 'below'} its bowl"
             for run in bad
         )
         found["bad_runs"] = f"left out as bad runs ({named}): look at them, or train them again"
     if broken:
         named = "; ".join(
-            f"width {width} from {name} {first.value:.4g} up ({first.excess:.3g} above its bowl)"
+            f"width {width} from {name} {rate(first.value)} up ({digits(first.excess, 3)} above its "
+            "bowl)"
             for width, (first, *_) in broken.items()
         )
         found["broken_runs"] = (
@@ -165,7 +178,7 @@ def loss_warnings(optimum: Mapping[int, Optimum], noise: Mapping[int, float]) ->
     """
     known = [(w, at.loss, noise[w]) for w, at in sorted(optimum.items()) if at.loss is not None]
     worse = [
-        f"width {wide} ends at {after:.4g} and width {narrow} at {before:.4g}"
+        f"width {wide} ends at {loss(after)} and width {narrow} at {loss(before)}"
         for (narrow, before, before_noise), (wide, after, after_noise) in pairwise(known)
         if after > before + WORSE * math.hypot(before_noise, after_noise)
     ]
@@ -186,7 +199,7 @@ def sign_warnings(name: str, axis: Axis) -> dict[str, str]:
         return {}
     return {
         "sign_without_largest": f"without width {max(axis.usable)} the exponent of {name} is "
-        f"{shorter:+.3f}: its sign depends on one width; add a larger one"
+        f"{signed(shorter)}: its sign depends on one width; add a larger one"
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from mutransfer_cli.errors import InputError, InsufficientEvidence
 from mutransfer_cli.fit.exponents import MOST_OCTAVES, Axis
 from mutransfer_cli.fit.forms import Form
+from mutransfer_cli.fit.sentences import what_to_use
 from mutransfer_cli.recipe.straightness import is_assumed
 from mutransfer_cli.recipe.types import Forecast
+from mutransfer_cli.words import digits, listed, rate
 
 
 def from_octaves(octaves: float, what: str) -> float:
@@ -45,24 +47,23 @@ def forecast(
     beyond, excess = width / max(axis.usable), axis.excess_at(width)
     multiplier = _in_compute(excess, loss_per_doubling, unit)
     supported = axis.forms.supported_at(width) if axis.forms else {}
+    level = axis.exponent.level
     sentence = (
-        f"at width {width}, {beyond:.3g}x the largest fitted width, the best base {name} is "
-        f"{value:.3g}; one run's own optimum lies between {low:.3g} and {high:.3g} with "
-        f"{axis.exponent.level:.0%}"
+        f"{what_to_use(name, width, (value, low, high), level)}; that is {beyond:.3g}x the largest "
+        "fitted width"
     )
     if excess is not None:
-        most = f"{'up to ' if supported else ''}{excess:.2g} {unit}"
+        most = f"{'up to ' if supported else ''}{digits(excess, 2)} {unit}"
         sentence += _cost(value, most, multiplier)
     if supported:
-        forms = [f"the {form} form ({2.0**at.value:.3g})" for form, at in supported.items()]
-        listed = " and ".join(forms)
-        sentence += f"; as the optima bend away from the line, this counts {listed} too"
+        forms = [f"the {form} form ({rate(2.0**at.value)})" for form, at in supported.items()]
+        sentence += f"; as the optima bend away from the line, this counts {listed(forms)} too"
     elif is_assumed(axis, width):
         sentence += "; that the law is straight is assumed"
     return Forecast(
         low=low,
         high=high,
-        level=axis.exponent.level,
+        level=level,
         expected_excess_loss=excess,
         compute_multiplier=multiplier,
         times_largest_width=beyond,
@@ -76,7 +77,7 @@ def _in_compute(excess: float | None, loss_per_doubling: float | None, unit: str
         return None
     if excess > MOST_OCTAVES * loss_per_doubling:
         raise InputError(
-            f"loss_per_doubling {loss_per_doubling:g}: no compute buys back {excess:.2g} "
+            f"loss_per_doubling {loss_per_doubling:g}: no compute buys back {digits(excess, 2)} "
             f"{unit} at that rate; give the decrease of the target's loss",
             setting="loss_per_doubling",
         )
@@ -84,7 +85,7 @@ def _in_compute(excess: float | None, loss_per_doubling: float | None, unit: str
 
 
 def _cost(value: float, most: str, multiplier: float | None) -> str:
-    loss = f", and using {value:.3g} is expected to cost {most}"
+    loss = f", and using {rate(value)} is expected to cost {most}"
     return loss if multiplier is None else f"{loss}, as much as {multiplier - 1:.1%} of the compute"
 
 

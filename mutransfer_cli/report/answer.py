@@ -10,7 +10,7 @@ from mutransfer_cli.check.measure import LIES, OF_EXPONENTS
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import marks, svg
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.words import as_sentence, signed, words_of
+from mutransfer_cli.words import as_sentence, rate, signed, words_of
 
 TOLERANCE = OF_EXPONENTS
 
@@ -36,7 +36,7 @@ def reasons(run: Run, name: str, axis: Axis) -> str:
         f"{value:.2f} ({low:.2f} to {high:.2f})"
     )
     at_widest = usable[widest].value
-    text += "." if at_widest is None else f", to {at_widest:.3g}."
+    text += "." if at_widest is None else f", to {rate(at_widest)}."
     expected, protocol, verdict = axis.expected_exponent, run.document.protocol, verdict_on(axis)
     if protocol is None:
         return f"{text} No protocol says what the rule expects, so there is no verdict."

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from mutransfer_cli.check.measure import Verdict
 from mutransfer_cli.report.palette import Palette
 from mutransfer_cli.report.svg import WIDTH, Figure, Look, figure, hover
-from mutransfer_cli.words import raised
+from mutransfer_cli.words import raised, rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
 MOST_TICKS, MOST_ESTIMATES = 6, 12  # of an axis, of a figure
+MOST_OCTAVES = 24  # from 1, beyond which decimals have too many digits
 MOST_LETTERS = 26  # of a name within a figure
 LEAST_GAP = 0.09  # between the names of two widths, as a share of the axis
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,26 @@ class Estimate:
     words: str
 
 
-def marker(index: int) -> str:
-    return MARKERS[index % len(MARKERS)]
-
-
 def shortened(name: str) -> str:
     """A name as a figure has room for it, its middle left out."""
     kept = MOST_LETTERS // 2
     return name if len(name) <= MOST_LETTERS else f"{name[:kept]}…{name[1 - kept :]}"
 
 
-def log2_axis(axis: Axis) -> None:
-    """Label an axis of log2 values as powers of two, at few and round exponents."""
+def log2_axis(axis: Axis, decimals: bool = False) -> None:
+    """Label an axis of log2 values as powers of two, at few and round exponents.
+
+    Args:
+        decimals: write the values themselves below.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda exponent, _: raised(exponent))
+    def label(exponent: float, _: object) -> str:
+        shown = decimals and abs(exponent) < MOST_OCTAVES
+        return raised(exponent) + (f"\n{rate(2**exponent)}" if shown else "")
+
+    axis.set_major_locator(MaxNLocator(MOST_TICKS - decimals, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(label)
 
 
 def width_axis(axes: Axes, widths: Sequence[int]) -> None:
@@ -83,8 +87,8 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
     """
     from matplotlib.lines import Line2D
 
-    handles, labels = axes.get_legend_handles_labels()
-    entries = [*zip(handles, map(shortened, labels), strict=True)]
+    handles, names = axes.get_legend_handles_labels()
+    entries = [*zip(handles, map(shortened, names), strict=True)]
     if not entries:
         return
     if len(entries) > most:
@@ -99,7 +103,12 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
     # matplotlib fills column by column
     order = [entry for first in range(columns) for entry in entries[first::columns]]
     handles, labels = zip(*order, strict=True)
-    above: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3}
+    above: Look = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0, 1),
+        "borderaxespad": 0.3,
+        "frameon": False,
+    }
     axes.legend(handles, labels, ncols=columns, **above)
 
 

@@ -12,7 +12,7 @@ from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.palette import LIGHT
 from mutransfer_cli.report.run import Run
-from mutransfer_cli.words import as_sentence, digits, loss, power, rate, signed, words_of
+from mutransfer_cli.words import as_sentence, digits, loss, rate, rate_and_power, signed, words_of
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
@@ -21,7 +21,7 @@ def page(run: Run, width: int | None = None) -> str:
     """One self-contained HTML document, which runs no script and loads nothing.
 
     Args:
-        width: width of the forecast; None for 8 times the largest one.
+        width: the target; None for that of the folder's recipe, or else 8 times the largest width.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -33,7 +33,7 @@ def page(run: Run, width: int | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (as_sentence, digits, loss, power, rate, signed, words_of, verdict_on)
+    filters = (as_sentence, digits, loss, rate, rate_and_power, signed, words_of, verdict_on)
     environment.filters |= {one.__name__: one for one in filters}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
     asked, protocol = questions(run.document), run.document.protocol
@@ -55,7 +55,7 @@ def page(run: Run, width: int | None = None) -> str:
         coordinates=training.coordinates(run),
         slopes=training.activation_slopes(run),
         trials=[f"{count} {status}" for status, count in run.document.trials.items() if count],
-        forecast=forecast.forecasts(asked, run.widths, run.unit, width),
+        forecast=forecast.forecasts(run, asked, width),
         left_out={name: forecast.left_out(one) for name, one in run.document.axes.items()},
         protocol=flat(protocol.model_dump(mode="json", by_alias=True) if protocol else None),
         environment=run.records.header.environment if run.records else {},
@@ -74,18 +74,20 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def listed(rows: list[dict[str, Any]], loss: str) -> list[list[str]]:
+def listed(rows: list[dict[str, Any]], metric: str) -> list[list[str]]:
     """A table's names of columns, and under them its values as the page writes them.
 
     Args:
-        loss: the user's name for the column eval_loss.
+        metric: the user's name for the column eval_loss.
     """
 
-    def text(value: Any) -> str:
-        return digits(value, 6) if value is None or isinstance(value, float) else str(value)
+    def text(column: str, value: Any) -> str:
+        if column in ("width", "seed"):
+            return "" if value is None else str(value)
+        return loss(value) if column.endswith("_loss") else rate(value)
 
-    names = [loss if name == "eval_loss" else name for name in rows[0]]
-    return [names, *([text(value) for value in row.values()] for row in rows)]
+    names = [metric if name == "eval_loss" else name for name in rows[0]]
+    return [names, *([text(*cell) for cell in row.items()] for row in rows)]
 
 
 def contents(run: Run, asked: dict[str, Axis]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from mutransfer_cli.fit.breakers import warnings_of
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.fit.from_records import exponents_of_records
 from mutransfer_cli.fit.table import cell_means, profile
+from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.plan import AXES, AxisName
 from mutransfer_cli.spec.kinds import TRIALS
 from mutransfer_cli.spec.measurements import (
@@ -28,8 +29,18 @@ from mutransfer_cli.spec.measurements import (
 )
 from mutransfer_cli.spec.records import Records, TrialRecord
 from mutransfer_cli.spec.sources import load_records
+from mutransfer_cli.spec.yaml_io import load_yaml, read_text
+from mutransfer_cli.strict import validated
 
+RECIPES = ("recipe.yaml", "recipe-*.yaml")  # in the folder of a sweep
 COLUMNS = ("width", "seed", *AXES, "train_loss", "eval_loss")  # of a table, as a page lists them
+
+
+class Target(NamedTuple):
+    """The recipe in the folder of a sweep, by its file's name, and the width it is for."""
+
+    name: str
+    width: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Run:
         compared: trials with one set of hyperparameters, by which widths are compared.
         diagnostics: measurements of the compared trials.
         warnings: warnings about records, protocol and fit, each once.
+        recipe: the recipe in the folder; of several that for the largest width.
     """
 
     name: str
@@ -55,6 +67,7 @@ class Run:
     diagnostics: Sequence[DiagnosticsRecord]
     warnings: Sequence[str]
     check: Check | None
+    recipe: Target | None
 
     @property
     def has_losses(self) -> bool:
@@ -114,7 +127,17 @@ def read_run(source: Path | None) -> Run:
         diagnostics=read_diagnostics(folder / DIAGNOSTICS, alike) if folder else (),
         warnings=_warnings(document, trials, notes),
         check=read_check(folder / CHECK) if folder else None,
+        recipe=_recipe(folder) if folder else None,
     )
+
+
+def _recipe(folder: Path) -> Target | None:
+    found = [
+        Target(path.name, validated(Recipe, load_yaml(read_text(path), str(path)), str(path)).width)
+        for pattern in RECIPES
+        for path in sorted(folder.glob(pattern))
+    ]
+    return max(found, key=lambda target: target.width, default=None)
 
 
 def _folder(source: Path | None) -> Path | None:
@@ -131,7 +154,7 @@ def run_of_table(name: str, document: Exponents, rows: pd.DataFrame) -> Run:
         document: the fit, without groups.
         rows: the fitted rows, with their loss as eval_loss unless they are best values.
     """
-    return Run(name, None, document, rows, (), (), (), _warnings(document, rows), None)
+    return Run(name, None, document, rows, (), (), (), _warnings(document, rows), None, None)
 
 
 def _warnings(document: Exponents, trials: pd.DataFrame, notes: Sequence[str] = ()) -> list[str]:

@@ -15,7 +15,7 @@ from mutransfer_cli.report import marks, svg
 from mutransfer_cli.report.palette import SHADES, Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.words import power
+from mutransfer_cli.words import loss, rate_and_power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def maps(run: Run) -> list[svg.Figure] | None:
 
 def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
     cells = rows.assign(**{name: np.log2(rows[name]).round(6) for name in PAIR})
-    loss = cells.pivot(index="weight_decay", columns="lr", values="eval_loss")
+    losses = cells.pivot(index="weight_decay", columns="lr", values="eval_loss")
     lowest = cells.iloc[int(cells["eval_loss"].argmin())]
     x, y = float(lowest["lr"]), float(lowest["weight_decay"])
     diverged = cells[np.isinf(cells["eval_loss"])]
@@ -57,13 +57,17 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
         from matplotlib.colors import ListedColormap
 
         shades = ListedColormap([colours.shade(level) for level in range(len(SHADES))])
-        above = loss - lowest["eval_loss"]
+        above = losses - lowest["eval_loss"]
         levels = np.searchsorted(LEVELS, above, side="right")
         shown = np.ma.masked_where(~np.isfinite(above), levels)
         view: svg.Look = {"cmap": shades, "vmin": -0.5, "vmax": len(SHADES) - 0.5}
-        axes.pcolormesh(loss.columns, loss.index, shown, shading="nearest", **view)
+        axes.pcolormesh(losses.columns, losses.index, shown, shading="nearest", **view)
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the map fills the view
         axes.plot(diverged["lr"], diverged["weight_decay"], "x", color=colours.ink, markersize=4.6)
+        for at_x, at_y, mean in cells[[*PAIR, "eval_loss"]].itertuples(index=False):
+            (unseen,) = axes.plot([at_x], [at_y], "o", alpha=0.0)
+            found = loss(mean) if math.isfinite(mean) else "diverged"
+            svg.hover(unseen, f"{_named([at_x, at_y])}: {found}")
         if ridge is not None:
             axes.plot(*ridge, color=BLACK, linewidth=2.4)
             axes.plot(*ridge, linestyle=(0, (4, 3)), color=WHITE, linewidth=1.1)
@@ -75,25 +79,27 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
             dot: svg.Look = {"color": BLACK, "markeredgecolor": WHITE, "markeredgewidth": 1.1}
             axes.plot(optimum[:1], optimum[1:], "o", markersize=5.3, **dot)
         axes.grid(False)
-        marks.log2_axis(axes.xaxis)
-        marks.log2_axis(axes.yaxis)
-        axes.set(xlabel="lr", ylabel="weight_decay")
+        marks.log2_axis(axes.xaxis, decimals=True)
+        marks.log2_axis(axes.yaxis, decimals=True)
+        axes.set(xlabel="learning rate", ylabel="weight decay")
         for level, label in enumerate([*(f"≤ {at:g}" for at in LEVELS), f"> {LEVELS[-1]:g}"]):
             axes.plot([], [], "s", color=colours.shade(level), markersize=6, label=label)
         marks.legend_above(axes, run.unit)
 
     words = (
-        f"Lowest cell: {_named([x, y])}, loss {lowest['eval_loss']:.4g}. "
+        f"Lowest cell: {_named([x, y])}, loss {loss(lowest['eval_loss'])}. "
         + (f"Fitted optimum: {_named(optimum)}. " if len(optimum) == 2 else "")
         + f"{len(diverged)} of {len(cells)} cells diverged."
     )
-    title = f"Loss over lr and weight decay at width {width}"
+    title = f"Loss over learning rate and weight decay at width {width}"
     height = svg.HEIGHT + 20  # for the legend of colours
     return svg.figure(f"joint-{width}", title, words, draw, height=height)
 
 
 def _named(place: Sequence[float]) -> str:
-    return ", ".join(f"{name} {power(2**at)}" for name, at in zip(PAIR, place, strict=True))
+    return ", ".join(
+        f"{name} {rate_and_power(2**at)}" for name, at in zip(PAIR, place, strict=True)
+    )
 
 
 def _ridge(run: Run, decay: Decay, width: int, lowest: Array) -> Array | None:

@@ -34,7 +34,7 @@ OPENING = (
 )
 
 Look = dict[str, Any]  # keyword arguments of a line, as matplotlib takes them
-Draw = Callable[["Axes", Palette], None]
+Draw = Callable[["Axes", Palette], object]
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,15 @@ class Figure:
             ) from error
         style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
         names = {colour: name for name, colour in PLACEHOLDERS.items()}
-        coloured = {
+        coloured: Look = {
             key: palette.colours[names[colour]]
             for key, value in style.items()
             for colour in [f"#{value}".replace("##", "#")]  # matplotlib keeps both spellings
             if colour in names
         }
         # the salt makes ids within drawings reproducible, and distinct between figures
-        return matplotlib.rc_context({**style, **coloured, "svg.hashsalt": self.key, **more})
+        settings: Any = {**style, **coloured, "svg.hashsalt": self.key, **more}
+        return matplotlib.rc_context(settings)
 
     def _svg(self, palette: Palette, letters: str) -> str:
         """The SVG that matplotlib writes, with letters as `path` or as text (`none`)."""

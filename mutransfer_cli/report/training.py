@@ -14,20 +14,22 @@ from mutransfer_cli.check.coordinates import width_slopes
 from mutransfer_cli.check.measure import Check
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.report import marks, svg
+from mutransfer_cli.report.ends import name_ends
 from mutransfer_cli.report.palette import Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.spec.tables import measurement_frame
-from mutransfer_cli.words import power, signed
+from mutransfer_cli.words import digits, loss, raised, rate, rate_and_power, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curve = tuple[TrialRecord, Array, Array]  # a trial, steps and smoothed losses
 
-PLACES, LEAST_PLACES, MOST_PLACES = 40_000, 12, 60  # points of the page, and of one curve
+PLACES = 60  # points of a drawn curve
 SMOOTHED = 0.1  # of a curve's points
+LOW = 150.0  # height of a panel, points
 SMALL = 0.02  # below, powers of two are read more easily than digits
 LINES = ("-", "--", "-.", ":")
 
@@ -48,31 +50,40 @@ BY_MODULE = (
 
 
 def curves(run: Run) -> list[svg.Figure]:
-    """Training losses of all trials, a figure for each width; all share one axis of losses.
+    """Training losses, a panel for each width; all share one axis of losses.
 
     A table of own results has none.
     """
     if run.records is None:
         return []
     trials = {trial.trial: trial for trial in run.records.trials}
-    rates = sorted({trial.lr for trial in trials.values()})
-    places = min(MOST_PLACES, max(LEAST_PLACES, PLACES // max(1, len(run.curves))))
-    lines = [(trials[curve.trial], *points(curve, places)) for curve in run.curves]
+    lines = [(trials[curve.trial], *smoothed(curve)) for curve in run.curves]
     whole = [y for trial, _, y in lines if trial.status == "ok" and len(y)]
     view = _view(whole or [y for _, _, y in lines if len(y)])
+    widths = sorted({trial.width for trial, *_ in lines})
     return [
-        _curves(width, [line for line in lines if line[0].width == width], rates, view, run.unit)
-        for width in sorted({trial.width for trial, *_ in lines})
+        _panel(width, [line for line in lines if line[0].width == width], widths, view, run.unit)
+        for width in widths
     ]
 
 
-def points(curve: CurveRecord, places: int) -> tuple[Array, Array]:
-    """Steps and smoothed losses before the first that is not finite, thinned to `places`."""
+def smoothed(curve: CurveRecord) -> tuple[Array, Array]:
+    """Steps and running means of the losses before the first that is not finite."""
     y = np.array([math.nan if loss is None else loss for loss in curve.train_loss])
     count = int(np.argmin(np.append(np.isfinite(y), False)))
     smooth = pd.Series(y[:count]).rolling(max(1, round(SMOOTHED * len(y))), min_periods=1).mean()
-    kept = np.unique(np.linspace(0, count - 1, min(count, places)).round().astype(int))
-    return np.array(curve.step, dtype=float)[kept], smooth.to_numpy()[kept]
+    return np.array(curve.step[:count], dtype=float), smooth.to_numpy()
+
+
+def spread(lines: Sequence[Curve]) -> tuple[Array, Array]:
+    """Steps, and the lowest, median and highest loss there: [PLACES] and [3, PLACES].
+
+    A trial counts as far as its curve reaches.
+    """
+    reached = np.unique(np.concatenate([x for _, x, _ in lines]))
+    steps = reached[np.unique(np.linspace(0, len(reached) - 1, PLACES).round().astype(int))]
+    losses = np.stack([np.interp(steps, x, y, np.nan, np.nan) for _, x, y in lines])
+    return steps, np.nanquantile(losses, (0.0, 0.5, 1.0), axis=0)
 
 
 def _view(lines: Sequence[Array]) -> tuple[float, float]:
@@ -84,48 +95,56 @@ def _view(lines: Sequence[Array]) -> tuple[float, float]:
     return bottom - 0.04 * (top - bottom) - 1e-9, top + 0.04 * (top - bottom) + 1e-9
 
 
-def _curves(
+def _panel(
     width: int,
     lines: Sequence[Curve],
-    rates: Sequence[float],
+    widths: Sequence[int],
     view: tuple[float, float],
     unit: str,
 ) -> svg.Figure:
+    """The best trial, the median and the range of those that ended, and crosses where others
+    diverged."""
     lost = [trial for trial, *_ in lines if trial.status == "diverged"]
-    ended = [trial for trial, *_ in lines if trial.eval_loss is not None]
-    best = min(ended, key=lambda trial: trial.eval_loss or math.inf, default=None)
-    bottom, top = view
+    ended = [line for line in lines if line[0].eval_loss is not None and len(line[1])]
+    best = min(ended, key=lambda line: line[0].eval_loss or math.inf, default=None)
+    top = view[1] - 0.04 * (view[1] - view[0])
 
-    def draw(axes: Axes, palette: Palette) -> None:
-        colours = {rate: palette.step(i, len(rates)) for i, rate in enumerate(rates)}
-        for trial, x, y in lines:
-            look: svg.Look = {"color": colours[trial.lr], "linewidth": 0.7, "alpha": 0.9}
-            if trial is best:
-                look = {"color": palette.ink, "linewidth": 1.6, "zorder": 5}
-            axes.plot(x, np.minimum(y, 3 * top - 2 * bottom), **look)
-            if trial.status == "diverged":
-                at = y[-1] if len(y) and y[-1] < top else top - 0.03 * (top - bottom)
-                look = {"color": colours[trial.lr], "clip_on": False, "zorder": 6}
-                axes.plot([trial.diverged_at or 0], [at], "x", markersize=5.3, mew=1.5, **look)
-        for rate, colour in colours.items():
-            axes.plot([], [], color=colour, label=power(rate))
+    def draw(axes: Axes, colours: Palette) -> None:
+        colour = colours.step(widths.index(width), len(widths))
+        axes.set(ylim=view, xlabel="step", ylabel=f"train loss ({unit})")
+        axes.set_xlim(0, max([trial.steps for trial, *_ in lines]))
         axes.locator_params(axis="x", integer=True)
-        axes.set(ylim=(bottom, top), xlabel="step", ylabel=f"train loss ({unit})")
-        marks.legend_above(axes, "lr", most=8)
+        for trial in lost:
+            look: svg.Look = {"color": colours.hue(1), "markersize": 4.0, "zorder": 4}
+            (cross,) = axes.plot([trial.diverged_at or 0], [top], "x", clip_on=False, **look)
+            svg.hover(cross, f"lr {rate_and_power(trial.lr)}: diverged at step {trial.diverged_at}")
+        if best is not None:
+            steps, (lowest, median, highest) = spread(ended)
+            axes.fill_between(steps, lowest, highest, color=colour, alpha=0.18, linewidth=0)
+            (middle,) = axes.plot(steps, median, color=colours.faint, linewidth=0.8)
+            svg.hover(middle, f"median of {len(ended)} trials")
+            (line,) = axes.plot(*best[1:], color=colour, linewidth=1.4)
+            svg.hover(line, f"{_trial(best[0])}: eval loss {loss(best[0].eval_loss)}")
+            name_ends(axes, [middle, line], ["median", "best"])
 
     words = f"{len(lines)} trials, {len(lost)} diverged"
     if lost:
-        words += f" (lr {', '.join(map(power, sorted({trial.lr for trial in lost})))})"
+        words += f" (lr {', '.join(map(rate, sorted({trial.lr for trial in lost})))})"
     if best is not None:
-        words += f". Lowest eval loss {best.eval_loss:.4g} at lr {power(best.lr)}"
-    return svg.figure(f"curves-{width}", f"Training curves at width {width}", f"{words}.", draw)
+        words += f". Best: eval loss {loss(best[0].eval_loss)} at {_trial(best[0])}"
+    title = f"Training at width {width}"
+    return svg.figure(f"curves-{width}", title, f"{words}.", draw, height=LOW)
+
+
+def _trial(trial: TrialRecord) -> str:
+    return f"lr {rate_and_power(trial.lr)}, seed {trial.seed}"
 
 
 def base_values(run: Run) -> list[str]:
     """The hyperparameters at which widths are compared, without those at their neutral value."""
     neutral = {"weight_decay": 0.0}
     return [
-        f"{name} {power(value)}"
+        f"{name} {rate_and_power(value)}"
         for name, value in (run.compared[0].axes.items() if run.compared else ())
         if name == "lr" or value != neutral.get(name, 1.0)
     ]
@@ -192,29 +211,34 @@ def _against_width(
     }
     if not lines:
         return []
+    values_by_width = {
+        name: f"{name}: {digits(line.iloc[0], 3)} at width {line.index[0]}, "
+        f"{digits(line.iloc[-1], 3)} at width {line.index[-1]}"
+        for name, line in lines.items()
+    }
 
     def draw(axes: Axes, colours: Palette) -> None:
+        drawn = []
         for i, (name, line) in enumerate(lines.items()):
             shown = line[line > 0] if log else line
-            style: svg.Look = {"marker": marks.marker(i), "linestyle": LINES[i % len(LINES)]}
+            style: svg.Look = {"marker": "o", "linestyle": LINES[0 if ordered else i % len(LINES)]}
             colour = colours.step(i, len(lines)) if ordered else colours.hue(i)
-            axes.plot(np.log2(shown.index), shown, color=colour, label=name, **style)
+            drawn += axes.plot(np.log2(shown.index), shown, color=colour, **style)
+            svg.hover(drawn[-1], values_by_width[name])
         marks.width_axis(axes, sorted(set(means.index.get_level_values("width"))))
         if log:
             axes.set_yscale("log", base=2)
             low, high = axes.get_ylim()
             axes.set_ylim(low / 1.15, high * 1.15)
             small = low < SMALL
-            axes.yaxis.set_major_formatter(lambda y, _: power(y) if small else f"{y:.2g}")
+            axes.yaxis.set_major_formatter(
+                lambda y, _: raised(math.log2(y)) if small else digits(y, 2)
+            )
+        axes.set_ylim(axes.get_ylim())
         axes.set_ylabel(label)
-        marks.legend_above(axes)
+        name_ends(axes, drawn, [*lines])
 
-    words = "; ".join(
-        f"{name}: {line.iloc[0]:.3g} at width {line.index[0]}, "
-        f"{line.iloc[-1]:.3g} at width {line.index[-1]}"
-        for name, line in lines.items()
-    )
-    return [svg.figure(key, title, caption, draw, f"{words}.")]
+    return [svg.figure(key, title, caption, draw, f"{'; '.join(values_by_width.values())}.")]
 
 
 def activation_slopes(run: Run) -> dict[str, tuple[str, str]]:

@@ -24,7 +24,8 @@ def test_a_real_sweep_as_a_page(
 ) -> None:
     tiny["sweep"] = {"widths": [16, 32], "axes": {"lr": [2**-8, 2**-7]}}
     folder, page = tmp_path / "run", tmp_path / "page.html"
-    assert run("sweep-proxy", write_spec(tiny), "-o", folder).exit_code == 0
+    trained = run("sweep-proxy", write_spec(tiny), "-o", folder)
+    assert trained.exit_code == 0, trained.stderr
     result = run("report", folder, "-o", page)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == f"report: {page}\n"
@@ -43,7 +44,7 @@ def test_a_table_of_own_results(run: Run, tmp_path: Path) -> None:
         page.pictures
     )
     assert "Best base values at width 2048" in page.tables
-    assert "training curves, diagnostics and the coordinate check, which a table" in page.text
+    assert {"curves", "diagnostics", "coordinates"}.isdisjoint(page.ids)
     header, *rows = page.tables["72 runs"]
     assert header == ["width", "seed", "lr", "loss"]
     assert len(rows) == len(page.data["trials"]) == 72
@@ -64,7 +65,7 @@ def test_diverged_runs_of_a_table(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "runs.csv")
     table.write_text(table.read_text() + "64,1.0,,0\n64,1.0,inf,1\n")
     page = Page(run("report", table).stdout, tmp_path)
-    assert page.tables["74 runs"][-1] == ["64", "1", "1", ""]
+    assert page.tables["74 runs"][-1] == ["64", "1", "1.00", ""]
     assert ["trials", "72 ok, 2 diverged"] in page.tables["Where the numbers come from"]
 
 
@@ -74,8 +75,10 @@ def test_best_values_alone(run: Run, tmp_path: Path) -> None:
     result = run("report", table, "--optima", "--grid-spacing", "0.5")
     assert result.exit_code == 0
     page = Page(result.stdout, tmp_path)
-    assert "No bowls of lr: the table holds best values and no losses." in page.text
-    assert "Optimal learning rate against width" in page.pictures
+    assert page.pictures.keys() == {
+        "The exponent with its interval",
+        "Optimal learning rate against width",
+    }
 
 
 def test_from_stdin(run: Run, tmp_path: Path) -> None:

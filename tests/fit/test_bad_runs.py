@@ -92,7 +92,7 @@ def test_a_bad_run_is_named_and_left_out(by: float, seeds: int) -> None:
     assert (run.reason, run.width, run.value) == ("bad_run", 128, 2**-9)
     assert run.seed == str(seeds - 1)
     assert run.excess == pytest.approx(by, abs=0.01)
-    assert "width 128, lr 0.001953" in fit.warnings["bad_runs"]
+    assert "width 128, lr 0.00195" in fit.warnings["bad_runs"]
     assert fit.exponent is not None
     clean = fit_exponents(rows[~bad]).exponent
     assert vars(fit.exponent) == pytest.approx(vars(clean))
@@ -111,7 +111,7 @@ def test_broken_runs_are_named() -> None:
     fit = fit_exponents(rows.assign(loss=rows["loss"] + 2 * cliff))
     assert {(run.reason, run.width) for run in fit.left_out} == {("broken", 64)}
     assert [run.value for run in fit.left_out] == [2**-5, 2**-4.5, 2**-4]
-    assert "width 64 from lr 0.03125 up (2" in fit.warnings["broken_runs"]
+    assert "width 64 from lr 0.0312 up (2" in fit.warnings["broken_runs"]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_wider_model_is_worse_beyond_three_standard_errors_of_both() -> None:
     assert loss_warnings(optima, noise) == {}
     worse = optima | {64: found(3.05)}
     assert loss_warnings(worse, noise)["non_monotone_loss"].startswith(
-        "width 64 ends at 3.05 and width 32 at 3: wider is worse"
+        "width 64 ends at 3.050 and width 32 at 3.000: wider is worse"
     )
 
 

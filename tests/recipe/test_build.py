@@ -318,7 +318,7 @@ def test_the_forecast_says_what_one_run_may_find_and_what_the_value_costs(sweep:
         costs.append(found.expected_excess_loss)
     assert spreads == sorted(spreads)
     assert costs == sorted(costs)
-    assert "at width 4096, 85.3x the largest fitted width" in found.sentence
+    assert "; that is 85.3x the largest fitted width" in found.sentence
 
 
 def test_multipliers_are_folded_where_that_is_exact(tiny: dict[str, Any], prepare: Prepare) -> None:

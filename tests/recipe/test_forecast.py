@@ -26,9 +26,8 @@ def test_a_straight_law_has_the_interval_of_its_line() -> None:
     assert math.sqrt(found.low * found.high) == pytest.approx(2**-7)
     assert found.expected_excess_loss == fit.excess_at(256)
     assert found.sentence == (
-        "at width 256, 2x the largest fitted width, the best base lr is 0.00781; one run's own "
-        "optimum lies between 0.00479 and 0.0128 with 95%, and using 0.00781 is expected to cost "
-        "0.0013 nats"
+        "at width 256 use lr 0.00781; between 0.00479 and 0.0128 with 95%; that is 2x the largest "
+        "fitted width, and using 0.00781 is expected to cost 0.0013 nats"
     )
 
 
@@ -38,10 +37,10 @@ def test_a_bent_law_counts_the_forms_and_says_so() -> None:
     assert found.forms == pytest.approx({"curved": 2**-5.25, "saturating": 2**-6.5})
     assert found.sentence.endswith(
         "is expected to cost up to 0.031 nats; as the optima bend away from the line, this counts "
-        "the curved form (0.0263) and the saturating form (0.011) too"
+        "the curved form (0.0263) and the saturating form (0.0110) too"
     )
     without_bowls = forecast("lr", axis(forms=BENT), 256, None, "nats")
-    assert "with 95%; as the optima bend" in without_bowls.sentence
+    assert "largest fitted width; as the optima bend" in without_bowls.sentence
     assert without_bowls.expected_excess_loss is None
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from mutransfer_cli.fit.optimum import Optimum
-from mutransfer_cli.report.axis import bowls_of, figures, interpolated, transferred
+from mutransfer_cli.report.axis import figures, interpolated, transferred
 from mutransfer_cli.report.run import Run
+from mutransfer_cli.words import rate, rate_and_power
 from tests.report.runs import bowl
 
 RunOf = Callable[..., Run]
@@ -43,25 +46,45 @@ def test_the_narrowest_optimum_is_carried_by_the_rule() -> None:
     assert found[64] == pytest.approx((2.5, 2.125))
 
 
-def test_bowls_are_in_log2(run_of: RunOf) -> None:
-    bowls = bowls_of(run_of(), "lr")
-    assert [*bowls[16]] == [-9, -8, -7, -6, -5, -4, -3]
-    assert bowls[16][-6] == pytest.approx(2.5, abs=0.005)
-
-
 def test_a_sweep_beside_its_optimum_has_bowls_only(run_of: RunOf) -> None:
     run = run_of(rates=[2**-2, 2**-1, 1.0, 2.0])
-    (drawn,), missing = figures(run, "lr", run.document.axes["lr"])
-    assert drawn.caption == "No width has a usable optimum of lr."
-    assert missing == []
+    (drawn,) = figures(run, "lr", run.document.axes["lr"])
+    assert drawn.key == "bowls-lr"
 
 
-def test_a_transferred_value_beside_divergence_is_missed_with_a_sentence(run_of: RunOf) -> None:
+def test_a_transferred_value_beside_divergence_has_no_figure(run_of: RunOf) -> None:
     def loss(width: int, lr: float, decay: float, seed: int) -> float | None:
         above = math.log2(lr) + 6 - 2 * math.log2(width / 32)  # octaves above the width's optimum
         return bowl(width, lr, 1.0, seed, drift=2.0) if -2.5 < above < 4 else None
 
     run = run_of(loss=loss, rates=[2.0**x for x in range(-12, 3)])
-    drawn, (missing,) = figures(run, "lr", run.document.axes["lr"])
+    drawn = figures(run, "lr", run.document.axes["lr"])
     assert [one.key for one in drawn] == ["bowls-lr", "optima-lr"]
-    assert missing.startswith("No loss at a transferred lr: fewer than two widths")
+
+
+def test_without_losses_there_are_optima_alone(run_of: RunOf) -> None:
+    run = run_of()
+    alone = replace(run, trials=run.trials.drop(columns="eval_loss"))
+    assert [one.key for one in figures(alone, "lr", run.document.axes["lr"])] == ["optima-lr"]
+
+
+def test_optima_show_their_values_on_hover(run_of: RunOf) -> None:
+    run = run_of()
+    _, optima, losses = figures(run, "lr", run.document.axes["lr"])
+    shown = re.findall(r"<title>([^<]*)</title>", optima.inline())
+    assert shown[0] == run.document.axes["lr"].sentence
+    at = run.document.axes["lr"].optimum[128]
+    assert shown[-1].startswith(f"width 128, best lr {rate_and_power(at.value)}, {rate(at.low)} to")
+    assert len(shown) == 1 + 4
+    shown = re.findall(r"<title>([^<]*)</title>", losses.inline())
+    assert shown[0].startswith("width 16: 2.49")
+    assert shown[0].endswith(" at its own optimum")
+
+
+def test_powers_stand_over_their_decimals(run_of: RunOf) -> None:
+    run = run_of()
+    bowls, optima, _ = figures(run, "lr", run.document.axes["lr"])
+    for one in (bowls, optima):
+        drawing = one.inline()
+        assert ">2⁻⁶</" in drawing
+        assert ">0.0156</" in drawing

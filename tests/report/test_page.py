@@ -1,18 +1,21 @@
-"""The page of a sweep: its sections, and the sentences in place of missing ones."""
+"""The page of a sweep: what to do first, then its sections, without empty ones."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from markupsafe import escape
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.words import rate_and_power
 from tests.report.pages import Page
 from tests.report.runs import RATES, WIDTHS, bowl
 
@@ -38,8 +41,8 @@ def test_every_picture_has_a_text_alternative(page_of: PageOf) -> None:
         title.format(width)
         for width in WIDTHS
         for title in (
-            "Training curves at width {}",
-            "Loss over lr and weight decay at width {}",
+            "Training at width {}",
+            "Loss over learning rate and weight decay at width {}",
         )
     ]
     of_axes = [
@@ -86,7 +89,7 @@ def test_the_numbers_are_those_of_the_fit(page_of: PageOf, run: Run) -> None:
     _, *rows = page.tables[OPTIMA]
     for width, row in zip(WIDTHS, rows, strict=True):
         optimum = fit["axes"]["lr"]["optimum"][str(width)]
-        assert row[:2] == [str(width), f"2^{round(math.log2(optimum['value']), 2):g}"]
+        assert row[:2] == [str(width), rate_and_power(optimum["value"])]
         assert row[3] == f"{optimum['loss']:#.4g}"
     assert high - low < 0.2
     assert page.data["verdicts"] == {"lr": "pass"}
@@ -96,9 +99,9 @@ def test_every_trial_is_there_twice(page_of: PageOf) -> None:
     page = page_of(loss=diverges)
     _, *rows = page.tables["56 trials"]
     assert len(rows) == len(page.data["trials"]) == len(WIDTHS) * len(RATES) * 2
-    statuses = [row[5] for row in rows]
+    statuses = [row[4] for row in rows]
     assert statuses.count("diverged") == len(WIDTHS) * 2 * 2
-    assert {row[8] for row in rows if row[5] == "diverged"} == {"7"}
+    assert {row[7] for row in rows if row[4] == "diverged"} == {"7"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,9 @@ def test_the_answer_comes_first(page_of: PageOf, drift: float, verdict: str, hea
         loss=partial(bowl, drift=drift), rates=tuple(2.0**x for x in range(-11, 0)), measured=False
     )
     assert page.data["verdicts"] == {"lr": verdict}
-    assert re.search(rf"mutransfer report: run{headline}[^.]*. {verdict}exponent of lr", page.text)
+    use = r"At width 1024 use lr 0\.\d+; between 0\.\d+ and 0\.\d+ with 95%\."
+    first = rf"report: run{use}No target was given[^.]*\.{headline}[^.]*\.. {verdict}exponent"
+    assert re.search(first, page.text)
     assert page.html.index("<h1>") < page.html.index("<svg")
 
 
@@ -138,8 +143,8 @@ def test_the_headline_speaks_of_every_axis(
 
 def test_diverged_trials_are_marked_and_counted(page_of: PageOf) -> None:
     page = page_of(loss=diverges)
-    words = page.pictures["Training curves at width 16"]
-    assert words.startswith("14 trials, 4 diverged (lr 2^-4, 2^-3).")
+    words = page.pictures["Training at width 16"]
+    assert words.startswith("14 trials, 4 diverged (lr 0.0625, 0.125).")
     assert "x at the top: diverged" in page.text
 
 
@@ -207,7 +212,8 @@ def test_many_checked_slopes_are_several_pictures(page_of: PageOf) -> None:
 def test_checked_slopes_are_shown_without_measurements_in_training(page_of: PageOf) -> None:
     page = page_of(gates=GATES[1:], measured=False)
     assert "Slopes in width with their intervals" in page.pictures
-    assert "Left out: no diagnostics.jsonl" in page.text
+    assert "Coordinate check" in page.text
+    assert "Diagnostics against width" not in page.text
 
 
 def test_slopes_of_activations(page_of: PageOf) -> None:
@@ -216,25 +222,43 @@ def test_slopes_of_activations(page_of: PageOf) -> None:
     assert table[1:] == [["blocks.0", "+0.50 (+0.50 to +0.50)", "+0.25 (+0.25 to +0.25)"]]
 
 
+ALWAYS = {"axis-lr", "provenance", "numbers"}
+
+
 @pytest.mark.parametrize(
-    ("options", "missing"),
+    ("options", "sections"),
     [
-        ({"measured": False}, ["no curves.jsonl lies beside", "no diagnostics.jsonl lies beside"]),
-        ({}, ["these runs do not vary both learning rate and weight decay"]),
-        ({"widths": [32]}, ["comparing widths takes two or more", "Too little evidence"]),
-        ({"widths": [32, 64]}, ["Too little evidence", "No forecast of lr: there is no exponent"]),
-        ({"rates": [2**-6]}, ["Too little evidence", "No width has a usable optimum of lr"]),
-        ({"rates": [2**-2, 2**-1, 1.0, 2.0]}, ["add lower values of lr"]),
-        ({"loss": lambda *_: None}, ["No bowls of lr: every trial diverged", "Too little"]),
+        ({}, {"forecast", "curves", "diagnostics", "coordinates"}),
+        ({"measured": False}, {"forecast"}),
+        ({"decays": DECAYS, "measured": False}, {"axis-weight_decay", "forecast", "joint"}),
+        ({"widths": [32], "measured": False}, set()),
+        ({"loss": lambda *_: None, "measured": False}, set()),
     ],
 )
-def test_what_a_sweep_lacks_is_left_out_with_a_sentence(
-    page_of: PageOf, options: dict[str, Any], missing: list[str]
+def test_empty_sections_are_left_out(
+    page_of: PageOf, options: dict[str, Any], sections: set[str]
 ) -> None:
     page = page_of(**options)
+    found = re.findall('<section id="([^"]*)"', page.html)
+    assert {*found} - {"warnings"} == ALWAYS | sections
+    assert ('id="warnings"' in page.html) == bool(page.data["warnings"])
+    assert "Left out" not in page.text
     assert page.unnamed == 0
-    for sentence in missing:
-        assert sentence in page.text
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"widths": [32]}, "For width 256 there is no best learning rate yet."),
+        ({"widths": [32, 64]}, "Too little evidence"),
+        ({"rates": [2**-6]}, "No width has a usable optimum of lr"),
+        ({"rates": [2**-2, 2**-1, 1.0, 2.0]}, "add lower values of lr"),
+    ],
+)
+def test_what_a_sweep_lacks_is_said(
+    page_of: PageOf, options: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in page_of(**options).text
 
 
 def astray(width: int, lr: float, decay: float, seed: int) -> float:
@@ -247,7 +271,7 @@ def test_runs_that_were_not_fitted_are_listed(page_of: PageOf) -> None:
     _, *rows = page.tables["Runs that were not fitted"]
     (found,) = page.data["exponents"]["axes"]["lr"]["left_out"]
     assert [row[:4] + row[5:] for row in rows] == [
-        ["64", "2^-5", "1", "9.000", "off the bowl of all others"]
+        ["64", "0.0312 (2^-5)", "1", "9.000", "off the bowl of all others"]
     ]
     assert rows[0][4] == f"{found['excess']:.3g}"
 
@@ -255,10 +279,35 @@ def test_runs_that_were_not_fitted_are_listed(page_of: PageOf) -> None:
 def test_the_forecast_is_for_eight_times_the_largest_width(page_of: PageOf) -> None:
     page = page_of()
     assert "Forecast for width 1024" in page.text
-    assert "8 times the largest fitted width" in page.text
-    _, (name, value, _, cost) = page.tables["Best base values at width 1024"]
+    assert "No target was given (--width): 1024 is 8 times the largest fitted width." in page.text
+    _, (name, value, interval, cost) = page.tables["Best base values at width 1024"]
     assert (name, cost.split()[1]) == ("lr", "nats")
-    assert value.startswith("2^-")
+    assert value == rate_and_power(2 ** page_axis(page).at(1024).value)
+    between = interval.replace("to", "and")
+    assert f"At width 1024 use lr {value.split()[0]}; between {between} with 95%." in page.text
+
+
+def page_axis(page: Page) -> Axis:
+    return Axis.model_validate(page.data["exponents"]["axes"]["lr"])
+
+
+def test_the_target_is_that_of_the_recipe_in_the_folder(
+    page_of: PageOf, run: Run, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(page_of(measured=False).folder, tmp_path / "sweep")
+    fit = tmp_path / "exponents.yaml"
+    assert run("fit-exponents", folder, "-o", fit).exit_code == 0
+    for width in (256, 512):
+        saved = folder / f"recipe-{width}.yaml"
+        assert run("transfer", fit, "--width", width, "-o", saved).exit_code == 0
+    text = run("report", folder).stdout
+    assert "At width 512 use lr " in text
+    assert "Width 512 is that of recipe-512.yaml, 4 times the largest fitted width." in text
+    assert "At width 256 use lr " in run("report", folder, "--width", 256).stdout
+    saved.write_text("schema: mutransfer.recipe/1\nwidth: big\n")
+    failed = run("report", folder)
+    assert failed.exit_code == 2
+    assert "recipe-512.yaml" in failed.stderr
 
 
 def test_text_of_files_is_only_text(page_of: PageOf) -> None:

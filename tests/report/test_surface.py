@@ -25,11 +25,16 @@ def test_a_map_has_a_coloured_square_for_each_cell_that_ended(run_of: RunOf) -> 
     found = maps(run_of(loss=loss, decays=DECAYS))
     assert found is not None
     assert [one.title for one in found] == [
-        f"Loss over lr and weight decay at width {width}" for width in WIDTHS
+        f"Loss over learning rate and weight decay at width {width}" for width in WIDTHS
     ]
     first = found[0]
-    assert first.words.startswith("Lowest cell: lr 2^-6, weight_decay 2^0, loss 2.499. Fitted ")
+    assert first.words.startswith(
+        "Lowest cell: lr 0.0156 (2^-6), weight_decay 1.00 (2^0), loss 2.499. Fitted "
+    )
     assert first.words.endswith("1 of 35 cells diverged.")
     squares = re.findall(r'<path[^>]*style="fill: (var[^"]*)"', first.inline())
     assert len(squares) == 34
     assert set(squares) < {f"var(--h{level})" for level in range(len(SHADES))}
+    shown = re.findall(r"<title>([^<]*)</title>", first.inline())
+    assert len(shown) == 35
+    assert "lr 0.125 (2^-3), weight_decay 4.00 (2^2): diverged" in shown

@@ -99,14 +99,14 @@ def test_a_figure_is_drawn_onto_given_axes() -> None:
     axes = Canvas().subplots()
     svg.figure("a", "title", "caption", draw_all).on(axes)
     assert [to_hex(line.get_color()) for line in axes.lines] == [*LIGHT.values()]
-    assert axes.yaxis.label.get_size() != pytest.approx(8), "its own settings"
+    assert axes.yaxis.label.get_fontsize() != pytest.approx(8), "its own settings"
 
 
 def test_a_canvas_has_the_look_of_a_paper() -> None:
     canvas = svg.figure("a", "title", "caption", draw_all).canvas()
     (axes,) = canvas.axes
     assert canvas.get_size_inches() == pytest.approx((3.3, 190 / 72))
-    assert axes.yaxis.label.get_size() == pytest.approx(8)
+    assert axes.yaxis.label.get_fontsize() == pytest.approx(8)
     assert to_hex(axes.xaxis.label.get_color()) == PAPER.ink
 
 
