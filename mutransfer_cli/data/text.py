@@ -135,8 +135,7 @@ class Encoder:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise InputError(
-                "data.tokenizer: reading it needs tokenizers; run "
-                "`pip install tokenizers`"
+                "data.tokenizer: reading it needs tokenizers; run `pip install tokenizers`"
             ) from error
         try:
             content = path.read_bytes()

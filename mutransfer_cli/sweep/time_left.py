@@ -111,7 +111,8 @@ class StepTimes:
 
     def _off(self, run: Run) -> dict[tuple[int, int], tuple[float, float]]:
         return {
-            at: (math.log(timed.step / self.seconds(*at)), timed.weight) for at, timed in run.items()
+            at: (math.log(timed.step / self.seconds(*at)), timed.weight)
+            for at, timed in run.items()
         }
 
     def _spread(self, run: Run) -> float:
