@@ -20,10 +20,10 @@ def words_of(axis: str) -> str:
     return WORDS.get(axis, f"factor {axis}")
 
 
-def listed(items: Iterable[str]) -> str:
+def listed(items: Iterable[str], joint: str = "and") -> str:
     """The items in a sentence: a, b and c."""
     *first, last = items
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {joint} {last}" if first else last
 
 
 def as_sentence(text: str) -> str:

@@ -6,14 +6,15 @@ import os
 import re
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from mutransfer_cli import __version__
 from mutransfer_cli.cli.commands import Commands
 from mutransfer_cli.cli.talk import be_quiet, be_verbose, detail, talk_as_usual
-from mutransfer_cli.errors import MutransferError, SweepInterrupted
+from mutransfer_cli.cli.usage import sentence_of
+from mutransfer_cli.errors import InputError, MutransferError, SweepInterrupted
 from mutransfer_cli.quiet import quiet_libraries
 
 HELP = "Find the best learning rate on small models and what to use at the target width."
@@ -30,6 +31,12 @@ VERSIONED = ("torch", "numpy", "pandas", "scipy", "pydantic", "typer", "transfor
 class _ErrorsAsSentences(Commands):
     """Ends a command with its error's sentence and exit code; `--debug` shows the traceback."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().make_context(*args, **extra)
+        except typer.TyperException as error:
+            _fail(sentence_of(error), InputError.exit_code)
+
     def invoke(self, ctx: Any) -> Any:
         started = time.perf_counter()
         try:
@@ -41,6 +48,8 @@ class _ErrorsAsSentences(Commands):
             if ctx.params["debug"]:
                 raise
             _fail(with_options(error), error.exit_code)
+        except typer.TyperException as error:
+            _fail(sentence_of(error), InputError.exit_code)
         except BrokenPipeError:
             # the reader of the pipe has left, and Python would complain again at exit
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115
@@ -48,8 +57,7 @@ class _ErrorsAsSentences(Commands):
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except Exception as error:
-            # usage errors, Exit and Abort are Typer's own and have no public base class
-            if ctx.params["debug"] or type(error).__module__.startswith("typer"):
+            if ctx.params["debug"] or isinstance(error, typer.Exit | typer.Abort):
                 raise
             if isinstance(error, ModuleNotFoundError) and error.name == "torch":
                 _fail("torch is not installed and this needs it; run `pip install torch`", 2)
@@ -82,7 +90,7 @@ def option_of(argument: str) -> str:
     return "--" + name.replace("_", "-") + blank + value
 
 
-def _fail(sentence: str, exit_code: int) -> None:
+def _fail(sentence: str, exit_code: int) -> NoReturn:
     typer.echo(f"Error: {sentence}", err=True)
     raise typer.Exit(exit_code)
 

@@ -22,6 +22,7 @@ from mutransfer_cli.cli.console import (
     stdout_or,
 )
 from mutransfer_cli.cli.own_table import with_table_options
+from mutransfer_cli.cli.usage import read_width, width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.options import TableOptions
 
@@ -109,7 +110,7 @@ def check(
         int | None,
         typer.Option(
             metavar="WIDTH",
-            min=1,
+            parser=width_of,
             help="Width to forecast, and to train with --spec. Default: the records' largest.",
         ),
     ] = None,
@@ -195,15 +196,13 @@ def _named(gates: str | None) -> frozenset[GateName] | None:
 def _widths(widths: str | None) -> tuple[int, ...] | None:
     if widths is None:
         return None
-    try:
-        found = sorted({int(width) for width in widths.split(",")})
-    except ValueError:
-        found = [0]
-    if found[0] < 1:
+    found = [read_width(width.strip()) for width in widths.split(",")]
+    read = sorted({width for width in found if width is not None})
+    if None in found:
         raise InputError(
             f"--widths {widths}: expected widths separated by commas, such as 64,128,256,512"
         )
-    return tuple(found)
+    return tuple(read)
 
 
 def _tolerances(given: list[str]) -> dict[GateName, float]:

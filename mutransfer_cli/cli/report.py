@@ -10,6 +10,7 @@ import typer
 from mutransfer_cli.cli.console import GroupName, OutputFile, note, stdin_or, stdout_or
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.cli.own_table import fit_own, with_table_options
+from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.options import TableOptions
 
@@ -32,8 +33,8 @@ def report(
         int | None,
         typer.Option(
             "--width",
-            min=1,
-            max=2**53,
+            metavar="WIDTH",
+            parser=width_of,
             help="Target width. Default: that of the folder's recipe, or else 8 times the largest.",
             show_default=False,
         ),

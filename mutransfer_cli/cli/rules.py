@@ -16,6 +16,7 @@ import typer
 
 from mutransfer_cli.cli.completion import spec_names
 from mutransfer_cli.cli.console import Variant, note
+from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OPTIMIZERS, OptimizerName
 from mutransfer_cli.rules.choices import (
@@ -134,7 +135,10 @@ def rules(
     ] = None,
     variant: Variant = None,
     width: Annotated[
-        int | None, typer.Option(min=1, help="Width of the plan.", show_default=False)
+        int | None,
+        typer.Option(
+            metavar="WIDTH", parser=width_of, help="Width of the plan.", show_default=False
+        ),
     ] = None,
     lr: Annotated[
         float | None,

@@ -18,6 +18,7 @@ from mutransfer_cli.cli.console import (
     warn,
 )
 from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
 
@@ -32,7 +33,11 @@ def transfer(
     width: Annotated[
         int | None,
         typer.Option(
-            "--width", min=1, max=2**53, help="Width of the target model.", show_default=False
+            "--width",
+            metavar="WIDTH",
+            parser=width_of,
+            help="Width of the target model, such as 4096 or 12k.",
+            show_default=False,
         ),
     ] = None,
     model: TargetName = None,

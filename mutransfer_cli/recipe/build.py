@@ -136,7 +136,10 @@ def _folding_warnings(
         return []
     width_mult = target.width / protocol.parameterization.base_width
     tied, clips = tied_patterns(by_rule["roles"]), protocol.train.clip is not None
-    limits = folding_limits(protocol.rule, clips, width_mult, is_tied=bool(tied))
+    is_known = bool(exponents.base_plan) or target.read is not None
+    limits = folding_limits(
+        protocol.rule, clips, width_mult, bool(tied) if tied or is_known else None
+    )
     kept = [
         f"the output multiplier {output:.6g} of {pattern.pattern} stays in the forward pass, where "
         "the weight is the readout, since no gain was seen directly before it that could take it"

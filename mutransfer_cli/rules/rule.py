@@ -6,6 +6,7 @@ exact and where it is not, and which rules suit tied embeddings, with which outp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -194,41 +195,51 @@ def fold(x: RoleExponents, rule: Rule, role: MatrixRole, t: Fraction) -> RoleExp
 
 
 def folding_limits(
-    rule: Rule, clip: bool, width_mult: float | None = None, is_tied: bool = False
+    rule: Rule, clip: bool, width_mult: float | None = None, tied: bool | None = None
 ) -> tuple[str, ...]:
     """Say where a folded model differs from the model with multipliers, and by how much.
 
     Args:
         clip: whether the gradient is clipped by its global norm.
         width_mult: target width over base width; without it, factors are written as its powers.
-        is_tied: whether the model's embedding is known to be its readout, which then has none.
+        tied: whether the model's embedding is its readout, which then has none; None if that is
+            not known.
     """
+    factors = {
+        role: _power(layer.a, width_mult)
+        for role, layer in PARAMETERIZATIONS[rule.parameterization].items()
+        if layer.a and not (tied and role == "readout")
+    }
+    own_eps = rule.effective_epsilon != "none"
+    family = rule.optimizer.family_of
     limits = []
-    for role, layer in PARAMETERIZATIONS[rule.parameterization].items():
-        if not layer.a or (is_tied and role == "readout"):
-            continue
-        grown = _power(layer.a, width_mult)
-        if clip:
-            limits.append(
-                f"the global gradient norm counts the folded {role} gradient {grown} times: "
-                "clipping acts at another point"
-            )
-        if rule.effective_epsilon != "none" and rule.optimizer.family_of(role) == "adam":
-            limits.append(
-                f"{role} needs an eps of its own, {grown} times that of the unfolded model: one "
-                "eps for all parameters is off by that factor"
-            )
-        if rule.optimizer.family_of(role) == "adafactor":
-            limits.append(
-                f"Adafactor's floor under the parameter scale is {grown} times higher against the "
-                f"folded {role} weights"
-            )
-        if role != "hidden" and not is_tied:
-            limits.append(
-                f"{role} weights tied to others cannot be folded: the others would be multiplied "
-                f"by {_power(-layer.a, width_mult)} too"
-            )
+    if clip and factors:
+        limits.append(
+            "gradient clipping will act at a different threshold: the folded "
+            f"{_times(factors, 'counts')}; turn clipping off, or use --no-fold"
+        )
+    if adam := {role: factors[role] for role in factors if own_eps and family(role) == "adam"}:
+        limits.append(
+            f"each role needs its own eps, since that of the {_times(adam, 'is')} that of the "
+            "unfolded model: one eps for all parameters is off by that factor"
+        )
+    if floor := {role: factors[role] for role in factors if family(role) == "adafactor"}:
+        limits.append(
+            "Adafactor's floor under the parameter scale is another against folded weights: that "
+            f"of the {_times(floor, 'is')} as high"
+        )
+    if tied is None and factors.keys() - {"hidden"}:
+        limits.append(
+            "it is exact only if no weight is tied to another: untie them, or use --no-fold"
+        )
     return tuple(limits)
+
+
+def _times(factors: Mapping[Role, str], verb: str) -> str:
+    """Factors in a sentence: `embedding counts 0.25 times and the readout 4 times`."""
+    (role, factor), *others = factors.items()
+    rest = "".join(f" and the {other} {times} times" for other, times in others)
+    return f"{role} {verb} {factor} times{rest}"
 
 
 def folds_exactly(rule: Rule, clip: bool) -> bool:

@@ -166,8 +166,11 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ("--parameterization muP", "'muP' is not one of 'standard', 'ntk', 'mup', 'mean_field'"),
-        ("--parameterization mup --optimizer adan", "not one of 'sgd', 'adam', 'adamw', 'adam_a"),
+        (
+            "--parameterization muP",
+            "--parameterization muP: expected standard, ntk, mup or mean_field; did you mean mup?",
+        ),
+        ("--parameterization mup --optimizer adan", "expected sgd, adam, adamw, adam_atan2, lion"),
         ("--parameterization mup --weight-decay sqrt", "weight decay rule sqrt: unknown; give"),
         ("--parameterization mup --alignment half", "--alignment half: neither full nor none nor"),
         ("--parameterization mup --optimizer adam_atan2 --epsilon per_layer", "has no epsilon"),

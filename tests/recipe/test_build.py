@@ -231,7 +231,7 @@ def test_folded_the_model_needs_no_multipliers(sweep: Sweep) -> None:
         for before, after in zip(here.parameters, there.parameters, strict=True):
             assert after.std == pytest.approx((before.std or 0) * m)
     limits = [warning for warning in folded.warnings if warning.startswith("folded: ")]
-    assert any("global gradient norm counts the folded readout" in limit for limit in limits)
+    assert any("the folded embedding counts 0.125 times" in limit for limit in limits)
     assert not any(warning.startswith("folded: ") for warning in plain.warnings)
 
 

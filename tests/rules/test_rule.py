@@ -232,16 +232,30 @@ def test_pairs_that_differ_by_multipliers_are_one_model_when_folded(
 
 
 def test_where_folding_is_not_exact_is_said_with_the_factor() -> None:
-    limits = folding_limits(Rule("mup"), clip=True, width_mult=16)
-    assert any("readout gradient 4 times" in limit for limit in limits)
-    assert any("embedding needs an eps of its own, 0.25 times" in limit for limit in limits)
-    assert any("readout weights tied to others" in limit for limit in limits)
-    without = folding_limits(Rule("mup", OPTIMIZERS["adam_atan2"]), clip=False)
-    assert all("tied" in limit for limit in without)
-    (floor,) = folding_limits(Rule("ntk", OPTIMIZERS["adafactor"]), clip=False)[:1]
-    assert floor.startswith(
-        "Adafactor's floor under the parameter scale is width_mult^1/2 times higher"
+    clip, eps, tied = folding_limits(Rule("mup"), clip=True, width_mult=16)
+    assert clip == (
+        "gradient clipping will act at a different threshold: the folded embedding counts 0.25 "
+        "times and the readout 4 times; turn clipping off, or use --no-fold"
     )
+    assert "that of the embedding is 0.25 times and the readout 4 times that of the unfolded" in eps
+    assert tied.startswith("it holds only if no weight is tied to another")
+    (floor,) = folding_limits(Rule("ntk", OPTIMIZERS["adafactor"]), clip=False, tied=False)
+    assert floor.startswith("Adafactor's floor under the parameter scale is another")
+    assert floor.endswith("is width_mult^1/2 times as high")
+
+
+def test_nothing_is_said_about_tied_weights_where_nothing_is_tied() -> None:
+    limits = folding_limits(Rule("mup"), clip=True, width_mult=16, tied=False)
+    assert not any("tied" in limit for limit in limits)
+    assert folding_limits(Rule("mup", OPTIMIZERS["adam_atan2"]), clip=False, tied=False) == ()
+
+
+def test_a_tied_readout_is_not_folded() -> None:
+    (clip, _) = folding_limits(Rule("mup"), clip=True, width_mult=16, tied=True)
+    assert "the folded embedding counts 0.25 times;" in clip
+
+
+def test_a_rule_without_multipliers_folds_exactly() -> None:
     assert folding_limits(Rule("standard"), clip=True) == ()
 
 

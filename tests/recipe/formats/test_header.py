@@ -50,5 +50,5 @@ def test_folding_is_said_with_where_it_is_not_exact(document: Document, to: str)
     emitted = emit(document(optimizer={"weight_decay": 0.1}), Target(WIDTH, {}), to, True)
     said = emitted.text.replace("\n#  ", "")
     assert "# folded: multipliers are moved into init" in said
-    assert "warning: folded: the global gradient norm counts" in said
+    assert "warning: folded: gradient clipping will act at a different threshold" in said
     assert any(warning.startswith("folded: ") for warning in emitted.recipe.warnings)
