@@ -5,10 +5,13 @@ Notes go to stderr; stdout carries results.
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -41,6 +44,7 @@ TargetName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
 
 WIDE = 110  # columns if the stream is not a terminal
+UNKNOWN = 80  # columns of a terminal that does not say
 PRICE_COLUMNS = (
     "width",
     "trials",
@@ -53,9 +57,95 @@ PRICE_COLUMNS = (
 )
 
 
-def note(sentence: str) -> None:
-    """Print a sentence on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+def line_of(stream: TextIO) -> int | None:
+    """Characters in a line of the stream; None if it is not a terminal."""
+    if not stream.isatty():
+        return None
+    try:
+        columns = os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns
+        return int(columns) or UNKNOWN
+    except (OSError, ValueError):  # a terminal that does not say how wide it is
+        return UNKNOWN
+
+
+def note(sentence: str, indent: str = "  ", bold: bool = False) -> None:
+    """Print a sentence on stderr; on a terminal its lines end between words.
+
+    Args:
+        indent: begins each further line.
+        bold: on a terminal.
+    """
+    line = line_of(sys.stderr)
+    if line is not None:
+        sentence = "\n".join(_filled(part, line, indent) for part in sentence.splitlines())
+    if bold:
+        typer.secho(sentence, err=True, bold=True)
+    else:
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def _filled(text: str, line: int, indent: str) -> str:
+    return textwrap.fill(
+        text, line, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """Lines of a table: columns two blanks apart, the first `left` of them aligned to the left."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(size) if at < left else text.rjust(size)
+            for at, (text, size) in enumerate(zip(row, sizes, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def tabulate(rows: Sequence[Sequence[str]], title: str | None, left: int = 0) -> None:
+    """Print a table on stderr, under a title."""
+    if title is not None:
+        note(f"\n{title}", bold=True)
+    for line in aligned(rows, left):
+        print(line.rstrip(), file=sys.stderr)
+
+
+def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
+    """Write a result and return its file, or None where it has none.
+
+    It goes to the file that is asked for; without one to stdout, or, where that is a terminal, to a
+    file beside the source. One that cannot be written there is said.
+
+    Args:
+        output: as the user gave it; `-` is stdout.
+        beside: the file beside the source; None where there is no place for it.
+    """
+    from mutransfer_cli.spec.yaml_io import write_result
+
+    if output is not None or not sys.stdout.isatty():
+        target = stdout_or(output)
+        write_result(text, target)
+        return target
+    if beside is None:
+        return None
+    try:
+        write_result(text, beside)
+    except InputError as error:  # it was shown, and the user can save it elsewhere
+        note(f"not saved: {error}")
+        return None
+    note(f"saved: {beside}")
+    return beside
+
+
+def print_next(why: str, *words: str) -> None:
+    """Print on stderr a command to type, after a clause; a long one continues on further lines."""
+    line, shown = line_of(sys.stderr), [""]
+    for word in map(shlex.quote, ("mutransfer", *words)):
+        if line is not None and len(f"    {shown[-1]} {word} \\") > line:
+            shown.append("  ")
+        shown[-1] += f" {word}" if shown[-1].strip() else word
+    note(f"{why}:")
+    print("  " + " \\\n  ".join(shown), file=sys.stderr, flush=True)
 
 
 def stdout_or(output: Path | None) -> Path | None:

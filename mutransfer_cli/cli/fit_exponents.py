@@ -193,7 +193,9 @@ def fit_exponents(
         print_fit(document, trials)
     for sentence in warnings_of(document, trials):
         note(f"warning: {sentence}")
-    write_result(dump(document, as_json), stdout_or(output))
+    saved = save(dump(document, as_json), STDOUT if as_json and output is None else output, beside(sources))
     groups = [group.axes for group in document.groups.values()] or [document.axes]
-    if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
+    insufficient = all(any(axis.status != "ok" for axis in axes.values()) for axes in groups)
+    say_next(document, saved, insufficient)
+    if insufficient:
         raise typer.Exit(4)
