@@ -6,7 +6,6 @@ Notes go to stderr; stdout carries results.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -103,49 +102,19 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
 
 
 def tabulate(rows: Sequence[Sequence[str]], title: str | None, left: int = 0) -> None:
-    """Print a table on stderr, under a title."""
+    """Print a table on stderr, under a title; a line by row where it is wider than a terminal."""
     if title is not None:
-        note(f"\n{title}", bold=True)
-    for line in aligned(rows, left):
+        note("")
+        note(title, bold=True)
+    lines, wide = aligned(rows, left), line_of(sys.stderr)
+    if wide is not None and len(lines[0]) > wide:
+        head = rows[0][1:]
+        lines = []
+        for first, *values in rows[1:]:
+            named = [f"{name} {text}" for name, text in zip(head, values, strict=True) if text]
+            note(f"{first}: {', '.join(named)}")
+    for line in lines:
         print(line.rstrip(), file=sys.stderr)
-
-
-def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
-    """Write a result and return its file, or None where it has none.
-
-    It goes to the file that is asked for; without one to stdout, or, where that is a terminal, to a
-    file beside the source. One that cannot be written there is said.
-
-    Args:
-        output: as the user gave it; `-` is stdout.
-        beside: the file beside the source; None where there is no place for it.
-    """
-    from mutransfer_cli.spec.yaml_io import write_result
-
-    if output is not None or not sys.stdout.isatty():
-        target = stdout_or(output)
-        write_result(text, target)
-        return target
-    if beside is None:
-        return None
-    try:
-        write_result(text, beside)
-    except InputError as error:  # it was shown, and the user can save it elsewhere
-        note(f"not saved: {error}")
-        return None
-    note(f"saved: {beside}")
-    return beside
-
-
-def print_next(why: str, *words: str) -> None:
-    """Print on stderr a command to type, after a clause; a long one continues on further lines."""
-    line, shown = line_of(sys.stderr), [""]
-    for word in map(shlex.quote, ("mutransfer", *words)):
-        if line is not None and len(f"    {shown[-1]} {word} \\") > line:
-            shown.append("  ")
-        shown[-1] += f" {word}" if shown[-1].strip() else word
-    note(f"{why}:")
-    print("  " + " \\\n  ".join(shown), file=sys.stderr, flush=True)
 
 
 def stdout_or(output: Path | None) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mutransfer_cli.cli.console import WIDE, line_of, note, tabulate
@@ -23,7 +23,7 @@ from mutransfer_cli.words import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents
+    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents, Interval
     from mutransfer_cli.fit.optimum import Optimum
     from mutransfer_cli.rules.plan import AxisName
 
@@ -43,16 +43,18 @@ UNUSABLE = {
 }
 
 
-def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
+def print_fit(document: Exponents, trials: pd.DataFrame, further: Sequence[str] = ()) -> None:
     """Print whether each axis transfers, its exponent, optima and bowls, and warnings, on stderr.
 
     Args:
         trials: one row per trial: width, the axes, and eval_loss (NaN if it diverged) where the
             optima were fitted.
+        further: warnings about the protocol.
     """
     from mutransfer_cli.check.answer import headline, questions, runs_per_width
 
     note(as_sentence(headline(questions(document), runs_per_width(document))), "", bold=True)
+    note("")
     told = set[str]()
     for name, axis in document.axes.items():
         _print_exponent(name, axis, document, told)
@@ -65,12 +67,18 @@ def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
             title = None
     if document.decay is not None:
         _print_decay(document.decay)
-    note("")
-    for warning in dict.fromkeys(w for one in document.axes.values() for w in one.warnings.values()):
-        note(f"warning: {warning}")
+    of_axes = [sentence for axis in document.axes.values() for sentence in axis.warnings.values()]
+    _print_warnings(dict.fromkeys([*of_axes, *further]))
 
 
-def print_groups(document: Exponents, by: str) -> None:
+def _print_warnings(sentences: Iterable[str]) -> None:
+    for at, sentence in enumerate(sentences):
+        if at == 0:
+            note("")
+        note(f"warning: {sentence}")
+
+
+def print_groups(document: Exponents, by: str, further: Sequence[str] = ()) -> None:
     """Print one line per group and axis, and every warning with the groups that have it."""
     warned: dict[str, dict[str, dict[str, None]]] = {}  # groups by sentence by code, in order
     for group, fits in document.groups.items():
@@ -88,6 +96,7 @@ def print_groups(document: Exponents, by: str) -> None:
                 f"warning: {code} in {len(rest)} more group{'s' if len(rest) > 1 else ''}, each "
                 "with a sentence of its own in the output"
             )
+    _print_warnings(further)
 
 
 def _some(groups: Sequence[str]) -> str:
@@ -146,8 +155,8 @@ def _behind(name: str, axis: Axis) -> Iterator[str]:
         f"({low:.2f} to {high:.2f})"
     )
     yield (
-        f"behind the interval: optima scatter about the line ±{(law.high - law.low) / 2:.3f}, "
-        f"noise of the losses ±{(measured.high - measured.low) / 2:.3f}"
+        f"behind the interval: scatter of the optima about the line ±{_half(law):.3f}, "
+        f"noise of the losses ±{_half(measured):.3f}"
     )
     others = []
     if axis.without_largest is not None:
@@ -162,6 +171,10 @@ def _behind(name: str, axis: Axis) -> Iterator[str]:
             f"over resampled losses the last one differs by {signed(low)} to {signed(high)} "
             "from the exponent"
         )
+
+
+def _half(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
 
 
 def _print_decay(decay: Decay) -> None:
@@ -221,7 +234,7 @@ def _bowls(axis: AxisName, trials: pd.DataFrame) -> Iterator[list[list[str]]]:
 
 def _cell(loss: float | None, best: float) -> str:
     """A loss above the best of its width, with its bar; empty where there is none."""
-    return "" if loss is None else f"{_excess(loss, best)} {_bar(loss, best)}"
+    return "" if loss is None else f"{_excess(loss, best):>5} {_bar(loss, best)}"
 
 
 def _excess(loss: float, best: float) -> str:
