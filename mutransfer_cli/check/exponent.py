@@ -56,7 +56,7 @@ def what_decides(axis: Axis, tolerance: float = TOLERANCE, runs: int | None = No
     half_width = found.high - found.value
     room = abs(abs(found.value - (axis.expected_exponent or 0.0)) - tolerance)
     widths = widths_to_decide(half_width, room, usable)
-    clause = "four larger widths would not decide it, so near to the edge of the tolerance it lies"
+    clause = "so near the edge of the tolerance four larger widths would not decide it"
     if widths:
         count = "the same runs" if runs is None else f"{runs * len(widths)} more runs"
         clause = f"{count} at width {listed(map(str, widths))} would decide it"

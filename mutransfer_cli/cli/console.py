@@ -5,10 +5,12 @@ Notes go to stderr; stdout carries results.
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -41,6 +43,7 @@ TargetName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")]
 
 WIDE = 110  # columns if the stream is not a terminal
+UNKNOWN = 80  # columns of a terminal that does not say
 PRICE_COLUMNS = (
     "width",
     "trials",
@@ -53,15 +56,82 @@ PRICE_COLUMNS = (
 )
 
 
-def note(sentence: str) -> None:
-    """Print a sentence on stderr, unless the user wants quiet."""
+def line_of(stream: TextIO) -> int | None:
+    """Characters in a line of the stream; None if it is not a terminal."""
+    if not stream.isatty():
+        return None
+    try:
+        columns = os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns
+        return int(columns) or UNKNOWN
+    except (OSError, ValueError):  # a terminal that does not say how wide it is
+        return UNKNOWN
+
+
+def note(sentence: str, indent: str = "  ", bold: bool = False) -> None:
+    """Print a sentence on stderr, unless the user wants quiet.
+
+    On a terminal its lines end between words.
+
+    Args:
+        indent: begins each further line.
+        bold: on a terminal.
+    """
     if not is_quiet():
-        print(sentence, file=sys.stderr, flush=True)
+        _say(sentence, indent, bold)
 
 
 def warn(sentence: str) -> None:
     """Print a warning on stderr, whatever the user wants."""
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    _say(f"warning: {sentence}", "  ", bold=False)
+
+
+def _say(text: str, indent: str, bold: bool) -> None:
+    line = line_of(sys.stderr)
+    if line is not None:
+        text = "\n".join(_filled(part, line, indent) for part in text.splitlines())
+    if bold:
+        typer.secho(text, err=True, bold=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _filled(text: str, line: int, indent: str) -> str:
+    return textwrap.fill(
+        text, line, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """Lines of a table: columns two blanks apart, the first `left` of them aligned to the left."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(size) if at < left else text.rjust(size)
+            for at, (text, size) in enumerate(zip(row, sizes, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def tabulate(rows: Sequence[Sequence[str]], title: str | None, left: int = 0) -> None:
+    """Print a table on stderr, under a title; a line by row where it is wider than a terminal.
+
+    Like `note`, it prints nothing if the user wants quiet.
+    """
+    if is_quiet():
+        return
+    if title is not None:
+        note("")
+        note(title, bold=True)
+    lines, wide = aligned(rows, left), line_of(sys.stderr)
+    if wide is not None and len(lines[0]) > wide:
+        head = rows[0][1:]
+        lines = []
+        for first, *values in rows[1:]:
+            named = [f"{name} {text}" for name, text in zip(head, values, strict=True) if text]
+            note(f"{first}: {', '.join(named)}")
+    for line in lines:
+        print(line.rstrip(), file=sys.stderr)
 
 
 def stdout_or(output: Path | None) -> Path | None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.completion import run_folders
-from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, stdout_or, warn
+from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or
 from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.saving import STDOUT, place_of_fit, print_next_of_fit, save
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.options import TableOptions
 from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -180,7 +181,7 @@ def fit_exponents(
     from mutransfer_cli.cli.fit_report import print_fit, print_groups
     from mutransfer_cli.fit.breakers import warnings_of
     from mutransfer_cli.spec.sources import holds_records
-    from mutransfer_cli.spec.yaml_io import dump, write_result
+    from mutransfer_cli.spec.yaml_io import dump
 
     for source in sources:
         accepted(source, "fit-exponents")
@@ -189,13 +190,18 @@ def fit_exponents(
         raise InputError("records of a sweep and tables of own results: give one or the other")
     fit = fit_records if any(records) else fit_table
     document, trials = fit(sources, table, scatter_below, resamples)
+    warnings = warnings_of(document, trials)
     if by:
-        print_groups(document, ", ".join(by))
+        print_groups(document, ", ".join(by), warnings)
     else:
-        print_fit(document, trials)
-    for sentence in warnings_of(document, trials):
-        warn(sentence)
-    write_result(dump(document, as_json), stdout_or(output))
-    groups = [group.axes for group in document.groups.values()] or [document.axes]
-    if all(any(axis.status != "ok" for axis in axes.values()) for axes in groups):
+        print_fit(document, trials, warnings)
+    where = STDOUT if as_json and output is None else output
+    saved = save(dump(document, as_json), where, place_of_fit(sources))
+    groups = {name: group.axes for name, group in document.groups.items()} or {"": document.axes}
+    usable = [
+        name for name, axes in groups.items() if all(axis.status == "ok" for axis in axes.values())
+    ]
+    if where != STDOUT:
+        print_next_of_fit(document, saved, usable)
+    if not usable:
         raise typer.Exit(4)

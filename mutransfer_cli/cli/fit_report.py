@@ -1,75 +1,104 @@
-"""The fit for people: bowls, optima, exponents, and what learning rate and weight decay share."""
+"""The fit for people: the answer, exponents and optima, bowls, and what two axes share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from mutransfer_cli.cli.console import console, right_aligned
+from mutransfer_cli.cli.console import WIDE, line_of, note, tabulate, warn
 from mutransfer_cli.rules.plan import AXES
-from mutransfer_cli.words import power
+from mutransfer_cli.words import (
+    as_sentence,
+    digits,
+    loss,
+    percent,
+    power,
+    rate,
+    rate_and_power,
+    signed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents
+    from mutransfer_cli.fit.exponents import Axis, Decay, Exponents, Interval
     from mutransfer_cli.fit.optimum import Optimum
     from mutransfer_cli.rules.plan import AxisName
 
 
 BARS = " ▁▂▃▄▅▆▇█"
 FULL_BAR = 0.25  # nats above the best of the width
-CELL = 10  # characters of a column
+CELL = 10  # characters of a column of bowls
 NAMED_GROUPS = 5  # groups named in a warning
 NAMED_SENTENCES = 3  # sentences shown of one kind of warning about groups
+UNUSABLE = {
+    "too_few_points": "too few values",
+    "not_bracketed": "beyond the {side}est",
+    "flat": "no difference",
+    "unresolved": "lost in the noise",
+    "multimodal": "two minima",
+    "at_divergence": "where runs diverge",
+}
 
 
-def print_fit(document: Exponents, trials: pd.DataFrame) -> None:
-    """Print the bowls, the optima and the exponent of each axis on stderr.
+def print_fit(document: Exponents, trials: pd.DataFrame, further: Sequence[str] = ()) -> None:
+    """Print whether each axis transfers, its exponent, optima and bowls, and warnings, on stderr.
 
     Args:
         trials: one row per trial: width, the axes, and eval_loss (NaN if it diverged) where the
             optima were fitted.
+        further: warnings about the protocol.
     """
-    out, shown = console(to_stderr=True), set[str]()
+    from mutransfer_cli.check.answer import headline, questions, runs_per_width
+
+    note(as_sentence(headline(questions(document), runs_per_width(document))), "", bold=True)
+    if document.protocol is None:
+        note("no protocol says what the rule expects, so nothing is judged (--protocol)")
+    note("")
+    told = set[str]()
     for name, axis in document.axes.items():
-        if "eval_loss" in trials:
-            for part in _bowls(name, best_of_others(name, trials), document, out.width):
-                out.print(part)
-        out.print(_optima(name, axis.optimum, document.loss_unit))
-        if axis.status != "ridge":
-            _print_exponent(out, name, axis, document)
-        for warning in axis.warnings.values():
-            if warning not in shown:
-                out.print(f"warning: {warning}")
-            shown.add(warning)
+        _print_exponent(name, axis, document, told)
+    for name, axis in document.axes.items():
+        tabulate(_optima(name, axis.optimum), f"optimal {name} by width")
+    for name in document.axes if "eval_loss" in trials else ():
+        title: str | None = _title_of_bowls(name, document)
+        for rows in _bowls(name, best_of_others(name, trials)):
+            tabulate(rows, title)
+            title = None
     if document.decay is not None:
-        _print_decay(out, document.decay)
+        _print_decay(document.decay)
+    of_axes = [sentence for axis in document.axes.values() for sentence in axis.warnings.values()]
+    _print_warnings(dict.fromkeys([*of_axes, *further]))
 
 
-def print_groups(document: Exponents, by: str) -> None:
+def _print_warnings(sentences: Iterable[str]) -> None:
+    for at, sentence in enumerate(sentences):
+        if at == 0:
+            note("")
+        warn(sentence)
+
+
+def print_groups(document: Exponents, by: str, further: Sequence[str] = ()) -> None:
     """Print one line per group and axis, and every warning with the groups that have it."""
-    out = console(to_stderr=True)
     warned: dict[str, dict[str, dict[str, None]]] = {}  # groups by sentence by code, in order
     for group, fits in document.groups.items():
         for name, axis in fits.axes.items():
-            out.print(f"{by} {group}: {_exponent(name, axis, document)}")
+            note(f"{by} {group}: {_exponent(name, axis, document)}")
             for code, sentence in axis.warnings.items():
                 warned.setdefault(code, {}).setdefault(sentence, {})[group] = None
     for code, sentences in warned.items():
         common = sorted(sentences, key=lambda sentence: -len(sentences[sentence]))
         for sentence in common[:NAMED_SENTENCES]:
-            out.print(f"warning ({by} {_some(list(sentences[sentence]))}): {sentence}")
+            warn(f"{by} {_some(list(sentences[sentence]))}: {sentence}")
         rest = {group for sentence in common[NAMED_SENTENCES:] for group in sentences[sentence]}
         if rest:
-            out.print(
-                f"warning: {code} in {len(rest)} more group{'s' if len(rest) > 1 else ''}, each "
+            warn(
+                f"{code} in {len(rest)} more group{'s' if len(rest) > 1 else ''}, each "
                 "with a sentence of its own in the output"
             )
+    _print_warnings(further)
 
 
 def _some(groups: Sequence[str]) -> str:
@@ -86,18 +115,28 @@ def best_of_others(axis: AxisName, trials: pd.DataFrame) -> pd.DataFrame:
     return profile(trials, [axis], others, "eval_loss")
 
 
-def _print_exponent(out: Console, name: str, axis: Axis, document: Exponents) -> None:
-    out.print(_exponent(name, axis, document))
+def _print_exponent(name: str, axis: Axis, document: Exponents, told: set[str]) -> None:
+    """Print an exponent with what is behind it, or why there is none.
+
+    Args:
+        told: reasons that were given already.
+    """
     if axis.exponent is not None:
-        out.print(_apart(axis))
+        note(_exponent(name, axis, document))
+        for sentence in _behind(name, axis):
+            note(f"  {sentence}", "    ")
+    elif axis.sentence not in told:
+        note(as_sentence(axis.sentence))
+        told.add(axis.sentence)
 
 
 def _exponent(name: str, axis: Axis, document: Exponents) -> str:
     if axis.exponent is None:
         return f"exponent of {name}: {axis.status}. {axis.sentence}"
+    found = axis.exponent
     shown = (
-        f"exponent of {name}: {axis.exponent.value:+.3f}  {axis.exponent.level * 100:g}% "
-        f"interval {axis.exponent.low:+.3f} to {axis.exponent.high:+.3f}"
+        f"exponent of {name}: {signed(found.value)}  {percent(found.level)} interval "
+        f"{signed(found.low)} to {signed(found.high)}"
     )
     if document.protocol is None:
         return shown
@@ -105,84 +144,99 @@ def _exponent(name: str, axis: Axis, document: Exponents) -> str:
     return f"{shown}  (the rule expects {expected}; {document.protocol.parameterization.name})"
 
 
-def _apart(axis: Axis) -> str:
-    """The parts of the interval, in words."""
-    law, measured, line = axis.law_interval, axis.measurement_interval, axis.line
+def _behind(name: str, axis: Axis) -> Iterator[str]:
+    """What an exponent means, and the parts of its interval."""
+    found, law, measured = axis.exponent, axis.law_interval, axis.measurement_interval
+    assert found is not None
     assert law is not None
     assert measured is not None
-    assert line is not None
-    shown = (
-        f"  scatter between widths +-{(law.high - law.low) / 2:.3f} (sd {line.scatter:.2f} octave)"
-        f", measurement +-{(measured.high - measured.low) / 2:.3f}"
+    narrowest, widest = min(axis.usable), max(axis.usable)
+    value, low, high = ((widest / narrowest) ** e for e in (found.value, found.low, found.high))
+    yield (
+        f"from width {narrowest} to {widest} the best {name} changes by a factor of {value:.2f} "
+        f"({low:.2f} to {high:.2f})"
     )
+    yield (
+        f"behind the interval: scatter of the optima about the line ±{_half(law):.3f}, "
+        f"noise of the losses ±{_half(measured):.3f}"
+    )
+    others = []
+    if axis.without_largest is not None:
+        others.append(f"{signed(axis.without_largest)} without the largest width")
     if axis.form_spread is not None:
-        shown += f"; narrower {law.value - axis.form_spread:+.3f}"
+        others.append(f"{signed(law.value - axis.form_spread)} from the middle of each bowl alone")
+    if others:
+        yield f"other exponents: {', '.join(others)}"
     if axis.form_interval is not None:
         low, high = axis.form_interval
-        shown += f" (they differ by {low:+.3f} to {high:+.3f} over resampled losses)"
-    if axis.without_largest is not None:
-        shown += f"; largest left out {axis.without_largest:+.3f}"
-    return shown
+        yield (
+            f"over resampled losses the last one differs by {signed(low)} to {signed(high)} "
+            "from the exponent"
+        )
 
 
-def _print_decay(out: Console, decay: Decay) -> None:
+def _half(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
+
+
+def _print_decay(decay: Decay) -> None:
     product, ridge = decay.product, decay.ridge
+    note("")
     if ridge is not None and product is not None and not ridge.product_only:
         x = ridge.exponent
-        across = f"{x.value:+.3f} ({x.low:+.3f} to {x.high:+.3f})"
-        out.print(f"{product.sentence}; across it the exponent is {across}")
+        across = f"{signed(x.value)} ({signed(x.low)} to {signed(x.high)})"
+        note(f"{product.sentence}; across it the exponent is {across}")
     else:
         if ridge is not None:
-            out.print(
-                f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} +- "
-                f"{ridge.angle_error:.1f} degrees): only the decay per step is identified"
+            note(
+                f"lr and weight_decay lie on a ridge ({ridge.angle:.1f} ± {ridge.angle_error:.1f} "
+                "degrees): only the decay per step is identified"
             )
         if product is not None and product.status == "ok":
-            out.print(product.sentence)
+            note(product.sentence)
     for width, best in decay.without_decay.items():
-        against = "" if best.excess is None else f", {best.excess:+.3f} against the best with it"
-        out.print(
-            f"width {width} without weight decay: best lr {power(best.lr)}, loss "
-            f"{best.loss:.3f}{against}"
+        against = "" if best.excess is None else f", {signed(best.excess)} against the best with it"
+        note(
+            f"width {width} without weight decay: best lr {rate_and_power(best.lr)}, loss "
+            f"{loss(best.loss)}{against}"
         )
     if decay.horizon is not None:
-        out.print(
-            f"horizon at width {decay.horizon.width}: {decay.horizon.value:.2g} "
+        note(
+            f"horizon at width {decay.horizon.width}: {digits(decay.horizon.value, 2)} "
             "(sum of lr * weight_decay over the steps)"
         )
 
 
-def _bowls(axis: AxisName, trials: pd.DataFrame, document: Exponents, wide: int) -> Iterator[Table]:
-    """Tabulate losses above the best of their width, at the best other axes; x: diverged.
+def _title_of_bowls(axis: AxisName, document: Exponents) -> str:
+    metric = document.metric
+    unit = f" ({document.loss_unit})" if metric == "eval_loss" else ""
+    return f"{metric.replace('_', ' ')} above the best of its width{unit}, by {axis}"
+
+
+def _bowls(axis: AxisName, trials: pd.DataFrame) -> Iterator[list[list[str]]]:
+    """Rows of losses above the best of their width, at the best other axes; x: diverged.
 
     Values that do not fit side by side follow in further tables.
-
-    Args:
-        wide: characters in a line.
     """
     losses = trials["eval_loss"].fillna(math.inf)
     cells = losses.groupby([trials["width"], trials[axis]]).mean()
     values = sorted(trials[axis].unique())
-    rows = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
-    metric = document.metric
-    unit = f" ({document.loss_unit})" if metric == "eval_loss" else ""
-    title: str | None = f"{metric.replace('_', ' ')} above the best of its width{unit}"
-    tables = math.ceil(len(values) / max(1, wide // CELL - 1))  # the first column is the width
+    by_width = {width: cells[width].to_dict() for width in sorted(trials["width"].unique())}
+    line = line_of(sys.stderr) or WIDE
+    tables = math.ceil(len(values) / max(1, line // CELL - 1))  # the first column is the width
     size = math.ceil(len(values) / tables)
     for start in range(0, len(values), size):
         shown = values[start : start + size]
-        table = right_aligned(["width", *map(power, shown)], title)
-        for width, row in rows.items():
-            table.add_row(
-                str(width), *(_cell(row.get(value), min(row.values())) for value in shown)
-            )
-        yield table
-        title = None
+        rows = [["width", *map(rate, shown)], ["", *map(power, shown)]]
+        for width, row in by_width.items():
+            best = min(row.values())
+            rows.append([str(width), *(_cell(row.get(value), best) for value in shown)])
+        yield rows
 
 
 def _cell(loss: float | None, best: float) -> str:
     """A loss above the best of its width, with its bar; empty where there is none."""
-    return "" if loss is None else f"{_excess(loss, best)} {_bar(loss, best)}".strip()
+    return "" if loss is None else f"{_excess(loss, best):>5} {_bar(loss, best)}"
 
 
 def _excess(loss: float, best: float) -> str:
@@ -196,19 +250,15 @@ def _bar(loss: float, best: float) -> str:
     return BARS[min(len(BARS) - 1, round((loss - best) / FULL_BAR * (len(BARS) - 1)))]
 
 
-def _optima(axis: AxisName, optimum: Mapping[int, Optimum], unit: str) -> Table:
-    numbers = ("optimum", "95% interval", f"{unit}/octave²", "tilt/octave")
-    table = right_aligned(["width", *numbers, "status"], f"optimal {axis} by width")
-    for width, at_width in sorted(optimum.items()):
-        interval = ""
-        if at_width.low is not None and at_width.high is not None:
-            interval = f"{power(at_width.low)} to {power(at_width.high)}"
-        table.add_row(
-            str(width),
-            power(at_width.value) if at_width.value is not None else "-",
-            interval,
-            f"{at_width.curvature:.4f}" if at_width.curvature is not None else "-",
-            f"{at_width.tilt:+.2f}" if at_width.tilt is not None else "-",
-            at_width.status + (f" ({at_width.side})" if at_width.side else ""),
-        )
-    return table
+def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> list[list[str]]:
+    """Rows of optima with their intervals; in place of that why an optimum is not used."""
+    rows = [["width", f"best {axis}", "95% interval"]]
+    for width, at in sorted(optimum.items()):
+        interval = f"{rate(at.low)} to {rate(at.high)}"
+        if at.status != "ok":
+            interval = UNUSABLE[at.status].format(side=at.side)
+        rows.append([str(width), rate_and_power(at.value) or "-", interval])
+    if any(at.loss is not None for at in optimum.values()):
+        losses = [loss(at.loss) for _, at in sorted(optimum.items())]
+        rows = [[*row, text] for row, text in zip(rows, ["loss", *losses], strict=True)]
+    return rows

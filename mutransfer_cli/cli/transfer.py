@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mutransfer_cli.cli.console import (
-    AsJson,
-    GroupName,
-    OutputFile,
-    TargetName,
-    note,
-    stdin_or,
-    stdout_or,
-    warn,
-)
+from mutransfer_cli.cli.console import AsJson, GroupName, OutputFile, TargetName, note, stdin_or
 from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.saving import STDOUT, print_next, save
 from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
@@ -27,7 +20,9 @@ def transfer(
     exponents: Annotated[
         Path | None,
         typer.Argument(
-            help="Exponents file, or - for stdin. Default: stdin when piped.", show_default=False
+            help="Exponents file, a folder that holds exponents.yaml, or - for stdin. Default: "
+            "stdin when piped.",
+            show_default=False,
         ),
     ] = None,
     width: Annotated[
@@ -98,14 +93,17 @@ def transfer(
     settings = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
+    from mutransfer_cli.cli.transfer_report import print_next_of_recipe, print_recipe
     from mutransfer_cli.fit.exponents import Exponents
     from mutransfer_cli.recipe.build import usable_group
     from mutransfer_cli.recipe.formats.dispatch import emit
     from mutransfer_cli.recipe.roles import Target
-    from mutransfer_cli.recipe.weight_decay import scalings
-    from mutransfer_cli.spec.yaml_io import load_yaml, read_text, write_result
+    from mutransfer_cli.spec.kinds import EXPONENTS
+    from mutransfer_cli.spec.yaml_io import load_yaml, read_text
     from mutransfer_cli.strict import validated
 
+    if source is not None and (source / EXPONENTS).is_file():
+        source = source / EXPONENTS
     accepted(source, "transfer")
     where = str(source or "stdin")
     document = validated(Exponents, load_yaml(read_text(source), where), where)
@@ -119,15 +117,17 @@ def transfer(
     assert width is not None, "given, or read off the model"
     asked = Target(width, settings, folded, loss_per_doubling, group, read)
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
-    for forecast in emitted.recipe.forecast.values():
-        note(f"forecast: {forecast.sentence}")
-    for sentence in scalings(emitted.recipe):
-        note(sentence)
-    for warning in emitted.recipe.warnings:
-        warn(warning)
+    print_recipe(emitted.recipe)
     for item in emitted.dropped:
         note(f"dropped, --to {to} cannot hold it: {item}")
-    write_result(emitted.text, stdout_or(output))
+    target_file = STDOUT if as_json and output is None else output
+    saved = save(
+        emitted.text, target_file, None if source is None else source.parent / emitted.file_name
+    )
+    if saved is not None:
+        print_next_of_recipe(emitted, saved, to, model)
+    elif target_file is None and sys.stdout.isatty():
+        print_next("to save the recipe", *sys.argv[1:], "-o", emitted.file_name)
 
 
 def _pairs(target: list[str]) -> dict[str, str]:

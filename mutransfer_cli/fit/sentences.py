@@ -123,8 +123,8 @@ def left_out_warnings(name: str, runs: Sequence[LeftOut]) -> dict[str, str]:
         found["bad_runs"] = f"left out as bad runs ({named}): look at them, or train them again"
     if broken:
         named = "; ".join(
-            f"width {width} from {name} {rate(first.value)} up ({digits(first.excess, 3)} above its "
-            "bowl)"
+            f"width {width} from {name} {rate(first.value)} up "
+            f"({digits(first.excess, 3)} above its bowl)"
             for width, (first, *_) in broken.items()
         )
         found["broken_runs"] = (

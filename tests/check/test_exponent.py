@@ -51,7 +51,7 @@ def test_runs_decide_too_where_no_scatter_is_seen() -> None:
     ("low", "high", "clause"),
     [
         (-0.12, 0.1, "the same runs at width 384 would decide it"),
-        (-0.4, 0.6, "four larger widths would not decide it, so near to the edge"),
+        (-0.4, 0.6, "so near the edge of the tolerance four larger widths would not decide it"),
         (-2.0, 2.0, "four larger widths would not decide it; add seeds, and rates near"),
     ],
 )

@@ -21,6 +21,10 @@ class Format:
     """The versions or commits whose source was read."""
     write: Callable[[Sheet], str]
     """Gives the text of the file."""
+    suffix: str = ".py"
+    """The file's, where values are by role."""
+    global_suffix: str | None = None
+    """The file's, where one rate is for all parameters, if that is another one."""
     any_names: bool = False
     """Parameters may have any names; otherwise only those of the target's own Llama."""
     proxy_names: bool = False

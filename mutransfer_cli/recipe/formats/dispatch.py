@@ -31,6 +31,8 @@ class Emitted:
     text: str
     recipe: Recipe
     """What was written, with its warnings."""
+    file_name: str
+    """A name for the file; a program's can be imported."""
     dropped: tuple[str, ...] = ()
     """What the target cannot hold."""
 
@@ -51,7 +53,7 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
     asked = replace(asked, folded=is_folded(exponents, asked))
     recipe = build_recipe(exponents, asked)
     if to in PLAIN:
-        return Emitted(dump(recipe, to == "json"), recipe)
+        return Emitted(dump(recipe, to == "json"), recipe, f"recipe-{recipe.width}.{to}")
     fmt = format_of(to)
     there = _as_written(exponents, asked, fmt)
     unfolded = sheet = _sheet(exponents, recipe, asked, there, fmt)
@@ -71,7 +73,13 @@ def emit(exponents: Exponents, asked: Target, to: str, allow_lossy: bool = False
         )
     header = tuple(header_of(fmt, recipe, sheet, dropped, folded))
     sheet = replace(sheet, header=header, own_factors=_own_factors(exponents, asked))
-    return Emitted(fmt.write(sheet), sheet.recipe, dropped)
+    return Emitted(fmt.write(sheet), sheet.recipe, _file_name(fmt, sheet.recipe), dropped)
+
+
+def _file_name(fmt: Format, recipe: Recipe) -> str:
+    suffix = fmt.global_suffix if recipe.scope == "global" else None
+    name = f"recipe-{recipe.width}-{fmt.name}{suffix or fmt.suffix}"
+    return name.replace("-", "_") if name.endswith(".py") else name
 
 
 def _own_factors(exponents: Exponents, asked: Target) -> Mapping[str, Any]:

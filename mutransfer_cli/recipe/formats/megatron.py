@@ -110,6 +110,7 @@ FORMAT = Format(
     name="megatron",
     written_for="Megatron-LM from core 0.16.0 to main (core 0.20) at d98e8a64d (2026-08-22)",
     write=write,
+    global_suffix=".args",
     optimizers=ADAM | {"muon"},
     attention_scale=True,
     fused_queries=True,

@@ -53,6 +53,7 @@ FORMAT = Format(
     name="nemo-automodel",
     written_for="NeMo Automodel from main at 36044ad3d (2026-08-22) to 0.7.0",
     write=write,
+    suffix=".yaml",
     any_names=True,
     role_eps=False,
     init_std=False,
