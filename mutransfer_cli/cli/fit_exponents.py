@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.completion import run_folders
-from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or
+from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, warn
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.cli.saving import STDOUT, place_of_fit, print_next_of_fit, save
 from mutransfer_cli.errors import InputError
@@ -195,13 +195,13 @@ def fit_exponents(
         print_groups(document, ", ".join(by), warnings)
     else:
         print_fit(document, trials, warnings)
-    where = STDOUT if as_json and output is None else output
-    saved = save(dump(document, as_json), where, place_of_fit(sources))
+    to_file = STDOUT if as_json and output is None else output
+    saved = save(dump(document, as_json), to_file, place_of_fit(sources))
     groups = {name: group.axes for name, group in document.groups.items()} or {"": document.axes}
     usable = [
         name for name, axes in groups.items() if all(axis.status == "ok" for axis in axes.values())
     ]
-    if where != STDOUT:
+    if to_file != STDOUT:
         print_next_of_fit(document, saved, usable)
     if not usable:
         raise typer.Exit(4)

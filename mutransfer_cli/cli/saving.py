@@ -53,9 +53,9 @@ def place_of_fit(sources: Sequence[Path | None]) -> Path | None:
     """
     from mutransfer_cli.spec.kinds import EXPONENTS, TRIALS
 
-    if len(sources) != 1 or sources[0] is None:
+    source, *others = sources
+    if source is None or others:
         return None
-    (source,) = sources
     if source.is_dir() and (source / TRIALS).exists():
         return source / EXPONENTS
     if source.is_dir():

@@ -120,13 +120,13 @@ def transfer(
     print_recipe(emitted.recipe)
     for item in emitted.dropped:
         note(f"dropped, --to {to} cannot hold it: {item}")
-    target_file = STDOUT if as_json and output is None else output
+    to_file = STDOUT if as_json and output is None else output
     saved = save(
-        emitted.text, target_file, None if source is None else source.parent / emitted.file_name
+        emitted.text, to_file, None if source is None else source.parent / emitted.file_name
     )
     if saved is not None:
         print_next_of_recipe(emitted, saved, to, model)
-    elif target_file is None and sys.stdout.isatty():
+    elif to_file is None and sys.stdout.isatty():
         print_next("to save the recipe", *sys.argv[1:], "-o", emitted.file_name)
 
 
