@@ -136,7 +136,7 @@ def _folding_warnings(
         return []
     width_mult = target.width / protocol.parameterization.base_width
     tied, clips = tied_patterns(by_rule["roles"]), protocol.train.clip is not None
-    is_known = bool(exponents.base_plan) or target.read is not None
+    is_known = bool(exponents.base_plan) or target.model is not None
     limits = folding_limits(
         protocol.rule, clips, width_mult, bool(tied) if tied or is_known else None
     )

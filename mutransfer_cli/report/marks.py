@@ -102,7 +102,7 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
         columns = math.ceil(columns / math.ceil(columns / max(1, WIDTH // max(wide))))
     # matplotlib fills column by column
     order = [entry for first in range(columns) for entry in entries[first::columns]]
-    handles, labels = zip(*order, strict=True)
+    shown, labels = zip(*order, strict=True)
     above: Look = {
         "loc": "lower left",
         "bbox_to_anchor": (0, 1),
