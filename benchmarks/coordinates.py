@@ -1,7 +1,7 @@
 """Verdicts of the gate `coordinates` on correct and incorrect rules, and its run time.
 
-Each case is the quickstart at depth 2, with some sections replaced, judged by `mutransfer check` in its own
-process.
+Each case is the quickstart at depth 2, with some sections replaced, judged by `mutransfer check` in
+its own process.
 
     python -m benchmarks.coordinates
 """

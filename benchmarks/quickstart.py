@@ -101,9 +101,7 @@ def main() -> None:
         f"{asked.recipe}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, torch "
         f"{torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
     )
-    print(
-        "| seeds | exponent of lr | 95% interval | exponent | transfer | check | CPU s | wall s |"
-    )
+    print("| seeds | exponent | 95% interval | its gate | transfer | check | CPU s | wall s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     verdicts: Counter[str] = Counter()
     for seeds in seed_sets(asked.recipe, asked.first, asked.sets):

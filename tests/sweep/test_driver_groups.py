@@ -51,7 +51,7 @@ def test_no_worker_gets_more_than_half_its_share_at_once(sweep: Sweep, workers: 
 def test_narrow_widths_stay_together(sweep: Sweep) -> None:
     found = sizes(cut(sweep, "cpu", 2))
     assert found[16] == found[48] == [20]
-    assert len(found[128]) == 2
+    assert len(found[192]) == 2
 
 
 def test_where_workers_are_not_counted_a_group_keeps_one_busy(
