@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mutransfer_cli.check.answer import verdict_on
 from mutransfer_cli.check.measure import LIES, OF_EXPONENTS
 from mutransfer_cli.fit.exponents import Axis
-from mutransfer_cli.report import svg
+from mutransfer_cli.report import marks, svg
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.words import as_sentence, signed, words_of
 
@@ -60,9 +60,9 @@ def exponents(asked: Mapping[str, Axis]) -> list[svg.Figure]:
         words = f"{name}: {signed(one.value)}, interval {signed(one.low)} to {signed(one.high)}"
         words += "" if expected is None else f", expected {expected:g}"
         verdict, at = verdict_on(axis), (one.value, one.low, one.high)
-        fitted.append(svg.Estimate(name, *at, expected, TOLERANCE, verdict, words))
+        fitted.append(marks.Estimate(name, *at, expected, TOLERANCE, verdict, words))
     title = "Exponents with their intervals" if fitted[1:] else "The exponent with its interval"
     caption = "Dot and bar: exponent and 95% interval"
     if any(one.expected is not None for one in fitted):
         caption += f"; shaded: expected ±{TOLERANCE:g}"
-    return svg.intervals("answer", title, f"{caption}.", "exponent of width", fitted)
+    return marks.intervals("answer", title, f"{caption}.", "exponent of width", fitted)

@@ -11,7 +11,8 @@ import numpy as np
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.optimum import Optimum
-from mutransfer_cli.report import svg
+from mutransfer_cli.report import marks, svg
+from mutransfer_cli.report.palette import Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.words import power, words_of
@@ -25,7 +26,7 @@ Optima = Mapping[int, Optimum]  # those with status ok, by width
 # bowls are seen up to FAR above the best of each width; the view is LEAST high; in the loss's unit
 FAR, LEAST = 0.5, 0.01
 BAND = 41  # points of the band around the line
-OPTIMUM: svg.Look = {"markeredgecolor": svg.INK, "markersize": 7.5, "elinewidth": 3.2}
+OPTIMUM: svg.Look = {"markersize": 5.0, "elinewidth": 2.1}
 
 
 def figures(run: Run, name: AxisName, axis: Axis) -> tuple[list[svg.Figure], list[str]]:
@@ -95,26 +96,34 @@ def _bowls(run: Run, name: AxisName, axis: Axis, bowls: Bowls, usable: Optima) -
     # the view shows FAR above the best of every width; higher and diverged cells lie beyond its top
     seen = [[loss for loss in bowl.values() if math.isfinite(loss)] for bowl in bowls.values()]
     ends = [end for row in seen if row for end in (min(row), min(max(row), min(row) + FAR))]
-    bottom, top = svg.margin([*ends, *(at.loss for at in usable.values() if at.loss)], LEAST)
-    left, right = svg.margin([x for bowl in bowls.values() for x in bowl], 1.0)
+    bottom, top = marks.margin([*ends, *(at.loss for at in usable.values() if at.loss)], LEAST)
+    left, right = marks.margin([x for bowl in bowls.values() for x in bowl], 1.0)
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, colours: Palette) -> None:
         for i, (width, bowl) in enumerate(bowls.items()):
-            look: svg.Look = {"color": svg.scale(i, len(bowls)), "marker": svg.marker(i)}
+            look: svg.Look = {"color": colours.step(i, len(bowls)), "marker": marks.marker(i)}
             y = [min(loss, 3 * top - 2 * bottom) for loss in bowl.values()]
-            axes.plot([*bowl], y, label=str(width), markersize=3.5, alpha=0.85, **look)
+            axes.plot([*bowl], y, label=str(width), markersize=2.3, alpha=0.85, **look)
             lost = [x for x, loss in bowl.items() if math.isinf(loss)]
             # each width has its own height, so that crosses do not hide each other
             height = top - (0.03 + 0.04 * (i % 8)) * (top - bottom)
-            axes.plot(lost, [height] * len(lost), "x", color=look["color"], markersize=5)
+            axes.plot(lost, [height] * len(lost), "x", color=look["color"], markersize=3.3)
             at = usable.get(width)
             if at is not None and at.loss is not None:
                 low, value, high = at.octaves
                 ends = [[value - low], [high - value]]
-                axes.errorbar([value], [at.loss], xerr=ends, zorder=3, **look, **OPTIMUM)
-        svg.log2_axis(axes.xaxis)
+                axes.errorbar(
+                    [value],
+                    [at.loss],
+                    xerr=ends,
+                    zorder=3,
+                    markeredgecolor=colours.ink,
+                    **look,
+                    **OPTIMUM,
+                )
+        marks.log2_axis(axes.xaxis)
         axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=name, ylabel=run.loss_label)
-        svg.legend_below(axes, "width")
+        marks.legend_above(axes, "width")
 
     caption = f"No width has a usable optimum of {name}."
     if usable:
@@ -138,24 +147,31 @@ def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
     intervals = {width: at.octaves for width, at in usable.items()}
     x = np.linspace(math.log2(widths[0]), math.log2(widths[-1]), BAND)
     lines = _lines(axis, x)
-    view = svg.margin([*np.concatenate([*map(np.array, intervals.values()), *lines])], 1.0)
+    view = marks.margin([*np.concatenate([*map(np.array, intervals.values()), *lines])], 1.0)
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, colours: Palette) -> None:
         if lines:
             low, middle, high, *expected = lines
-            axes.fill_between(x, low, high, color=svg.hue(0), alpha=0.18, linewidth=0)
-            axes.plot(x, middle, color=svg.hue(0), label="fit, 95% band")
+            axes.fill_between(x, low, high, color=colours.hue(0), alpha=0.18, linewidth=0)
+            axes.plot(x, middle, color=colours.hue(0), label="fit, 95% band")
             for line in expected:
                 label = f"expected slope {axis.expected_exponent:g}"
-                axes.plot(x, line, "--", color=svg.INK, linewidth=1.2, label=label)
+                axes.plot(x, line, "--", color=colours.ink, linewidth=0.8, label=label)
         for width, (lowest, value, highest) in intervals.items():
             i, ends = widths.index(width), [[value - lowest], [highest - value]]
-            look: svg.Look = {"color": svg.scale(i, len(widths)), "marker": svg.marker(i)}
-            axes.errorbar([math.log2(width)], [value], yerr=ends, **look, **OPTIMUM)
-        svg.width_axis(axes, widths)
-        svg.log2_axis(axes.yaxis)
+            look: svg.Look = {"color": colours.step(i, len(widths)), "marker": marks.marker(i)}
+            axes.errorbar(
+                [math.log2(width)],
+                [value],
+                yerr=ends,
+                markeredgecolor=colours.ink,
+                **look,
+                **OPTIMUM,
+            )
+        marks.width_axis(axes, widths)
+        marks.log2_axis(axes.yaxis)
         axes.set(ylim=view, ylabel=f"optimal {name}")
-        svg.legend_below(axes)
+        marks.legend_above(axes)
 
     words = f"{axis.sentence}."
     if axis.expected_exponent is not None:
@@ -188,15 +204,15 @@ def _transferred(
 ) -> svg.Figure:
     """Loss against width at each width's own optimum and at the carried value."""
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, colours: Palette) -> None:
         at, moved, own = np.log2([*losses]), *zip(*losses.values(), strict=True)
         # the wider line shows on both sides of the other where they coincide
-        wide: svg.Look = {"color": svg.hue(0), "linewidth": 5, "markersize": 11, "alpha": 0.45}
+        wide: svg.Look = {"color": colours.hue(0), "linewidth": 3.3, "markersize": 7, "alpha": 0.45}
         axes.plot(at, own, "o-", label="own optimum", **wide)
-        axes.plot(at, moved, "s--", color=svg.hue(1), label=f"{name} of width {start}")
-        svg.width_axis(axes, list(losses))
+        axes.plot(at, moved, "s--", color=colours.hue(1), label=f"{name} of width {start}")
+        marks.width_axis(axes, list(losses))
         axes.set_ylabel(run.loss_label)
-        svg.legend_below(axes)
+        marks.legend_above(axes)
 
     words = "; ".join(
         f"width {width}: {moved:.4g} against {own:.4g} at its own optimum"

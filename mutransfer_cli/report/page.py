@@ -10,6 +10,7 @@ from mutransfer_cli import __version__
 from mutransfer_cli.check.answer import headline, questions, runs_per_width, verdict_on
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
+from mutransfer_cli.report.palette import LIGHT
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.words import as_sentence, digits, loss, power, rate, signed, words_of
 
@@ -39,6 +40,7 @@ def page(run: Run, width: int | None = None) -> str:
     return environment.get_template("page.html.jinja").render(
         run=run,
         version=__version__,
+        light=LIGHT,
         asked=asked,
         headline=headline(asked, runs_per_width(run.document)),
         reasons={name: answer.reasons(run, name, one) for name, one in asked.items()},

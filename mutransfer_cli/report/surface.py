@@ -11,7 +11,8 @@ import pandas as pd
 
 from mutransfer_cli.fit.arrays import Array
 from mutransfer_cli.fit.exponents import Decay
-from mutransfer_cli.report import svg
+from mutransfer_cli.report import marks, svg
+from mutransfer_cli.report.palette import SHADES, Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.words import power
@@ -52,34 +53,34 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
     ]
     ridge = _ridge(run, decay, width, np.array([x, y]))
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, colours: Palette) -> None:
         from matplotlib.colors import ListedColormap
 
-        shades = ListedColormap([svg.shade(level) for level in range(svg.SHADES)])
+        shades = ListedColormap([colours.shade(level) for level in range(len(SHADES))])
         above = loss - lowest["eval_loss"]
         levels = np.searchsorted(LEVELS, above, side="right")
         shown = np.ma.masked_where(~np.isfinite(above), levels)
-        view: svg.Look = {"cmap": shades, "vmin": -0.5, "vmax": svg.SHADES - 0.5}
+        view: svg.Look = {"cmap": shades, "vmin": -0.5, "vmax": len(SHADES) - 0.5}
         axes.pcolormesh(loss.columns, loss.index, shown, shading="nearest", **view)
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the map fills the view
-        axes.plot(diverged["lr"], diverged["weight_decay"], "x", color=svg.INK, markersize=7)
+        axes.plot(diverged["lr"], diverged["weight_decay"], "x", color=colours.ink, markersize=4.6)
         if ridge is not None:
-            axes.plot(*ridge, color=BLACK, linewidth=3.6)
-            axes.plot(*ridge, linestyle=(0, (4, 3)), color=WHITE, linewidth=1.6)
+            axes.plot(*ridge, color=BLACK, linewidth=2.4)
+            axes.plot(*ridge, linestyle=(0, (4, 3)), color=WHITE, linewidth=1.1)
         if math.isfinite(lowest["eval_loss"]):
-            ring: svg.Look = {"markerfacecolor": "none", "markersize": 13}
-            axes.plot([x], [y], "o", markeredgecolor=WHITE, markeredgewidth=4.0, **ring)
-            axes.plot([x], [y], "o", markeredgecolor=BLACK, markeredgewidth=1.8, **ring)
+            ring: svg.Look = {"markerfacecolor": "none", "markersize": 8.5}
+            axes.plot([x], [y], "o", markeredgecolor=WHITE, markeredgewidth=2.6, **ring)
+            axes.plot([x], [y], "o", markeredgecolor=BLACK, markeredgewidth=1.2, **ring)
         if len(optimum) == 2:
-            dot: svg.Look = {"color": BLACK, "markeredgecolor": WHITE, "markeredgewidth": 1.6}
-            axes.plot(optimum[:1], optimum[1:], "o", markersize=8, **dot)
+            dot: svg.Look = {"color": BLACK, "markeredgecolor": WHITE, "markeredgewidth": 1.1}
+            axes.plot(optimum[:1], optimum[1:], "o", markersize=5.3, **dot)
         axes.grid(False)
-        svg.log2_axis(axes.xaxis)
-        svg.log2_axis(axes.yaxis)
+        marks.log2_axis(axes.xaxis)
+        marks.log2_axis(axes.yaxis)
         axes.set(xlabel="lr", ylabel="weight_decay")
         for level, label in enumerate([*(f"≤ {at:g}" for at in LEVELS), f"> {LEVELS[-1]:g}"]):
-            axes.plot([], [], "s", color=svg.shade(level), markersize=9, label=label)
-        svg.legend_below(axes, run.unit)
+            axes.plot([], [], "s", color=colours.shade(level), markersize=6, label=label)
+        marks.legend_above(axes, run.unit)
 
     words = (
         f"Lowest cell: {_named([x, y])}, loss {lowest['eval_loss']:.4g}. "
@@ -87,7 +88,7 @@ def _map(run: Run, decay: Decay, width: int, rows: pd.DataFrame) -> svg.Figure:
         + f"{len(diverged)} of {len(cells)} cells diverged."
     )
     title = f"Loss over lr and weight decay at width {width}"
-    height = svg.HEIGHT + 30  # for the legend of colours
+    height = svg.HEIGHT + 20  # for the legend of colours
     return svg.figure(f"joint-{width}", title, words, draw, height=height)
 
 

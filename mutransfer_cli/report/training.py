@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,8 @@ import pandas as pd
 from mutransfer_cli.check.coordinates import width_slopes
 from mutransfer_cli.check.measure import Check
 from mutransfer_cli.fit.arrays import Array
-from mutransfer_cli.report import svg
+from mutransfer_cli.report import marks, svg
+from mutransfer_cli.report.palette import Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.spec.measurements import CurveRecord, DiagnosticsRecord
 from mutransfer_cli.spec.records import TrialRecord
@@ -55,13 +56,12 @@ def curves(run: Run) -> list[svg.Figure]:
         return []
     trials = {trial.trial: trial for trial in run.records.trials}
     rates = sorted({trial.lr for trial in trials.values()})
-    colours = {rate: svg.scale(i, len(rates)) for i, rate in enumerate(rates)}
     places = min(MOST_PLACES, max(LEAST_PLACES, PLACES // max(1, len(run.curves))))
     lines = [(trials[curve.trial], *points(curve, places)) for curve in run.curves]
     whole = [y for trial, _, y in lines if trial.status == "ok" and len(y)]
     view = _view(whole or [y for _, _, y in lines if len(y)])
     return [
-        _curves(width, [line for line in lines if line[0].width == width], colours, view, run.unit)
+        _curves(width, [line for line in lines if line[0].width == width], rates, view, run.unit)
         for width in sorted({trial.width for trial, *_ in lines})
     ]
 
@@ -87,7 +87,7 @@ def _view(lines: Sequence[Array]) -> tuple[float, float]:
 def _curves(
     width: int,
     lines: Sequence[Curve],
-    colours: Mapping[float, str],
+    rates: Sequence[float],
     view: tuple[float, float],
     unit: str,
 ) -> svg.Figure:
@@ -96,21 +96,22 @@ def _curves(
     best = min(ended, key=lambda trial: trial.eval_loss or math.inf, default=None)
     bottom, top = view
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, palette: Palette) -> None:
+        colours = {rate: palette.step(i, len(rates)) for i, rate in enumerate(rates)}
         for trial, x, y in lines:
-            look: svg.Look = {"color": colours[trial.lr], "linewidth": 1.0, "alpha": 0.9}
+            look: svg.Look = {"color": colours[trial.lr], "linewidth": 0.7, "alpha": 0.9}
             if trial is best:
-                look = {"color": svg.INK, "linewidth": 2.4, "zorder": 5}
+                look = {"color": palette.ink, "linewidth": 1.6, "zorder": 5}
             axes.plot(x, np.minimum(y, 3 * top - 2 * bottom), **look)
             if trial.status == "diverged":
                 at = y[-1] if len(y) and y[-1] < top else top - 0.03 * (top - bottom)
                 look = {"color": colours[trial.lr], "clip_on": False, "zorder": 6}
-                axes.plot([trial.diverged_at or 0], [at], "x", markersize=8, mew=2.2, **look)
+                axes.plot([trial.diverged_at or 0], [at], "x", markersize=5.3, mew=1.5, **look)
         for rate, colour in colours.items():
             axes.plot([], [], color=colour, label=power(rate))
         axes.locator_params(axis="x", integer=True)
         axes.set(ylim=(bottom, top), xlabel="step", ylabel=f"train loss ({unit})")
-        svg.legend_below(axes, "lr", most=8)
+        marks.legend_above(axes, "lr", most=8)
 
     words = f"{len(lines)} trials, {len(lost)} diverged"
     if lost:
@@ -139,9 +140,8 @@ def diagnostics(run: Run) -> list[svg.Figure]:
         values = measurement_frame(rows, run.compared, field)
         values = values.assign(name=values["name"].map(roles))
         medians = values.groupby(["trial", "width", "name"], sort=False)["value"].median()
-        colours = [svg.hue(i) for i in range(len(svg.MARKERS))]
         caption, log = "Median of each role, mean over seeds.", field != "alignment"
-        drawn += _against_width(field, title, label, caption, medians.reset_index(), colours, log)
+        drawn += _against_width(field, title, label, caption, medians.reset_index(), log=log)
     return drawn
 
 
@@ -152,9 +152,8 @@ def coordinates(run: Run) -> list[svg.Figure]:
     drawn: list[svg.Figure] = []
     for (field, title, label), rows in zip(BY_MODULE, (init, end, end), strict=True):
         values = measurement_frame(rows, run.compared, field)
-        count, key = values["name"].nunique(), f"coordinates-{len(drawn)}"
-        colours = [svg.scale(i, count) for i in range(count)]
-        drawn += _against_width(key, title, label, caption, values, colours)
+        key = f"coordinates-{len(drawn)}"
+        drawn += _against_width(key, title, label, caption, values, ordered=True)
     return drawn
 
 
@@ -177,13 +176,14 @@ def _against_width(
     label: str,
     caption: str,
     values: pd.DataFrame,
-    colours: Sequence[str],
     log: bool = True,
+    ordered: bool = False,
 ) -> list[svg.Figure]:
     """Draw a line for each name, the mean over seeds at each width; nothing without values.
 
     Args:
         values: columns name, width and value.
+        ordered: the names have an order, which colours show.
     """
     means = values.groupby(["name", "width"], sort=False)["value"].mean()
     lines = {
@@ -193,12 +193,13 @@ def _against_width(
     if not lines:
         return []
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, colours: Palette) -> None:
         for i, (name, line) in enumerate(lines.items()):
             shown = line[line > 0] if log else line
-            style: svg.Look = {"marker": svg.marker(i), "linestyle": LINES[i % len(LINES)]}
-            axes.plot(np.log2(shown.index), shown, color=colours[i], label=name, **style)
-        svg.width_axis(axes, sorted(set(means.index.get_level_values("width"))))
+            style: svg.Look = {"marker": marks.marker(i), "linestyle": LINES[i % len(LINES)]}
+            colour = colours.step(i, len(lines)) if ordered else colours.hue(i)
+            axes.plot(np.log2(shown.index), shown, color=colour, label=name, **style)
+        marks.width_axis(axes, sorted(set(means.index.get_level_values("width"))))
         if log:
             axes.set_yscale("log", base=2)
             low, high = axes.get_ylim()
@@ -206,7 +207,7 @@ def _against_width(
             small = low < SMALL
             axes.yaxis.set_major_formatter(lambda y, _: power(y) if small else f"{y:.2g}")
         axes.set_ylabel(label)
-        svg.legend_below(axes)
+        marks.legend_above(axes)
 
     words = "; ".join(
         f"{name}: {line.iloc[0]:.3g} at width {line.index[0]}, "
@@ -239,7 +240,7 @@ def checked_slopes(check: Check | None) -> list[svg.Figure]:
     widths = "".join(f"widths {g.evidence['widths']}; " for g in asked if "widths" in g.evidence)
     caption = f"Gate coordinates, {widths}dot and bar: slope and 95% interval; shaded: tolerance."
     drawn = [
-        svg.Estimate(name, *at, one.expected, one.tolerance, one.verdict, one.sentence)
+        marks.Estimate(name, *at, one.expected, one.tolerance, one.verdict, one.sentence)
         for gate in asked
         for one in gate.measures
         if one.value is not None and one.low is not None and one.high is not None
@@ -247,4 +248,4 @@ def checked_slopes(check: Check | None) -> list[svg.Figure]:
         for name in [one.quantity.removesuffix(", slope in width")]
     ]
     title = "Slopes in width with their intervals"
-    return svg.intervals("slopes", title, caption, "slope in width", drawn)
+    return marks.intervals("slopes", title, caption, "slope in width", drawn)

@@ -79,7 +79,7 @@ class Page(HTMLParser):
         within = self._open[-1] if self._open else ""
         if within == "script":
             self.data = json.loads(data)
-        elif within in ("title", "desc") and "svg" in self._open:
+        elif within in ("title", "desc") and self._open[-2:-1] == ["svg"]:
             self._names.append(data)
         elif within in ("td", "th"):
             self.tables[self._label][-1][-1] += data

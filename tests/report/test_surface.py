@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from mutransfer_cli.report import svg
+from mutransfer_cli.report.palette import SHADES
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.surface import maps
 from tests.report.runs import WIDTHS, bowl
@@ -30,6 +30,6 @@ def test_a_map_has_a_coloured_square_for_each_cell_that_ended(run_of: RunOf) -> 
     first = found[0]
     assert first.words.startswith("Lowest cell: lr 2^-6, weight_decay 2^0, loss 2.499. Fitted ")
     assert first.words.endswith("1 of 35 cells diverged.")
-    squares = re.findall(r'<path[^>]*style="fill: (var[^"]*)"', first.drawing)
+    squares = re.findall(r'<path[^>]*style="fill: (var[^"]*)"', first.inline())
     assert len(squares) == 34
-    assert set(squares) < {svg.COLOURS[svg.shade(level)] for level in range(svg.SHADES)}
+    assert set(squares) < {f"var(--h{level})" for level in range(len(SHADES))}

@@ -1,37 +1,36 @@
-"""Figures: colours and ids of the page, escaped text, axes, legends and intervals."""
+"""Figures on the page, in files that stand alone, and on given axes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 
-from mutransfer_cli.check.measure import Verdict
 from mutransfer_cli.report import svg
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from mutransfer_cli.report.palette import LIGHT, PAPER, Palette
 
 
-def drawn(draw: Callable[[Axes], Any], key: str = "a") -> str:
-    return svg.figure(key, "title", "caption", draw).drawing
+def drawn(draw: svg.Draw, key: str = "a") -> str:
+    return svg.figure(key, "title", "caption", draw).inline()
 
 
 def texts(drawing: str) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
 
 
-def draw_all(axes: Axes) -> None:
-    for i, colour in enumerate(svg.COLOURS):
+def draw_all(axes: Axes, colours: Palette) -> None:
+    for i, colour in enumerate(colours.colours.values()):
         axes.plot([0, 1], [i, i], "o-", color=colour, clip_on=i > 3)
 
 
 def test_placeholders_become_variables_of_the_style_sheet() -> None:
     drawing = drawn(draw_all)
-    assert set(svg.COLOURS.values()) == set(re.findall(r": (currentColor|var\([^)]*\))", drawing))
+    assert {f"var(--{name})" for name in LIGHT} == set(re.findall(r": (var\([^)]*\))", drawing))
     assert "#0000" not in drawing.replace("#000000", "")
     assert "font-family" not in drawing
 
@@ -55,12 +54,12 @@ def test_a_figure_is_the_same_every_time() -> None:
 @pytest.mark.filterwarnings("ignore:Glyph 1")
 def test_text_is_escaped_and_may_hold_anything() -> None:
     label = "</text><script>&\x01#000003 xlink:href"
-    drawing = drawn(lambda axes: axes.set_title(label))
+    drawing = drawn(lambda axes, _: axes.set_title(label))
     assert "&lt;/text&gt;&lt;script&gt;&amp;\ufffd#000003 xlink:href" in texts(drawing)
 
 
 def test_numbers_are_cut_to_hundredths() -> None:
-    drawing = drawn(lambda axes: axes.plot([0, 1 / 3, 1], [0, 1 / 7, 1]))
+    drawing = drawn(lambda axes, _: axes.plot([0, 1 / 3, 1], [0, 1 / 7, 1]))
     assert re.search(r'd="M [^"]*\.\d\d[ "]', drawing)
     assert not re.search(r'd="[^"]*\.\d\d\d', drawing)
 
@@ -70,63 +69,57 @@ def test_words_are_the_caption_unless_given() -> None:
     assert svg.figure("a", "title", "caption", draw_all, "words").words == "words"
 
 
-@pytest.mark.parametrize(
-    ("ends", "labels"),
-    [
-        ((-8, -3), ["2^-8", "2^-7", "2^-6", "2^-5", "2^-4", "2^-3"]),
-        ((-1, 11), ["2^0", "2^2", "2^4", "2^6", "2^8", "2^10"]),
-        ((0, 0.1), ["2^0", "2^0.02", "2^0.04", "2^0.06", "2^0.08", "2^0.1"]),
-    ],
-)
-def test_octaves_are_round(ends: tuple[float, float], labels: list[str]) -> None:
-    def draw(axes: Axes) -> None:
-        axes.set(xlim=ends, yticks=[])
-        svg.log2_axis(axes.xaxis)
-
-    assert texts(drawn(draw)) == labels
-
-
-def test_the_widest_widths_are_named_where_there_is_room() -> None:
-    def draw(axes: Axes) -> None:
-        svg.width_axis(axes, [16, 120, 128, 256])
-        axes.set_yticks([])
-
-    assert texts(drawn(draw)) == ["256", "128", "16", "width"]
+def test_a_file_stands_alone_in_real_colours(tmp_path: Path) -> None:
+    path = tmp_path / "figure.svg"
+    svg.figure("a", "A <title>", "caption", draw_all).save(path)
+    text = path.read_text()
+    root = ElementTree.fromstring(text)
+    assert (root.get("width"), root.get("height")) == ("237.6pt", "190pt")
+    assert root[0].text == "A <title>"
+    assert set(LIGHT.values()) <= set(re.findall("#[0-9a-f]{6}", text))
+    assert "var(" not in text
+    assert "<text" not in text, "letters are paths, so that no font is needed"
+    used = set(re.findall(r'href="#([^"]*)"', text))
+    assert used
+    assert used <= set(re.findall(r'\bid="([^"]*)"', text))
 
 
-def test_margin() -> None:
-    assert svg.margin([1.0, 3.0], 1.0) == pytest.approx((0.9, 3.1))
-    assert svg.margin([2.0], 1.0) == pytest.approx((1.45, 2.55))
+def test_a_pdf_holds_its_fonts_and_is_as_wide_as_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "figure.pdf"
+    one = svg.figure("a", "title", "caption", lambda axes, _: axes.set_title("2⁻⁵·⁷⁶"))
+    one.save(path)
+    first = path.read_bytes()
+    assert b"/FontFile2" in first
+    assert b"/MediaBox [ 0 0 237.6 190 ]" in first
+    one.save(path)
+    assert path.read_bytes() == first
 
 
-def test_a_legend_reads_row_by_row_and_is_thinned() -> None:
+def test_a_figure_is_drawn_onto_given_axes() -> None:
     axes = Canvas().subplots()
-    for i in range(40):
-        axes.plot([], [], label=f"entry {i}")
-    svg.legend_below(axes, "some", most=4)
-    (legend,) = axes.figure.legends
-    # three columns in the order in which matplotlib fills them
-    expected = ["some:", "entry 26", "entry 0", "entry 39", "entry 13"]
-    assert [text.get_text() for text in legend.get_texts()] == expected
+    svg.figure("a", "title", "caption", draw_all).on(axes)
+    assert [to_hex(line.get_color()) for line in axes.lines] == [*LIGHT.values()]
+    assert axes.yaxis.label.get_size() != pytest.approx(8), "its own settings"
 
 
-def test_many_estimates_are_several_figures_with_one_axis() -> None:
-    rows = [
-        svg.Estimate(f"n{i}", i / 10, i / 10 - 0.1, i / 10 + 0.1, 0, 0.25, None, f"is {i}")
-        for i in range(13)
-    ]
-    one, two = svg.intervals("key", "Title", "caption", "slope", rows)
-    assert (one.title, two.title) == ("Title, 1 of 2", "Title, 2 of 2")
-    assert one.words == "is 0; is 1; is 2; is 3; is 4; is 5; is 6"
-    assert {"n0", "0.0", "1.0"} <= set(texts(one.drawing))
-    assert {"n12", "0.0", "1.0"} <= set(texts(two.drawing))
-    assert svg.intervals("key", "Title", "caption", "slope", []) == []
+def test_a_canvas_has_the_look_of_a_paper() -> None:
+    canvas = svg.figure("a", "title", "caption", draw_all).canvas()
+    (axes,) = canvas.axes
+    assert canvas.get_size_inches() == pytest.approx((3.3, 190 / 72))
+    assert axes.yaxis.label.get_size() == pytest.approx(8)
+    assert to_hex(axes.xaxis.label.get_color()) == PAPER.ink
 
 
-def test_failed_estimates_are_marked() -> None:
-    def drawing(verdict: Verdict) -> str:
-        row = svg.Estimate("n", 1.0, 0.9, 1.1, 0, 0.25, verdict, "words")
-        return svg.intervals("key", "Title", "caption", "slope", [row])[0].drawing
+def test_values_appear_on_hover(tmp_path: Path) -> None:
+    def draw(axes: Axes, _: Palette) -> None:
+        (point,) = axes.plot([0], [0], "o")
+        svg.hover(point, "a < b")
+        (line,) = axes.plot([0, 1], [0, 1])
+        svg.hover(line, "a line")
 
-    marked = svg.COLOURS[svg.hue(1)]
-    assert [marked in drawing(v) for v in ("pass", "fail", "inconclusive")] == [False, True, True]
+    figure = svg.figure("a", "title", "caption", draw)
+    figure.save(tmp_path / "figure.svg")
+    for drawing in (figure.inline(), (tmp_path / "figure.svg").read_text()):
+        assert re.search(r"<g><title>a &lt; b</title>.*?<use .*?<circle ", drawing)
+        assert re.search(r"<g><title>a line</title>.*?<path .*?<path [^>]*pointer-events", drawing)
+        assert svg.HOVER not in drawing
