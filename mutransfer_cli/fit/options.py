@@ -24,9 +24,11 @@ def refuse_octaves(**options: float | None) -> None:
         InputError: such an option.
     """
     for name, octaves in options.items():
-        if octaves is not None and not 0 < octaves <= MOST_OCTAVES:
+        if octaves is None:
+            continue
+        if not isinstance(octaves, int | float) or not 0 < octaves <= MOST_OCTAVES:
             raise InputError(
-                f"{name} {octaves:g}: expected a positive number of octaves, {MOST_OCTAVES} at "
+                f"{name} {octaves!r}: expected a positive number of octaves, {MOST_OCTAVES} at "
                 "most",
                 setting=name,
             )

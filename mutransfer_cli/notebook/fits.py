@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -77,7 +78,7 @@ class Fit:
             InsufficientEvidence: the axis has no usable fit.
             InputError: there is no such axis or width, or the fit has groups.
         """
-        if not isinstance(width, int | float) or not 0 < width < MAX_WIDTH:
+        if not isinstance(width, Real) or not 0 < width < MAX_WIDTH:
             raise InputError(f"width: expected a positive number of features, found {found(width)}")
         name, fit = self._axis(axis)
         if fit.exponent is None:
@@ -103,11 +104,12 @@ class Fit:
             InsufficientEvidence: an axis has no usable fit.
             InputError: an argument that cannot be used, or the fit has groups.
         """
-        if not isinstance(width, int) or not 0 < width < MAX_WIDTH:
+        is_whole = isinstance(width, Integral) and not isinstance(width, bool)
+        if not is_whole or not 0 < width < MAX_WIDTH:
             raise InputError(f"width: expected a positive whole number, found {found(width)}")
         self._axis(None)
         settings = {key: str(value) for key, value in (target or {}).items()}
-        return build_recipe(self.exponents, Target(width, settings, folded))
+        return build_recipe(self.exponents, Target(int(width), settings, folded))
 
     def to_frame(self) -> pd.DataFrame:
         """The optima, one row per axis and width: `value` with its 95% interval from `low` to

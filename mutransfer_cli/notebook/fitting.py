@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from mutransfer_cli.fit.from_records import exponents_of_records
 from mutransfer_cli.fit.from_tables import exponents_of_table
 from mutransfer_cli.fit.options import TableOptions, refuse_octaves
 from mutransfer_cli.notebook.fits import Fit
-from mutransfer_cli.notebook.given import path_of
+from mutransfer_cli.notebook.given import found, path_of
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.kinds import refuse_other
 from mutransfer_cli.spec.readers.table import Table
@@ -75,23 +75,24 @@ def fit_exponents(
         InputError: the source cannot be read, or an argument cannot be used with it.
     """
     refuse_octaves(grid_spacing=grid_spacing, scatter_below=scatter_below)
-    if decay_convention is not None and decay_convention not in get_args(DecayConvention):
-        hint = nearest(str(decay_convention), get_args(DecayConvention))
-        raise InputError(f"decay_convention {decay_convention}: unknown{hint}")
+    if not isinstance(resamples, int) or resamples < 0:
+        raise InputError(f"resamples: expected a whole number from 0, found {found(resamples)}")
+    if not isinstance(columns, str | Mapping | None):
+        raise InputError(f"columns: expected names with columns, found {found(columns)}")
     table = TableOptions(
         columns,
-        metric,
+        _text("metric", metric),
         maximize,
-        _several(by),
-        where,
-        last,
-        keep,
-        _several(size),
+        _several("by", by),
+        _text("where", where),
+        _text("last", last),
+        _text("keep", keep),
+        _several("size", size),
         None if protocol is None else path_of(protocol, "the path of a protocol"),
-        decay_convention,
+        _convention(decay_convention),
         optima,
         grid_spacing,
-        path_pattern,
+        _text("path_pattern", path_pattern),
     )
     sources = _sources(source)
     paths = [one for one in sources if isinstance(one, Path)]
@@ -102,8 +103,8 @@ def fit_exponents(
     name = _name(sources)
     if any(records):
         read = load_records(paths, warn=notes.append)
-        found_in = exponents_of_records(read, table.metric_of_records(), scatter_below, resamples)
-        return Fit(name, *found_in, tuple(notes))
+        fitted = exponents_of_records(read, table.metric_of_records(), scatter_below, resamples)
+        return Fit(name, *fitted, tuple(notes))
     table.refuse_contradictions(resamples)
     choices = table.choices()
     results = results_of([_table(one, path_pattern) for one in sources], choices)
@@ -111,8 +112,24 @@ def fit_exponents(
     return Fit(name, *fitted, tuple(notes), choices.group)
 
 
-def _several(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _text(name: str, given: Any) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise InputError(f"{name}: expected text, found {found(given)}")
+
+
+def _several(name: str, given: Any) -> tuple[str, ...]:
+    listed = [given] if isinstance(given, str) else given
+    if isinstance(listed, list | tuple) and all(isinstance(one, str) for one in listed):
+        return tuple(listed)
+    raise InputError(f"{name}: expected the name of a column, or several, found {found(given)}")
+
+
+def _convention(given: Any) -> DecayConvention | None:
+    if given is None or given in get_args(DecayConvention):
+        return cast(DecayConvention | None, given)
+    hint = nearest(str(given), get_args(DecayConvention))
+    raise InputError(f"decay_convention {found(given)}: unknown{hint}")
 
 
 def _sources(given: Any) -> list[pd.DataFrame | Path]:

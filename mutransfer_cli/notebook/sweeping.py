@@ -59,7 +59,7 @@ def sweep(
     """
     target = path_of(folder, "the folder to write")
     if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {device}: expected auto, cpu or cuda")
+        raise InputError(f"device {device!r}: expected auto, cpu or cuda")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers {workers}: expected a positive whole number")
     known, spec_folder = _spec(spec, variant)
