@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import time
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from mutransfer_cli import __version__
-from mutransfer_cli.cli import (
-    check,
-    docs,
-    doctor,
-    fit_exponents,
-    report,
-    rules,
-    schema,
-    sweep_proxy,
-    transfer,
-)
+from mutransfer_cli.cli.commands import Commands
+from mutransfer_cli.cli.console import be_quiet, be_verbose, detail, talk_as_usual
 from mutransfer_cli.errors import MutransferError
 from mutransfer_cli.quiet import quiet_libraries
 
+HELP = "Find the best learning rate on small models and what to use at the target width."
+CHAIN = "spec.yaml ─sweep-proxy→ runs/spec ─fit-exponents→ exponents ─transfer→ recipe"
+EXAMPLES = (
+    "mutransfer init -o spec.yaml",
+    "mutransfer sweep-proxy spec.yaml",
+    "mutransfer fit-exponents runs/spec -o exponents.yaml",
+    "mutransfer transfer exponents.yaml --width 4096 -o recipe.yaml",
+)
+VERSIONED = ("torch", "numpy", "pandas", "scipy", "pydantic", "typer", "transformers")
 
-class _ErrorsAsSentences(TyperGroup):
+
+class _ErrorsAsSentences(Commands):
     """Ends a command with its error's sentence and exit code; `--debug` shows the traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        started = time.perf_counter()
         try:
             return super().invoke(ctx)
         except MutransferError as error:
@@ -52,6 +55,8 @@ class _ErrorsAsSentences(TyperGroup):
                 "traceback and report it",
                 1,
             )
+        finally:
+            detail(lambda: f"{time.perf_counter() - started:.1f} s; {environment()}")
 
 
 def with_options(error: MutransferError) -> str:
@@ -79,15 +84,36 @@ def _fail(sentence: str, exit_code: int) -> None:
     raise typer.Exit(exit_code)
 
 
+def environment() -> str:
+    """The versions and the machine that a result depends on."""
+    import platform
+
+    versions = [f"{name} {found}" for name in VERSIONED if (found := _version_of(name))]
+    return (
+        f"mutransfer {__version__}, Python {platform.python_version()}, {', '.join(versions)}, "
+        f"{os.cpu_count()} CPU cores"
+    )
+
+
+def _version_of(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 app = typer.Typer(
     cls=_ErrorsAsSentences,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
-    help="Find the best learning rate on small models and what to use at the target width.",
-    epilog="Exit codes: 0 done; 1 unexpected error; 2 bad input; 3 a check failed; 4 evidence "
-    "insufficient; 5 some trials failed; 6 format cannot hold the recipe; 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=HELP,
+    epilog="A command may be shortened: `mutransfer fit` is fit-exponents. Exit codes: 0 done; 1 "
+    "unexpected error; 2 bad input; 3 a check failed; 4 evidence insufficient; 5 some trials "
+    "failed; 6 format cannot hold the recipe; 130 interrupted.",
 )
 
 
@@ -99,23 +125,40 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    ctx: typer.Context,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Say only warnings, errors and results."),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Say more: choices of the engine, time, versions."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    pass
+    talk_as_usual()
+    if quiet:
+        be_quiet()
+    if verbose:
+        be_verbose()
+    if ctx.invoked_subcommand is None:
+        typer.echo(overview(ctx))
 
 
-app.command("sweep-proxy")(sweep_proxy.sweep_proxy)
-app.command("fit-exponents")(fit_exponents.fit_exponents)
-app.command("transfer")(transfer.transfer)
-app.command("check")(check.check)
-app.command("rules")(rules.rules)
-app.command("report")(report.report)
-app.command("schema")(schema.schema)
-app.command("docs")(docs.docs)
-app.command("doctor")(doctor.doctor)
+def overview(ctx: typer.Context) -> str:
+    """The chain, examples that run as they are, and the commands, within 80 columns."""
+    formatter = ctx.make_formatter()
+    ctx.command.format_commands(ctx, formatter)  # type: ignore[attr-defined]
+    examples = "\n".join(f"  {line}" for line in EXAMPLES)
+    return (
+        f"{HELP}\n\n  {CHAIN}\n\nThe first two minutes:\n{examples}\n\n"
+        f"{formatter.getvalue()}\n"
+        "`mutransfer COMMAND -h` shows its options, `mutransfer docs` the pages to read."
+    )
 
 
 def main() -> None:

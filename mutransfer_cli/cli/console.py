@@ -6,14 +6,13 @@ Notes go to stderr; stdout carries results.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,9 +52,47 @@ PRICE_COLUMNS = (
 )
 
 
+class _Talk:
+    """How much is said beside results, warnings and errors."""
+
+    notes, details = True, False
+
+
+def talk_as_usual() -> None:
+    """Say notes, and no details."""
+    _Talk.notes, _Talk.details = True, False
+
+
+def be_quiet() -> None:
+    """Say no notes."""
+    _Talk.notes = False
+
+
+def be_verbose() -> None:
+    """Say details too."""
+    _Talk.details = True
+
+
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are wanted."""
+    return not _Talk.notes
+
+
 def note(sentence: str) -> None:
-    """Print a sentence on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+    """Print a sentence on stderr, unless the user wants quiet."""
+    if _Talk.notes:
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def warn(sentence: str) -> None:
+    """Print a warning on stderr, for the quiet too."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def detail(make: Callable[[], str]) -> None:
+    """Print a sentence on stderr for users who want to know more; only then is it made."""
+    if _Talk.details:
+        print(make(), file=sys.stderr, flush=True)
 
 
 def stdout_or(output: Path | None) -> Path | None:
@@ -96,6 +133,8 @@ def right_aligned(columns: Iterable[str], title: str | None = None) -> Table:
 
 def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> None:
     """Print what each width of a sweep will cost."""
+    from mutransfer_cli.words import duration
+
     table = right_aligned(PRICE_COLUMNS, f"what the sweep will cost ({device})")
     total_flops, total_seconds, extrapolated = 0.0, 0.0, False
     for price in prices:

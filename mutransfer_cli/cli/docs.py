@@ -83,7 +83,8 @@ def command_options(root: Any) -> str:
         root: context of the whole command line; the classes of typer behind it are private.
     """
     lines = ["# Commands: every command with its arguments and options", "", root.command.epilog]
-    for name, command in root.command.commands.items():
+    for name in root.command.list_commands(root):
+        command = root.command.get_command(root, name)
         own = type(root)(command, info_name=name, parent=root)
         paragraphs = (" ".join(part.split()) for part in command.help.split("\n\n"))
         lines += ["", f"## mutransfer {name}", "", "\n\n".join(paragraphs), ""]

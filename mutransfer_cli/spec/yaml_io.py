@@ -104,6 +104,14 @@ def dump_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def flow(data: Any) -> str:
+    """Write YAML on one line, such as {name: mup, base_width: 32}."""
+    written = yaml.dump(
+        data, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1e6
+    )
+    return written.strip()
+
+
 def dump(document: Strict, as_json: bool = False) -> str:
     """Write a document that has a `schema` key as YAML, whose keys may be numbers, or as JSON.
 

@@ -9,27 +9,35 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
 from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.sweep.choice import Rung, Settings, next_lower
 from mutransfer_cli.sweep.messages import Assignment, Done, Failed, Group, Message, Refused
-from mutransfer_cli.sweep.prepare import Sweep, Trial, pending
+from mutransfer_cli.sweep.prepare import Sweep, Trial, name_of, pending
 from mutransfer_cli.sweep.spawn import Kind
 from mutransfer_cli.sweep.store import Finished, RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.sweep.worker import failed_record
+from mutransfer_cli.train.checkpoint import begun_steps
 from mutransfer_cli.train.group_size import slot_count, useful_slots
 from mutransfer_cli.train.loop import Check, Progress
 
 ATTEMPTS = 3  # at a group whose worker dies on the lowest rung
-NOTHING = Progress(running=0, alive=0, trials_done=0.0, tokens=0, seconds=0.0)
 Hear = Callable[[Message], None]
 
 
 class Launcher(Interface):
-    """Workers, wherever they are."""
+    """Workers, wherever they are.
+
+    Attributes:
+        at_once: number of attempts made at the same time; None: unknown.
+    """
+
+    @property
+    def at_once(self) -> int | None: ...
 
     def begin(self, sweep: Sweep) -> None:
         """Hand the sweep to the workers."""
@@ -55,7 +63,15 @@ class Launcher(Interface):
 
 
 class Observer(Interface):
-    """Receives the output of a sweep in training; `recorded` and `measured` once it is on disk."""
+    """Receives the output of a sweep in training; `recorded` and `measured` once it is on disk.
+
+    Groups are `planned` in the order in which they will be trained, before others that wait. One is
+    over when all its trials are recorded, or when it is `dropped`; what is left is planned again.
+    """
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None: ...
+
+    def dropped(self, width: int, group: str) -> None: ...
 
     def stepped(self, width: int, group: str, progress: Progress) -> None: ...
 
@@ -155,8 +171,10 @@ class Driver:
     def run(self, check: Check) -> None:
         """Train every trial that has no finished record; calls `check` several times a second."""
         try:
-            if any(self._left(group) for group, _ in self.waiting):
+            groups = [group for group, _ in self.waiting]
+            if any(self._left(group) for group in groups):
                 self.launcher.begin(self.sweep)
+            self._plan(groups)
             self._submit()
             while self.tasks:
                 self.launcher.poll(self.hear)
@@ -214,6 +232,15 @@ class Driver:
             self.tasks[assignment.key] = Task(assignment)
             self.launcher.submit(assignment)
 
+    def _plan(self, groups: Iterable[Group]) -> None:
+        found = [(group, left) for group in groups if (left := self._left(group))]
+        folder = self.store.path.parent
+        planned = [
+            Planned(name_of(left), group.width, len(left), begun_steps(folder / group.checkpoint))
+            for group, left in found
+        ]
+        self.observer.planned(planned, self.launcher.at_once)
+
     def _limit(self, width: int) -> Rung:
         return self.limits.get(width, self.settings.limit)
 
@@ -236,7 +263,7 @@ class Driver:
             # a worker leaves its file if it dies after its last record
             self._remove(task.group.checkpoint)
             return
-        self.observer.stepped(task.group.width, task.assignment.queue, NOTHING)
+        self.observer.dropped(task.group.width, task.assignment.queue)
         if isinstance(end, Done):
             end = Failed("some of its records were lost", "elsewhere", died=True)
         elif task.silent:
@@ -260,6 +287,7 @@ class Driver:
         if lower is not None:
             self.limits[group.width] = lower.under(self._limit(group.width))
         self.waiting.appendleft((group, attempt + 1))
+        self._plan([group])
         self.observer.noted(retry_sentence(group.width, len(left), ran, lower, failed))
 
     def _give_up_silent(self) -> None:

@@ -82,6 +82,8 @@ def run(
 class InThisProcess:
     """A launcher whose only worker is the driver's own process."""
 
+    at_once = 1
+
     def __init__(self, check: Check) -> None:
         self._check = check
         self._assignment: Assignment | None = None

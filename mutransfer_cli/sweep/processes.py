@@ -63,6 +63,7 @@ class Processes:
         self._opened = ExitStack()
         self._early_deaths = 0
         self._closing = False
+        self.at_once = len(self._workers)
 
     def begin(self, sweep: Sweep) -> None:
         """Hand the sweep to all workers, without its trials, which come with each group."""

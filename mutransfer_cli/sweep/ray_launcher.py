@@ -217,6 +217,8 @@ class Sent:
 class Ray:
     """A launcher on the connected cluster."""
 
+    at_once = None  # a cluster may grow
+
     def __init__(self, kind: Kind, gpus: float, note: Note) -> None:
         self._task = ray.remote(**resources(kind, gpus))(train_and_post)
         self._sent: dict[Any, Sent] = {}

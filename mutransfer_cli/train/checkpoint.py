@@ -140,6 +140,18 @@ class Checkpoint:
         return content
 
 
+def begun_steps(path: Path) -> tuple[int, ...]:
+    """Steps done of each trial in a checkpoint; empty if there is none that can be read.
+
+    The weights stay on the disk.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return tuple(content["trials"].values())
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, TypeError, KeyError):
+        return ()  # the worker that reads it says why
+
+
 def temporary_of(path: Path) -> Path:
     """The file that a new checkpoint is written to before it replaces the last one."""
     return path.with_name(f".{path.name}.tmp")

@@ -96,6 +96,10 @@ class Progress:
         trials_done: work done on these, in whole trials.
         tokens: trained on since the last finished trials.
         seconds: taken since then.
+        slots: trials side by side.
+        steps: run by the slots since the queue began.
+        elapsed: seconds since then.
+        steps_left: still to run until the queue is empty, unless more trials diverge.
     """
 
     running: int
@@ -103,6 +107,10 @@ class Progress:
     trials_done: float
     tokens: int
     seconds: float
+    slots: int
+    steps: int
+    elapsed: float
+    steps_left: int
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ class Trainer:
             saved[trial] = replace(kept, state=slots.completed(kept.state))
         queue = deque(sorted(jobs, key=lambda job: job.id not in saved))
         refill(slots, queue, saved)
-        seconds, tokens, all_tokens = [0.0] * count, 0, 0
+        seconds, tokens, all_tokens, all_steps = [0.0] * count, 0, 0, 0
         step_seconds = math.inf  # until the first step is measured
         begun = mark = since = time.perf_counter()
         while busy := slots.busy:
@@ -170,7 +178,9 @@ class Trainer:
             for slot in busy:
                 seconds[slot] += (now - mark) / len(busy)
             tokens, mark = tokens + steps * len(busy) * self.train.batch * self.train.context, now
-            report(self._progress(slots, diverged, tokens, now - since))
+            all_steps += steps
+            ran, waiting = (all_steps, now - begun), len(queue)
+            report(self._progress(slots, diverged, tokens, now - since, ran, waiting))
             ended = [s for s in busy if diverged[s] or slots.steps_done[s] == self.train.steps]
             if ended:
                 finished(collect(slots, ended, seconds))
@@ -214,12 +224,34 @@ class Trainer:
         return min(left, max(1, wanted))
 
     def _progress(
-        self, slots: Slots, diverged: Sequence[bool], tokens: int, seconds: float
+        self,
+        slots: Slots,
+        diverged: Sequence[bool],
+        tokens: int,
+        seconds: float,
+        ran: tuple[int, float],
+        waiting: int,
     ) -> Progress:
-        busy = slots.busy
-        alive = sum(not diverged[slot] for slot in busy)
-        trials_done = sum(slots.steps_done[slot] for slot in busy) / self.train.steps
-        return Progress(len(busy), alive, trials_done, tokens, seconds)
+        busy, steps = slots.busy, self.train.steps
+        left = [steps - slots.steps_done[slot] for slot in busy if not diverged[slot]]
+        trials_done = sum(slots.steps_done[slot] for slot in busy) / steps
+        to_empty = steps_to_empty(left, waiting, len(slots.jobs), steps)
+        size = len(slots.jobs)
+        return Progress(len(busy), len(left), trials_done, tokens, seconds, size, *ran, to_empty)
+
+
+def steps_to_empty(left: Sequence[int], waiting: int, count: int, steps: int) -> int:
+    """Steps until slots have finished their trials and those that wait for one.
+
+    Args:
+        left: steps left of each trial that is in a slot.
+        waiting: number of trials that wait, each of `steps` steps.
+        count: number of slots, which take the next trial as soon as they are empty.
+    """
+    ends = sorted([*left, *[0] * (count - len(left))])
+    rounds, more = divmod(waiting, count)
+    longer = ends[more - 1] + steps if more else 0
+    return rounds * steps + max(longer, ends[-1])
 
 
 def train_steps(slots: Slots, steps: int, check: Check, checkpoint: Checkpoint | None) -> None:

@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def recipes() -> None:
+    """Stub."""
