@@ -208,6 +208,17 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
     return exponents.groups[name]
 
 
+def of_group(exponents: Exponents, name: str | None) -> Exponents:
+    """The exponents of a group, or the only ones, as if they had been fitted alone.
+
+    Raises:
+        InputError: as in `chosen_group`.
+    """
+    found = chosen_group(exponents, name)
+    only = {"axes": found.axes, "decay": found.decay, "weight_decay": found.weight_decay}
+    return exponents.model_copy(update=only | {"groups": {}}) if exponents.groups else exponents
+
+
 def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:
     """The fitted line at a width; its interval is that of the line, not of one future run."""
     assert axis.exponent is not None, "callers refuse an insufficient fit"
