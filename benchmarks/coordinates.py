@@ -94,7 +94,7 @@ CASES = (
 
 def spec_of(case: Case) -> dict[str, Any]:
     spec: dict[str, Any] = yaml.safe_load(shipped_recipes()["quickstart"].read_text())
-    spec |= heads() | case.parts
+    spec |= {**heads(), **case.parts}
     spec["sweep"] |= {"widths": [64, 128]}
     if case.lr is not None:
         spec["sweep"] |= {"axes": {"lr": [case.lr]}}

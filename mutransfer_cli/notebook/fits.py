@@ -138,7 +138,7 @@ class Fit:
         """
         name, fit = self._axis(axis)
         run = run_of_table(self.name, self.exponents, self.trials)
-        drawn, _ = figures_of_axis.figures(run, name, fit)
+        drawn = figures_of_axis.figures(run, name, fit)
         return [one for one in drawn if one.key.startswith(("bowls", "optima"))]
 
     def plot(self, axis: AxisName | None = None) -> list[Axes]:

@@ -17,6 +17,7 @@ from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.spec.sources import load_spec, spec_of
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
+from mutransfer_cli.sweep.driver import Planned
 from mutransfer_cli.sweep.local import run, started_workers
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import worker_count
@@ -109,6 +110,12 @@ class Lines:
 
     sweep: Sweep
     store: RecordStore
+
+    def planned(self, groups: Sequence[Planned], at_once: int | None) -> None:
+        """Say nothing of what is to come."""
+
+    def dropped(self, width: int, group: str) -> None:
+        """Say nothing of a group that is planned again."""
 
     def stepped(self, width: int, group: str, progress: Progress) -> None:
         """Say nothing between the ends of groups."""

@@ -32,13 +32,14 @@ def grouped() -> Fit:
 
 
 def test_the_value_at_a_width_has_its_interval(fit: Fit) -> None:
-    at = fit.at(np.int64(4096))
+    wide: Any = np.int64(4096)
+    at = fit.at(wide)
     assert at == fit.at(4096.0)
     assert at.value == pytest.approx(2**-8.5, rel=0.05)
     assert at.low < at.value < at.high
     assert at.level == 0.95
     assert fit.recipe(width=4096).base_lr.value == pytest.approx(at.value)
-    assert fit.recipe(np.int64(4096)) == fit.recipe(4096)
+    assert fit.recipe(wide) == fit.recipe(4096)
     forecast = fit.recipe(width=4096).forecast["lr"]
     assert (forecast.low, forecast.high) == (at.low, at.high)
     assert repr(fit).startswith("Fit DataFrame: exponent of lr -0.5")

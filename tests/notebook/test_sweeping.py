@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import pytest
 
 import mutransfer_cli as mt
 from mutransfer_cli.errors import InputError, SweepIncomplete, SweepInterrupted
-from mutransfer_cli.notebook import sweeping
 from mutransfer_cli.notebook.sweeping import Lines, sweep
 from mutransfer_cli.spec.kinds import TRIALS
 
@@ -63,10 +63,9 @@ def test_no_guard_is_needed_around_the_call(
 
 
 def test_the_room_of_sweeps_is_the_function_too(tiny_mlp: dict[str, Any], tmp_path: Path) -> None:
-    import mutransfer_cli.sweep.store  # takes the function's place in the package
-
+    importlib.import_module("mutransfer_cli.sweep.store")  # takes the function's place
     assert mt.sweep(tiny_mlp, tmp_path / "x").name == "x"
-    assert mutransfer_cli.sweep.store.RecordStore
+    assert importlib.import_module("mutransfer_cli.sweep.store").RecordStore
 
 
 @pytest.mark.parametrize(
@@ -128,4 +127,4 @@ def test_failed_trials_are_said(
     monkeypatch.setattr("mutransfer_cli.train.loop.Trainer.run", fail, raising=True)
     with pytest.raises(SweepIncomplete, match=r"21 trials failed, the first with: .*no more heat"):
         sweep(tiny_mlp, tmp_path / "x")
-    assert sweeping.read_run(tmp_path / "x").trials["status"].eq("failed").all()
+    assert mt.read_run(tmp_path / "x").trials["status"].eq("failed").all()
