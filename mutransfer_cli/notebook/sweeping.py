@@ -17,12 +17,12 @@ from mutransfer_cli.spec.records import ThroughputRecord, TrialRecord
 from mutransfer_cli.spec.sources import load_spec, spec_of
 from mutransfer_cli.spec.sweep import SweepSpec
 from mutransfer_cli.sweep.choice import Settings
-from mutransfer_cli.sweep.driver import Planned
 from mutransfer_cli.sweep.local import run, started_workers
 from mutransfer_cli.sweep.prepare import Sweep
 from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.sweep.stop import Interrupt
 from mutransfer_cli.sweep.store import RecordStore
+from mutransfer_cli.sweep.time_left import Planned
 from mutransfer_cli.sweep.underflow import underflow_warnings
 from mutransfer_cli.train.device import choose_device, slow_precision
 from mutransfer_cli.train.loop import Progress

@@ -109,7 +109,7 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
         "borderaxespad": 0.3,
         "frameon": False,
     }
-    axes.legend(handles, labels, ncols=columns, **above)
+    axes.legend(shown, labels, ncols=columns, **above)
 
 
 def intervals(
