@@ -67,6 +67,7 @@ bench: install
 	$(BIN)/python -m benchmarks.fused_sweep
 	$(BIN)/python -m benchmarks.million_records
 	$(BIN)/python -m benchmarks.local_workers
+	$(BIN)/python -m benchmarks.quickstart
 	$(BIN)/python -m benchmarks.ray_scaling
 	$(BIN)/python -m benchmarks.diagnostics_cost
 	$(BIN)/python -m benchmarks.coordinates

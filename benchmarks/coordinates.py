@@ -1,7 +1,7 @@
 """Verdicts of the gate `coordinates` on correct and incorrect rules, and its run time.
 
-Each case is the quickstart with some sections replaced, judged by `mutransfer check` in its own
-process.
+Each case is the quickstart at depth 2, with some sections replaced, judged by `mutransfer check` in
+its own process.
 
     python -m benchmarks.coordinates
 """
@@ -94,7 +94,7 @@ CASES = (
 
 def spec_of(case: Case) -> dict[str, Any]:
     spec: dict[str, Any] = yaml.safe_load(shipped_recipes()["quickstart"].read_text())
-    spec |= case.parts
+    spec |= {**heads(), **case.parts}
     spec["sweep"] |= {"widths": [64, 128]}
     if case.lr is not None:
         spec["sweep"] |= {"axes": {"lr": [case.lr]}}

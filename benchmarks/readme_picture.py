@@ -73,7 +73,7 @@ def draw_bowls(panel: Axes, losses: pd.DataFrame, exponents: dict[str, Any]) -> 
     panel.set_xscale("log", base=2)
     panel.set(xlabel="learning rate", ylabel="eval loss (nats)")
     panel.set_xlim(2**-9.7, 2**-3)
-    panel.set_ylim(2.55, 3.05)
+    panel.set_ylim(2.35, 2.95)
     panel.set_title(NAMES[exponents["protocol"]["parameterization"]["name"]], loc="left")
 
 

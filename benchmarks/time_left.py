@@ -82,7 +82,7 @@ def watched(spec: Path, folder: Path, workers: int, stop_at: int = 100) -> list[
 
 
 def row(samples: Sequence[Sample], mark: float, workers: int) -> str:
-    """What was stated at a share of the time, beside the truth."""
+    """Compare the statement at a share of the time with the truth."""
     end = samples[-1].at
     found = min(samples[:-1], key=lambda sample: abs(sample.at - mark * end))
     first, truth = samples[0], end - found.at

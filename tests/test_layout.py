@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mutransfer_cli"
 
 # rooms that each room may import from: rules <- spec <- fit <- recipe <- check <- report;
-# optim <- spec <- proxies <- data <- recipe; data, diagnose <- train <- sweep; the command line
-# on top
+# optim <- spec <- proxies <- data <- recipe; data, diagnose <- train <- sweep; notebook and the
+# command line on top
 MAY_IMPORT = {
     "rules": set[str](),
     "optim": {"rules"},
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "diagnose": {"proxies"},
     "train": {"rules", "spec", "data", "proxies", "optim", "diagnose"},
     "sweep": {"rules", "spec", "data", "proxies", "optim", "diagnose", "train"},
+    "notebook": {"rules", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
     "cli": {"rules", "optim", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
 }
 SHARED = {"errors", "quiet", "strict", "torch_private", "words"}

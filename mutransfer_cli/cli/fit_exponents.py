@@ -13,15 +13,13 @@ from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, warn
 from mutransfer_cli.cli.next_command import accepted
 from mutransfer_cli.cli.saving import STDOUT, place_of_fit, print_next_of_fit, save
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.fit.options import TableOptions
+from mutransfer_cli.fit.options import TableOptions, refuse_octaves
 from mutransfer_cli.rules.weight_decay import DecayConvention
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mutransfer_cli.fit.exponents import Exponents
-
-MOST_OCTAVES = 50
 
 
 def fit_records(
@@ -157,12 +155,7 @@ def fit_exponents(
     than three widths have a usable optimum (with --by: in every group).
     """
     sources = stdin_or(results, "a sweep's folder, record files, a table, or - for stdin")
-    for option, octaves in (("grid-spacing", grid_spacing), ("scatter-below", scatter_below)):
-        if octaves is not None and not 0 < octaves <= MOST_OCTAVES:
-            raise InputError(
-                f"--{option} {octaves:g}: expected a positive number of octaves, {MOST_OCTAVES} at "
-                "most"
-            )
+    refuse_octaves(grid_spacing=grid_spacing, scatter_below=scatter_below)
     table = TableOptions(
         columns,
         metric,

@@ -145,7 +145,7 @@ def _exponent(name: str, axis: Axis, document: Exponents) -> str:
 
 
 def _behind(name: str, axis: Axis) -> Iterator[str]:
-    """What an exponent means, and the parts of its interval."""
+    """Say what an exponent means, and the parts of its interval."""
     found, law, measured = axis.exponent, axis.law_interval, axis.measurement_interval
     assert found is not None
     assert law is not None

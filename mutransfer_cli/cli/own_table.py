@@ -57,14 +57,12 @@ def fit_own(
     Raises:
         InputError: as `fit-exponents` does, or no group is chosen.
     """
-    from mutransfer_cli.recipe.build import chosen_group
+    from mutransfer_cli.recipe.build import of_group
 
     if group is not None and not table.by:
         raise InputError("--group: is for tables that are fitted with --by; leave it out")
     document, rows = fit_table([source], table, None, 0)
     if not table.by:
         return document, rows
-    found = chosen_group(document, group)
-    only = {"axes": found.axes, "decay": found.decay, "weight_decay": found.weight_decay}
-    of_group = rows[rows[table.choices().group].astype(str) == group]
-    return document.model_copy(update=only | {"groups": {}}), of_group
+    rows = rows[rows[table.choices().group].astype(str) == group]
+    return of_group(document, group), rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,44 @@ if TYPE_CHECKING:
     from mutransfer_cli.spec.rows import Choices
 
 
+MOST_OCTAVES = 50
+
+
+def refuse_octaves(**options: float | None) -> None:
+    """Refuse an option that is no positive, finite number of octaves; None is not given.
+
+    Raises:
+        InputError: such an option.
+    """
+    for name, octaves in options.items():
+        if octaves is None:
+            continue
+        if not isinstance(octaves, int | float) or not 0 < octaves <= MOST_OCTAVES:
+            raise InputError(
+                f"{name} {octaves!r}: expected a positive number of octaves, {MOST_OCTAVES} at "
+                "most",
+                setting=name,
+            )
+
+
+def metric_of_records(metric: str | None) -> str:
+    """The loss of records to fit; eval_loss for None.
+
+    Raises:
+        InputError: records lack it.
+    """
+    if metric not in (None, "eval_loss", "train_loss"):
+        raise InputError(
+            f"metric {metric}: records have eval_loss and train_loss", setting="metric"
+        )
+    return metric or "eval_loss"
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """The options for tables; None, False or empty if not given."""
 
-    columns: str | None
+    columns: str | Mapping[str, str] | None
     metric: str | None
     maximize: bool
     by: tuple[str, ...]
@@ -55,11 +89,7 @@ class TableOptions:
             InputError: another option than the metric, or a metric that records lack.
         """
         self.refuse("the records of a sweep hold their columns and protocol", but="metric")
-        if self.metric not in (None, "eval_loss", "train_loss"):
-            raise InputError(
-                f"metric {self.metric}: records have eval_loss and train_loss", setting="metric"
-            )
-        return self.metric or "eval_loss"
+        return metric_of_records(self.metric)
 
     def refuse_contradictions(self, resamples: int) -> None:
         """Refuse options that contradict `optima` or its absence.
@@ -87,9 +117,14 @@ class TableOptions:
         Raises:
             InputError: `columns` or `keep` is malformed.
         """
-        from mutransfer_cli.spec.columns import parse_columns
+        from mutransfer_cli.spec.columns import named_columns, parse_columns
         from mutransfer_cli.spec.rows import Choices
 
+        named: dict[str, str] = {}
+        if isinstance(self.columns, str):
+            named = parse_columns(self.columns)
+        elif self.columns is not None:
+            named = named_columns(self.columns.items())
         keep = None
         if self.keep is not None:
             which, _, keep = (part.strip() for part in self.keep.partition(":"))
@@ -100,7 +135,7 @@ class TableOptions:
                     setting="keep",
                 )
         return Choices(
-            columns=parse_columns(self.columns) if self.columns else {},
+            columns=named,
             metric=self.metric,
             maximize=self.maximize,
             by=self.by,

@@ -136,7 +136,7 @@ def _folding_warnings(
         return []
     width_mult = target.width / protocol.parameterization.base_width
     tied, clips = tied_patterns(by_rule["roles"]), protocol.train.clip is not None
-    is_known = bool(exponents.base_plan) or target.read is not None
+    is_known = bool(exponents.base_plan) or target.model is not None
     limits = folding_limits(
         protocol.rule, clips, width_mult, bool(tied) if tied or is_known else None
     )
@@ -206,6 +206,17 @@ def chosen_group(exponents: Exponents, name: str | None) -> Group:
     if name not in exponents.groups:
         raise InputError(f"group {name}: unknown{nearest(name, exponents.groups)}", setting="group")
     return exponents.groups[name]
+
+
+def of_group(exponents: Exponents, name: str | None) -> Exponents:
+    """The exponents of a group, or the only ones, as if they had been fitted alone.
+
+    Raises:
+        InputError: as in `chosen_group`.
+    """
+    found = chosen_group(exponents, name)
+    only = {"axes": found.axes, "decay": found.decay, "weight_decay": found.weight_decay}
+    return exponents.model_copy(update=only | {"groups": {}}) if exponents.groups else exponents
 
 
 def fitted_at(name: AxisName, axis: Axis, width: int) -> Quantity:

@@ -222,7 +222,7 @@ class LoadedRecipe:
 
 
 def load_recipe(
-    source: str | os.PathLike[str] | IO[Any],
+    source: str | os.PathLike[str] | IO[Any] | Recipe,
     *,
     patterns: Patterns | None = None,
     decay_convention: DecayConvention | None = None,
@@ -230,7 +230,7 @@ def load_recipe(
     """Read a recipe that `mutransfer transfer` wrote, to apply it to a model.
 
     Args:
-        source: a path, an open file, or "-" for stdin; YAML or JSON.
+        source: a path, an open file, or "-" for stdin, YAML or JSON; or the recipe of a fit.
         patterns: role to regex or regexes for whole parameter names, in place of the recipe's own,
             for a model whose names are not those of the proxies. Init means and stds are then not
             known.
@@ -240,6 +240,8 @@ def load_recipe(
         InputError: the file cannot be read or is not a recipe, or a pattern is not a regex or is
             for a role that the recipe lacks.
     """
+    if isinstance(source, Recipe):
+        return loaded(source, "recipe", decay_convention, patterns)
     text, where = _text_of(source)
     recipe = validated(Recipe, load_yaml(text, where), where)
     return loaded(recipe, where, decay_convention, patterns)

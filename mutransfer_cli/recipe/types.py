@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -15,6 +17,7 @@ from mutransfer_cli.rules.plan import AxisName, Values
 from mutransfer_cli.rules.schedule import decay_steps
 from mutransfer_cli.rules.weight_decay import DecayConvention
 from mutransfer_cli.spec.decoder import AttentionScale
+from mutransfer_cli.spec.yaml_io import dump, write_result
 from mutransfer_cli.strict import (
     Count,
     Natural,
@@ -25,6 +28,7 @@ from mutransfer_cli.strict import (
     Sparse,
     Strict,
 )
+from mutransfer_cli.words import rate
 
 RECIPE_SCHEMA = "mutransfer.recipe/1"
 ROLE_KEYS = (
@@ -338,6 +342,20 @@ class Recipe(Sparse):
                 "recipe with `mutransfer transfer`"
             )
         return recipe
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recipe file, as `mutransfer transfer` does.
+
+        Raises:
+            InputError: the path cannot be written.
+        """
+        write_result(dump(self), Path(path))
+
+    def __repr__(self) -> str:
+        roles = f"; {', '.join(self.roles)}" if self.roles else ""
+        return f"Recipe for width {self.width}: base lr {rate(self.base_lr.value)}{roles}"
+
+    __str__ = __repr__
 
     def groups(self) -> dict[str, RecipeGroup]:
         """The groups of an optimizer by name: state is saved by their place, so the order stays.

@@ -64,6 +64,13 @@ class Figure:
         variables = {PLACEHOLDERS[name]: f"var(--{name})" for name in PLACEHOLDERS}
         return _elements(self._svg(PAGE, "none"), variables)
 
+    def stand_alone(self) -> str:
+        """A whole `<svg>` in the colours of a paper, whose letters are paths."""
+        # older programs know no other reference than that of XLink
+        inside = _elements(self._svg(PAPER, "path"), {}, href="xlink:href")
+        names = f"<title>{escape(self.title)}</title><desc>{escape(self.words)}</desc>"
+        return OPENING.format(self.width, self.height) + names + inside + "</svg>"
+
     def save(self, path: Path) -> None:
         """Write a file that stands alone: an SVG whose letters are paths, or a PDF with its fonts.
 
@@ -71,11 +78,7 @@ class Figure:
             path: ends in .svg or .pdf.
         """
         if path.suffix == ".svg":
-            # older programs know no other reference than that of XLink
-            inside = _elements(self._svg(PAPER, "path"), {}, href="xlink:href")
-            names = f"<title>{escape(self.title)}</title><desc>{escape(self.words)}</desc>"
-            whole = OPENING.format(self.width, self.height) + names + inside + "</svg>\n"
-            path.write_text(whole, encoding="utf-8")
+            path.write_text(self.stand_alone() + "\n", encoding="utf-8")
             return
         with self._settings(PAPER):
             self.canvas().savefig(path, metadata={"Title": self.title, "CreationDate": None})

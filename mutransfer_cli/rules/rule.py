@@ -205,7 +205,7 @@ def folding_limits(
         tied: whether the model's embedding is its readout, which then has none; None if that is
             not known.
     """
-    factors = {
+    factors: dict[Role, str] = {
         role: _power(layer.a, width_mult)
         for role, layer in PARAMETERIZATIONS[rule.parameterization].items()
         if layer.a and not (tied and role == "readout")

@@ -71,24 +71,36 @@ def parse_columns(text: str) -> dict[str, str]:
     Raises:
         InputError: an unknown name, an empty part, or a name or column given twice.
     """
-
-    def wrong(problem: str) -> InputError:
-        return InputError(f"columns: {problem}", setting="columns")
-
-    columns: dict[str, str] = {}
+    pairs = []
     for part in text.split(","):
         name, column = (word.strip() for word in part.partition("=")[::2])
         if not name or not column:
-            raise wrong(
-                f"expected NAME=COLUMN between commas, found {part!r}; "
-                "write for example width=dim,lr=base_lr"
+            raise InputError(
+                f"columns: expected NAME=COLUMN between commas, found {part!r}; "
+                "write for example width=dim,lr=base_lr",
+                setting="columns",
             )
+        pairs.append((name, column))
+    return named_columns(pairs)
+
+
+def named_columns(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The user's column by canonical name.
+
+    Raises:
+        InputError: an unknown name, or a name or column given twice.
+    """
+    columns: dict[str, str] = {}
+    for name, column in pairs:
+        problem = None
         if name not in CANONICAL:
-            raise wrong(f"unknown name {name!r}{nearest(name, CANONICAL)}")
-        if name in columns:
-            raise wrong(f"{name} is given twice; name one column for it")
-        if column in columns.values():
-            raise wrong(f"{column!r} is given twice; a column has one meaning")
+            problem = f"unknown name {name!r}{nearest(name, CANONICAL)}"
+        elif name in columns:
+            problem = f"{name} is given twice; name one column for it"
+        elif column in columns.values():
+            problem = f"{column!r} is given twice; a column has one meaning"
+        if problem is not None:
+            raise InputError(f"columns: {problem}", setting="columns")
         columns[name] = column
     return columns
 

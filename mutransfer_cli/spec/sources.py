@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.kinds import TRIALS, kind_of, refuse_other
@@ -84,6 +85,18 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
         if row not in rows:
             raise no_row(name, path, rows)
         document, where = rows[row], f"{path}: row {row}"
+    return spec_of(document, where, variant), path
+
+
+def spec_of(document: Any, where: str, variant: str | None = None) -> SweepSpec:
+    """The spec in a document; all its variants are validated, whichever is asked for.
+
+    Args:
+        where: begins every error message.
+
+    Raises:
+        InputError: there is no such variant, or it is not a valid spec.
+    """
     variants = variants_of(document, where)
     if variant not in variants:
         names = [known for known in variants if known is not None]
@@ -94,7 +107,7 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
         for key, document in variants.items()
         if key is not None or variant is None
     }
-    return specs[variant], path
+    return specs[variant]
 
 
 def find_spec(name: str) -> tuple[Path, str | None] | None:

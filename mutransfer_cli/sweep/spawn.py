@@ -8,11 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from mutransfer_cli.errors import InputError
@@ -120,15 +122,20 @@ def kill(crew: list[Started]) -> None:
 def surroundings(added: Mapping[str, str]) -> Iterator[None]:
     """Processes started inside have these variables, and block the signals that end the driver.
 
-    The driver itself receives such signals on exit.
+    The driver itself receives such signals on exit. The processes do not run the driver's main
+    module again, as `spawn` would have them do: it may be a notebook, or a script without
+    `if __name__ == "__main__"`, which would sweep once more.
     """
     before, mask = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # a worker killed while it compiles leaves semaphores, which Python's own tracker frees
     warned = (before.get("PYTHONWARNINGS"), "ignore:resource_tracker")
     os.environ.update(added, PYTHONWARNINGS=",".join(filter(None, warned)))
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         os.environ.clear()
         os.environ.update(before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -21,7 +21,7 @@ from mutransfer_cli.spec.records import (
     TrialRecord,
 )
 from mutransfer_cli.spec.sources import read_records
-from mutransfer_cli.spec.yaml_io import cannot_write, json_line
+from mutransfer_cli.spec.yaml_io import cannot_read, cannot_write, json_line
 
 HEADER_START = f'{{"schema": "{TRIAL_SCHEMA}"'.encode()
 BLOCK = 1 << 16
@@ -177,6 +177,26 @@ def refuse_other_model(folder: Path, there: SweepHeader, here: SweepHeader) -> N
                 f"{ANOTHER}",
                 remedy="output",
             )
+
+
+def is_written(source: Path) -> bool:
+    """Whether a sweep on this machine is in training and writes a folder, or a file of records.
+
+    False too where the platform has no advisory locks.
+    """
+    path = source / TRIALS if source.is_dir() else source
+    try:
+        import fcntl
+
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except ImportError:
+        pass
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    return False
 
 
 def _lock(handle: BinaryIO) -> None:

@@ -87,7 +87,7 @@ def test_runs_are_counted_where_their_losses_are_known(
     group = found[""].model_copy(
         update={"axes": {"lr": axis.model_copy(update={"optimum": optimum})}}
     )
-    trials = {"ok": 33, "diverged": 3}
+    trials: Any = {"ok": 33, "diverged": 3}
     assert answer.runs_per_width(exponents_of("loss", trials, {"": group}, None)) == runs
     groups: Any = {"a": group}
     document = exponents_of("loss", trials, groups, None, "kind")

@@ -190,7 +190,7 @@ def test_a_fitted_decay_that_is_not_declared_is_taken_at_the_target(
         (
             grown,
             {"parameterization": {"weight_decay": "linear_width"}},
-            "weight_decay varies: give --decay-convention",
+            "weight_decay varies: say whether its convention is lr_coupled",
         ),
         (constant, {"parameterization": rule("none")}, "leaves no weight decay to convert"),
         (constant, {}, "parameterization.weight_decay names no rule by which they change"),

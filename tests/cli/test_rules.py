@@ -159,7 +159,7 @@ def test_every_option_of_the_built_in_model_has_a_plan(
 def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
     result = run("rules", "quickstart", "--width", 128, "--lr", "0.02")
     assert result.exit_code == 0, result.stderr
-    (up,) = (line for line in result.stdout.splitlines() if "blocks.1.up.weight" in line)
+    (up,) = (line for line in result.stdout.splitlines() if "blocks.0.up.weight" in line)
     assert " ".join(up.split()[1:]) == "hidden 512 x 128 0.08839 1 0.005 0 0 1e-08"
 
 
@@ -182,7 +182,7 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
             "--width, --lr and --variant belong to the plan of a SPEC",
         ),
         ("quickstart", "--width is missing"),
-        ("quickstart --width 40", "--width: found 40, which model.head_size 16 does not divide"),
+        ("quickstart --width 36", "--width: found 36, which model.head_size 8 does not divide"),
         ("quickstart --width 64 --lr -1", "--lr -1: must be positive"),
         (
             "quickstart --width 64 --optimizer lion",

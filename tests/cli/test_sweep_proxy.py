@@ -84,10 +84,10 @@ def test_people_read_progress_and_a_summary_on_stderr(
 ) -> None:
     tiny["sweep"]["axes"]["lr"] = [0.01, 0.02, 1e30]
     err = run("sweep-proxy", write_spec(tiny), "-o", tmp_path / "out").stderr
-    assert "width 16: 3 of 3 trials, 1 diverged, best lr 2^-" in err
+    assert "width 16: 3 of 3 trials done, 1 diverged, best lr 0.0" in err
     assert "tokens/s" in err
     *_, summary, records = err.splitlines()
-    assert summary.split()[:6] == ["32", "3", "3", "2", "1", "0"]
+    assert summary.split()[:5] == ["32", "3", "3", "2", "1"]
     assert records == f"records: {tmp_path / 'out' / 'trials.jsonl'}"
 
 

@@ -17,7 +17,8 @@ WIDTHS, RATES = (64, 128, 256, 512), [2.0**x for x in range(-9, -2)]
 
 def frame() -> pd.DataFrame:
     cells = pd.DataFrame([{"width": w, "lr": lr} for w in WIDTHS for lr in RATES])
-    return cells.assign(loss=3 + 0.1 * (np.log2(cells["lr"]) + np.log2(cells["width"]) / 2) ** 2)
+    octaves = np.log2(cells["lr"]) + 6 + np.log2(cells["width"] / 128) / 2
+    return cells.assign(loss=3 + 0.1 * octaves**2)
 
 
 def test_a_table_in_memory_is_fitted() -> None:

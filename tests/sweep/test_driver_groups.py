@@ -16,7 +16,7 @@ from mutransfer_cli.sweep.prepare import Sweep
 
 @pytest.fixture(scope="module")
 def sweep() -> Sweep:
-    """The quickstart: six widths of fourteen trials."""
+    """The quickstart: eight widths of twenty trials."""
     spec, path = load_spec("quickstart")
     return Sweep.prepare(spec, path.parent)
 
@@ -33,7 +33,7 @@ def work(sweep: Sweep, group: Group) -> float:
 
 
 def test_one_worker_trains_each_width_as_a_whole(sweep: Sweep) -> None:
-    assert sizes(cut(sweep, "cpu", 1)) == {width: [14] for width in sweep.trials}
+    assert sizes(cut(sweep, "cpu", 1)) == {width: [20] for width in sweep.trials}
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8, 200])
@@ -50,8 +50,8 @@ def test_no_worker_gets_more_than_half_its_share_at_once(sweep: Sweep, workers: 
 
 def test_narrow_widths_stay_together(sweep: Sweep) -> None:
     found = sizes(cut(sweep, "cpu", 2))
-    assert found[16] == found[32] == [14]
-    assert len(found[128]) == 2
+    assert found[16] == found[48] == [20]
+    assert len(found[192]) == 2
 
 
 def test_where_workers_are_not_counted_a_group_keeps_one_busy(
