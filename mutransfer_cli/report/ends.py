@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mutransfer_cli.fit.arrays import Array
-from mutransfer_cli.report.marks import shortened
+from mutransfer_cli.report.marks import shortened, spread_evenly
 from mutransfer_cli.report.svg import Look
 
 if TYPE_CHECKING:
@@ -73,13 +73,6 @@ def _widen(axes: Axes, room: float, left: bool) -> None:
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.spines["bottom"].set_bounds(low, high)
     axes.set_xlim((low - wider, high) if left else (low, high + wider))
-
-
-def spread_evenly(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` things, evenly spread, with the first and the last."""
-    if count <= most:
-        return [*range(count)]
-    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)}) if most > 1 else [0]
 
 
 def apart(heights: Array, gap: float) -> Array:

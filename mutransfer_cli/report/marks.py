@@ -43,6 +43,13 @@ def shortened(name: str) -> str:
     return name if len(name) <= MOST_LETTERS else f"{name[:kept]}…{name[1 - kept :]}"
 
 
+def spread_evenly(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` things, evenly spread, with the first and the last."""
+    if count <= most:
+        return [*range(count)]
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)}) if most > 1 else [0]
+
+
 def log2_axis(axis: Axis, decimals: bool = False) -> None:
     """Label an axis of log2 values as powers of two, at few and round exponents.
 
@@ -91,9 +98,7 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
     entries = [*zip(handles, map(shortened, names), strict=True)]
     if not entries:
         return
-    if len(entries) > most:
-        kept = sorted({round(i * (len(entries) - 1) / (most - 1)) for i in range(most)})
-        entries = [entries[i] for i in kept]
+    entries = [entries[i] for i in spread_evenly(len(entries), most)]
     if title:
         entries.insert(0, (Line2D([], [], linestyle="none"), f"{title}:"))
     wide = [24 + 4.7 * len(label) for _, label in entries]
@@ -102,14 +107,9 @@ def legend_above(axes: Axes, title: str = "", most: int = 12) -> None:
         columns = math.ceil(columns / math.ceil(columns / max(1, WIDTH // max(wide))))
     # matplotlib fills column by column
     order = [entry for first in range(columns) for entry in entries[first::columns]]
-    shown, labels = zip(*order, strict=True)
-    above: Look = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0, 1),
-        "borderaxespad": 0.3,
-        "frameon": False,
-    }
-    axes.legend(shown, labels, ncols=columns, **above)
+    handles, names = [one for one, _ in order], [name for _, name in order]
+    above: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3}
+    axes.legend(handles, names, ncols=columns, frameon=False, **above)
 
 
 def intervals(

@@ -73,7 +73,7 @@ def test_groups_are_taken_one_at_a_time(grouped: Fit) -> None:
 def test_bowls_and_line_are_drawn_side_by_side(fit: Fit) -> None:
     bowls, line = fit.plot()
     assert bowls.figure is line.figure
-    assert (bowls.get_xlabel(), line.get_xlabel()) == ("lr", "width")
+    assert (bowls.get_xlabel(), line.get_xlabel()) == ("learning rate", "width")
     assert fit._repr_html_().count("<svg") == 2
     best = fit_exponents(
         pd.DataFrame({"width": WIDTHS, "lr": [0.1, 0.07, 0.05, 0.035]}), optima=True

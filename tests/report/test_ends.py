@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
-from mutransfer_cli.report.ends import apart, name_ends, spread_evenly
+from mutransfer_cli.report.ends import apart, name_ends
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,6 @@ def test_names_never_touch_and_keep_their_order(seed: int) -> None:
     assert np.diff(np.sort(placed)).min() > 0.11 - 1e-9
     assert placed.min() >= 0.055 - 1e-9
     assert placed.max() <= 0.945 + 1e-9
-
-
-def test_some_of_many() -> None:
-    assert spread_evenly(3, 5) == [0, 1, 2]
-    assert spread_evenly(9, 3) == [0, 4, 8]
-    assert spread_evenly(9, 1) == [0]
 
 
 def named(lines: list[list[float]], either_side: bool = False) -> list[Text]:

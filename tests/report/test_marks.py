@@ -48,6 +48,12 @@ def test_the_widest_widths_are_named_where_there_is_room() -> None:
     assert texts(drawn(draw)) == ["256", "128", "16", "width"]
 
 
+def test_some_of_many() -> None:
+    assert marks.spread_evenly(3, 5) == [0, 1, 2]
+    assert marks.spread_evenly(9, 3) == [0, 4, 8]
+    assert marks.spread_evenly(9, 1) == [0]
+
+
 def test_margin() -> None:
     assert marks.margin([1.0, 3.0], 1.0) == pytest.approx((0.9, 3.1))
     assert marks.margin([2.0], 1.0) == pytest.approx((1.45, 2.55))
