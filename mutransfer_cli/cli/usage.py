@@ -1,4 +1,4 @@
-"""What users type on the command line: widths as people write them, and usage errors in words."""
+"""Widths as people write them, and usage errors in words."""
 
 from __future__ import annotations
 
