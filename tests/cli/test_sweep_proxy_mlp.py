@@ -43,7 +43,7 @@ def test_under_mup_the_best_rate_stays_where_it_is(
     fitted = run("fit-exponents", folder, "-o", tmp_path / "exponents.yaml")
     assert fitted.exit_code == 0, fitted.stderr
     assert "eval loss above the best of its width (mse)" in fitted.stderr
-    assert "mse/octave²" in fitted.stderr
+    assert "optimal lr by width" in fitted.stderr
     assert "nats" not in fitted.stderr
     axis = yaml.safe_load((tmp_path / "exponents.yaml").read_text())["axes"]["lr"]
     assert {width: at["status"] for width, at in axis["optimum"].items()} == dict.fromkeys(
