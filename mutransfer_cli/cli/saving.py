@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mutransfer_cli.cli.console import line_of, note, stdout_or
+from mutransfer_cli.cli.console import line_of, note, stdout_or, warn
+from mutransfer_cli.cli.talk import is_quiet
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
     if output is not None or not sys.stdout.isatty():
         target = stdout_or(output)
         write_result(text, target)
+        if target is not None:
+            note("")
         return target
     note("")
     if beside is None:
@@ -40,7 +43,7 @@ def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
     try:
         write_result(text, beside)
     except InputError as error:  # the answer was shown, and can be saved elsewhere
-        note(f"not saved: {error}")
+        warn(f"not saved: {error}")
         return None
     note(f"saved: {beside}")
     return beside
@@ -95,7 +98,12 @@ def print_next_of_fit(document: Exponents, saved: Path | None, usable: Sequence[
 
 
 def print_next(why: str, *words: str) -> None:
-    """Print on stderr a command to type, after a clause; a long one continues on further lines."""
+    """Print on stderr a command to type, after a clause; a long one continues on further lines.
+
+    Like `note`, it prints nothing if the user wants quiet.
+    """
+    if is_quiet():
+        return
     line, shown = line_of(sys.stderr), ["mutransfer"]
     for part in _with_values(words):
         if line is not None and len(f"  {shown[-1]} {part} \\") > line:
