@@ -67,6 +67,11 @@ def signed(value: float | None, decimals: int = 3) -> str:
     return "" if value is None else f"{round(value, decimals) + 0.0:+.{decimals}f}"
 
 
+def with_sign(value: float) -> str:
+    """The value with its sign to three digits: +0.00250."""
+    return ("-" if value < 0 else "+") + (digits(abs(value), 3))
+
+
 def power(value: float | None) -> str:
     """The value as a power of two: 0.0078125 is 2^-7. Empty for None."""
     if value is None:

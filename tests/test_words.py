@@ -16,6 +16,7 @@ from mutransfer_cli.words import (
     rate,
     rate_and_power,
     signed,
+    with_sign,
     words_of,
 )
 
@@ -105,3 +106,8 @@ def test_an_axis_in_words() -> None:
 
 def test_a_list_in_a_sentence() -> None:
     assert [listed(items) for items in (["a"], "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0025, "+0.00250"), (-1.5, "-1.50"), (0.0, "+0")])
+def test_numbers_of_any_size_with_a_sign(value: float, text: str) -> None:
+    assert with_sign(value) == text

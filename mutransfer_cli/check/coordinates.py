@@ -22,6 +22,7 @@ from scipy import stats
 
 from mutransfer_cli.check.measure import Gate, Measure, gate, measure, runs_to_decide, unmeasured
 from mutransfer_cli.fit.arrays import t_quantile
+from mutransfer_cli.words import digits, signed
 
 # finite width alone tilts correct models of widths 64 to 512 by up to 0.2, faults do from 0.34 on
 TOLERANCE = 0.25
@@ -122,7 +123,7 @@ class Slopes:
         if self.why_not:
             return self.why_not
         mean, half = t_interval(self.by_seed)
-        return f"{mean:+.3g} +- {half:.2g}"
+        return f"{signed(mean)} ± {digits(half, 2)}"
 
 
 def coordinates_gate(

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mutransfer_cli.spec.yaml_io import load_yaml, read_text
 from mutransfer_cli.strict import NonNegative, Number, Strict, validated
+from mutransfer_cli.words import signed, with_sign
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 GateName = Literal["static", "coordinates", "spectrum", "transfer", "exponent"]
@@ -165,10 +166,11 @@ def measure(
     low, high = interval
     verdict = verdict_of(low, high, expected, tolerance)
     units = f" {unit}" if unit else ""
-    about = f"{expected:g} +- {tolerance:.3g}" if expected else f"+-{tolerance:.3g}"
+    about = f"{expected:g} ± {tolerance:.3g}" if expected else f"±{tolerance:.3g}"
+    shown, least, most = map(with_sign if unit else signed, (value, low, high))
     sentence = (
-        f"{quantity} is {value:+.3g}{units}, and its 95% interval {low:+.3g} to {high:+.3g} "
-        f"{LIES[verdict]} {about}{units}"
+        f"{quantity} is {shown}{units}, and its 95% interval {least} to {most} {LIES[verdict]} "
+        f"{about}{units}"
     )
     if verdict == "inconclusive" and deciding:
         sentence += f"; {deciding}"

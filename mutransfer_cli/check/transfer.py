@@ -15,6 +15,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponent import fit_exponents
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.optimum import Optimum
+from mutransfer_cli.words import rate
 
 LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss at the optimum, which may be lost
@@ -158,7 +159,7 @@ def unpredicted(why: str, width: int, unit: str) -> Gate:
 
 def _measured(forecast: Forecast, excess: Excess, unit: str, share: float) -> Measure:
     tolerance = share * abs(excess.loss)
-    quantity = f"{QUANTITY} lr {forecast.value:.3g} at width {forecast.width}"
+    quantity = f"{QUANTITY} lr {rate(forecast.value)} at width {forecast.width}"
     interval, deciding = (excess.low, excess.high), _deciding(excess, tolerance)
     return measure(quantity, excess.value, interval, 0.0, tolerance, unit, deciding)
 

@@ -27,6 +27,7 @@ from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.rules.rule import folding_limits, folds_exactly
 from mutransfer_cli.spec.protocol import Protocol
 from mutransfer_cli.strict import nearest, validated
+from mutransfer_cli.words import rate
 
 NO_PROTOCOL = "the exponents hold no protocol; declare one for `fit-exponents`"
 TIED = (
@@ -141,14 +142,15 @@ def _folding_warnings(
         protocol.rule, clips, width_mult, bool(tied) if tied or is_known else None
     )
     kept = [
-        f"the output multiplier {output:.6g} of {pattern.pattern} stays in the forward pass, where "
-        "the weight is the readout, since no gain was seen directly before it that could take it"
+        f"the output multiplier {rate(output)} of {pattern.pattern} stays in the forward pass, "
+        "where the weight is the readout, since no gain was seen directly before it that could "
+        "take it"
         for pattern, output in tied
         if output != 1
     ]
     if scale is not None and scale.in_forward_pass:
         kept.append(
-            f"the attention scale {scale.formula} = {scale.value:.6g} stays in the forward pass, "
+            f"the attention scale {scale.formula} = {rate(scale.value)} stays in the forward pass, "
             "since the model's queries have no matrix of their own that could take it"
         )
     return [f"{FOLDED}{limit}" for limit in (*kept, *limits)]

@@ -9,6 +9,7 @@ from mutransfer_cli.recipe.formats.capability import Format
 from mutransfer_cli.recipe.formats.sheet import Sheet
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.yaml_io import content_hash
+from mutransfer_cli.words import percent, rate
 
 FOLDED = (
     "folded: multipliers are moved into init, learning rate, weight decay and eps; the model needs "
@@ -72,8 +73,8 @@ def _values(recipe: Recipe) -> Iterator[str]:
     yield f"values are absolute, for width {recipe.width} ({scope})"
     lr = recipe.base_lr
     if lr.low is not None and lr.high is not None:
-        interval = f"{100 * (lr.level or 0):g}% interval {lr.low:.3g} to {lr.high:.3g}"
-        yield f"base learning rate {lr.value:.3g}, {interval}"
+        interval = f"{percent(lr.level or 0)} interval {rate(lr.low)} to {rate(lr.high)}"
+        yield f"base learning rate {rate(lr.value)}, {interval}"
 
 
 def schedule_note(sheet: Sheet) -> str:
