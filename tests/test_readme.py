@@ -355,7 +355,7 @@ def test_mup_transfers_on_real_text(run: Run, tmp_path: Path) -> None:
     check_quickstart(run, tmp_path, "quickstart", expected=0.0, within=0.15)
     recipe = run("transfer", "--width", 4096, stdin=run("fit-exponents", tmp_path).stdout)
     assert recipe.exit_code == 0
-    warning = "warning: width 4096 is 32x the largest fitted width 128"
+    warning = "warning: width 4096 is 21.3x the largest fitted width 192"
     assert warning in recipe.stderr
     shown = block(README, "Two commands", "text", index=1)
     assert warning in shown
