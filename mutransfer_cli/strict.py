@@ -5,9 +5,8 @@ YAML 1.1 reads `3e-4` as text and no YAML knows `2^-9`; both are numbers here.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
@@ -24,6 +23,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import UnknownKey, explain, shown
+from mutransfer_cli.explain import nearest as nearest
+from mutransfer_cli.located import place_of
 
 POWER = re.compile(r"\s*([+-]?[\d.]+)\s*(?:\^|\*\*)\s*([+-]?[\d.]+)\s*")
 _DIGITS = r"(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
@@ -37,7 +39,7 @@ NumberText = Annotated[
 def parse_number(value: Any) -> Any:
     """Convert 3e-4, "3e-4" or "2^-9" to a float; leave other types to the type check."""
     if isinstance(value, bool):
-        raise ValueError(f"expected a number, found {value}")
+        raise ValueError(f"expected a number, found {shown(value)}")
     if not isinstance(value, int | str):
         return value
     power = POWER.fullmatch(value) if isinstance(value, str) else None
@@ -56,7 +58,12 @@ def parse_count(value: Any) -> Any:
     """Convert 100, "1e5" or "2^16" to an integer."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    number = parse_number(value)
+    try:
+        number = parse_number(value)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a whole number such as 32, 1e5 or 2^16, found {shown(value)}"
+        ) from error
     if not isinstance(number, float):
         return number
     if not number.is_integer():
@@ -95,14 +102,6 @@ Count = Annotated[int, Written(parse_count, Field(ge=1))]
 Natural = Annotated[int, Written(parse_count, Field(ge=0))]
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Suggest a valid word for a wrong one: "; did you mean 'x'? (valid: x, y)"."""
-    valid = list(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (valid: {', '.join(valid)})"
-
-
 class Closed(BaseModel):
     """A frozen mapping that refuses unknown keys, with pydantic's message.
 
@@ -116,7 +115,7 @@ class Closed(BaseModel):
         valid = [field.alias or name for name, field in cls.model_fields.items()]
         for key in data if isinstance(data, dict) else ():
             if key not in valid and key not in cls.model_fields:
-                raise ValueError(f"unknown key {str(key)!r}{nearest(str(key), valid)}")
+                raise UnknownKey(key, valid)
 
 
 class Strict(Closed):
@@ -148,56 +147,44 @@ class Sparse(Strict):
         }
 
 
-def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> str:
-    """The location of a problem as keys of `data`, without pydantic's branches of unions."""
-    keys = []
-    for part in location:
-        if _holds(data, part):
-            data = data[part]
-        elif not (missing and part == location[-1]):
-            continue
-        keys.append(str(part))
-    return ".".join(keys)
-
-
-def _holds(data: Any, key: int | str) -> bool:
-    if isinstance(data, dict):
-        return key in data
-    return isinstance(data, list | tuple) and isinstance(key, int) and key < len(data)
-
-
-def explain(error: ValidationError, data: Any) -> str:
-    """Format problems as `key: what is wrong, found ...`, one per line if there are several."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = key_path(problem["loc"], data, missing=problem["type"] == "missing")
-        what = problem["msg"].removeprefix("Value error, ")
-        found = problem["input"]
-        shown = "" if isinstance(found, dict | list) or "found" in what else f", found {found!r}"
-        lines.append(f"{where}: {what}{shown}" if where else f"{what}{shown}")
-    return lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
-
-
 Model = TypeVar("Model", bound=Closed)
 
 
-def validated(model: type[Model], data: Any, where: str) -> Model:
-    """Validate `data` as `model`; an InputError names `where`, file and line, and wrong keys."""
+def validated(model: type[Model], data: Any, where: str, part: str = "") -> Model:
+    """Validate `data` as `model`; an InputError names file, line and column, and wrong keys.
+
+    Args:
+        where: the file, and the line if it is one of a file of lines.
+        part: the part of the file that `data` is, if it is not the whole.
+    """
+    inside = f"{part}: " if part else ""
     if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a mapping of keys, found {type(data).__name__}")
+        raise InputError(f"{where}: {inside}expected a mapping of keys, found {shown(data)}")
     field = model.model_fields.get("schema_")
     if field is not None:
         (expected,) = get_args(field.annotation)
         if data.get("schema") != expected:
-            found = data.get("schema", "none")
-            raise InputError(f"{where}: expected `schema: {expected}`, found {found}")
+            found = shown(data["schema"]).strip("'") if "schema" in data else "none"
+            raise InputError(f"{where}: {inside}expected `schema: {expected}`, found {found}")
     try:
         model.refuse_unknown_keys(data)
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error, data)}") from error
+        raise InputError(_placed(where, inside, explain(error, data, model))) from error
+    except UnknownKey as error:
+        place = place_of(data, [error.key])
+        sentence = f"{place}: {error}" if place else str(error)
+        raise InputError(_placed(where, inside, sentence)) from error
     except (InputError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {inside}{error}") from error
+
+
+def _placed(where: str, inside: str, sentence: str) -> str:
+    """A sentence that may begin with a line, after its file: `spec.yaml line 3, column 5: ...`."""
+    place, colon, rest = sentence.partition(": ")
+    if place.startswith("line ") and colon:
+        return f"{where} {place}: {inside}{rest}"
+    return f"{where}: {inside}{sentence}"
 
 
 def own_line(model: type[Model], line: bytes) -> Model | None:

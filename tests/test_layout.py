@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "notebook": {"rules", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
     "cli": {"rules", "optim", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
 }
-SHARED = {"errors", "quiet", "strict", "torch_private", "words"}
+SHARED = {"docstrings", "errors", "explain", "located", "quiet", "strict", "torch_private", "words"}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
 DATA = ("docs", "report/templates", "spec/templates", "recipe/formats/templates")  # without code

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import explain
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.rules.plan import (
@@ -22,7 +23,7 @@ from mutransfer_cli.rules.plan import (
 )
 from mutransfer_cli.spec.optimizers import OptimizerSpec
 from mutransfer_cli.spec.parameterization import ParameterizationSpec
-from mutransfer_cli.strict import explain, validated
+from mutransfer_cli.strict import validated
 
 QuantityName = Literal["lr", "weight_decay", "eps", "multiplier", "output_multiplier", "init_std"]
 QUANTITIES: tuple[QuantityName, ...] = get_args(QuantityName)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from mutransfer_cli.explain import shown
 from mutransfer_cli.strict import Count, Sparse
 
 AttentionScale = Literal["1/d_head", "1/sqrt(d_head)"]
@@ -43,7 +44,7 @@ def parse_ratio(value: Any) -> str:
     except (ValueError, ZeroDivisionError):
         ratio = Fraction(0)
     if not 0 < ratio <= MOST_RATIO:
-        raise ValueError(f"expected a ratio such as 4, 3.5 or 8/3, found {value!r}")
+        raise ValueError(f"expected a ratio such as 4, 3.5 or 8/3, found {shown(value)}")
     return str(ratio)
 
 

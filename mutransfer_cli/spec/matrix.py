@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.located import LocatedMapping
 
 ROWS = "rows"
 VARIANTS = "variants"
@@ -59,18 +60,22 @@ def _named_sections(document: dict[Any, Any], key: str, where: str) -> dict[str,
 
 
 def _without(document: dict[Any, Any], key: str) -> dict[Any, Any]:
+    if isinstance(document, LocatedMapping):
+        return document.without(key)
     return {other: value for other, value in document.items() if other != key}
 
 
 def _changed(spec: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
     """A spec with the keys of its sections, and of those of its variants, that `changes` gives."""
-    return spec | {
-        key: _merged(spec.get(key), change, depth=3 if key == VARIANTS else 1)
-        for key, change in changes.items()
+    depths = {VARIANTS: 3}
+    merged = {
+        key: _merged(spec.get(key), change, depths.get(key, 1)) for key, change in changes.items()
     }
+    return spec | changes | merged
 
 
 def _merged(old: Any, new: Any, depth: int) -> Any:
     if not depth or not isinstance(old, dict) or not isinstance(new, dict):
         return new
-    return old | {key: _merged(old.get(key), value, depth - 1) for key, value in new.items()}
+    merged = {key: _merged(old.get(key), value, depth - 1) for key, value in new.items()}
+    return old | new | merged

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mutransfer_cli.explain import shown
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.yaml_io import own_lines
 from mutransfer_cli.strict import Closed, Count, Natural, Strict
@@ -39,7 +40,7 @@ def _off_or_section(value: Any) -> Any:
     if value is False or value == "off":  # YAML reads off as false
         return None
     if not isinstance(value, dict | DiagnosticsSpec):
-        raise ValueError(f"expected off or {{every: STEPS}}, found {value!r}")
+        raise ValueError(f"expected off or {{every: STEPS}}, found {shown(value)}")
     return value
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
+from mutransfer_cli.explain import shown
 from mutransfer_cli.optim.listed import OPTIMIZERS, section_of
 from mutransfer_cli.optim.section import OptimizerSection
 from mutransfer_cli.strict import Strict, nearest
@@ -21,9 +22,11 @@ def _known(section: Any) -> Any:
     if isinstance(section, dict):
         name = _name(section)
         if name not in tuple(OPTIMIZERS):
-            raise ValueError(f"name: unknown optimizer {name!r}{nearest(str(name), OPTIMIZERS)}")
+            raise ValueError(
+                f"name: unknown optimizer {shown(name)}{nearest(str(name), OPTIMIZERS)}"
+            )
     elif not isinstance(section, Strict):
-        raise ValueError(f"expected a mapping of keys, found {section!r}")
+        raise ValueError(f"expected a mapping of keys, found {shown(section)}")
     return section
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import shown
 from mutransfer_cli.optim.muon import MuonSpec
 from mutransfer_cli.rules.choices import (
     ALIGNMENTS,
@@ -97,7 +98,7 @@ def _by_name_or_mapping(alignment: Any) -> Any:
     if isinstance(alignment, dict | Strict) or alignment in list(ALIGNMENTS):
         return alignment
     raise ValueError(
-        f"unknown alignment {alignment!r} (valid: {', '.join(ALIGNMENTS)}, or a mapping such as "
+        f"unknown alignment {shown(alignment)} (valid: {', '.join(ALIGNMENTS)}, or a mapping such as "
         "{readout: {alpha: 1, omega: 0.8, u: 1}})"
     )
 
@@ -114,8 +115,8 @@ class ParameterizationSpec(Sparse):
     """Exponents of width in the init std and multiplier of each role: standard, ntk, mup (Yang et
     al. 2022, arXiv 2203.03466) or mean_field."""
     base_width: Annotated[Count, Field(le=MAX_WIDTH)]
-    """Width at which every parameterization is the plain model; powers are of width /
-    base_width."""
+    """The width at which your values hold, and every parameterization is the plain model; powers
+    are of width / base_width."""
     alignment: AlignmentChoice = "full"
     """Determines the exponents c of the rates, lr_role = lr * (width / base_width)^-c: full, none,
     or measured exponents by role (Everett et al. 2024, arXiv 2407.05872)."""

@@ -7,17 +7,13 @@ repeated seed, a width that heads do not divide.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import sys
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from mutransfer_cli.docstrings import description, field_descriptions
 from mutransfer_cli.spec.matrix import ROWS, VARIANTS
 from mutransfer_cli.spec.records import TRIAL_SCHEMA
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
@@ -146,40 +142,3 @@ def _part(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]
         else:
             found[key] = value
     return found
-
-
-def description(model: type[Closed]) -> str:
-    """The class's own docstring, one line per paragraph."""
-    paragraphs = inspect.cleandoc(model.__dict__.get("__doc__") or "").split("\n\n")
-    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def field_descriptions(model: type[Closed]) -> dict[str, str]:
-    """The docstring under each field, its own or a base's, by the field's name in the file.
-
-    They are read from the source here, because pydantic's `use_attribute_docstrings` would do so
-    whenever a model is imported: a third of a second in every command.
-
-    Raises:
-        LookupError: a field has none.
-    """
-    found: dict[str, str] = {}
-    for owner in reversed(model.__mro__[: model.__mro__.index(Closed)]):
-        for field, below in itertools.pairwise(_classes(owner.__module__)[owner.__name__].body):
-            match field, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    found[name] = " ".join(text.split())
-    for name in model.model_fields:
-        if name not in found:
-            raise LookupError(f"{model.__name__}.{name}: has no docstring")
-    return {field.alias or name: found[name] for name, field in model.model_fields.items()}
-
-
-@cache
-def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes of a module's source, by name."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}

@@ -84,30 +84,37 @@ def load_spec(name: str, variant: str | None = None) -> tuple[SweepSpec, Path]:
     if row is not None:
         if row not in rows:
             raise no_row(name, path, rows)
-        document, where = rows[row], f"{path}: row {row}"
+        return spec_of(rows[row], str(path), variant, f"row {row}"), path
     return spec_of(document, where, variant), path
 
 
-def spec_of(document: Any, where: str, variant: str | None = None) -> SweepSpec:
+def spec_of(document: Any, where: str, variant: str | None = None, part: str = "") -> SweepSpec:
     """The spec in a document; all its variants are validated, whichever is asked for.
 
     Args:
         where: begins every error message.
+        part: the part of the file that the document is, such as `row small`.
 
     Raises:
         InputError: there is no such variant, or it is not a valid spec.
     """
-    variants = variants_of(document, where)
+    whole = f"{where}: {part}" if part else where
+    variants = variants_of(document, whole)
     if variant not in variants:
         names = [known for known in variants if known is not None]
         hint = nearest(str(variant), names) if names else "; the spec has none"
-        raise InputError(f"variant {variant}: unknown in {where}{hint}", setting="variant")
+        raise InputError(f"variant {variant}: unknown in {whole}{hint}", setting="variant")
     specs = {
-        key: validated(SweepSpec, document, f"{where}: variants.{key}" if key else where)
+        key: validated(SweepSpec, document, where, _inside(part, key))
         for key, document in variants.items()
         if key is not None or variant is None
     }
     return specs[variant]
+
+
+def _inside(part: str, variant: str | None) -> str:
+    """The part of a file that a variant is: `row small: variants.cpu`."""
+    return ": ".join(name for name in (part, variant and f"variants.{variant}") if name)
 
 
 def find_spec(name: str) -> tuple[Path, str | None] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from mutransfer_cli.explain import shown
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
@@ -134,14 +135,14 @@ def _expand_range(values: Any) -> Any:
     if isinstance(values, dict):
         return Range.model_validate(values).values()
     if not isinstance(values, list | tuple):
-        raise ValueError(f"expected a list or {{from, to, per_octave}}, found {values!r}")
+        raise ValueError(f"expected a list or {{from, to, per_octave}}, found {shown(values)}")
     return values
 
 
 def _refuse_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{value:g} is listed twice, found {list(values)}")
+            raise ValueError(f"{value:g} is listed twice, found {shown(values)}")
     return values
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mutransfer_cli.errors import InputError, MutransferError, StorageError
+from mutransfer_cli.located import LocatedList, LocatedMapping, Place
 from mutransfer_cli.strict import Model, Strict, own_line
 
 
@@ -74,6 +75,28 @@ class _Loader(yaml.SafeLoader):
                 )
         return super().construct_mapping(node, deep)
 
+    def located_mapping(self, node: yaml.MappingNode) -> Iterator[LocatedMapping]:
+        found = LocatedMapping()
+        found.places = {
+            key.value: _place(key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)
+        }
+        yield found
+        found.update(self.construct_mapping(node))
+
+    def located_list(self, node: yaml.SequenceNode) -> Iterator[LocatedList]:
+        found = LocatedList()
+        found.places = [_place(item) for item in node.value]
+        yield found
+        found.extend(self.construct_sequence(node))
+
+
+def _place(node: yaml.Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.located_mapping)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.located_list)
+
 
 _UNQUOTED = "!unquoted"
 _Loader.add_implicit_resolver(
@@ -97,6 +120,11 @@ def _sequence(dumper: _Dumper, values: Sequence[Any]) -> yaml.Node:
 
 _Dumper.add_representer(Unquoted, lambda dumper, text: dumper.represent_str(str(text)))
 _Dumper.add_representer(list, _sequence)
+_Dumper.add_representer(LocatedList, _sequence)
+_Dumper.add_representer(LocatedMapping, yaml.SafeDumper.represent_dict)
+# what was read is written as before by any dumper of plain data
+yaml.SafeDumper.add_representer(LocatedList, yaml.SafeDumper.represent_list)
+yaml.SafeDumper.add_representer(LocatedMapping, yaml.SafeDumper.represent_dict)
 _Dumper.add_representer(tuple, _sequence)
 
 

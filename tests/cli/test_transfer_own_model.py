@@ -175,7 +175,10 @@ def built_in(width: int, vocab: int, context: int) -> Any:
             {"factory": "models_of_mine:build", "roles": {"(": "hidden"}},
             "is not a regular expression",
         ),
-        ({"factory": "models_of_mine:build", "roles": {"a": "matrix"}}, "model.roles.a: Input"),
+        (
+            {"factory": "models_of_mine:build", "roles": {"a": "matrix"}},
+            "model.roles.a: unknown 'matrix'",
+        ),
         ({"factory": "models_of_mine:build", "arg": {}}, "unknown key 'arg'; did you mean 'args'?"),
     ],
 )

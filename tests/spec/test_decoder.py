@@ -54,8 +54,8 @@ WIDTH = "sweep.widths: found 24, "
             {"tied_embeddings": True, "readout_init": "zero"},
             "model: readout_init zero: tied_embeddings make the readout's weight that of",
         ),
-        ({"norm": "batch"}, "model.norm: .*'rms' or 'layer', found 'batch'"),
-        ({"preset": "lama"}, "model.preset: .*'llama', found 'lama'"),
+        ({"norm": "batch"}, "model.norm: unknown 'batch' .valid: rms, layer"),
+        ({"preset": "lama"}, "model.preset: unknown 'lama'; did you mean 'llama'"),
         ({"gain": "vector"}, r"model: unknown key 'gain'; did you mean 'gains'\?"),
         (
             {"tied_embeddings": True},

@@ -97,9 +97,14 @@ def test_an_error_in_a_row_names_file_row_and_key(
     path = write_spec(tiny | {"rows": rows})
     stem = str(path.with_suffix(""))
     load_spec(f"{stem}/good")
-    with pytest.raises(InputError, match=rf"^{path}: row bad: train: unknown key 'stpes'"):
+    with pytest.raises(
+        InputError, match=rf"^{path} line 13, column 7: row bad: train: unknown key 'stpes'"
+    ):
         load_spec(f"{stem}/bad")
-    with pytest.raises(InputError, match=rf"^{path}: row worse: variants\.cpu: train: unknown key"):
+    with pytest.raises(
+        InputError,
+        match=rf"^{path} line \d+, column \d+: row worse: variants\.cpu: train: unknown key",
+    ):
         load_spec(f"{stem}/worse")
 
 

@@ -46,7 +46,9 @@ def test_what_is_quoted_or_of_another_form_stays_text(written: str, text: str) -
 
 @pytest.mark.parametrize("written", ["1e400", "0^-1", "10^400", ".inf", "[{a: .nan}]"])
 def test_a_number_that_does_not_exist_is_refused(written: str) -> None:
-    with pytest.raises(InputError, match=r"^spec: args: expected a .*number.*, found "):
+    with pytest.raises(
+        InputError, match=r"^spec line 1, column 25: args: expected a .*number.*, found "
+    ):
         args_of(written)
 
 

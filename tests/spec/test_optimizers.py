@@ -15,7 +15,7 @@ from mutransfer_cli.optim.lion import LionSpec
 from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.optim.section import OptimizerSection
 from mutransfer_cli.spec.optimizers import OptimizerSpec
-from mutransfer_cli.strict import explain
+from mutransfer_cli.explain import explain
 
 SECTIONS: TypeAdapter[OptimizerSection] = TypeAdapter(OptimizerSpec)
 
@@ -45,7 +45,7 @@ def test_a_section_is_written_in_the_order_of_its_fields() -> None:
         ({"name": ["adam"]}, r"name: unknown optimizer \['adam'\]"),
         ("adam", "expected a mapping of keys, found 'adam'"),
         ({"name": "lion", "eps": 1e-8}, "unknown key 'eps'"),
-        ({"name": "muon", "momentum": 1}, "momentum: .* less than 1"),
+        ({"name": "muon", "momentum": 1}, "momentum: expected a number below 1"),
         ({"name": "adam", "weight_decay": 0.1}, "weight_decay 0.1: adam has none; use name: adamw"),
     ],
 )

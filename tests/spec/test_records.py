@@ -67,13 +67,13 @@ def test_a_line_may_be_written_by_hand(
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("lr", "0", "lr: Input should be greater than 0, found 0"),
-        ("lr", '"-2^3"', "lr: Input should be greater than 0, found '-2^3'"),
-        ("lr", "true", "lr: expected a number, found True"),
+        ("lr", "0", "lr: expected a number above 0, found 0"),
+        ("lr", '"-2^3"', "lr: expected a number above 0, found '-2^3'"),
+        ("lr", "true", "lr: expected a number, found true"),
         ("lr", '"fast"', "lr: expected a number such as 0.001, 3e-4 or 2^-9, found 'fast'"),
-        ("lr", "1e400", "lr: Input should be a finite number, found inf"),
+        ("lr", "1e400", "lr: expected a finite number, found inf"),
         ("steps", "1.5", "steps: expected a whole number, found 1.5"),
-        ("width", "0", "width: Input should be greater than or equal to 1, found 0"),
+        ("width", "0", "width: expected at least 1, found 0"),
         ("lr_mult.embeding", "1", "unknown key 'lr_mult.embeding'; did you mean"),
         ("status", '"diverged"', "status diverged with eval_loss 3.1"),
     ],

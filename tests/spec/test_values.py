@@ -51,7 +51,7 @@ def test_powers_and_grouped_digits_are_numbers() -> None:
         ("\u2014", r"\(where there is no value, leave the cell empty\)"),
         ("fast", "expected a number such as 0.001, 3e-4 or 2.-9, found 'fast'$"),
         ("1_0", "expected a number"),
-        (True, "expected a number, found True"),
+        (True, "expected a number, found true"),
     ],
 )
 def test_what_is_no_number_is_refused_with_a_hint(cell: Any, sentence: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
-from mutransfer_cli.spec.schema import description, field_descriptions
+from mutransfer_cli.docstrings import description, field_descriptions
 from mutransfer_cli.strict import Strict
 
 
