@@ -10,12 +10,12 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mutransfer_cli.explain import explain
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.optim.lion import LionSpec
 from mutransfer_cli.optim.listed import OptimizerName
 from mutransfer_cli.optim.section import OptimizerSection
 from mutransfer_cli.spec.optimizers import OptimizerSpec
-from mutransfer_cli.explain import explain
 
 SECTIONS: TypeAdapter[OptimizerSection] = TypeAdapter(OptimizerSpec)
 
