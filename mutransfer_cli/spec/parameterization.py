@@ -79,7 +79,7 @@ class CustomAlignment(Strict):
 
 def _decay_rule(rule: Any) -> str:
     try:
-        return str(parse_decay_rule(str(rule)))
+        return str(parse_decay_rule("nothing" if rule is None else str(rule)))
     except InputError as error:
         raise ValueError(str(error)) from error
 
@@ -98,8 +98,8 @@ def _by_name_or_mapping(alignment: Any) -> Any:
     if isinstance(alignment, dict | Strict) or alignment in list(ALIGNMENTS):
         return alignment
     raise ValueError(
-        f"unknown alignment {shown(alignment)} (valid: {', '.join(ALIGNMENTS)}, or a mapping such as "
-        "{readout: {alpha: 1, omega: 0.8, u: 1}})"
+        f"unknown alignment {shown(alignment)} (valid: {', '.join(ALIGNMENTS)}, or a mapping "
+        "such as {readout: {alpha: 1, omega: 0.8, u: 1}})"
     )
 
 

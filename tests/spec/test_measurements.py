@@ -28,7 +28,7 @@ def test_a_spec_says_when_or_off() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("diagnostics: on", r"diagnostics: expected off or \{every: STEPS\}, found True"),
+        ("diagnostics: on", r"diagnostics: expected off or \{every: STEPS\}, found true"),
         ("diagnostics: 100", r"diagnostics: expected off or \{every: STEPS\}, found 100"),
         ("diagnostics: {every: 0}", r"diagnostics.every: expected at least 1, found 0"),
         ("diagnostics: {steps: 3}", r"diagnostics: unknown key 'steps'.*valid: every"),
