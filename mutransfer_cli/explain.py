@@ -1,4 +1,4 @@
-"""What is wrong with a file, in our own words: no word of the validating library reaches users."""
+"""Explanations of faults in files, in our own words: the validating library's reach no user."""
 
 from __future__ import annotations
 

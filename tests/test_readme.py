@@ -328,8 +328,12 @@ def bowls_shown(name: str) -> str:
 def words(output: str) -> list[str]:
     """The words of an output without numbers and warnings, which differ between machines."""
     said = output[max(0, output.find("exponent of lr")) :]  # the verdict before it may differ
-    said = re.split(r"^(?:warning|next|eval loss|\.\.\.)", said, flags=re.MULTILINE)[0].split()
-    return [word for word in said if re.search("[A-Za-z]", word) and not re.search(r"\d", word)]
+    before = re.split(r"^(?:warning|next|eval loss|\.\.\.)", said, flags=re.MULTILINE)[0]
+    return [
+        word
+        for word in before.split()
+        if re.search("[A-Za-z]", word) and not re.search(r"\d", word)
+    ]
 
 
 def check_quickstart(

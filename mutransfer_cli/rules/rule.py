@@ -216,30 +216,28 @@ def folding_limits(
     if clip and factors:
         limits.append(
             "gradient clipping will act at a different threshold: the folded "
-            f"{_times(factors, 'counts')}; turn clipping off, or use --no-fold"
+            f"{_times(factors, 'counts ')}; turn clipping off, or use --no-fold"
         )
     if adam := {role: factors[role] for role in factors if own_eps and family(role) == "adam"}:
         limits.append(
-            f"each role needs its own eps, since that of the {_times(adam, 'is')} that of the "
-            "unfolded model: one eps for all parameters is off by that factor"
+            f"each role needs its own eps ({_times(adam)} that of the unfolded model): one eps for "
+            "all parameters is off by that factor"
         )
     if floor := {role: factors[role] for role in factors if family(role) == "adafactor"}:
         limits.append(
-            "Adafactor's floor under the parameter scale is another against folded weights: that "
-            f"of the {_times(floor, 'is')} as high"
+            "Adafactor's floor under the parameter scale moves against folded weights "
+            f"({_times(floor)} as high)"
         )
     if tied is None and factors.keys() - {"hidden"}:
         limits.append(
-            "it is exact only if no weight is tied to another: untie them, or use --no-fold"
+            "a weight that is tied to another cannot be folded: untie it, or use --no-fold"
         )
     return tuple(limits)
 
 
-def _times(factors: Mapping[Role, str], verb: str) -> str:
-    """Factors in a sentence: `embedding counts 0.25 times and the readout 4 times`."""
-    (role, factor), *others = factors.items()
-    rest = "".join(f" and the {other} {times} times" for other, times in others)
-    return f"{role} {verb} {factor} times{rest}"
+def _times(factors: Mapping[Role, str], verb: str = "") -> str:
+    """Factors in a sentence: `embedding 0.25 times and readout 4 times`."""
+    return " and ".join(f"{role} {verb}{factor} times" for role, factor in factors.items())
 
 
 def folds_exactly(rule: Rule, clip: bool) -> bool:

@@ -235,13 +235,15 @@ def test_where_folding_is_not_exact_is_said_with_the_factor() -> None:
     clip, eps, tied = folding_limits(Rule("mup"), clip=True, width_mult=16)
     assert clip == (
         "gradient clipping will act at a different threshold: the folded embedding counts 0.25 "
-        "times and the readout 4 times; turn clipping off, or use --no-fold"
+        "times and readout counts 4 times; turn clipping off, or use --no-fold"
     )
-    assert "that of the embedding is 0.25 times and the readout 4 times that of the unfolded" in eps
-    assert tied.startswith("it holds only if no weight is tied to another")
+    assert "its own eps (embedding 0.25 times and readout 4 times that of the unfolded" in eps
+    assert tied.startswith("a weight that is tied to another cannot be folded")
     (floor,) = folding_limits(Rule("ntk", OPTIMIZERS["adafactor"]), clip=False, tied=False)
-    assert floor.startswith("Adafactor's floor under the parameter scale is another")
-    assert floor.endswith("is width_mult^1/2 times as high")
+    assert floor == (
+        "Adafactor's floor under the parameter scale moves against folded weights (hidden "
+        "width_mult^1/2 times and readout width_mult^1/2 times as high)"
+    )
 
 
 def test_nothing_is_said_about_tied_weights_where_nothing_is_tied() -> None:
