@@ -106,10 +106,7 @@ def test_the_table_holds_fractions_and_sources(run: Run) -> None:
     assert "decays as hidden does is assumed" in " ".join(result.stdout.split())
     (readout,) = (line for line in result.stdout.splitlines() if line.startswith("readout"))
     assert readout.split()[2] == "0", "folded: no multiplier"
-    assert (
-        "not exact: each role needs its own eps, since that of the embedding is width_mult^-1/2 times"
-        in result.stdout
-    )
+    assert "not exact: each role needs its own eps (" in result.stdout
 
 
 def test_folding_has_two_names(run: Run) -> None:
