@@ -91,7 +91,7 @@ def test_parquet_is_read_with_its_index() -> None:
 
 def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"pip install 'mutransfer-cli\[data\]'"):
+    with pytest.raises(InputError, match=r"pip install pyarrow"):
         read(b"PAR1....PAR1")
 
 
