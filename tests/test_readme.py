@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import typer
 import yaml
 
-from mutransfer_cli import __version__
+import mutransfer_cli
+from mutransfer_cli import __version__, load_recipe
 from mutransfer_cli.cli.app import app
 from mutransfer_cli.cli.docs import COMMANDS, TOPICS
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
@@ -53,6 +55,7 @@ EXPENSIVE = re.compile(
     r"|sweep-proxy my-sweep.yaml (-o|>|--workers|--checkpoint-every)"
 )
 
+SCHEDULES = ["cosine", "wsd"]
 Run = Callable[..., Any]
 
 
@@ -212,14 +215,29 @@ def test_the_protocol_shown_is_read() -> None:
     assert validated(DeclaredProtocol, shown, "shown").given_convention == "independent"
 
 
-def test_the_python_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_notebook_shown_runs(
+    tiny_mlp: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    tiny_mlp["train"] |= {"steps": 100}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(tiny_mlp))
+    shown: dict[str, Any] = {}
+    exec(block(PAGES["python"], "In a notebook", "python"), shown)
+    assert len(shown["run"].trials) == 21
+    assert shown["best"].low < shown["best"].value < shown["best"].high
+    assert load_recipe("recipe.yaml").recipe == shown["recipe"]
+
+
+def test_the_frame_shown_is_fitted(capsys: pytest.CaptureFixture[str]) -> None:
     widths, rates = (64, 128, 256, 512), [2.0**x for x in range(-9, -2)]
-    frame = pd.DataFrame([{"width": w, "lr": lr} for w in widths for lr in rates])
-    exec(
-        block(PAGES["python"], "The fit", "python"),
-        {"frame": frame.assign(loss=(np.log2(frame["lr"]) + 6) ** 2)},
-    )
-    assert capsys.readouterr().out.endswith(" 4\n"), "n, the number of widths"
+    runs = [{"dim": w, "lr": lr, "schedule": s} for w in widths for lr in rates for s in SCHEDULES]
+    frame = pd.DataFrame([*runs, {"lr": 0.1, "schedule": "wsd"}])
+    frame["loss"] = 3 + (np.log2(frame["lr"]) + 6) ** 2
+    shown: dict[str, Any] = {"mt": mutransfer_cli, "frame": frame}
+    exec(block(PAGES["python"], "In a notebook", "python", index=1), shown)
+    assert [*shown["fit"].exponents.groups] == SCHEDULES
+    assert "1 row left out: 1 without width" in capsys.readouterr().out
 
 
 def test_the_trainer_shown_runs(

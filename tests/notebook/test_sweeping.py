@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -62,10 +61,17 @@ def test_no_guard_is_needed_around_the_call(
     assert "cannot be started" not in done.stderr
 
 
-def test_the_room_of_sweeps_is_the_function_too(tiny_mlp: dict[str, Any], tmp_path: Path) -> None:
-    importlib.import_module("mutransfer_cli.sweep.store")  # takes the function's place
-    assert mt.sweep(tiny_mlp, tmp_path / "x").name == "x"
-    assert importlib.import_module("mutransfer_cli.sweep.store").RecordStore
+def test_the_room_of_sweeps_is_the_function_too() -> None:
+    program = (
+        "import inspect, mutransfer_cli as mt\n"
+        "import mutransfer_cli.sweep.spawn as room\n"  # takes the function's place in the package
+        "assert room.start\n"
+        "print(*inspect.signature(mt.sweep).parameters)\n"
+        "mt.sweep(3, 'x')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "spec folder variant device workers\n", done.stderr
+    assert "InputError: expected a sweep spec: a dict" in done.stderr
 
 
 @pytest.mark.parametrize(
