@@ -112,7 +112,7 @@ class Fit:
 
     def to_frame(self) -> pd.DataFrame:
         """The optima, one row per axis and width: `value` with its 95% interval from `low` to
-        `high`, its status, the loss there, curvature, tilt, and octaves above the line (`residual`).
+        `high`, its status, the loss there, curvature, tilt, and octaves off the line (`residual`).
 
         A grouped fit has the group's name in a first column.
         """

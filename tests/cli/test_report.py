@@ -163,10 +163,12 @@ def test_a_sweep_that_runs_is_watched_to_its_end(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         monkeypatch.setattr("mutransfer_cli.cli.report.PAUSE", 1)
-        monkeypatch.setattr(
-            "mutransfer_cli.cli.report._write",
-            lambda html, target: (pages.append(html), target.write_text(html)),
-        )
+
+        def write(html: str, target: Path) -> None:
+            pages.append(html)
+            target.write_text(html)
+
+        monkeypatch.setattr("mutransfer_cli.cli.report._write", write)
         result = run("report", folder, "--watch", "-o", page)
     finally:
         sweep.wait(timeout=120)

@@ -53,7 +53,10 @@ def test_the_figures_share_their_axes(page: Page) -> None:
 
 
 def test_what_differs_is_a_table() -> None:
-    protocols = {"a": {"depth": 2, "batch": 4}, "b": {"depth": 4, "batch": 4, "clip": 1.0}}
+    protocols: dict[str, dict[str, Any]] = {
+        "a": {"depth": 2, "batch": 4},
+        "b": {"depth": 4, "batch": 4, "clip": 1.0},
+    }
     assert differences(protocols) == [["depth", "2", "4"], ["clip", "", "1.0"]]
 
 
