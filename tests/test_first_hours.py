@@ -1,7 +1,7 @@
 """Three first hours with the tool, from the first command to a number that can be trusted.
 
-A person with a small GPT of her own, one with a table of runs and a large target, and a CI job. Each
-types what the tool told to type; exit codes and the sentences that matter are checked.
+A person with a small GPT of her own, one with a table of runs and a large target, and a CI job.
+Each types what the tool told to type; exit codes and the sentences that matter are checked.
 """
 
 from __future__ import annotations
