@@ -42,7 +42,7 @@ TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 DATA = ("docs", "report/templates", "spec/templates", "recipe/formats/templates")  # without code
 SETTINGS = re.compile(r"(?<![\w-])--[a-z]")
 FIRST_WORDS = {"Of", "Those", "Its", "In", "At", "What", "Who", "With"}
-OF_THE_WHOLE = {Path("test_layout"), Path("test_readme"), Path("test_recipes")}
+OF_THE_WHOLE = {Path(f"test_{name}") for name in ("first_hours", "layout", "readme", "recipes")}
 
 
 def imports(path: Path) -> set[str]:

@@ -20,6 +20,7 @@ from mutransfer_cli.recipe.forecast import from_octaves
 from mutransfer_cli.recipe.roles import Target
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.report import axis as figures_of_axis
+from mutransfer_cli.report.export import optima
 from mutransfer_cli.report.run import run_of_table
 from mutransfer_cli.report.svg import Figure
 from mutransfer_cli.rules.plan import AxisName
@@ -29,8 +30,6 @@ from mutransfer_cli.words import as_sentence, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLUMNS = ("value", "low", "high", "status", "loss", "curvature", "residual")  # of an optimum
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +112,7 @@ class Fit:
 
     def to_frame(self) -> pd.DataFrame:
         """The optima, one row per axis and width: `value` with its 95% interval from `low` to
-        `high`, its status, the loss there, curvature, and octaves above the line (`residual`).
+        `high`, its status, the loss there, curvature, tilt, and octaves off the line (`residual`).
 
         A grouped fit has the group's name in a first column.
         """
@@ -122,13 +121,7 @@ class Fit:
             named = [part.assign(**{f"{self.by}": name}) for name, part in parts.items()]
             whole = pd.concat(named, ignore_index=True)
             return whole[[f"{self.by}", *whole.columns.drop(f"{self.by}")]]
-        rows = [
-            {"axis": name, "width": width, **{key: getattr(at, key) for key in COLUMNS}}
-            for name, axis in self.exponents.axes.items()
-            for width, at in sorted(axis.optimum.items())
-        ]
-        frame = pd.DataFrame(rows, columns=["axis", "width", *COLUMNS])
-        return frame.astype({key: float for key in COLUMNS if key != "status"})
+        return optima(self.exponents)
 
     def figures(self, axis: AxisName | None = None) -> list[Figure]:
         """The bowls and the optima against width, where they can be drawn; `save(path)` writes one.

@@ -26,7 +26,7 @@ BAND = 41  # points of the band around the line
 def figures(run: Run, name: AxisName, axis: Axis) -> list[svg.Figure]:
     """The figures for which there are losses and optima, up to three."""
     usable = axis.usable
-    optima = [_optima(name, axis, usable)] if usable else []
+    optima = [optima_figure(name, axis)] if usable else []
     if not run.has_losses:
         return optima
     found = bowls.bowls_of(run, name)
@@ -68,14 +68,30 @@ def interpolated(bowl: Mapping[float, float], at: float) -> float | None:
     return float(np.polyfit(np.array(nearest) - at, losses, 2)[-1])
 
 
-def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
-    """log2 optimum against log2 width, with the fitted line, its band and the expected slope."""
-    widths = sorted(axis.optimum)
-    x = np.linspace(math.log2(widths[0]), math.log2(widths[-1]), BAND)
-    lines = _lines(axis, x)
-    view = marks.margin(
-        [*np.concatenate([*(np.array(at.octaves) for at in usable.values()), *lines])], 1.0
+def view_of_optima(axis: Axis) -> marks.View:
+    """The part of the plane that shows the optima and the fitted line, in log2."""
+    places = [np.array(at.octaves) for at in axis.usable.values()]
+    across = marks.margin(np.log2(sorted(axis.optimum)).tolist(), 1.0)
+    return across, marks.margin(
+        np.concatenate([*places, *_lines(axis, _places(axis))]).tolist(), 1.0
     )
+
+
+def _places(axis: Axis) -> Array:
+    widths = np.log2(sorted(axis.optimum))
+    return np.linspace(widths[0], widths[-1], BAND)
+
+
+def optima_figure(name: AxisName, axis: Axis, view: marks.View | None = None) -> svg.Figure:
+    """log2 optimum against log2 width, with the fitted line, its band and the expected slope.
+
+    Args:
+        view: the part of the plane to show, such as one that several figures share.
+    """
+    usable, widths = axis.usable, sorted(axis.optimum)
+    x = _places(axis)
+    lines = _lines(axis, x)
+    across, up = view or view_of_optima(axis)
 
     def draw(axes: Axes, colours: Palette) -> None:
         if lines:
@@ -96,7 +112,7 @@ def _optima(name: AxisName, axis: Axis, usable: Optima) -> svg.Figure:
             svg.hover(mark[0], f"{best}, {interval_words(at)}")
         marks.width_axis(axes, widths)
         marks.log2_axis(axes.yaxis, decimals=True)
-        axes.set(ylim=view, ylabel=f"optimal {words_of(name)}")
+        axes.set(xlim=across, ylim=up, ylabel=f"optimal {words_of(name)}")
         marks.legend_above(axes)
 
     words = f"{axis.sentence}."

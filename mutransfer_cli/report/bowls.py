@@ -58,14 +58,27 @@ def curve(at: Optimum, bowl: Mapping[float, float]) -> tuple[Array, Array] | Non
     return x, at.loss + np.array(excess)
 
 
-def figure(run: Run, name: AxisName, axis: Axis, bowls: Bowls) -> svg.Figure:
-    """Loss against the hyperparameter, a bowl per width, with the optima marked."""
-    usable = axis.usable
-    # the view shows FAR above the best of every width; higher and diverged cells lie beyond its top
+def view_of(bowls: Bowls, usable: Optima) -> marks.View:
+    """The part of the plane that shows the bowls.
+
+    It reaches FAR above the best of every width; higher and diverged cells lie beyond its top.
+    """
     seen = [[loss for loss in bowl.values() if math.isfinite(loss)] for bowl in bowls.values()]
     ends = [end for row in seen if row for end in (min(row), min(max(row), min(row) + FAR))]
-    bottom, top = marks.margin([*ends, *(at.loss for at in usable.values() if at.loss)], LEAST)
-    across = marks.margin([x for bowl in bowls.values() for x in bowl], 1.0)
+    up = marks.margin([*ends, *(at.loss for at in usable.values() if at.loss)], LEAST)
+    return marks.margin([x for bowl in bowls.values() for x in bowl], 1.0), up
+
+
+def figure(
+    run: Run, name: AxisName, axis: Axis, bowls: Bowls, view: marks.View | None = None
+) -> svg.Figure:
+    """Loss against the hyperparameter, a bowl per width, with the optima marked.
+
+    Args:
+        view: the part of the plane to show, such as one that several figures share.
+    """
+    usable = axis.usable
+    across, (bottom, top) = view or view_of(bowls, usable)
 
     def draw(axes: Axes, colours: Palette) -> None:
         axes.set(xlim=across, ylim=(bottom, top), xlabel=words_of(name), ylabel=run.loss_label)

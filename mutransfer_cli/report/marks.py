@@ -37,6 +37,19 @@ class Estimate:
     words: str
 
 
+View = tuple[tuple[float, float], tuple[float, float]]  # limits of x and of y
+
+
+def joined(views: Sequence[View]) -> View:
+    """The least view that contains all."""
+    across, up = zip(*views, strict=True)
+    return _hull(across), _hull(up)
+
+
+def _hull(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
 def shortened(name: str) -> str:
     """A name as a figure has room for it, its middle left out."""
     kept = MOST_LETTERS // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mutransfer_cli import __version__
 from mutransfer_cli.check.answer import headline, questions, runs_per_width, verdict_on
@@ -12,47 +12,34 @@ from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.palette import LIGHT
 from mutransfer_cli.report.run import Run
+from mutransfer_cli.report.svg import Figure
 from mutransfer_cli.words import as_sentence, digits, loss, rate, rate_and_power, signed, words_of
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
 
-def page(run: Run, width: int | None = None) -> str:
+def page(run: Run, width: int | None = None, refresh: int | None = None) -> str:
     """One self-contained HTML document, which runs no script and loads nothing.
 
     Args:
         width: the target; None for that of the folder's recipe, or else 8 times the largest width.
+        refresh: seconds after which a browser loads the page again; None for never.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    environment = Environment(
-        loader=PackageLoader("mutransfer_cli.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = (as_sentence, digits, loss, rate, rate_and_power, signed, words_of, verdict_on)
-    environment.filters |= {one.__name__: one for one in filters}
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
     asked, protocol = questions(run.document), run.document.protocol
-    return environment.get_template("page.html.jinja").render(
+    return template("page.html.jinja").render(
+        title=run.name,
+        refresh=refresh,
         run=run,
         version=__version__,
-        light=LIGHT,
         asked=asked,
         headline=headline(asked, runs_per_width(run.document)),
         reasons={name: answer.reasons(run, name, one) for name, one in asked.items()},
         refused=answer.refused(asked),
-        exponents=answer.exponents(asked),
-        axes={name: axis.figures(run, name, one) for name, one in run.document.axes.items()},
-        joint=surface.maps(run),
-        curves=training.curves(run),
+        **figures_of(run),
         base_values=training.base_values(run),
-        diagnostics=training.diagnostics(run),
-        checked_slopes=training.checked_slopes(run.check),
-        coordinates=training.coordinates(run),
         slopes=training.activation_slopes(run),
         trials=[f"{count} {status}" for status, count in run.document.trials.items() if count],
         forecast=forecast.forecasts(run, asked, width),
@@ -62,6 +49,42 @@ def page(run: Run, width: int | None = None) -> str:
         rows=[] if run.records else listed(run.rows(), run.document.metric),
         data=contents(run, asked),
     )
+
+
+def template(name: str) -> Template:
+    """A template of this package, with the page's filters and colours."""
+    environment = Environment(
+        loader=PackageLoader("mutransfer_cli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (as_sentence, digits, loss, rate, rate_and_power, signed, words_of, verdict_on)
+    environment.filters |= {one.__name__: one for one in filters}
+    environment.globals["light"] = LIGHT
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order
+    return environment.get_template(name)
+
+
+def figures_of(run: Run) -> dict[str, Any]:
+    """The figures of the page by section; those of axes by axis."""
+    return {
+        "exponents": answer.exponents(questions(run.document)),
+        "axes": {name: axis.figures(run, name, one) for name, one in run.document.axes.items()},
+        "joint": surface.maps(run),
+        "curves": training.curves(run),
+        "diagnostics": training.diagnostics(run),
+        "checked_slopes": training.checked_slopes(run.check),
+        "coordinates": training.coordinates(run),
+    }
+
+
+def all_figures(run: Run) -> list[Figure]:
+    """Every figure of the page, in its order."""
+    sections = figures_of(run)
+    by_axis = [one for several in sections.pop("axes").values() for one in several]
+    return [*by_axis, *(one for several in sections.values() for one in several)]
 
 
 def flat(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -25,11 +25,11 @@ LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # above the best of a width, in the 
 WHITE, BLACK = "#ffffff", "#111111"  # readable on every shade, in both themes
 
 
-def maps(run: Run) -> list[svg.Figure] | None:
-    """A map for each width with several of both; None if the sweep does not vary both."""
+def maps(run: Run) -> list[svg.Figure]:
+    """A map for each width with several of both; none if the sweep does not vary both."""
     decay = run.document.decay
     if decay is None or decay.product is None:
-        return None
+        return []
     cells = run.cells(PAIR)
     return [
         _map(run, decay, width, rows)

@@ -18,6 +18,19 @@ from mutransfer_cli.errors import InputError, MutransferError, StorageError
 from mutransfer_cli.located import LocatedList, LocatedMapping, Place
 from mutransfer_cli.strict import Model, Strict, own_line
 
+# what the parser says, and what that means to the person who wrote the file
+SYNTAX = {
+    "found character '\\t'": "a tab stands where blanks belong; indent with blanks",
+    "expected ',' or ']'": "this [ is not closed, or a comma is missing behind it",
+    "expected ',' or '}'": "this { is not closed, or a comma is missing behind it",
+    "found unexpected end of stream": "this quote is not closed",
+    "mapping values are not allowed": "no key stands before this colon: a blank is missing after "
+    "an earlier colon, the line is indented too far, or the text needs quotes",
+    "cannot start any token": "no text begins with this character; put the text in quotes",
+    "expected <block end>": "this line is indented unlike those it belongs to, or a bracket is "
+    "closed twice",
+}
+
 
 def read_text(source: Path | None) -> str:
     """Read a UTF-8 file, or stdin for None.
@@ -50,10 +63,19 @@ def load_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise InputError(f"{where}{line}: not YAML ({problem}); fix the syntax there") from error
+        raise InputError(f"{where}{_syntax_error(error)}") from error
+
+
+def _syntax_error(error: Exception) -> str:
+    """The place and the meaning of an error of the parser; what is not closed is where it opens."""
+    problem = str(getattr(error, "problem", None) or error)
+    meaning = next((words for said, words in SYNTAX.items() if said in problem), None)
+    opened = getattr(error, "context_mark", None) if meaning and "not closed" in meaning else None
+    mark = opened or getattr(error, "problem_mark", None)
+    place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    if meaning is None:
+        return f"{place}: not YAML ({problem}); fix the syntax there"
+    return f"{place}: not YAML: {meaning}"
 
 
 class Unquoted(str):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mutransfer_cli.spec.kinds import TRIALS
 from tests.cli.test_next_command import PROTOCOL
 from tests.cli.test_own_table import write_table
 from tests.report.pages import Page
@@ -137,3 +140,48 @@ def test_a_check_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
     result = run("report", folder)
     assert result.exit_code == 2
     assert "check.yaml" in result.stderr
+
+
+@pytest.mark.processes
+def test_a_sweep_that_runs_is_watched_to_its_end(
+    tiny_mlp: dict[str, Any],
+    write_spec: WriteSpec,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pages written meanwhile load themselves again; the last one, of all trials, does not."""
+    folder, page, pages = tmp_path / "run", tmp_path / "page.html", list[str]()
+    tiny_mlp["train"] |= {"steps": 400}
+    command = [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(write_spec(tiny_mlp))]
+    sweep = subprocess.Popen(
+        [*command, "-o", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / TRIALS).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        monkeypatch.setattr("mutransfer_cli.cli.report.PAUSE", 1)
+
+        def write(html: str, target: Path) -> None:
+            pages.append(html)
+            target.write_text(html)
+
+        monkeypatch.setattr("mutransfer_cli.cli.report._write", write)
+        result = run("report", folder, "--watch", "-o", page)
+    finally:
+        sweep.wait(timeout=120)
+    assert result.exit_code == 0, result.stderr
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert all('http-equiv="refresh"' in earlier for earlier in pages[:-1])
+    assert len(pages) > 1 or "no trial has ended yet" in result.stderr
+    assert "21 ok" in page.read_text()
+
+
+def test_a_watched_page_needs_a_file_and_a_folder(run: Run, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "runs.csv")
+    assert "--watch: needs a file for the page" in run("report", table, "--watch").stderr
+    piped = run("report", "--watch", "-o", tmp_path / "page.html", stdin="a,b\n1,2\n")
+    assert "--watch: stdin cannot be watched" in piped.stderr
+    assert piped.exit_code == 2

@@ -168,7 +168,7 @@ def test_a_bad_spec_is_one_sentence_and_exit_code_2(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [1", "spec.yaml line 1: not YAML"),
+        ("a: [1", "spec.yaml line 1, column 4: not YAML: this [ is not closed"),
         ("a: 2020-13-45", "spec.yaml: not YAML"),
         ("a: 1\nb: 2\na: 3", "not YAML (key 'a' is written twice)"),
         ("- 1\n- 2", "spec.yaml: expected a mapping of keys, found [1, 2]"),

@@ -1,0 +1,131 @@
+"""One page for several sweeps: their answers, bowls and lines side by side, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mutransfer_cli.check.answer import headline, questions, runs_per_width, verdict_on
+from mutransfer_cli.report import axis, bowls, marks, svg
+from mutransfer_cli.report.forecast import forecasts
+from mutransfer_cli.report.page import flat, template
+from mutransfer_cli.report.run import Run
+from mutransfer_cli.rules.plan import AxisName
+from mutransfer_cli.words import rate, rate_and_power, signed
+
+
+def comparison(
+    runs: Mapping[str, Run], width: int | None = None, refresh: int | None = None
+) -> str:
+    """One self-contained HTML page, as for a single sweep.
+
+    Args:
+        runs: two or more, by the names under which the page shows them.
+        width: the target; None for each run's own, as for `forecasts`.
+        refresh: seconds after which a browser loads the page again; None for never.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    names = list(dict.fromkeys(name for run in runs.values() for name in run.document.axes))
+    return template("compare.html.jinja").render(
+        title=", ".join(runs),
+        refresh=refresh,
+        answers=[_answer(name, run, width) for name, run in runs.items()],
+        exponents=[row for name, run in runs.items() for row in _exponents(name, run, width)],
+        figures={name: side_by_side(runs, name) for name in names},
+        runs=list(runs),
+        differences=differences({name: protocol_of(run) for name, run in runs.items()}),
+        warnings={name: run.warnings for name, run in runs.items() if run.warnings},
+    )
+
+
+def told_apart(sources: Sequence[Path]) -> list[str]:
+    """A name for each source: its own, with as many folders before it as tell all apart."""
+    parts = [source.resolve().parts for source in sources]
+    names: list[str] = []
+    for own in parts:
+        alike = [other for other in parts if other != own]
+        count = 1
+        while any(other[-count:] == own[-count:] for other in alike) and count < len(own):
+            count += 1
+        names.append("/".join(own[-count:]).lstrip("/"))
+    return names
+
+
+def _answer(name: str, run: Run, width: int | None) -> tuple[str, str, str]:
+    """The name, what to use, and whether it transfers."""
+    asked = questions(run.document)
+    transfers = headline(asked, runs_per_width(run.document))
+    return name, " ".join(forecasts(run, asked, width).advice), transfers
+
+
+def _exponents(name: str, run: Run, width: int | None) -> list[list[str]]:
+    """Rows of the table of exponents."""
+    asked, rows = questions(run.document), []
+    target = forecasts(run, asked, width).width
+    for what, one in asked.items():
+        found, expected = one.exponent, one.expected_exponent
+        interval = best = between = ""
+        if found is not None:
+            interval = f"{signed(found.low)} to {signed(found.high)}"
+            at = one.at(target)
+            best = rate_and_power(2**at.value)
+            between = f"{rate(2**at.low)} to {rate(2**at.high)}"
+        value = one.status if found is None else signed(found.value)
+        rule = "" if expected is None else f"{expected:g}"
+        verdict = verdict_on(one) or ""
+        rows.append([name, what, value, interval, rule, verdict, str(target), best, between])
+    return rows
+
+
+def side_by_side(runs: Mapping[str, Run], name: AxisName) -> list[svg.Figure]:
+    """The bowls of all runs that have this axis on common axes, and then their lines."""
+    having = {key: run for key, run in runs.items() if name in run.document.axes}
+    fits = {key: run.document.axes[name] for key, run in having.items()}
+    cells = {key: bowls.bowls_of(run, name) for key, run in having.items() if run.has_losses}
+    usable = {key: fit for key, fit in fits.items() if fit.usable}
+    drawn: list[svg.Figure] = []
+    if cells:
+        view = marks.joined([bowls.view_of(at, fits[key].usable) for key, at in cells.items()])
+        drawn += [
+            _named(key, bowls.figure(having[key], name, fits[key], at, view), number)
+            for number, (key, at) in enumerate(cells.items())
+        ]
+    if usable:
+        view = marks.joined([axis.view_of_optima(fit) for fit in usable.values()])
+        drawn += [
+            _named(key, axis.optima_figure(name, fit, view), number)
+            for number, (key, fit) in enumerate(usable.items())
+        ]
+    return drawn
+
+
+def _named(run: str, figure: svg.Figure, number: int) -> svg.Figure:
+    """The figure under the name of its run, with a key of its own."""
+    return svg.Figure(
+        f"{figure.key}-{number}",
+        f"{run}: {figure.title[0].lower()}{figure.title[1:]}",
+        figure.caption,
+        figure.draw,
+        figure.words,
+        figure.width,
+        figure.height,
+    )
+
+
+def protocol_of(run: Run) -> dict[str, Any]:
+    """Settings of the run by dotted keys; none if no protocol was declared."""
+    protocol = run.document.protocol
+    return flat(protocol.model_dump(mode="json", by_alias=True) if protocol else None)
+
+
+def differences(protocols: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Settings in which the protocols differ: the key, and the value of each; empty for none."""
+    keys = dict.fromkeys(key for settings in protocols.values() for key in settings)
+    rows = [
+        [key, *("" if key not in one else str(one[key]) for one in protocols.values())]
+        for key in keys
+    ]
+    return [row for row in rows if len(set(row[1:])) > 1]
