@@ -51,7 +51,8 @@ def typed(line: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
 
 def told(stderr: str) -> str:
     """The command that the last lines tell to type next."""
-    return re.findall(r"mutransfer [a-z].*", stderr)[-1].strip()
+    *_, last = re.finditer(r"mutransfer [a-z].*", stderr)
+    return last[0].strip()
 
 
 def test_an_hour_with_an_own_model(folder: Path) -> None:
