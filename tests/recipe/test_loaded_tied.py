@@ -146,11 +146,11 @@ def test_without_such_a_gain_it_stays_in_the_forward_pass_and_is_said(
     found = exponents(replace(sweep, base_plan=plan))
     recipe = build_recipe(found, Target(WIDTH, {}, folded=True))
     (said,) = (w for w in recipe.warnings if "output multiplier" in w)
-    assert "output multiplier 0.25 of ^transformer" in said
+    assert "output multiplier 0.250 of ^transformer" in said
     assert static_gate(recipe).verdict == "pass"
     plain = plain_losses(sweep, reloaded(recipe), Gpt(WIDTH, VOCAB))
     torch.testing.assert_close(plain, engine_losses(sweep, recipe), rtol=1e-4, atol=1e-4)
-    with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.25"):
+    with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.250"):
         emit(found, Target(WIDTH, {}, model=target(sweep, plan)), "transformers")
     text = emit(found, Target(WIDTH, {}, folded=False), "pytorch").text
     assert "makes the logits, in place of multipliers\noutput_multiplier = 0.5\n" in text
