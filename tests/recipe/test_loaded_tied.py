@@ -150,7 +150,7 @@ def test_without_such_a_gain_it_stays_in_the_forward_pass_and_is_said(
     assert static_gate(recipe).verdict == "pass"
     plain = plain_losses(sweep, reloaded(recipe), Gpt(WIDTH, VOCAB))
     torch.testing.assert_close(plain, engine_losses(sweep, recipe), rtol=1e-4, atol=1e-4)
-    with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.250"):
+    with pytest.raises(NotExpressible, match=r"cannot hold: the output multiplier 0\.25"):
         emit(found, Target(WIDTH, {}, model=target(sweep, plan)), "transformers")
     text = emit(found, Target(WIDTH, {}, folded=False), "pytorch").text
     assert "makes the logits, in place of multipliers\noutput_multiplier = 0.5\n" in text
