@@ -373,6 +373,7 @@ def check_quickstart(
     assert bowls == [str(width) for width in load_spec(name)[0].sweep.widths]
 
 
+@pytest.mark.slow
 def test_mup_transfers_on_real_text(run: Run, tmp_path: Path) -> None:
     check_quickstart(run, tmp_path, "quickstart", expected=0.0, within=0.15)
     recipe = run("transfer", "--width", 4096, stdin=run("fit-exponents", tmp_path).stdout)
