@@ -126,9 +126,10 @@ def test_another_name_is_refused(
     assert caught.value.setting == "model"
 
 
-def test_a_spec_of_own_samples_is_read(tmp_path: Path) -> None:
+def test_a_spec_of_own_samples_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     notes: list[str] = []
-    target = tmp_path / "spec.yaml"
+    target = Path("spec.yaml")
     found = starter(f"{HERE}:of_images", f"{HERE}:images", None, target, notes.append)
     target.write_text(found.text)
     spec = load_spec(str(target))[0]
