@@ -210,7 +210,7 @@ def ray_options(
     if num_gpus is not None and not 0 < num_gpus <= 1:
         raise InputError(f"--num-gpus {num_gpus:g}: expected more than 0 and at most 1")
     if importlib.util.find_spec("ray") is None:
-        raise InputError("--engine ray: ray is not installed; pip install ray")
+        raise InputError("--engine ray: needs ray; run `pip install ray`")
     return RayOptions(address, num_gpus or 1.0)
 
 

@@ -52,7 +52,7 @@ def load_transformers() -> Any:
     try:
         found = importlib.import_module("transformers")
     except ImportError as error:
-        raise InputError("model.hf: needs transformers; run: pip install transformers") from error
+        raise InputError("model.hf: needs transformers; run `pip install transformers`") from error
     found.logging.set_verbosity_error()
     return found
 

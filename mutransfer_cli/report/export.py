@@ -104,7 +104,7 @@ def _exponent(name: str, axis: Axis) -> dict[str, Any]:
 
 
 def forecast(run: Run, asked: Mapping[str, Axis], width: int | None) -> pd.DataFrame:
-    """What is expected at the target width: the value, one run's own optimum, and the cost."""
+    """Forecast at the target width: the value, one run's own optimum, and the cost."""
     target = forecasts(run, asked, width).width
     rows = []
     for name, axis in asked.items():

@@ -153,7 +153,7 @@ def test_what_is_wrong_is_said(
         ):
             load(path, tokenizer="bad.json")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(InputError, match=r"needs tokenizers; run `pip install 'mutransfer-cli\[da"):
+    with pytest.raises(InputError, match=r"needs tokenizers; run `pip install tokenizers`"):
         load(path)
 
 

@@ -283,7 +283,7 @@ def test_without_transformers_the_command_that_installs_it_is_said(
     hf_spec: Callable[..., dict[str, Any]], prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"pip install 'mutransfer-cli\[hf\]'"):
+    with pytest.raises(InputError, match=r"needs transformers; run `pip install transformers`"):
         prepare(hf_spec("llama"))
 
 

@@ -373,7 +373,7 @@ def test_ray_is_not_installed(
     monkeypatch.setitem(sys.modules, "ray", None)
     result = run("sweep-proxy", spec, "-o", tmp_path, "--engine", "ray")
     assert result.exit_code == 2
-    assert result.stderr == ("Error: --engine ray: ray is not installed; pip install ray\n")
+    assert result.stderr == ("Error: --engine ray: needs ray; run `pip install ray`\n")
 
 
 @pytest.mark.parametrize(
