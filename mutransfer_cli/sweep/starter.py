@@ -31,7 +31,7 @@ from mutransfer_cli.sweep.spawn import worker_count
 from mutransfer_cli.train.device import choose_device
 from mutransfer_cli.words import duration, rate_and_power
 
-BUILT_IN = {"family": "transformer", "depth": 2, "head_size": 16}
+BUILT_IN = {"family": "transformer", "depth": 1, "head_size": 8}
 # one head is too few for a narrow model to resemble a wide one, so 16 is not a width here
 MULTIPLES: Mapping[int, tuple[int, ...]] = {16: (2, 3, 4, 6, 8, 12)}
 WHOLE = (1, 2, 3, 4, 6, 8)
@@ -39,10 +39,11 @@ UNITS = (16, 24, 32, 40, 48, 64, 80, 96, 128)
 # sizes of a config that are too large for a small proxy
 MOST_HEAD_SIZE, MOST_DEPTH = 32, 4
 SMALL_HEAD_SIZE, SMALL_DEPTH = 16, 2
-TOKENS = {"batch": 4, "context": 32}
+TOKENS = {"batch": 4, "context": 32, "eval_batches": 64}
 BATCH, EVAL_BATCHES = 32, 8  # of samples, if there are enough
 OVERHEAD = 10.0  # seconds in which processes start, read the data and evaluate
-HALF_RANGE = 8.0  # the rates reach three octaves to both sides of the best one of a short run
+# the rates reach two octaves to both sides of the best one of a short run: those beyond fit no bowl
+HALF_RANGE, PER_OCTAVE = 4.0, (RATES - 1) / 4
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def starter(
         widths_note=f"Five or six over a factor of 8, here multiples of {widths.unit}",
         low=best / HALF_RANGE,
         high=best * HALF_RANGE,
+        per_octave=PER_OCTAVE,
         best=rate_and_power(best),
         seeds=list(SEEDS),
     )

@@ -1,8 +1,10 @@
 """About how long a sweep will take, from the steps that have been timed.
 
-A step of s trials side by side takes k * (launch + s * flops) seconds: a part that every step has,
-stated in FLOPs, and the work of its trials. Both numbers are fitted to all widths timed so far, in
-this run and in earlier ones, so that widths not yet timed can be priced.
+A step of s trials side by side takes k * (launch + s * work) seconds: a part that every step has,
+and the work of its trials, both in FLOPs. Small models wait for memory more than they compute, so
+that a trial's work is its FLOPs and, for each byte that it holds, BYTE_FLOPS. Both numbers are
+fitted to all widths timed so far, in this run and in earlier ones, so that widths not yet timed can
+be priced.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from dataclasses import dataclass, field
 
 from mutransfer_cli.spec.records import TrialRecord
 from mutransfer_cli.sweep.prepare import Sweep
+from mutransfer_cli.train.cost import Cost
 from mutransfer_cli.train.group_size import useful_slots
 from mutransfer_cli.train.loop import Progress, steps_to_empty
 
-LAUNCH_FLOPS = 4.6e7  # of a step, for each tensor of the model; measured on two CPU cores
+# measured on CPU cores: decoders of depths 1 and 2, widths 16 to 192, 1 to 20 trials side by side
+LAUNCH_FLOPS = 8.8e7  # of a step, for each tensor of the model
+BYTE_FLOPS = 40.0
 LAUNCH_DOUBT = 0.2  # weight of that figure beside a timed width: other programs disturb the timing
 RECENT = 60.0  # seconds after which a timed step counts half
 LATE = 180.0  # seconds after which a width that was timed counts half
@@ -67,19 +72,19 @@ class StepTimes:
     """Seconds of a step at any width, fitted to timed ones.
 
     Attributes:
-        flops: FLOPs of a trial's step, by width.
+        work: FLOPs of a trial's step, bytes included, by width.
         launch: FLOPs that take as long as the constant part of a step.
         speed: log of the seconds that a FLOP takes.
         off: log of measured over fitted seconds, by width.
     """
 
-    flops: Mapping[int, float]
+    work: Mapping[int, float]
     launch: float
     speed: float = 0.0
     off: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, flops: Mapping[int, float], launch: float, runs: Sequence[Run]) -> StepTimes:
+    def fit(cls, work: Mapping[int, float], launch: float, runs: Sequence[Run]) -> StepTimes:
         """Fit the constant part, common to all runs, and the speed of each.
 
         Args:
@@ -88,14 +93,14 @@ class StepTimes:
         """
         runs = [run for run in runs if run]
         if not runs:
-            return cls(flops, launch)
+            return cls(work, launch)
 
         def misfit(log_factor: float) -> float:
-            tried = cls(flops, launch * math.exp(log_factor))
+            tried = cls(work, launch * math.exp(log_factor))
             squares = sum(tried._spread(run) for run in runs)
             return squares + LAUNCH_DOUBT * log_factor**2
 
-        best = cls(flops, launch * math.exp(min((k / 4 for k in range(-20, 21)), key=misfit)))
+        best = cls(work, launch * math.exp(min((k / 4 for k in range(-20, 21)), key=misfit)))
         off: dict[int, float] = {}
         for run in runs:
             found = best._off(run)
@@ -103,11 +108,11 @@ class StepTimes:
             for width in {width for width, _ in run}:
                 here = [measured for (at, _), measured in found.items() if at == width]
                 off[width] = weighted_mean(here) - speed
-        return cls(flops, best.launch, speed, off)
+        return cls(work, best.launch, speed, off)
 
     def seconds(self, width: int, slots: int) -> float:
         """Seconds of a step of `slots` trials side by side."""
-        work = self.launch + slots * self.flops[width]
+        work = self.launch + slots * self.work[width]
         return work * math.exp(self.speed + self.off.get(width, 0.0))
 
     def _off(self, run: Run) -> dict[tuple[int, int], tuple[float, float]]:
@@ -125,6 +130,11 @@ class StepTimes:
 def weighted_mean(found: Collection[tuple[float, float]]) -> float:
     """Mean of values, each with its weight."""
     return sum(value * weight for value, weight in found) / sum(weight for _, weight in found)
+
+
+def step_work(cost: Cost, steps: int) -> float:
+    """FLOPs of a trial's step, with those that take as long as its bytes."""
+    return cost.flops / steps + BYTE_FLOPS * cost.memory(1)
 
 
 @dataclass
@@ -154,7 +164,7 @@ class TimeLeft:
     Times are those of any one clock, in seconds.
 
     Args:
-        step_flops: FLOPs of a trial's step, by width.
+        step_work: FLOPs of a trial's step, bytes included, by width.
         tensors: number of tensors of the model.
         steps: of a trial.
         eval_batches: run when a trial ends.
@@ -163,21 +173,21 @@ class TimeLeft:
 
     def __init__(
         self,
-        step_flops: Mapping[int, float],
+        step_work: Mapping[int, float],
         tensors: int,
         steps: int,
         eval_batches: int,
         slots: Mapping[int, int],
     ) -> None:
-        self._flops, self._launch = step_flops, LAUNCH_FLOPS * tensors
+        self._step_work, self._launch = step_work, LAUNCH_FLOPS * tensors
         self._steps, self._eval_steps = steps, EVAL_STEP * eval_batches
         self._slots = dict(slots)
-        self._work = {at: step_flops[at] + self._launch / slots[at] for at in step_flops}
+        self._work = {at: step_work[at] + self._launch / slots[at] for at in step_work}
         self._groups: dict[str, _Group] = {}
         self._at_once: int | None = None
         self._here: dict[tuple[int, int], tuple[float, float, float]] = {}
         self._earlier: dict[tuple[int, int], Timed] = {}
-        self._done = dict.fromkeys(step_flops, 0)
+        self._done = dict.fromkeys(step_work, 0)
         self._stale = True
 
     @classmethod
@@ -185,7 +195,7 @@ class TimeLeft:
         """Begin with the records of earlier runs."""
         train = sweep.protocol.train
         left = cls(
-            {width: sweep.cost(width).flops / train.steps for width in sweep.trials},
+            {width: step_work(sweep.cost(width), train.steps) for width in sweep.trials},
             len(sweep.base_plan),
             train.steps,
             train.eval_batches,
@@ -290,5 +300,5 @@ class TimeLeft:
                 for key, (steps, seconds, at) in self._here.items()
             }
             runs = [self._earlier, here]
-            self._fitted, self._stale = StepTimes.fit(self._flops, self._launch, runs), False
+            self._fitted, self._stale = StepTimes.fit(self._step_work, self._launch, runs), False
         return self._fitted
