@@ -21,6 +21,7 @@ from mutransfer_cli.cli.console import (
     stdin_or,
     stdout_or,
 )
+from mutransfer_cli.cli.next_command import refuse_file
 from mutransfer_cli.cli.own_table import with_table_options
 from mutransfer_cli.cli.usage import read_width, width_of
 from mutransfer_cli.errors import InputError
@@ -146,6 +147,10 @@ def check(
     path = stdin_or([given] if given else None, "a recipe, exponents or records")[0]
     if optimizer is not None and model is None:
         raise InputError("--optimizer: is for a model; give that with --model")
+    if model is not None:
+        refuse_file(model, "--model")
+    if optimizer is not None:
+        refuse_file(optimizer, "function")
     if budget is not None and not 0 < budget < math.inf:
         raise InputError(f"--budget {budget:g}: expected minutes, more than 0")
 

@@ -19,7 +19,7 @@ from mutransfer_cli.check.measure import Gate
 from mutransfer_cli.check.static import static_gate
 from mutransfer_cli.check.transfer import refuse_inside
 from mutransfer_cli.cli.console import note, warn
-from mutransfer_cli.cli.next_command import accepted
+from mutransfer_cli.cli.next_command import accepted, refuse_all_but_spec
 from mutransfer_cli.cli.own_table import fit_own
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponents import EXPONENTS_SCHEMA, Exponents
@@ -99,11 +99,11 @@ class Source:
         named = path is not None and not path.exists() and find_spec(self.where) is not None
         if named and not self.of_runs:
             return self._of_spec(asked)
-        kind = accepted(path, "records" if self.of_runs else "check")
+        kind = accepted(path, "--records" if self.of_runs else "check")
         if kind in ("table", "folder"):
             return self._of_table(asked)
         if self.records is not None and self.options.spec is None:
-            accepted(self.records, "records")
+            accepted(self.records, "--records")
         if self._larger_kind not in ("table", "folder"):
             self.table.refuse(f"{self.where} is {NAMES[kind]}")
         if kind in ("sweep", "records", "empty"):
@@ -210,7 +210,7 @@ class Source:
         """The runs at a larger width."""
         if path is None:
             return None
-        if accepted(path, "records") in ("sweep", "records"):
+        if accepted(path, "--records") in ("sweep", "records"):
             return Runs.of(load_records([path], warn=warn))
         document, rows = fit_own(path, self.table, self.group if self.table.by else None)
         return Runs(rows, document.protocol_hash, document.loss_unit)
@@ -228,6 +228,7 @@ class Source:
         return static_gate(recipe, found.findings, found.unchecked)
 
     def _training(self, spec: str) -> Training:
+        refuse_all_but_spec(spec)
         from mutransfer_cli.cli.check_training import Training  # imports torch
 
         return Training.of(spec, self.options)
@@ -259,11 +260,8 @@ class Source:
                     "its spec with --spec"
                 )
             return Trained([], self.records, asked)
-        if self._larger_kind == "table":
-            raise InputError(
-                f"--records {self.records}: is {NAMES['table']}; with --spec it is the folder to "
-                "train into"
-            )
+        if self.records is not None and self.records.exists():
+            accepted(self.records, "--records, --spec")
         training = self._training(self.options.spec)
         training.refuse_other(protocol_hash, self.where)
         width = asked.held_out or width

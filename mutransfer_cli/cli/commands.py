@@ -62,6 +62,9 @@ def full_name(typed: str) -> str:
         return typed if typed in SUMMARIES else found[0]
     if found:
         raise InputError(f"{typed}: could be {' or '.join(found)}; write more of it")
+    from mutransfer_cli.cli.next_command import refuse_file
+
+    refuse_file(typed, "mutransfer")
     words = {part: name for name in SUMMARIES for part in (*name.split("-"), name)}
     close = difflib.get_close_matches(typed, words, n=1, cutoff=0.6)
     hint = f"did you mean {words[close[0]]}? " if close else ""

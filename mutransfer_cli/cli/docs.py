@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mutransfer_cli.cli.completion import topics
+from mutransfer_cli.cli.next_command import refuse_file
 from mutransfer_cli.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -50,6 +51,7 @@ def docs(
             typer.echo(f"{name:{width}}  {subject(page(name, ctx))}")
         return
     if topic not in TOPICS:
+        refuse_file(topic, "docs")
         raise InputError(f"{topic}: no such topic{nearest(topic, TOPICS)}")
     show(page(topic, ctx))
 

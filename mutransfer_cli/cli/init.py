@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mutransfer_cli.cli.console import note
+from mutransfer_cli.cli.next_command import accepted, refuse_file
 from mutransfer_cli.errors import InputError
 
 SPEC, PROTOCOL = Path("spec.yaml"), Path("protocol.yaml")
@@ -61,6 +62,11 @@ def init(
         raise InputError(f"{' and '.join(several)}: give one of them")
     if data is not None and model is None:
         raise InputError("--data: is for the samples of an own model; give --model too")
+    for function in (model, data):
+        if function is not None:
+            refuse_file(function, "function")
+    if hf is not None:
+        accepted(hf, "--hf")
     target = _new_file(output, SPEC if table is None else PROTOCOL)
     if table is not None:
         _write_protocol(table, target)
@@ -94,15 +100,10 @@ def _new_file(output: Path | None, default: Path) -> Path | None:
 
 
 def _write_protocol(table: Path, target: Path | None) -> None:
-    from mutransfer_cli.cli.next_command import accepted
     from mutransfer_cli.spec.protocol_starter import protocol_starter
     from mutransfer_cli.spec.yaml_io import write_result
 
-    if accepted(table, "fit-exponents") in ("sweep", "records"):
-        raise InputError(
-            f"{table}: holds the records of a sweep, and they hold their protocol; run "
-            f"`mutransfer fit-exponents {shlex.quote(str(table))}`"
-        )
+    accepted(table, "--table")
     found = protocol_starter(table, target or PROTOCOL)
     write_result(found.text, target)
     for sentence in found.recognised:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mutransfer_cli.cli.completion import spec_names
+from mutransfer_cli.cli.next_command import refuse_all_but_spec
 
 if TYPE_CHECKING:
     from mutransfer_cli.spec.shipped import Line
@@ -37,6 +38,7 @@ def recipes(
     from mutransfer_cli.spec.shipped import chapters, is_matrix, text_of
 
     if name is not None and not is_matrix(name):
+        refuse_all_but_spec(name)
         typer.echo(text_of(name), nl=False)
         return
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))

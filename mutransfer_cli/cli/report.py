@@ -76,6 +76,8 @@ def report(
     from mutransfer_cli.report.page import page
 
     sources = stdin_or(runs, "a sweep's folder or a table, or - for stdin")
+    for source in sources:
+        accepted(source, "report")
     target = stdout_or(output)
     if figures is not None and len(sources) > 1:
         raise InputError("--figures: is for one sweep or table; give them one at a time")

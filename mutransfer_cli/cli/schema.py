@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mutransfer_cli.cli.console import stdout_or
+from mutransfer_cli.cli.next_command import refuse_file
 from mutransfer_cli.errors import InputError
 
 
@@ -38,6 +39,7 @@ def schema(
 
     found = documents()
     if name not in found:
+        refuse_file(name, "schema")
         raise InputError(f"{name}: no such file{nearest(name, found)}")
     text = json.dumps(json_schema(*found[name]), indent=2) + "\n"
     target = stdout_or(output)

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from mutransfer_cli.errors import InputError
 from mutransfer_cli.words import listed
 
 MAX_WIDTH = 2**53  # as in the files; larger whole numbers are not exact as floats
@@ -59,8 +60,23 @@ def sentence_of(error: typer.TyperException) -> str:
         return _of_parameter(parameter, error.message, here)
     extra = EXTRA.match(error.message)
     if extra:
-        return f"{extra['values']}: one argument too many; {here} shows what the command takes"
+        return _of_wrong_file(extra["values"], context) or (
+            f"{extra['values']}: one argument too many; {here} shows what the command takes"
+        )
     return f"{error.format_message().rstrip('.')}; {here} shows what the command takes"
+
+
+def _of_wrong_file(value: str, context: Any) -> str:
+    """The sentence about a file given to a command without arguments; empty for other words."""
+    from mutransfer_cli.cli.next_command import PLACES, refuse_file
+
+    if context.command.name not in PLACES:
+        return ""
+    try:
+        refuse_file(value, context.command.name)
+    except InputError as refused:
+        return str(refused)
+    return ""
 
 
 def _name(context: Any) -> str:

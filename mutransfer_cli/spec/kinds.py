@@ -28,6 +28,7 @@ Kind = Literal[
     "check",
     "trainer",
     "page",
+    "config",
     "empty",
     "binary",
     "unknown",
@@ -51,6 +52,9 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # what only tables and databases of runs begin with; workbooks of Excel are zip archives
 TABLES = (PARQUET_MAGIC, GZIP, ZIP, SQLITE, *UTF16)
 TRAINER = re.compile(rb"\A# mutransfer \S+, recipe ")  # begins the files for trainers
+# a JSON object in which model_type is a key, and not of an object inside it
+NESTED = re.compile(r"[\[{][^\[\]{}]*[\]}]")
+CONFIG = re.compile(r'[^\[{]*"model_type"\s*:')
 NAMES: dict[Kind, str] = {
     "sweep": "the folder of a sweep",
     "folder": "a folder",
@@ -63,6 +67,7 @@ NAMES: dict[Kind, str] = {
     "check": "the result of a check",
     "trainer": "a file for a trainer",
     "page": "a web page",
+    "config": "the config of a Hugging Face model",
     "empty": "empty",
     "binary": "not a text file",
     "unknown": "no file of mutransfer",
@@ -120,7 +125,26 @@ def kind_of_start(start: bytes) -> Kind:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
     except UnicodeDecodeError:
         return "binary"
-    return "binary" if "\0" in text else "table" if _begins_as_table(text) else "unknown"
+    if "\0" in text:
+        return "binary"
+    if _begins_as_config(text):
+        return "config"
+    return "table" if _begins_as_table(text) else "unknown"
+
+
+def _begins_as_config(text: str) -> bool:
+    """Whether it begins as one JSON object with the key model_type; JSON lines are several."""
+    if not text.lstrip().startswith("{"):
+        return False
+    first, *others = text.strip().splitlines()
+    if any(line.startswith("{") for line in others):
+        return False
+    if not others and len(first) >= START - 8:  # a line longer than what was read
+        return False
+    inner = "\n".join([first[1:], *others])
+    while NESTED.search(inner):
+        inner = NESTED.sub("0", inner)
+    return CONFIG.match(inner) is not None
 
 
 def _begins_as_table(text: str) -> bool:

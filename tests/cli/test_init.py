@@ -79,9 +79,12 @@ def test_piped_it_goes_to_stdout_with_the_next_command_on_stderr(folder: Path, r
         (["--table", "runs.csv", "-o", "a/b.yaml"], "a/b.yaml: there is no folder a; make it"),
         (["--model", "gone.py:build"], "--model gone.py:build: there is no file gone.py"),
         (["--model", "x:y", "--data", "z"], "--data z: expected my_file.py:function or"),
-        (["--hf", "runs.csv"], "runs.csv: not JSON"),
-        (["--table", "quickstart"], "quickstart: is a sweep spec; run `mutransfer sweep-proxy"),
-        (["--table", "swept"], "swept: holds the records of a sweep, and they hold their"),
+        (["--hf", "runs.csv"], "runs.csv: is a table of runs; give the config.json"),
+        (["--table", "quickstart"], "quickstart: is a sweep spec; give a table of runs; this"),
+        (
+            ["--table", "swept"],
+            "swept: is the folder of a sweep; it holds its protocol itself; run",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

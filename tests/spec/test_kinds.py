@@ -41,6 +41,15 @@ def test_every_kind_has_a_name() -> None:
         (record("a").line(), "records"),
         (b"# mutransfer 0.1.0, recipe c6528fe4 for pytorch\nimport re, sys\n", "trainer"),
         (b"<!DOCTYPE html>\n<html>", "page"),
+        # a config of transformers, but no table whose rows hold one
+        (
+            b'{\n  "architectures": ["A"],\n  "rope": {"a": [1]},\n  "model_type": "llama",\n',
+            "config",
+        ),
+        (b'{"model_type": "llama", "hidden_size": 64}', "config"),
+        (b'{"model_type": "a", "width": 64}\n{"model_type": "a", "width": 128}\n', "table"),
+        (b'{"width": 64, "config": {"model_type": "llama", ' + b"1" * 4086, "table"),
+        (b'{\n  "runs": [{"model_type": "llama"}]\n}', "unknown"),
         # only a nested document has a schema
         (b"axes:\n  lr: {}\nprotocol:\n  schema: mutransfer.protocol/1\n", "unknown"),
         (b"schema: mutransfer.other/1\n", "unknown"),
