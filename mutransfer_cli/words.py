@@ -12,12 +12,33 @@ WORDS = {
     "weight_decay": "weight decay",
     "lr * weight_decay": "product of the two",
 }
+# statuses of optima and of fits, as a clause
+STATUSES = {
+    "ok": "ok",
+    "too_few_points": "too few values",
+    "not_bracketed": "beyond the {side}est",
+    "flat": "no difference",
+    "unresolved": "lost in the noise",
+    "multimodal": "two minima",
+    "at_divergence": "where runs diverge",
+    "insufficient": "too little evidence",
+    "ridge": "a ridge",
+}
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def words_of(axis: str) -> str:
     """The name of an axis, or of the product of two, in a sentence."""
     return WORDS.get(axis, f"factor {axis}")
+
+
+def words_of_status(status: str, side: str = "") -> str:
+    """The status of an optimum or of a fit: `not_bracketed` is beyond the highest, or lowest.
+
+    Args:
+        side: high or low, for the one status that has a side.
+    """
+    return STATUSES[status].format(side=side)
 
 
 def listed(items: Iterable[str], joint: str = "and") -> str:

@@ -15,7 +15,7 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.exponent import fit_exponents
 from mutransfer_cli.fit.exponents import Axis
 from mutransfer_cli.fit.optimum import Optimum
-from mutransfer_cli.words import rate
+from mutransfer_cli.words import rate, words_of_status
 
 LOSS = "eval_loss"
 SHARE = 0.0025  # of the loss at the optimum, which may be lost
@@ -139,9 +139,9 @@ def transfer_gate(forecast: Forecast, optimum: Optimum, unit: str, share: float 
     """
     excess = excess_of(optimum, math.log2(forecast.value))
     if excess is None:
-        where = f"width {forecast.width} is {optimum.status}"
-        side = f", its optimum lies beyond the {optimum.side} end of its grid"
-        found = unmeasured(QUANTITY, where + (side if optimum.side else ""), unit=unit)
+        why = words_of_status(optimum.status, optimum.side)
+        where = f"the optimum at width {forecast.width} cannot be used: {why}"
+        found = unmeasured(QUANTITY, where, unit=unit)
     else:
         found = _measured(forecast, excess, unit, share)
     evidence = {

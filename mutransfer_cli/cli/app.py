@@ -139,7 +139,11 @@ def root(
     ctx: typer.Context,
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="Say only warnings, errors and results."),
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Say only results, warnings and errors: no progress, no notes, no next command.",
+        ),
     ] = False,
     verbose: Annotated[
         bool,

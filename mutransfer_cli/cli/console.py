@@ -185,10 +185,10 @@ def print_prices(prices: Iterable[WidthPrice], device: str, workers: int) -> Non
         extrapolated |= not price.measured
         table.add_row(
             str(price.width),
-            str(price.trials),
-            str(price.pending),
+            f"{price.trials:,}",
+            f"{price.pending:,}",
             f"{price.cost.parameters:,}",
-            str(price.group.slots),
+            f"{price.group.slots:,}",
             f"{price.flops:.2e}",
             f"{price.group.memory / 1e9:.2f} GB",
             duration(price.seconds) + ("" if price.measured else " *"),

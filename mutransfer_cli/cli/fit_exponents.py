@@ -11,7 +11,8 @@ import typer
 from mutransfer_cli.cli.completion import run_folders
 from mutransfer_cli.cli.console import AsJson, OutputFile, note, stdin_or, warn
 from mutransfer_cli.cli.next_command import accepted
-from mutransfer_cli.cli.saving import STDOUT, place_of_fit, print_next_of_fit, save
+from mutransfer_cli.cli.saving import STDOUT, is_for_people, place_of_fit, print_next_of_fit, save
+from mutransfer_cli.cli.talk import aloud
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.fit.options import TableOptions, refuse_octaves
 from mutransfer_cli.rules.weight_decay import DecayConvention
@@ -47,6 +48,8 @@ def fit_table(
     from mutransfer_cli.spec.results import read_results
 
     table.refuse_contradictions(resamples)
+    if table.protocol is not None:
+        accepted(table.protocol, "--protocol")
     results = read_results(sources, table.choices())
     return exponents_of_table(results, table, scatter_below, resamples, note)
 
@@ -184,11 +187,12 @@ def fit_exponents(
     fit = fit_records if any(records) else fit_table
     document, trials = fit(sources, table, scatter_below, resamples)
     warnings = warnings_of(document, trials)
-    if by:
-        print_groups(document, ", ".join(by), warnings)
-    else:
-        print_fit(document, trials, warnings)
     to_file = STDOUT if as_json and output is None else output
+    with aloud(is_for_people(to_file)):
+        if by:
+            print_groups(document, ", ".join(by), warnings)
+        else:
+            print_fit(document, trials, warnings)
     saved = save(dump(document, as_json), to_file, place_of_fit(sources))
     groups = {name: group.axes for name, group in document.groups.items()} or {"": document.axes}
     usable = [

@@ -18,6 +18,7 @@ from mutransfer_cli.words import (
     rate,
     rate_and_power,
     signed,
+    words_of_status,
 )
 
 if TYPE_CHECKING:
@@ -33,14 +34,6 @@ FULL_BAR = 0.25  # nats above the best of the width
 CELL = 10  # characters of a column of bowls
 NAMED_GROUPS = 5  # groups named in a warning
 NAMED_SENTENCES = 3  # sentences shown of one kind of warning about groups
-UNUSABLE = {
-    "too_few_points": "too few values",
-    "not_bracketed": "beyond the {side}est",
-    "flat": "no difference",
-    "unresolved": "lost in the noise",
-    "multimodal": "two minima",
-    "at_divergence": "where runs diverge",
-}
 
 
 def print_fit(document: Exponents, trials: pd.DataFrame, further: Sequence[str] = ()) -> None:
@@ -94,10 +87,8 @@ def print_groups(document: Exponents, by: str, further: Sequence[str] = ()) -> N
             warn(f"{by} {_some(list(sentences[sentence]))}: {sentence}")
         rest = {group for sentence in common[NAMED_SENTENCES:] for group in sentences[sentence]}
         if rest:
-            warn(
-                f"{code} in {len(rest)} more group{'s' if len(rest) > 1 else ''}, each "
-                "with a sentence of its own in the output"
-            )
+            groups = f"{len(rest)} more groups are" if len(rest) > 1 else "1 more group is"
+            warn(f"{groups} alike, each with a sentence of its own in the output under {code}")
     _print_warnings(further)
 
 
@@ -132,7 +123,7 @@ def _print_exponent(name: str, axis: Axis, document: Exponents, told: set[str]) 
 
 def _exponent(name: str, axis: Axis, document: Exponents) -> str:
     if axis.exponent is None:
-        return f"exponent of {name}: {axis.status}. {axis.sentence}"
+        return f"no exponent of {name}: {axis.sentence}"
     found = axis.exponent
     shown = (
         f"exponent of {name}: {signed(found.value)}  {percent(found.level)} interval "
@@ -256,7 +247,7 @@ def _optima(axis: AxisName, optimum: Mapping[int, Optimum]) -> list[list[str]]:
     for width, at in sorted(optimum.items()):
         interval = f"{rate(at.low)} to {rate(at.high)}"
         if at.status != "ok":
-            interval = UNUSABLE[at.status].format(side=at.side)
+            interval = words_of_status(at.status, at.side)
         rows.append([str(width), rate_and_power(at.value) or "-", interval])
     if any(at.loss is not None for at in optimum.values()):
         losses = [loss(at.loss) for _, at in sorted(optimum.items())]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mutransfer_cli.cli.completion import spec_names
-from mutransfer_cli.cli.console import Variant, note
+from mutransfer_cli.cli.console import Variant, aligned, note
+from mutransfer_cli.cli.next_command import refuse_all_but_spec, refuse_file
 from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.optim.listed import OPTIMIZERS, OptimizerName
@@ -34,6 +35,7 @@ from mutransfer_cli.rules.weight_decay import (
     ReadoutDecay,
     parse_decay_rule,
 )
+from mutransfer_cli.words import rate, rate_and_power
 
 if TYPE_CHECKING:
     from mutransfer_cli.rules.rule import Rule
@@ -70,7 +72,7 @@ def print_rule(rule: Rule) -> None:
     for role in ROLES:
         exponents = asdict(role_exponents(rule, role))
         rows.append([role, *(_signed(exponents[key]) for key in COLUMNS)])
-    _print_aligned(rows, to_the_left=1)
+    _print_aligned(rows, left=1)
     typer.echo(f"best base lr: expected to scale as width^{rule.expected_base_lr_exponent}")
     if rule.rates.features:
         typer.echo(
@@ -90,37 +92,34 @@ def _signed(x: Fraction | None) -> str:
 def print_plan(document: dict[str, Any]) -> None:
     """Print the values of every parameter."""
     _print_settings(document["settings"])
-    base = ", ".join(f"{axis} {value:.4g}" for axis, value in document["base"].items())
+    base = ", ".join(
+        f"{axis} {rate_and_power(value) if axis == 'lr' else rate(value)}"
+        for axis, value in document["base"].items()
+    )
     typer.echo(f"width {document['width']}, base width {document['base_width']}, base {base}")
     rows = [list(PLAN_COLUMNS)]
     for p in document["parameters"]:
         decay = p["weight_decay"]
         around = f" at {p['init_mean']:g}" if p["init_mean"] else ""
         decays = (decay["lr_coupled"], decay["independent"])
-        shown = ["-" if x is None else f"{x:.4g}" for x in (p["lr"], *decays, p["eps"])]
-        shape, init = " x ".join(map(str, p["shape"])), f"{p['init_std']:.4g}{around}"
+        shown = ["-" if x is None else rate(x) for x in (p["lr"], *decays, p["eps"])]
+        shape, init = " x ".join(map(str, p["shape"])), f"{rate(p['init_std'])}{around}"
         if p.get("keeps_draw"):
             init = "its own"
-        multiplier = f"{p['multiplier']:.4g}"
+        multiplier = rate(p["multiplier"])
         if "output_multiplier" in p:
-            multiplier += f", readout {p['output_multiplier']:.4g}"
+            multiplier += f", readout {rate(p['output_multiplier'])}"
         rows.append([p["name"], p["role"], shape, init, multiplier, *shown])
-    _print_aligned(rows, to_the_left=2)
+    _print_aligned(rows, left=2)
 
 
 def _print_settings(settings: dict[str, Any]) -> None:
     typer.echo(", ".join(f"{key} {value}" for key, value in settings.items() if value is not False))
 
 
-def _print_aligned(rows: Sequence[Sequence[str]], to_the_left: int) -> None:
-    """Print columns two spaces apart, the first `to_the_left` of them aligned to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.ljust(width) if index < to_the_left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        typer.echo("  ".join(cells).rstrip())
+def _print_aligned(rows: Sequence[Sequence[str]], left: int) -> None:
+    for line in aligned(rows, left):
+        typer.echo(line.rstrip())
 
 
 def rules(
@@ -183,6 +182,7 @@ def rules(
     With a SPEC: the values of every parameter of its model at --width.
     """
     if spec is not None:
+        refuse_all_but_spec(spec)
         if width is None:
             raise InputError("--width is missing: give the width of the plan")
         _refuse_rule_options(context)
@@ -260,6 +260,7 @@ def _alignment(text: str) -> Alignment:
     from mutransfer_cli.spec.yaml_io import load_yaml, read_text
     from mutransfer_cli.strict import validated
 
+    refuse_file(text, "--alignment")
     path = Path(text)
     if not path.is_file():
         raise InputError(

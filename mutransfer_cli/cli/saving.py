@@ -19,6 +19,11 @@ STDOUT = Path("-")
 SHOWN_WIDTH = 4096  # in the next command, where the sweep is small
 
 
+def is_for_people(output: Path | None) -> bool:
+    """Whether a result is shown on the terminal, and not written to stdout or a file asked for."""
+    return output is None and sys.stdout.isatty()
+
+
 def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
     """Write a result and return its file, or None where it has none.
 
@@ -31,7 +36,7 @@ def save(text: str, output: Path | None, beside: Path | None) -> Path | None:
     """
     from mutransfer_cli.spec.yaml_io import write_result
 
-    if output is not None or not sys.stdout.isatty():
+    if not is_for_people(output):
         target = stdout_or(output)
         write_result(text, target)
         if target is not None:

@@ -14,6 +14,7 @@ import typer
 
 from mutransfer_cli.cli.completion import spec_names
 from mutransfer_cli.cli.console import Variant, note, warn
+from mutransfer_cli.cli.next_command import refuse_all_but_spec
 from mutransfer_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def sweep_proxy(
     if not worker_timeout > 0:
         raise InputError(f"--worker-timeout {worker_timeout:g}: expected more than 0")
     part = None if shard is None else _parse_shard(shard)
+    refuse_all_but_spec(spec)
     loaded, path = load_spec(spec, variant)
     name = run_name(spec, path, variant)
     if part is not None:

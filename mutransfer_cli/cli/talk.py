@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class _Talk:
@@ -23,6 +24,16 @@ def be_quiet() -> None:
 def be_verbose() -> None:
     """Say details too."""
     _Talk.details = True
+
+
+@contextmanager
+def aloud(result: bool) -> Iterator[None]:
+    """Say notes within, even to users who want quiet, if they are the only form of the result."""
+    before, _Talk.notes = _Talk.notes, _Talk.notes or result
+    try:
+        yield
+    finally:
+        _Talk.notes = before
 
 
 def is_quiet() -> bool:

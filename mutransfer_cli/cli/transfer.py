@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from mutransfer_cli.cli.console import AsJson, GroupName, OutputFile, TargetName, note, stdin_or
-from mutransfer_cli.cli.next_command import accepted
-from mutransfer_cli.cli.saving import STDOUT, print_next, save
+from mutransfer_cli.cli.next_command import accepted, refuse_file
+from mutransfer_cli.cli.saving import STDOUT, is_for_people, print_next, save
+from mutransfer_cli.cli.talk import aloud
 from mutransfer_cli.cli.usage import width_of
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.recipe.formats import FORMATS, PLAIN
@@ -90,6 +91,8 @@ def transfer(
         raise InputError(f"--json: --to {to} is not JSON; leave one of them out")
     if width is None and model is None:
         raise InputError("--width is missing: give the target's width, or the target with --model")
+    if model is not None:
+        refuse_file(model, "--model")
     settings = _pairs(target or [])
     source = stdin_or([exponents] if exponents else None, "an exponents file, or - for stdin")[0]
 
@@ -117,10 +120,11 @@ def transfer(
     assert width is not None, "given, or read off the model"
     asked = Target(width, settings, folded, loss_per_doubling, group, read)
     emitted = emit(document, asked, "json" if as_json else to, allow_lossy)
-    print_recipe(emitted.recipe)
+    to_file = STDOUT if as_json and output is None else output
+    with aloud(is_for_people(to_file)):
+        print_recipe(emitted.recipe)
     for item in emitted.dropped:
         note(f"dropped, --to {to} cannot hold it: {item}")
-    to_file = STDOUT if as_json and output is None else output
     saved = save(
         emitted.text, to_file, None if source is None else source.parent / emitted.file_name
     )

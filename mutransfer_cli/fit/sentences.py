@@ -64,20 +64,20 @@ def advice(name: str, at: Optimum, cells: int) -> str:
             return "ok"
         case "not_bracketed":
             further = "lower" if at.side == "low" else "higher"
-            return f"not_bracketed ({at.side}), add {further} values of {name}"
+            return f"the optimum lies at the {at.side} end, add {further} values of {name}"
         case "too_few_points":
-            return f"too_few_points ({cells} usable), add values of {name}"
+            return f"too few usable values ({cells}), add values of {name}"
         case "flat":
-            return f"flat, {name} makes no difference there beyond the noise"
+            return f"{name} makes no difference there beyond the noise"
         case "multimodal":
-            return f"multimodal, two minima over {name}, look at the runs between them"
+            return f"two minima over {name}, look at the runs between them"
         case "at_divergence":
             return (
-                f"at_divergence, the loss falls up to the {name} at which runs diverge or break, "
+                f"the loss falls up to the {name} at which runs diverge or break, "
                 "so that no bowl bounds it; train more stably there (warm-up, clipping)"
             )
         case "unresolved":
-            return f"unresolved, add values of {name} near the optimum, or seeds"
+            return f"the optimum is lost in the noise, add values of {name} near it, or seeds"
 
 
 def ridge_sentence(ridge: RidgeShape, product: str) -> str:

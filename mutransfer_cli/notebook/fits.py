@@ -26,7 +26,7 @@ from mutransfer_cli.report.svg import Figure
 from mutransfer_cli.rules.plan import AxisName
 from mutransfer_cli.spec.yaml_io import dump, write_result
 from mutransfer_cli.strict import MAX_WIDTH, nearest
-from mutransfer_cli.words import as_sentence, signed
+from mutransfer_cli.words import as_sentence, signed, words_of_status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +190,7 @@ def _exponent(name: str, axis: Axis) -> str:
     """An exponent with its interval, or why there is none."""
     one = axis.exponent
     if one is None:
-        return f"no exponent of {name}, {axis.status}"
+        return f"no exponent of {name}: {words_of_status(axis.status)}"
     return f"exponent of {name} {signed(one.value)} ({signed(one.low)} to {signed(one.high)})"
 
 

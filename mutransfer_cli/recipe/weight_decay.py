@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import get_args
 
 from mutransfer_cli.recipe.quantities import WeightDecay
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.rules.weight_decay import DecayRuleName
+from mutransfer_cli.words import rate
 
 UNDECLARED = "the protocol does not say how it changes with width, so no rule scales it"
 
@@ -23,16 +25,19 @@ def undeclared(value: float) -> str:
 
 
 def scalings(recipe: Recipe) -> tuple[str, ...]:
-    """One sentence for each way in which the recipe scales weight decay, and who has it.
+    """One sentence for each way in which the recipe changes weight decay, and who has it.
 
     Nobody is named where all that decay have the same.
     """
     found: dict[str, list[str]] = {}
     for name, decay in _decays(recipe):
         found.setdefault(_scaling(decay, recipe), []).append(name)
-    if len(found) == 1:
-        return tuple(f"weight decay {how}" for how in found)
-    return tuple(f"weight decay of {', '.join(names)} {how}" for how, names in found.items())
+    several = len(found) > 1
+    return tuple(
+        f"weight decay of {', '.join(names)} {how}" if several else f"weight decay {how}"
+        for how, names in found.items()
+        if how
+    )
 
 
 def _decays(recipe: Recipe) -> Iterator[tuple[str, WeightDecay]]:
@@ -48,15 +53,18 @@ def _decays(recipe: Recipe) -> Iterator[tuple[str, WeightDecay]]:
 
 
 def _scaling(decay: WeightDecay, recipe: Recipe) -> str:
-    """`0.1 -> 3.2: x32 by linear_width from base width 256`."""
+    """`0.100 -> 3.20: x32 by linear_width from base width 256`; empty where it stays."""
+    assert decay.factor is not None, "callers leave out what was not scaled"
+    if math.isclose(decay.factor, 1):
+        return ""
     convention = " (independent)" if decay.convention == "independent" else ""
-    result = f"{decay.base:.6g} -> {decay.value:.6g}{convention}"
     folded = recipe.rule is not None and recipe.rule.folded
-    if decay.rule is None and not folded:
-        return f"{result}: x{decay.factor:.6g}, as no rule is declared"
     by = "folding alone" if decay.rule is None else _rule(decay.rule)
     by += ", folded," if folded and decay.rule is not None else ""
-    return f"{result}: x{decay.factor:.6g} by {by} from base width {recipe.base_width}"
+    return (
+        f"{rate(decay.base)} -> {rate(decay.value)}{convention}: x{decay.factor:.3g} by {by} from "
+        f"base width {recipe.base_width}"
+    )
 
 
 def _rule(rule: str) -> str:

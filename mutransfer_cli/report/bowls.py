@@ -17,7 +17,7 @@ from mutransfer_cli.report.ends import name_ends
 from mutransfer_cli.report.palette import Palette
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.words import loss, rate, rate_and_power, words_of
+from mutransfer_cli.words import loss, rate, rate_and_power, words_of, words_of_status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,7 +169,7 @@ def _words(name: AxisName, axis: Axis) -> str:
     found = [
         f"width {width}: {rate_and_power(at.value)}, {interval_words(at)}"
         if at.status == "ok"
-        else f"width {width}: {at.status}"
+        else f"width {width}: {words_of_status(at.status, at.side)}"
         for width, at in sorted(axis.optimum.items())
     ]
     return f"Optimal {name} with its 95% interval. {'; '.join(found)}."

@@ -12,7 +12,7 @@ from mutransfer_cli.report.forecast import forecasts
 from mutransfer_cli.report.page import flat, template
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.rules.plan import AxisName
-from mutransfer_cli.words import rate, rate_and_power, signed
+from mutransfer_cli.words import rate, rate_and_power, signed, words_of_status
 
 
 def comparison(
@@ -73,7 +73,7 @@ def _exponents(name: str, run: Run, width: int | None) -> list[list[str]]:
             at = one.at(target)
             best = rate_and_power(2**at.value)
             between = f"{rate(2**at.low)} to {rate(2**at.high)}"
-        value = one.status if found is None else signed(found.value)
+        value = words_of_status(one.status) if found is None else signed(found.value)
         rule = "" if expected is None else f"{expected:g}"
         verdict = verdict_on(one) or ""
         rows.append([name, what, value, interval, rule, verdict, str(target), best, between])

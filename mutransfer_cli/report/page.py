@@ -13,7 +13,16 @@ from mutransfer_cli.report import answer, axis, forecast, surface, training
 from mutransfer_cli.report.palette import LIGHT
 from mutransfer_cli.report.run import Run
 from mutransfer_cli.report.svg import Figure
-from mutransfer_cli.words import as_sentence, digits, loss, rate, rate_and_power, signed, words_of
+from mutransfer_cli.words import (
+    as_sentence,
+    digits,
+    loss,
+    rate,
+    rate_and_power,
+    signed,
+    words_of,
+    words_of_status,
+)
 
 REPORT_SCHEMA = "mutransfer.report/1"
 
@@ -60,7 +69,8 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (as_sentence, digits, loss, rate, rate_and_power, signed, words_of, verdict_on)
+    numbers = (digits, loss, rate, rate_and_power, signed)
+    filters = (*numbers, as_sentence, verdict_on, words_of, words_of_status)
     environment.filters |= {one.__name__: one for one in filters}
     environment.globals["light"] = LIGHT
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys in their order

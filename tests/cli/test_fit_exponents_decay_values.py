@@ -82,7 +82,7 @@ def grown(width: int) -> list[float]:
     return [float(f"{0.1 * width / BASE:.3g}")]
 
 
-SCALED = "weight decay 0.1 -> 3.2: x32 by linear_width from base width 64"
+SCALED = "weight decay 0.100 -> 3.20: x32 by linear_width from base width 64"
 
 
 def test_base_values_are_scaled_by_the_named_rule(
@@ -122,7 +122,7 @@ def test_without_a_declaration_no_rule_is_applied_and_the_recipe_says_why(
     transferred: Callable[..., tuple[Any, str]], parameterization: dict[str, str]
 ) -> None:
     recipe, stderr = transferred(constant, {"parameterization": parameterization})
-    assert "weight decay 0.1 -> 0.1: x1, as no rule is declared" in stderr
+    assert "weight decay 0.100 ->" not in stderr
     assert "warning: weight decay 0.1 is not scaled with width, because the protocol" in stderr
     assert "(weight_decay_values: base or applied)" in stderr
     for role in ("hidden", "readout"):

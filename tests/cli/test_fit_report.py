@@ -151,7 +151,7 @@ def test_groups_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     print_groups(fitted(both, "kind"), "kind")
     first, *second = stream.getvalue().splitlines()
     assert first.startswith("kind a: exponent of lr: -0.")
-    assert second[0].startswith("kind b: exponent of lr: insufficient. 2 of 2 widths")
+    assert second[0].startswith("kind b: no exponent of lr: 2 of 2 widths")
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, document: Exponents) -> str:
@@ -188,7 +188,7 @@ def test_warnings_of_one_kind_that_differ_are_counted(monkeypatch: pytest.Monkey
     groups = {f"g{i}": {"near_edge": f"at width {i}"} for i in range(400)}
     shown = printed(monkeypatch, warned(**groups, last={"near_edge": "at width 7"}))
     assert "warning: kind g7, last: at width 7 warning: kind g0: at width 0 " in shown
-    assert "warning: near_edge in 397 more groups, each with a sentence of its own" in shown
+    assert "warning: 397 more groups are alike, each with a sentence of its own in the" in shown
     assert shown.count("warning") == 4
 
 

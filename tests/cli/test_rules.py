@@ -160,7 +160,7 @@ def test_a_plan_as_a_table_at_another_rate(run: Run) -> None:
     result = run("rules", "quickstart", "--width", 128, "--lr", "0.02")
     assert result.exit_code == 0, result.stderr
     (up,) = (line for line in result.stdout.splitlines() if "blocks.0.up.weight" in line)
-    assert " ".join(up.split()[1:]) == "hidden 512 x 128 0.08839 1 0.005 0 0 1e-08"
+    assert " ".join(up.split()[1:]) == "hidden 512 x 128 0.0884 1.00 0.00500 0 0 1.00e-08"
 
 
 @pytest.mark.parametrize(
@@ -236,4 +236,4 @@ def test_a_plan_of_tied_weights_shows_both_multipliers(
     tiny["model"] = {"factory": "tests.proxies.tied_gpts:gpt"}
     result = run("rules", write_spec(tiny), "--width", 64)
     (row,) = (line for line in result.stdout.splitlines() if line.startswith("transformer.wte"))
-    assert "2, readout 0.5" in row
+    assert "2.00, readout 0.500" in row

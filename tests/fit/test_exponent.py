@@ -70,7 +70,9 @@ def test_a_width_at_the_edge_is_named_and_not_used() -> None:
     assert len(fit.usable) == 3
     refused = fit_exponents(sweep(0.5, (32, 64, 4096), top=-3.0))
     assert refused.status == "insufficient"
-    assert "width 4096: not_bracketed (high), add higher values of lr" in refused.sentence
+    assert (
+        "width 4096: the optimum lies at the high end, add higher values of lr" in refused.sentence
+    )
 
 
 def test_a_diverged_trial_is_a_bound_not_a_point() -> None:

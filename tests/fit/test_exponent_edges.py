@@ -42,7 +42,7 @@ def test_identical_edge_minima_are_refused_with_the_right_side(end: Side) -> Non
         found = {(bowl.status, bowl.side) for bowl in fit.optimum.values()}
         assert found == {("not_bracketed", end)}
         widths = ", ".join(map(str, fit.optimum))
-        assert f"width {widths}: not_bracketed ({end}), {ASKED[end]}" in fit.sentence
+        assert f"width {widths}: the optimum lies at the {end} end, {ASKED[end]}" in fit.sentence
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -43,22 +43,22 @@ def test_the_law_as_a_sentence() -> None:
 def test_widths_with_the_same_fault_are_named_together() -> None:
     optima = {32: found(), 64: lost("not_bracketed", "low"), 128: lost("not_bracketed", "low")}
     assert why_insufficient("lr", optima, dict.fromkeys(optima, 7)) == (
-        "1 of 3 widths have a usable optimum, 3 are needed: width 64, 128: not_bracketed (low), "
-        "add lower values of lr"
+        "1 of 3 widths have a usable optimum, 3 are needed: width 64, 128: the optimum "
+        "lies at the low end, add lower values of lr"
     )
     assert why_insufficient("lr", {32: found()}, {32: 7}).endswith("add at least 2 widths")
     two = why_insufficient("lr", {32: found(), 64: lost("too_few_points")}, {32: 7, 64: 2})
-    assert "too_few_points (2 usable), add values of lr; add at least 1 width" in two
+    assert "too few usable values (2), add values of lr; add at least 1 width" in two
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
         ("not_bracketed", "add higher values of lr"),
-        ("too_few_points", "(3 usable)"),
+        ("too_few_points", "too few usable values (3)"),
         ("flat", "no difference there beyond the noise"),
         ("multimodal", "look at the runs between them"),
-        ("unresolved", "near the optimum, or seeds"),
+        ("unresolved", "lost in the noise, add values of lr near it, or seeds"),
     ],
 )
 def test_every_fault_comes_with_advice(status: OptimumStatus, words: str) -> None:

@@ -102,7 +102,7 @@ def test_too_little_evidence_is_said() -> None:
     for method in (fit.at, fit.recipe):
         with pytest.raises(InsufficientEvidence, match="lr: "):
             method(4096)
-    assert "no exponent of lr, insufficient" in repr(fit)
+    assert "no exponent of lr: too little evidence" in repr(fit)
     diverged = frame().assign(loss=np.nan)
     with pytest.raises(InsufficientEvidence, match="nothing to draw"):
         fit_exponents(diverged).plot()
