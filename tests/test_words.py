@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from mutransfer_cli.fit.exponents import Axis
+from mutransfer_cli.fit.optimum import OptimumStatus
 from mutransfer_cli.words import (
+    STATUSES,
     as_sentence,
     digits,
     duration,
@@ -18,6 +23,7 @@ from mutransfer_cli.words import (
     signed,
     with_sign,
     words_of,
+    words_of_status,
 )
 
 
@@ -111,3 +117,10 @@ def test_a_list_in_a_sentence() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.0025, "+0.00250"), (-1.5, "-1.50"), (0.0, "+0")])
 def test_numbers_of_any_size_with_a_sign(value: float, text: str) -> None:
     assert with_sign(value) == text
+
+
+def test_every_status_of_an_optimum_and_of_a_fit_has_words() -> None:
+    statuses = {*get_args(OptimumStatus), *get_args(Axis.model_fields["status"].annotation)}
+    assert statuses == set(STATUSES)
+    assert words_of_status("not_bracketed", "high") == "beyond the highest"
+    assert not any("_" in words_of_status(status) for status in statuses)

@@ -327,7 +327,7 @@ def invoked(place: str, name: str, files: Path) -> Result:
 
 
 def expected(place: str, name: str) -> str | None:
-    """What is said there of a file; {} is its path."""
+    """The words said there of a file; {} is its path."""
     _, give, instead = TABLE[place]
     if name in instead:
         return instead[name]

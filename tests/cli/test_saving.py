@@ -99,3 +99,26 @@ def test_fit_and_transfer_fit_into_a_terminal(
     assert {path.name for path in tmp_path.iterdir()} == {
         *("runs.csv", "runs.exponents.yaml", "recipe-4096.yaml")
     }
+
+
+@pytest.mark.slow
+def test_quiet_leaves_the_result_where_it_is_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal it is shown without notes and the next command; with -o it is in the file."""
+    monkeypatch.chdir(tmp_path)
+    table().rename(columns={"eval_loss": "loss"}).to_csv("runs.csv", index=False)
+    for words, saved in (
+        ([*FIT, "runs.csv"], "runs.exponents.yaml"),
+        ([*TRANSFER, "runs.exponents.yaml", "--width", "4096"], "recipe-4096.yaml"),
+    ):
+        shown = []
+        for more in ([], ["-q"], ["-q", "-o", "file"]):
+            command = Command([*words, *more], 100, rows=200)
+            assert command.finish() == 0
+            shown.append("\n".join(command.terminal.text))
+        loud, quiet, filed = shown
+        assert quiet
+        assert loud.startswith(f"{quiet}\n\nsaved: {saved}\nnext")
+        assert not filed or filed.startswith("warning: ")
+        assert Path("file").read_text() == Path(saved).read_text()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mutransfer_cli.cli.console import console, note, warn
-from mutransfer_cli.cli.talk import be_quiet, be_verbose, detail, talk_as_usual
+from mutransfer_cli.cli.talk import aloud, be_quiet, be_verbose, detail, is_quiet, talk_as_usual
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,16 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     say_all()
     console(to_stderr=False).print("a result")
     assert capsys.readouterr() == ("a result\n", "warning: a warning\n")
+
+
+def test_a_result_that_is_nowhere_else_is_said_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    be_quiet()
+    with aloud(result=False):
+        note("hidden")
+    with aloud(result=True):
+        note("the result")
+    assert is_quiet()
+    assert capsys.readouterr().err == "the result\n"
 
 
 def test_verbose(capsys: pytest.CaptureFixture[str]) -> None:
