@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import types
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
-from mutransfer_cli.located import holds, place_of
+from mutransfer_cli.located import Place, holds, place_of
+from mutransfer_cli.meant import nearest, nearest_of, same_as
+from mutransfer_cli.words import listed
 
-# words that people use for ours, in lower case, without spaces, hyphens and underscores
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "mup": ("mup", "μp", "maximalupdate", "maximalupdateparametrization", "mutransfer"),
-    "standard": ("sp", "standardparametrization", "default"),
-    "lr": ("learningrate", "learningrates", "lrs", "rate", "peaklr", "maxlr", "alpha"),
-    "weight_decay": ("wd", "decay", "lambda", "l2"),
-    "depth": ("nlayers", "nlayer", "layers", "numlayers", "numhiddenlayers", "blocks"),
-    "batch": ("batchsize", "bs", "microbatchsize", "globalbatchsize"),
-    "context": ("seqlen", "sequencelength", "seqlength", "blocksize", "contextlength", "maxlen"),
-    "steps": ("iterations", "iters", "maxiters", "maxsteps", "numsteps", "trainsteps"),
-    "warmup": ("warmupsteps", "warmupiters"),
-    "clip": ("gradclip", "maxgradnorm", "clipgradnorm", "gradientclipping", "clipping"),
-    "heads": ("nheads", "nhead", "numheads", "numattentionheads"),
-    "kv_heads": ("nkvheads", "numkeyvalueheads"),
-    "head_size": ("headdim", "dhead", "headwidth"),
-    "widths": ("width", "dmodel", "hiddensize", "hiddensizes", "nembd"),
-    "base_width": ("basewidth", "basedmodel", "basehiddensize", "width"),
-    "vocab": ("vocabsize", "nvocab"),
-    "seeds": ("seed",),
-    "seed": ("seeds",),
-    "precision": ("dtype",),
-    "fp32": ("float32", "float", "full"),
-    "bf16": ("bfloat16", "mixed", "amp"),
-    "name": ("type", "kind"),
-    "start": ("from",),
-    "from": ("start", "min", "low"),
-    "to": ("stop", "end", "max", "high"),
-    "betas": ("beta", "beta1", "beta2"),
-    "eps": ("epsilon",),
-    "epsilon": ("eps",),
-    "sweep": ("grid", "search"),
-    "train": ("training",),
-    "data": ("dataset",),
-}
+# a value for each required key that a person writes, and for keys whose form is not plain
 EXAMPLES: dict[str, str] = {
     "base_width": "32",
     "widths": "[32, 64, 128]",
     "axes": "{lr: {from: 2^-9, to: 2^-3}}",
+    "seeds": "[0, 1]",
     "steps": "150",
     "batch": "8",
     "vocab": "50304",
     "factory": "my_model:build",
+    "hf": "config.json",
     "data": "{source: stdlib}",
     "parameterization": "{name: mup, base_width: 32}",
     "train": "{steps: 150}",
@@ -61,67 +32,71 @@ EXAMPLES: dict[str, str] = {
     "betas": "[0.9, 0.95]",
     "from": "2^-9",
     "to": "2^-3",
-    "name": "mup",
     "path": "corpus.txt",
+    "alpha": "1",
+    "omega": "0.5",
+    "u": "1",
 }
+COUNT = "a whole number such as 32, 1e5 or 2^16"
+NUMBER = "a number such as 0.001, 3e-4 or 2^-9"
+MAPPING = "a mapping of keys"
 EXPECTED: dict[str, str] = {
     "greater_than": "a number above {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "a number below {lt}",
     "less_than_equal": "at most {le}",
     "finite_number": "a finite number",
-    "int_type": "a whole number such as 32, 1e5 or 2^16",
-    "int_parsing": "a whole number such as 32, 1e5 or 2^16",
+    "int_type": COUNT,
+    "int_parsing": COUNT,
     "int_parsing_size": "a smaller whole number",
-    "int_from_float": "a whole number such as 32, 1e5 or 2^16",
-    "float_type": "a number such as 0.001, 3e-4 or 2^-9",
-    "float_parsing": "a number such as 0.001, 3e-4 or 2^-9",
+    "int_from_float": COUNT,
+    "float_type": NUMBER,
+    "float_parsing": NUMBER,
     "string_type": "a text",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "model_type": "a mapping of keys",
-    "model_attributes_type": "a mapping of keys",
-    "dict_type": "a mapping of keys",
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "dict_type": MAPPING,
     "tuple_type": "a list",
     "list_type": "a list",
-    "union_tag_not_found": "a mapping of keys",
+    "union_tag_not_found": MAPPING,
     "invalid-json-value": "numbers, texts, lists or mappings",
     "recursion_loop": "a value that does not hold itself",
     "none_required": "null",
 }
+MOST_HOMES = 3  # a key that is in more sections is a common word
 
 
 class UnknownKey(ValueError):
     """A mapping has a key that it may not have."""
 
     def __init__(self, key: Any, valid: Iterable[str]) -> None:
-        super().__init__(f"unknown key {str(key)!r}{nearest(str(key), valid)}")
-        self.key = key
+        self.key, self.valid = key, list(valid)
+        super().__init__(self.sentence({}, ""))
+
+    def sentence(self, homes: Mapping[str, Sequence[str]], section: str) -> str:
+        """The sentence; a key that has its place in another section is sent there.
+
+        Args:
+            homes: the paths of every key of the document.
+            section: the path of the mapping.
+        """
+        word = str(self.key)
+        there = [] if same_as(word, self.valid) else same_as(word, list(homes))
+        paths = [path for key in there for path in homes[key] if path.rpartition(".")[0] != section]
+        if 0 < len(paths) <= MOST_HOMES:
+            hint = f"; it belongs to {listed(paths, 'or')} (valid: {', '.join(self.valid)})"
+        else:
+            hint = nearest(word, self.valid)
+        return f"unknown key {word!r}{hint}"
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Suggest a valid word for a wrong one: "; did you mean 'x'? (valid: x, y)"."""
-    valid = list(valid)
-    found = nearest_of(word, valid)
-    hint = f"; did you mean {found!r}?" if found else ""
-    return f"{hint} (valid: {', '.join(valid)})"
+class Fault(NamedTuple):
+    """What is wrong in a file, as a sentence, and where that stands if the file has places."""
 
-
-def nearest_of(word: str, valid: Sequence[str]) -> str | None:
-    """The valid word that was meant: the same in other letters, a synonym, or a similar one."""
-    plain = _plain(word)
-    for one in valid:
-        if plain == _plain(one):
-            return one
-    for one in valid:
-        if plain in SYNONYMS.get(one, ()):
-            return one
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return close[0] if close else None
-
-
-def _plain(word: str) -> str:
-    return word.lower().translate(str.maketrans("", "", " -_."))
+    place: Place | None
+    sentence: str
 
 
 def shown(value: Any) -> str:
@@ -137,6 +112,52 @@ def shown(value: Any) -> str:
     return repr(value) if isinstance(value, str | int | float) else str(value)
 
 
+def unknown(value: Any, valid: Iterable[str], noun: str = "") -> str:
+    """Say that a value is none of the valid words; to a text the nearest one is suggested.
+
+    Args:
+        noun: what the words are, such as `optimizer`.
+    """
+    words = list(valid)
+    if isinstance(value, str):
+        return f"unknown {f'{noun} ' if noun else ''}{str(value)!r}{nearest(value, words)}"
+    return f"expected {listed(words, 'or')}{_found(value)}"
+
+
+def explain(error: ValidationError, data: Any, model: type[BaseModel] | None = None) -> str:
+    """All faults in one sentence; arguments as for `faults`."""
+    return "; ".join(fault.sentence for fault in faults(error, data, model))
+
+
+def faults(error: ValidationError, data: Any, model: type[BaseModel] | None = None) -> list[Fault]:
+    """Every fault, as `key: what is wrong, found ...`, in the order of the file.
+
+    Args:
+        data: what was validated, with places if it was read from YAML.
+        model: what it was validated as, for the meaning of missing keys.
+    """
+    found: list[Fault] = []
+    for problem in _of_meant_branches(error.errors(include_url=False), data):
+        keys = key_path(problem["loc"], data, problem["type"] == "missing")
+        keys, sentence = _told(problem, keys, model)
+        fault = Fault(place_of(data, keys), sentence)
+        if fault not in found:
+            found.append(fault)
+    return sorted(found, key=lambda fault: fault.place or Place(0, 0))
+
+
+def elsewhere(sentence: str, data: Any, model: type[BaseModel]) -> Fault:
+    """The fault that a sentence tells that begins with a key of some section of the document.
+
+    The rules know no file: `epsilon none: ...` is `parameterization.epsilon none: ...` in a spec.
+    """
+    word = _first_word(sentence)
+    paths = [path for path in homes_of(model).get(word, ()) if _holds_path(data, path)]
+    if len(paths) != 1 or holds(data, word):
+        return Fault(place_of(data, word.split(".")), sentence)
+    return Fault(place_of(data, paths[0].split(".")), paths[0] + sentence.removeprefix(word))
+
+
 def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> list[int | str]:
     """The location of a problem as keys of `data`, without branches of unions."""
     keys: list[int | str] = []
@@ -149,49 +170,31 @@ def key_path(location: tuple[int | str, ...], data: Any, missing: bool) -> list[
     return keys
 
 
-def explain(error: ValidationError, data: Any, model: type[BaseModel] | None = None) -> str:
-    """Format problems as `line 1, column 2: key: what is wrong, found ...`, one per line.
-
-    Args:
-        data: what was validated, with places if it was read from YAML.
-        model: what it was validated as, for the meaning of missing keys.
-    """
-    lines: list[str] = []
-    for problem in _of_meant_branches(error.errors(include_url=False), data):
-        is_missing = problem["type"] == "missing"
-        keys = key_path(problem["loc"], data, is_missing)
-        line = _sentence(problem, keys, data, model)
-        place = place_of(data, [*keys, *_named(problem)])
-        line = f"{place}: {line}" if place else line
-        if line not in lines:
-            lines.append(line)
-    return lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
-
-
-def _named(problem: Any) -> list[str]:
-    """The keys at fault within the mapping of a problem, as far as its sentence names them."""
-    cause = (problem.get("ctx") or {}).get("error")
-    if isinstance(cause, UnknownKey):
-        return [cause.key]
-    discriminator = (problem.get("ctx") or {}).get("discriminator")
-    if isinstance(discriminator, str):
-        return [discriminator.strip("'")]
-    return str(cause).split(" ")[0].rstrip(":").split(".") if cause else []
+def _holds_path(data: Any, path: str) -> bool:
+    for key in path.split("."):
+        if not holds(data, key):
+            return False
+        data = data[key]
+    return True
 
 
 def _of_meant_branches(problems: Sequence[Any], data: Any) -> Iterator[Any]:
     """The problems without those of branches of a union that were not meant."""
-    deepest: dict[tuple[Any, ...], int] = {}
     kept: dict[tuple[Any, ...], list[Any]] = {}
     for problem in problems:
         keys = tuple(key_path(problem["loc"], data, problem["type"] == "missing"))
         kept.setdefault(keys, []).append(problem)
-        deepest[keys] = len(keys)
     for keys, same in kept.items():
         is_mapping = any(keys == other[: len(keys)] and other != keys for other in kept)
         if is_mapping and all(one["type"].endswith(("_type", "literal_error")) for one in same):
             continue
+        if _is_missing_item(same[0]) and (*keys[:-1], keys[-1] + 1) in kept:
+            continue  # the last item that is missing tells how many are expected
         yield same[0] if len(same) == 1 else _either(same)
+
+
+def _is_missing_item(problem: Any) -> bool:
+    return problem["type"] == "missing" and isinstance(problem["loc"][-1], int)
 
 
 def _either(problems: Sequence[Any]) -> Any:
@@ -205,65 +208,157 @@ def _either(problems: Sequence[Any]) -> Any:
     return min(problems, key=rank)
 
 
-def _sentence(problem: Any, keys: list[int | str], data: Any, model: type[BaseModel] | None) -> str:
+def _told(
+    problem: Any, keys: list[int | str], model: type[BaseModel] | None
+) -> tuple[list[int | str], str]:
+    """The path of what is at fault, and the sentence that begins with it."""
     kind, found, context = problem["type"], problem["input"], problem.get("ctx") or {}
-    where = ".".join(map(str, keys))
-    before = f"{where}: " if where else ""
-    field = next((key for key in reversed(keys) if isinstance(key, str)), "")
-    such_as = f", such as {EXAMPLES[field]}" if field in EXAMPLES else ""
-    if kind == "missing":
-        if keys and isinstance(keys[-1], int):
-            whole = ".".join(map(str, keys[:-1]))
-            return f"{whole}: expected at least {keys[-1] + 1} values{such_as}{_found(found)}"
-        return f"{where} is missing{_meaning(model, problem['loc'])}{such_as}"
+    owners = _owners(model, problem["loc"])
     if kind in ("value_error", "assertion_error"):
-        what = str(context["error"])
-        return before + what + ("" if "found" in what or _is_nested(found) else _found(found))
+        return _of_validator(context["error"], keys, found, owners, model)
+    if kind == "union_tag_not_found" and isinstance(found, dict):
+        key = context["discriminator"].strip("'")
+        return _without_tag(keys, found, key, owners)
     if kind == "union_tag_invalid":
         key = context["discriminator"].strip("'")
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        if isinstance(found, dict) and isinstance(found.get(key), str):
-            return f"{before}{key}: unknown {found[key]!r}{nearest(found[key], tags)}"
-        return f"{before}{key}: expected one of {', '.join(tags)}"
+        value = found.get(key) if isinstance(found, dict) else found
+        return [*keys, key], _at([*keys, key], unknown(value, tags))
+    if kind != "missing":
+        return keys, _at(keys, _plain(problem, keys))
+    if _is_missing_item(problem):
+        whole = keys[:-1]
+        return whole, _at(whole, _of_length("", int(keys[-1]) + 1, whole, found))
+    return keys, _missing(keys, str(keys[-1]), _owners(model, problem["loc"][:-1]))
+
+
+def _plain(problem: Any, keys: Sequence[int | str]) -> str:
+    """The sentence about a value of a wrong type, size or length."""
+    kind, found, context = problem["type"], problem["input"], problem.get("ctx") or {}
     if kind == "literal_error":
-        valid = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        if isinstance(found, str):
-            return f"{before}unknown {str(found)!r}{nearest(found, valid)}"
-        return f"{before}expected {' or '.join(valid)}{_found(found)}"
+        return unknown(
+            found, context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        )
     if kind in ("too_short", "too_long"):
+        bound = "at least " if kind == "too_short" else "at most "
         count = context.get("min_length", context.get("max_length"))
-        bound = "at least" if kind == "too_short" else "at most"
-        values = "value" if count == 1 else "values"
-        return f"{before}expected {bound} {count} {values}{such_as}{_found(found)}"
+        return _of_length(bound, count, keys, found)
     expected = EXPECTED.get(kind, "another value").format(**context)
+    such_as = _example(keys)
     if kind in ("tuple_type", "list_type"):
         such_as = such_as or ", such as [0, 1]"
-    elif kind not in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
+    elif expected != MAPPING:
         such_as = ""
-    return f"{before}expected {expected}{such_as}{_found(found)}"
+    return f"expected {expected}{such_as}{_found(found)}"
+
+
+def _of_length(bound: str, count: int, keys: Sequence[int | str], found: Any) -> str:
+    values = "value" if count == 1 else "values"
+    return f"expected {bound}{count} {values}{_example(keys)}{_found(found)}"
+
+
+def _of_validator(
+    cause: Any,
+    keys: list[int | str],
+    found: Any,
+    owners: Sequence[type[BaseModel]],
+    model: type[BaseModel] | None,
+) -> tuple[list[int | str], str]:
+    """The path and sentence of a fault that a validator of ours found."""
+    if isinstance(cause, UnknownKey):
+        homes = homes_of(model) if model else {}
+        what = cause.sentence(homes, _path(keys))
+        return [*keys, cause.key], _at(keys, what)
+    what = str(cause)
+    word = _first_word(what)
+    first = word.partition(".")[0]
+    known = {alias for owner in owners for alias in _keys(owner)}
+    if not keys:
+        return list(word.split(".")), what
+    if isinstance(found, dict) and (word in found or first in known):
+        return [*keys, word], f"{_path(keys)}.{what}"
+    seen = "" if "found" in what or isinstance(found, dict | list | tuple) else _found(found)
+    return keys, _at(keys, what + seen)
+
+
+def _without_tag(
+    keys: list[int | str], found: dict[Any, Any], tag: str, owners: Sequence[type[BaseModel]]
+) -> tuple[list[int | str], str]:
+    """A mapping lacks the key that tells its kind, or has it under another name."""
+    valid = {key for owner in owners for key in _keys(owner)}
+    for key in found.keys() - valid:
+        if nearest_of(str(key), sorted(valid)) == tag:
+            return [*keys, key], _at(keys, str(UnknownKey(key, [tag])))
+    return keys, _missing([*keys, tag], tag, owners)
+
+
+def _missing(keys: Sequence[int | str], key: str, owners: Sequence[type[BaseModel]]) -> str:
+    """The sentence for a missing key: what it means, and its choices or an example."""
+    from mutransfer_cli.docstrings import field_descriptions
+
+    meaning = ""
+    choices: list[str] = []
+    for owner in owners:
+        name = _keys(owner).get(key)
+        if name is not None:
+            clause = re.split(r"[.:;] |\.$", field_descriptions(owner)[key])[0]
+            meaning = meaning or f": {clause[0].lower()}{clause[1:]}"
+            choices += _words(owner.model_fields[name].annotation)
+    if len(choices) > 1:
+        return f"{_path(keys)} is missing{meaning}, one of {listed(choices, 'or')}"
+    return f"{_path(keys)} is missing{meaning}{_example(keys)}"
+
+
+def _named_items(key: str, annotation: Any) -> list[str]:
+    """The paths of the items of a mapping whose keys are listed: axes.lr, axes.weight_decay."""
+    kinds = [kind for kind in _branches(annotation) if get_origin(kind) is dict]
+    return [f"{key}.{word}" for kind in kinds for word in _words(get_args(kind)[0])]
+
+
+def homes_of(model: type[BaseModel]) -> dict[str, list[str]]:
+    """The paths of the keys of a document and of its sections: lr is at sweep.axes.lr."""
+    found: dict[str, list[str]] = {}
+    for key, name in _keys(model).items():
+        found.setdefault(key, []).append(key)
+        for section in _branches(model.model_fields[name].annotation):
+            if not _is_model(section):
+                continue
+            for inner, field in _keys(section).items():
+                for path in (inner, *_named_items(inner, section.model_fields[field].annotation)):
+                    word = path.removeprefix(f"{inner}.")
+                    paths = found.setdefault(word, [])
+                    paths += [f"{key}.{path}"] if f"{key}.{path}" not in paths else []
+    return found
+
+
+def _at(keys: Sequence[int | str], what: str) -> str:
+    return f"{_path(keys)}: {what}" if keys else what
+
+
+def _path(keys: Iterable[int | str]) -> str:
+    return ".".join(map(str, keys))
+
+
+def _first_word(sentence: str) -> str:
+    return re.split(r"[:,]? ", sentence, maxsplit=1)[0]
+
+
+def _example(keys: Sequence[int | str]) -> str:
+    field = next((key for key in reversed(keys) if isinstance(key, str)), "")
+    return f", such as {EXAMPLES[field]}" if field in EXAMPLES else ""
 
 
 def _found(value: Any) -> str:
     return f", found {shown(value)}"
 
 
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple | BaseModel)
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _meaning(model: type[BaseModel] | None, location: tuple[int | str, ...]) -> str:
-    """The first clause of what the docstring says of a missing key, after a colon."""
-    from mutransfer_cli.docstrings import field_descriptions
-
-    key = str(location[-1])
-    for owner in _owners(model, location[:-1]):
-        about = field_descriptions(owner).get(key)
-        if about is not None:
-            clause = (
-                about.split(", and ")[0].split(". ")[0].split("; ")[0].split(": ")[0].rstrip(".")
-            )
-            return f": {clause[0].lower()}{clause[1:]}"
-    return ""
+def _keys(model: type[BaseModel]) -> dict[str, str]:
+    """The fields of a model by their key in the file."""
+    return {field.alias or name: name for name, field in model.model_fields.items()}
 
 
 def _owners(
@@ -274,20 +369,31 @@ def _owners(
     for part in location:
         below: list[Any] = []
         for kind in found:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if _is_model(kind):
                 for name, field in kind.model_fields.items():
                     if part in (name, field.alias):
                         below += _branches(field.annotation)
             elif get_origin(kind) in (dict, tuple, list):
                 below += [one for arg in get_args(kind)[-2:] for one in _branches(arg)]
         found = below or found
-    return [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [kind for kind in found if _is_model(kind)]
 
 
 def _branches(annotation: Any) -> list[Any]:
-    """The types of a union, without annotations."""
+    """The types of a union, and those that a validator reads instead, without annotations."""
     if get_origin(annotation) is Annotated:
-        return _branches(get_args(annotation)[0])
+        inner, *notes = get_args(annotation)
+        read = [x.json_schema_input_type for x in notes if isinstance(x, BeforeValidator)]
+        return [one for kind in (inner, *read) for one in _branches(kind)]
     if get_origin(annotation) in (Union, types.UnionType):
         return [one for arg in get_args(annotation) for one in _branches(arg)]
     return [] if get_origin(annotation) is Literal else [annotation]
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words that a key may have, if it is a choice."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return [word for arg in get_args(annotation) for word in _words(arg)]
+    return []

@@ -12,8 +12,8 @@ import pytest
 
 from mutransfer_cli.check.measure import Check
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.explain import nearest_of
 from mutransfer_cli.fit.exponents import Exponents
+from mutransfer_cli.meant import nearest_of
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.protocol import DeclaredProtocol
 from mutransfer_cli.spec.sweep import SweepSpec

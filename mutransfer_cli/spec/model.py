@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import unknown
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.decoder import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.spec.own_factors import factors_of, neutral_values
-from mutransfer_cli.spec.yaml_io import Unquoted, read_text
-from mutransfer_cli.strict import Count, Natural, Number, Sparse, Strict, nearest, parse_number
+from mutransfer_cli.spec.yaml_io import read_text
+from mutransfer_cli.spec.yaml_loader import Unquoted
+from mutransfer_cli.strict import Count, Natural, Number, Sparse, Strict, parse_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 FAMILIES = ("transformer", "mlp")
@@ -285,8 +287,7 @@ def _kind_of(model: Any) -> str:
 
 def _known_family(model: Any) -> Any:
     if isinstance(model, dict) and model.get("family", "transformer") not in FAMILIES:
-        family = str(model["family"])
-        raise ValueError(f"family: unknown {family!r}{nearest(family, FAMILIES)}")
+        raise ValueError(f"family: {unknown(model['family'], FAMILIES)}")
     return model
 
 
