@@ -13,30 +13,6 @@ from mutransfer_cli.located import Place, holds, place_of
 from mutransfer_cli.meant import nearest, nearest_of, same_as
 from mutransfer_cli.words import listed
 
-# a value for each required key that a person writes, and for keys whose form is not plain
-EXAMPLES: dict[str, str] = {
-    "base_width": "32",
-    "widths": "[32, 64, 128]",
-    "axes": "{lr: {from: 2^-9, to: 2^-3}}",
-    "seeds": "[0, 1]",
-    "steps": "150",
-    "batch": "8",
-    "vocab": "50304",
-    "factory": "my_model:build",
-    "hf": "config.json",
-    "data": "{source: stdlib}",
-    "parameterization": "{name: mup, base_width: 32}",
-    "train": "{steps: 150}",
-    "sweep": "{widths: [32, 64, 128], axes: {lr: {from: 2^-9, to: 2^-3}}}",
-    "optimizer": "{name: adamw}",
-    "betas": "[0.9, 0.95]",
-    "from": "2^-9",
-    "to": "2^-3",
-    "path": "corpus.txt",
-    "alpha": "1",
-    "omega": "0.5",
-    "u": "1",
-}
 COUNT = "a whole number such as 32, 1e5 or 2^16"
 NUMBER = "a number such as 0.001, 3e-4 or 2^-9"
 MAPPING = "a mapping of keys"
@@ -224,27 +200,31 @@ def _told(
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         value = found.get(key) if isinstance(found, dict) else found
         return [*keys, key], _at([*keys, key], unknown(value, tags))
-    if kind != "missing":
-        return keys, _at(keys, _plain(problem, keys))
     if _is_missing_item(problem):
-        whole = keys[:-1]
-        return whole, _at(whole, _of_length("", int(keys[-1]) + 1, whole, found))
-    return keys, _missing(keys, str(keys[-1]), _owners(model, problem["loc"][:-1]))
+        *whole, last = keys
+        such_as = _example(whole, _owners(model, problem["loc"][:-2]))
+        return whole, _at(whole, _of_length("", int(last) + 1, such_as, found))
+    owners = _owners(model, problem["loc"][:-1])
+    if kind == "missing":
+        return keys, _missing(keys, owners)
+    return keys, _at(keys, _plain(problem, _example(keys, owners)))
 
 
-def _plain(problem: Any, keys: Sequence[int | str]) -> str:
-    """The sentence about a value of a wrong type, size or length."""
+def _plain(problem: Any, such_as: str) -> str:
+    """The sentence about a value of a wrong type, size or length.
+
+    Args:
+        such_as: an example of a right one, from a comma on.
+    """
     kind, found, context = problem["type"], problem["input"], problem.get("ctx") or {}
     if kind == "literal_error":
-        return unknown(
-            found, context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        )
+        words = context["expected"].replace(" or ", ", ").replace("'", "")
+        return unknown(found, words.split(", "))
     if kind in ("too_short", "too_long"):
         bound = "at least " if kind == "too_short" else "at most "
         count = context.get("min_length", context.get("max_length"))
-        return _of_length(bound, count, keys, found)
+        return _of_length(bound, count, such_as, found)
     expected = EXPECTED.get(kind, "another value").format(**context)
-    such_as = _example(keys)
     if kind in ("tuple_type", "list_type"):
         such_as = such_as or ", such as [0, 1]"
     elif expected != MAPPING:
@@ -252,9 +232,9 @@ def _plain(problem: Any, keys: Sequence[int | str]) -> str:
     return f"expected {expected}{such_as}{_found(found)}"
 
 
-def _of_length(bound: str, count: int, keys: Sequence[int | str], found: Any) -> str:
+def _of_length(bound: str, count: int, such_as: str, found: Any) -> str:
     values = "value" if count == 1 else "values"
-    return f"expected {bound}{count} {values}{_example(keys)}{_found(found)}"
+    return f"expected {bound}{count} {values}{such_as}{_found(found)}"
 
 
 def _of_validator(
@@ -289,14 +269,14 @@ def _without_tag(
     for key in found.keys() - valid:
         if nearest_of(str(key), sorted(valid)) == tag:
             return [*keys, key], _at(keys, str(UnknownKey(key, [tag])))
-    return keys, _missing([*keys, tag], tag, owners)
+    return keys, _missing([*keys, tag], owners)
 
 
-def _missing(keys: Sequence[int | str], key: str, owners: Sequence[type[BaseModel]]) -> str:
+def _missing(keys: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
     """The sentence for a missing key: what it means, and its choices or an example."""
     from mutransfer_cli.docstrings import field_descriptions
 
-    meaning = ""
+    key, meaning = str(keys[-1]), ""
     choices: list[str] = []
     for owner in owners:
         name = _keys(owner).get(key)
@@ -306,7 +286,7 @@ def _missing(keys: Sequence[int | str], key: str, owners: Sequence[type[BaseMode
             choices += _words(owner.model_fields[name].annotation)
     if len(choices) > 1:
         return f"{_path(keys)} is missing{meaning}, one of {listed(choices, 'or')}"
-    return f"{_path(keys)} is missing{meaning}{_example(keys)}"
+    return f"{_path(keys)} is missing{meaning}{_example(keys, owners)}"
 
 
 def _named_items(key: str, annotation: Any) -> list[str]:
@@ -343,9 +323,18 @@ def _first_word(sentence: str) -> str:
     return re.split(r"[:,]? ", sentence, maxsplit=1)[0]
 
 
-def _example(keys: Sequence[int | str]) -> str:
-    field = next((key for key in reversed(keys) if isinstance(key, str)), "")
-    return f", such as {EXAMPLES[field]}" if field in EXAMPLES else ""
+def _example(keys: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
+    """The example that the model of a mapping has for its key, from a comma on."""
+    key = str(keys[-1]) if keys else ""
+    fields = [owner.model_fields[_keys(owner)[key]] for owner in owners if key in _keys(owner)]
+    return next((f", such as {_written(x.examples[0])}" for x in fields if x.examples), "")
+
+
+def _written(value: Any) -> str:
+    """A value as people write it in YAML, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(item)}' for key, item in value.items())}}}"
+    return f"[{', '.join(map(_written, value))}]" if isinstance(value, list) else str(value)
 
 
 def _found(value: Any) -> str:

@@ -176,10 +176,8 @@ def validated(model: type[Model], data: Any, where: str, part: str = "") -> Mode
         (expected,) = get_args(field.annotation)
         if data.get("schema") != expected:
             found = shown(data["schema"]).strip("'") if "schema" in data else "none"
-            place = place_of(data, ["schema"])
-            raise InputError(
-                at(where, place, part, f"expected `schema: {expected}`, found {found}")
-            )
+            sentence = f"expected `schema: {expected}`, found {found}"
+            raise InputError(at(where, place_of(data, ["schema"]), part, sentence))
     try:
         model.refuse_unknown_keys(data)
         return model.model_validate(data)

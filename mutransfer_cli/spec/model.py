@@ -122,8 +122,8 @@ FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 class FunctionSpec(Strict):
     """A function of the user's."""
 
-    factory: FactoryName
-    """`package.module:function`; its import runs the user's code."""
+    factory: FactoryName = Field(examples=["my_code:build"])
+    """The function, `package.module:function`; its import runs the user's code."""
     args: Annotated[dict[str, JsonValue], BeforeValidator(_with_numbers)] = Field(
         default_factory=dict
     )
@@ -179,7 +179,7 @@ class HfSpec(HfSizes):
 
     OPTIONAL: ClassVar[frozenset[str]] = HfSizes.OPTIONAL | {"own_multipliers"}
 
-    hf: str
+    hf: str = Field(examples=["config.json"])
     """Path of the config.json; a relative path counts from the spec."""
     untie: bool = False
     """Whether to give a tied config separate weights for embedding and readout."""

@@ -24,6 +24,11 @@ BLOCK = "| or > begins a text on the lines below it; put the text in quotes"
 QUOTE = "this quote is not closed"
 BRACKET = "this [ is not closed, or a comma is missing behind it"
 BRACE = "this { is not closed, or a comma is missing behind it"
+COLON = (
+    "this line has no colon behind its key, or belongs to a text on several lines and is not "
+    "indented"
+)
+HIDDEN = "a character that cannot be shown, such as a zero byte; remove it, or save it as text"
 # what the parser says of the text, or of what it was doing, and what that means to people
 SYNTAX = {
     "found character '\\t'": "a tab stands where blanks belong; indent with blanks",
@@ -36,15 +41,14 @@ SYNTAX = {
     "cannot start any token": "no text begins with this character; put the text in quotes",
     "expected <block end>": "this line is indented unlike those it belongs to, or a bracket is "
     "closed twice",
-    "could not find expected ':'": "a key on this or an earlier line has no colon, or a text on "
-    "several lines is not indented",
+    "could not find expected ':'": COLON,
     "entries are not allowed": "an item of a list (- ) begins on a line of its own",
     "keys are not allowed": "a ? begins a key on a line of its own; put the text in quotes",
     "expected the node content": "a value is missing before this sign, or a bracket is closed that "
     "was never opened",
     "but found another document": "a second document begins here; write one in each file",
     "expected '<document start>'": "the document has ended above this: a bracket is closed too "
-    "early, or the line is indented less than the first",
+    "early, a line begins with %, or this one is indented less than the first",
     "found undefined alias": "no & above gives this name to a part; put the text in quotes",
     "found duplicate anchor": "a name is given to two parts with &; give each its own",
     "scanning an alias": ANCHOR,
@@ -56,8 +60,6 @@ SYNTAX = {
     "tag": TAG,
     "for merging": "<< takes the keys of another mapping, such as *NAME",
     "recursive": "this value holds itself; write it out",
-    "special characters": "a character that cannot be shown, such as a zero byte; remove it, or "
-    "save the file as text",
 }
 
 
@@ -84,11 +86,11 @@ def refusal(error: Exception, text: str) -> tuple[Place | None, str]:
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
-        return place, f"not YAML: {SYNTAX[error.reason]}"
+        return place, f"not YAML: {HIDDEN}"
     assert isinstance(error, yaml.MarkedYAMLError)
     said = f"{error.problem}; {error.context}"
     meaning = next((words for part, words in SYNTAX.items() if part in said), None)
-    opened = error.context_mark if meaning and "not closed" in meaning else None
+    opened = error.context_mark if meaning in (BRACKET, BRACE, QUOTE, COLON) else None
     mark = opened or error.problem_mark
     return _place(mark), f"not YAML: {meaning or 'this has no meaning in YAML; quote the text'}"
 
