@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from mutransfer_cli.keys import choices_of, example_of, homes_of, keys_of, meaning_of, owners_at
 from mutransfer_cli.located import Place, holds, place_of
 from mutransfer_cli.meant import nearest, nearest_of, same_as
 from mutransfer_cli.words import listed
@@ -41,6 +41,8 @@ EXPECTED: dict[str, str] = {
     "recursion_loop": "a value that does not hold itself",
     "none_required": "null",
 }
+# a sentence about one key, `key: ...`, `key value: ...` or `key is missing`, to which a path joins
+OF_ONE_KEY = re.compile(r"[\w.]+(( [^ :]+)?: | (is|must) )")
 MOST_HOMES = 3  # a key that is in more sections is a common word
 
 
@@ -127,7 +129,7 @@ def elsewhere(sentence: str, data: Any, model: type[BaseModel]) -> Fault:
 
     The rules know no file: `epsilon none: ...` is `parameterization.epsilon none: ...` in a spec.
     """
-    word = _first_word(sentence)
+    word = re.split(r"[: ]", sentence, maxsplit=1)[0]
     paths = [path for path in homes_of(model).get(word, ()) if _holds_path(data, path)]
     if len(paths) != 1 or holds(data, word):
         return Fault(place_of(data, word.split(".")), sentence)
@@ -189,7 +191,7 @@ def _told(
 ) -> tuple[list[int | str], str]:
     """The path of what is at fault, and the sentence that begins with it."""
     kind, found, context = problem["type"], problem["input"], problem.get("ctx") or {}
-    owners = _owners(model, problem["loc"])
+    owners = owners_at(model, keys)
     if kind in ("value_error", "assertion_error"):
         return _of_validator(context["error"], keys, found, owners, model)
     if kind == "union_tag_not_found" and isinstance(found, dict):
@@ -202,9 +204,9 @@ def _told(
         return [*keys, key], _at([*keys, key], unknown(value, tags))
     if _is_missing_item(problem):
         *whole, last = keys
-        such_as = _example(whole, _owners(model, problem["loc"][:-2]))
+        such_as = _example(whole, owners_at(model, whole[:-1]))
         return whole, _at(whole, _of_length("", int(last) + 1, such_as, found))
-    owners = _owners(model, problem["loc"][:-1])
+    owners = owners_at(model, keys[:-1])
     if kind == "missing":
         return keys, _missing(keys, owners)
     return keys, _at(keys, _plain(problem, _example(keys, owners)))
@@ -245,70 +247,48 @@ def _of_validator(
     model: type[BaseModel] | None,
 ) -> tuple[list[int | str], str]:
     """The path and sentence of a fault that a validator of ours found."""
+    homes = homes_of(model) if model else {}
     if isinstance(cause, UnknownKey):
-        homes = homes_of(model) if model else {}
         what = cause.sentence(homes, _path(keys))
         return [*keys, cause.key], _at(keys, what)
     what = str(cause)
-    word = _first_word(what)
-    first = word.partition(".")[0]
-    known = {alias for owner in owners for alias in _keys(owner)}
+    word = re.split(r"[: ]", what, maxsplit=1)[0]
     if not keys:
         return list(word.split(".")), what
-    if isinstance(found, dict) and (word in found or first in known):
-        return [*keys, word], f"{_path(keys)}.{what}"
-    seen = "" if "found" in what or isinstance(found, dict | list | tuple) else _found(found)
-    return keys, _at(keys, what + seen)
+    if isinstance(found, dict):
+        known = {key for owner in owners for key in keys_of(owner)} | found.keys()
+        if word not in known and _path([*keys, word]) not in homes.get(word, ()):
+            return keys, _at(keys, what)
+        joined = f"{_path(keys)}.{what}" if OF_ONE_KEY.match(what) else _at(keys, what)
+        return [*keys, word], joined
+    is_told = "found" in what or shown(found) in what or isinstance(found, list | tuple)
+    return keys, _at(keys, what if is_told else what + _found(found))
 
 
 def _without_tag(
     keys: list[int | str], found: dict[Any, Any], tag: str, owners: Sequence[type[BaseModel]]
 ) -> tuple[list[int | str], str]:
     """A mapping lacks the key that tells its kind, or has it under another name."""
-    valid = {key for owner in owners for key in _keys(owner)}
-    for key in found.keys() - valid:
-        if nearest_of(str(key), sorted(valid)) == tag:
-            return [*keys, key], _at(keys, str(UnknownKey(key, [tag])))
+    valid = list(dict.fromkeys(key for owner in owners for key in keys_of(owner)))
+    for key in found.keys() - set(valid):
+        if nearest_of(str(key), valid) == tag:
+            return [*keys, key], _at(keys, str(UnknownKey(key, valid)))
     return keys, _missing([*keys, tag], owners)
 
 
-def _missing(keys: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
+def _missing(path: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
     """The sentence for a missing key: what it means, and its choices or an example."""
-    from mutransfer_cli.docstrings import field_descriptions
-
-    key, meaning = str(keys[-1]), ""
-    choices: list[str] = []
-    for owner in owners:
-        name = _keys(owner).get(key)
-        if name is not None:
-            clause = re.split(r"[.:;] |\.$", field_descriptions(owner)[key])[0]
-            meaning = meaning or f": {clause[0].lower()}{clause[1:]}"
-            choices += _words(owner.model_fields[name].annotation)
+    key = str(path[-1])
+    meaning, choices = meaning_of(key, owners), choices_of(key, owners)
+    what = f"{_path(path)} is missing{f': {meaning}' if meaning else ''}"
     if len(choices) > 1:
-        return f"{_path(keys)} is missing{meaning}, one of {listed(choices, 'or')}"
-    return f"{_path(keys)} is missing{meaning}{_example(keys, owners)}"
+        return f"{what}, one of {listed(choices, 'or')}"
+    return what + _example(path, owners)
 
 
-def _named_items(key: str, annotation: Any) -> list[str]:
-    """The paths of the items of a mapping whose keys are listed: axes.lr, axes.weight_decay."""
-    kinds = [kind for kind in _branches(annotation) if get_origin(kind) is dict]
-    return [f"{key}.{word}" for kind in kinds for word in _words(get_args(kind)[0])]
-
-
-def homes_of(model: type[BaseModel]) -> dict[str, list[str]]:
-    """The paths of the keys of a document and of its sections: lr is at sweep.axes.lr."""
-    found: dict[str, list[str]] = {}
-    for key, name in _keys(model).items():
-        found.setdefault(key, []).append(key)
-        for section in _branches(model.model_fields[name].annotation):
-            if not _is_model(section):
-                continue
-            for inner, field in _keys(section).items():
-                for path in (inner, *_named_items(inner, section.model_fields[field].annotation)):
-                    word = path.removeprefix(f"{inner}.")
-                    paths = found.setdefault(word, [])
-                    paths += [f"{key}.{path}"] if f"{key}.{path}" not in paths else []
-    return found
+def _example(path: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
+    found = example_of(str(path[-1]), owners) if path else ""
+    return f", such as {found}" if found else ""
 
 
 def _at(keys: Sequence[int | str], what: str) -> str:
@@ -319,70 +299,5 @@ def _path(keys: Iterable[int | str]) -> str:
     return ".".join(map(str, keys))
 
 
-def _first_word(sentence: str) -> str:
-    return re.split(r"[:,]? ", sentence, maxsplit=1)[0]
-
-
-def _example(keys: Sequence[int | str], owners: Sequence[type[BaseModel]]) -> str:
-    """The example that the model of a mapping has for its key, from a comma on."""
-    key = str(keys[-1]) if keys else ""
-    fields = [owner.model_fields[_keys(owner)[key]] for owner in owners if key in _keys(owner)]
-    return next((f", such as {_written(x.examples[0])}" for x in fields if x.examples), "")
-
-
-def _written(value: Any) -> str:
-    """A value as people write it in YAML, on one line."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_written(item)}' for key, item in value.items())}}}"
-    return f"[{', '.join(map(_written, value))}]" if isinstance(value, list) else str(value)
-
-
 def _found(value: Any) -> str:
     return f", found {shown(value)}"
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _keys(model: type[BaseModel]) -> dict[str, str]:
-    """The fields of a model by their key in the file."""
-    return {field.alias or name: name for name, field in model.model_fields.items()}
-
-
-def _owners(
-    model: type[BaseModel] | None, location: tuple[int | str, ...]
-) -> list[type[BaseModel]]:
-    """The models that may stand at a location, among the branches of unions."""
-    found: list[Any] = [] if model is None else [model]
-    for part in location:
-        below: list[Any] = []
-        for kind in found:
-            if _is_model(kind):
-                for name, field in kind.model_fields.items():
-                    if part in (name, field.alias):
-                        below += _branches(field.annotation)
-            elif get_origin(kind) in (dict, tuple, list):
-                below += [one for arg in get_args(kind)[-2:] for one in _branches(arg)]
-        found = below or found
-    return [kind for kind in found if _is_model(kind)]
-
-
-def _branches(annotation: Any) -> list[Any]:
-    """The types of a union, and those that a validator reads instead, without annotations."""
-    if get_origin(annotation) is Annotated:
-        inner, *notes = get_args(annotation)
-        read = [x.json_schema_input_type for x in notes if isinstance(x, BeforeValidator)]
-        return [one for kind in (inner, *read) for one in _branches(kind)]
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [one for arg in get_args(annotation) for one in _branches(arg)]
-    return [] if get_origin(annotation) is Literal else [annotation]
-
-
-def _words(annotation: Any) -> list[str]:
-    """The words that a key may have, if it is a choice."""
-    if get_origin(annotation) is Literal:
-        return [str(word) for word in get_args(annotation)]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType):
-        return [word for arg in get_args(annotation) for word in _words(arg)]
-    return []

@@ -66,7 +66,8 @@ def same_as(word: str, valid: Sequence[str]) -> list[str]:
     """The valid words that mean the same: in other letters first, then as synonyms."""
     plain = _plain(word)
     written = [one for one in valid if plain == _plain(one)]
-    return written + [one for one in SYNONYMS if one in valid and plain in SYNONYMS[one]]
+    synonyms = [one for one in SYNONYMS if one in valid and plain in SYNONYMS[one]]
+    return list(dict.fromkeys(written + synonyms))
 
 
 def _plain(word: str) -> str:

@@ -23,7 +23,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.explain import Fault, UnknownKey, elsewhere, faults, homes_of, shown
+from mutransfer_cli.explain import Fault, UnknownKey, elsewhere, faults, shown
+from mutransfer_cli.keys import homes_of
 from mutransfer_cli.located import at, place_of
 from mutransfer_cli.meant import nearest as nearest
 

@@ -100,6 +100,11 @@ class DeclaredProtocol(Sparse):
     """How runs were scaled with width and trained, as a table of results does not hold it."""
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset({"weight_decay_values"})
+    ELSEWHERE: ClassVar[dict[str, str]] = {
+        "lr": "the column lr of the table",
+        "widths": "the column width of the table",
+        "seeds": "the column seed of the table",
+    }
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")
     """Format and version of this file."""
