@@ -43,14 +43,15 @@ EXPECTED: dict[str, str] = {
 }
 # a sentence about one key, `key: ...`, `key value: ...` or `key is missing`, to which a path joins
 OF_ONE_KEY = re.compile(r"[\w.]+(( [^ :]+)?: | (is|must) )")
+OUTER = ("_type", "literal_error", "too_short")  # problems of a whole, beside those of its parts
 MOST_HOMES = 3  # a key that is in more sections is a common word
 
 
 class UnknownKey(ValueError):
     """A mapping has a key that it may not have."""
 
-    def __init__(self, key: Any, valid: Iterable[str]) -> None:
-        self.key, self.valid = key, list(valid)
+    def __init__(self, key: Any, valid: Iterable[str], noun: str = "key") -> None:
+        self.key, self.valid, self.noun = key, list(valid), noun
         super().__init__(self.sentence({}, ""))
 
     def sentence(self, homes: Mapping[str, Sequence[str]], section: str) -> str:
@@ -67,11 +68,11 @@ class UnknownKey(ValueError):
             hint = f"; it belongs to {listed(paths, 'or')} (valid: {', '.join(self.valid)})"
         else:
             hint = nearest(word, self.valid)
-        return f"unknown key {word!r}{hint}"
+        return f"unknown {self.noun} {word!r}{hint}"
 
 
 class Fault(NamedTuple):
-    """What is wrong in a file, as a sentence, and where that stands if the file has places."""
+    """A fault of a file as a sentence, and its place if the file has places."""
 
     place: Place | None
     sentence: str
@@ -157,14 +158,17 @@ def _holds_path(data: Any, path: str) -> bool:
 
 
 def _of_meant_branches(problems: Sequence[Any], data: Any) -> Iterator[Any]:
-    """The problems without those of branches of a union that were not meant."""
+    """The problems without those of branches of a union that were not meant.
+
+    A list whose items are refused is too short for the library as well.
+    """
     kept: dict[tuple[Any, ...], list[Any]] = {}
     for problem in problems:
         keys = tuple(key_path(problem["loc"], data, problem["type"] == "missing"))
         kept.setdefault(keys, []).append(problem)
     for keys, same in kept.items():
-        is_mapping = any(keys == other[: len(keys)] and other != keys for other in kept)
-        if is_mapping and all(one["type"].endswith(("_type", "literal_error")) for one in same):
+        has_inner = any(keys == other[: len(keys)] and other != keys for other in kept)
+        if has_inner and all(one["type"].endswith(OUTER) for one in same):
             continue
         if _is_missing_item(same[0]) and (*keys[:-1], keys[-1] + 1) in kept:
             continue  # the last item that is missing tells how many are expected

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mutransfer_cli.explain import shown, unknown
+from mutransfer_cli.explain import UnknownKey, shown
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
@@ -124,7 +124,7 @@ def _known_axes(axes: Any) -> Any:
     if isinstance(axes, dict):
         for name in axes:
             if name not in AXES:
-                raise ValueError(unknown(str(name), AXES, "axis"))
+                raise UnknownKey(name, AXES, "axis")
         if "lr" not in axes:
             raise ValueError("lr is missing; give its values (a list of one keeps it fixed)")
     return axes
