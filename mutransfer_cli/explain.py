@@ -170,7 +170,7 @@ def _of_meant_branches(problems: Sequence[Any], data: Any) -> Iterator[Any]:
         has_inner = any(keys == other[: len(keys)] and other != keys for other in kept)
         if has_inner and all(one["type"].endswith(OUTER) for one in same):
             continue
-        if _is_missing_item(same[0]) and (*keys[:-1], keys[-1] + 1) in kept:
+        if _is_missing_item(same[0]) and (*keys[:-1], int(keys[-1]) + 1) in kept:
             continue  # the last item that is missing tells how many are expected
         yield same[0] if len(same) == 1 else _either(same)
 
@@ -228,7 +228,7 @@ def _plain(problem: Any, such_as: str) -> str:
         return unknown(found, words.split(", "))
     if kind in ("too_short", "too_long"):
         bound = "at least " if kind == "too_short" else "at most "
-        count = context.get("min_length", context.get("max_length"))
+        count = int(context["min_length" if kind == "too_short" else "max_length"])
         return _of_length(bound, count, such_as, found)
     expected = EXPECTED.get(kind, "another value").format(**context)
     if kind in ("tuple_type", "list_type"):

@@ -111,7 +111,7 @@ class Loader(yaml.SafeLoader):
                 node.start_mark,
             ) from error
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Read a mapping; a key that is written twice, or is a list or mapping, is refused."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys = set()
@@ -147,7 +147,8 @@ class Loader(yaml.SafeLoader):
         found.extend(self.construct_sequence(node))
 
 
-def _place(mark: yaml.Mark) -> Place:
+def _place(mark: yaml.Mark | None) -> Place:
+    assert mark is not None, "what was parsed from a text has its place"
     return Place(mark.line + 1, mark.column + 1)
 
 

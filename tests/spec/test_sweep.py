@@ -149,6 +149,16 @@ def test_a_wrong_value_is_named(tiny: dict[str, Any], path: str, value: Any, sen
         load(tiny)
 
 
+def test_counts_may_be_short(tiny: dict[str, Any]) -> None:
+    tiny["sweep"]["widths"] = ["1k", 64]
+    tiny["train"]["eval_batches"] = "2k"
+    assert load(tiny).sweep.widths == (1_000, 64)
+    assert load(tiny).train.eval_batches == 2_000
+    tiny["sweep"]["axes"]["lr"] = ["1k"]
+    with pytest.raises(InputError, match=r"sweep.axes.lr.0: expected a number such as 0.001"):
+        load(tiny)
+
+
 def test_every_wrong_key_is_reported_at_once(tiny: dict[str, Any]) -> None:
     tiny["train"]["batch"] = 0
     tiny["train"]["context"] = -1
