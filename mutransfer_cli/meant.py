@@ -1,4 +1,4 @@
-"""What was meant by a word that is not ours: a synonym, other letters, or a slip of the keys."""
+"""Near words for one that is not ours: synonyms, other letters, or a slip of the keys."""
 
 from __future__ import annotations
 
