@@ -34,8 +34,9 @@ class LocatedMapping(dict[Any, Any]):
 
 
 class LocatedList(list[Any]):
-    """A list with the place of each item."""
+    """A list with its own place and that of each item."""
 
+    start: Place
     places: Sequence[Place]
 
 
@@ -58,3 +59,14 @@ def place_of(data: Any, keys: Sequence[int | str]) -> Place | None:
             found = there or found
         data = data[key]
     return found
+
+
+def at(where: str, place: Place | None, part: str, sentence: str) -> str:
+    """A sentence behind its place: `spec.yaml line 3, column 5: row small: ...`.
+
+    Args:
+        where: the file.
+        part: the part of the file that the sentence is about, if it is not the whole.
+    """
+    begin = f"{where} {place}" if place else where
+    return ": ".join(text for text in (begin, part, sentence) if text)

@@ -23,17 +23,20 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.explain import UnknownKey, explain, shown
-from mutransfer_cli.explain import nearest as nearest
-from mutransfer_cli.located import place_of
+from mutransfer_cli.explain import Fault, UnknownKey, elsewhere, faults, shown
+from mutransfer_cli.keys import homes_of
+from mutransfer_cli.located import at, place_of
+from mutransfer_cli.meant import nearest as nearest
 
 POWER = re.compile(r"\s*([+-]?[\d.]+)\s*(?:\^|\*\*)\s*([+-]?[\d.]+)\s*")
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+SHORT = re.compile(r"\s*(\d+|\d*\.\d+)\s*([kKM])\s*")
+THOUSANDS = {"k": 1_000, "K": 1_000, "M": 1_000_000}
 _DIGITS = r"(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
-# the texts that `parse_number` accepts, for JSON Schema only
-NumberText = Annotated[
-    str,
-    Field(pattern=rf"^\s*[+-]?{_DIGITS}([eE][+-]?\d+|\s*(\^|\*\*)\s*[+-]?{_DIGITS})?\s*$"),
-]
+# the texts that `parse_number` and `parse_count` accept, for JSON Schema only
+_NUMBER = rf"^\s*[+-]?{_DIGITS}([eE][+-]?\d+|\s*(\^|\*\*)\s*[+-]?{_DIGITS})?\s*$"
+NumberText = Annotated[str, Field(pattern=_NUMBER)]
+CountText = Annotated[str, Field(pattern=rf"{_NUMBER}|^({SHORT.pattern}|{GROUPED.pattern})$")]
 
 
 def parse_number(value: Any) -> Any:
@@ -55,11 +58,11 @@ def parse_number(value: Any) -> Any:
 
 
 def parse_count(value: Any) -> Any:
-    """Convert 100, "1e5" or "2^16" to an integer."""
+    """Convert 100, "1e5", "2^16", "64k", "1.5M" or "12,000" to an integer."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        number = parse_number(value)
+        number = parse_number(_in_full(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise ValueError(
             f"expected a whole number such as 32, 1e5 or 2^16, found {shown(value)}"
@@ -71,6 +74,14 @@ def parse_count(value: Any) -> Any:
     return int(number)
 
 
+def _in_full(text: str) -> str:
+    """A count in digits: 12k is 12000, 1.5M is 1500000, and 12,000 is 12000."""
+    plain = text.replace(",", "") if GROUPED.fullmatch(text) else text
+    short = SHORT.fullmatch(plain)
+    # rounded, because 1.1 * 1000 is not whole
+    return f"{round(float(short[1]) * THOUSANDS[short[2]], 6)}" if short else plain
+
+
 class Written:
     """Annotation of a number, within pydantic limits, that people may write in several forms.
 
@@ -78,14 +89,14 @@ class Written:
     Python for every value, and a sweep has millions.
     """
 
-    def __init__(self, parse: Callable[[Any], Any], *limits: Any) -> None:
-        self._parse, self._limits = parse, limits
+    def __init__(self, parse: Callable[[Any], Any], text: Any, *limits: Any) -> None:
+        self._parse, self._text, self._limits = parse, text, limits
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         within = Annotated[source, *self._limits]
-        by_hand = BeforeValidator(self._parse, json_schema_input_type=within | NumberText)
+        by_hand = BeforeValidator(self._parse, json_schema_input_type=within | self._text)
         return core_schema.lax_or_strict_schema(
             lax_schema=handler.generate_schema(Annotated[source, by_hand, *self._limits]),
             strict_schema=handler.generate_schema(within),
@@ -94,18 +105,19 @@ class Written:
 
 MAX_WIDTH = 2**53  # larger whole numbers are not exact as floats
 FINITE = Field(allow_inf_nan=False)
-Number = Annotated[float, Written(parse_number, FINITE)]
-Positive = Annotated[float, Written(parse_number, FINITE, Field(gt=0))]
-NonNegative = Annotated[float, Written(parse_number, FINITE, Field(ge=0))]
-Share = Annotated[float, Written(parse_number, FINITE, Field(gt=0, lt=1))]
-Count = Annotated[int, Written(parse_count, Field(ge=1))]
-Natural = Annotated[int, Written(parse_count, Field(ge=0))]
+Number = Annotated[float, Written(parse_number, NumberText, FINITE)]
+Positive = Annotated[float, Written(parse_number, NumberText, FINITE, Field(gt=0))]
+NonNegative = Annotated[float, Written(parse_number, NumberText, FINITE, Field(ge=0))]
+Share = Annotated[float, Written(parse_number, NumberText, FINITE, Field(gt=0, lt=1))]
+Count = Annotated[int, Written(parse_count, CountText, Field(ge=1))]
+Natural = Annotated[int, Written(parse_count, CountText, Field(ge=0))]
 
 
 class Closed(BaseModel):
     """A frozen mapping that refuses unknown keys, with pydantic's message.
 
-    The docstring under a field describes it in the JSON Schema too.
+    The docstring under a field describes it in the JSON Schema too, and its first clause in the
+    error for a missing key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -157,34 +169,35 @@ def validated(model: type[Model], data: Any, where: str, part: str = "") -> Mode
         where: the file, and the line if it is one of a file of lines.
         part: the part of the file that `data` is, if it is not the whole.
     """
-    inside = f"{part}: " if part else ""
     if not isinstance(data, dict):
-        raise InputError(f"{where}: {inside}expected a mapping of keys, found {shown(data)}")
+        start = getattr(data, "start", None)
+        raise InputError(at(where, start, part, f"expected a mapping of keys, found {shown(data)}"))
     field = model.model_fields.get("schema_")
     if field is not None:
         (expected,) = get_args(field.annotation)
         if data.get("schema") != expected:
             found = shown(data["schema"]).strip("'") if "schema" in data else "none"
-            raise InputError(f"{where}: {inside}expected `schema: {expected}`, found {found}")
+            sentence = f"expected `schema: {expected}`, found {found}"
+            raise InputError(at(where, place_of(data, ["schema"]), part, sentence))
     try:
         model.refuse_unknown_keys(data)
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(_placed(where, inside, explain(error, data, model))) from error
+        raise InputError(_listed(where, part, faults(error, data, model))) from error
     except UnknownKey as error:
-        place = place_of(data, [error.key])
-        sentence = f"{place}: {error}" if place else str(error)
-        raise InputError(_placed(where, inside, sentence)) from error
-    except (InputError, ValueError) as error:
-        raise InputError(f"{where}: {inside}{error}") from error
+        sentence = error.sentence(homes_of(model), "")
+        raise InputError(at(where, place_of(data, [error.key]), part, sentence)) from error
+    except InputError as error:
+        place, sentence = elsewhere(str(error), data, model)
+        raise InputError(at(where, place, part, sentence)) from error
 
 
-def _placed(where: str, inside: str, sentence: str) -> str:
-    """A sentence that may begin with a line, after its file: `spec.yaml line 3, column 5: ...`."""
-    place, colon, rest = sentence.partition(": ")
-    if place.startswith("line ") and colon:
-        return f"{where} {place}: {inside}{rest}"
-    return f"{where}: {inside}{sentence}"
+def _listed(where: str, part: str, found: list[Fault]) -> str:
+    """One fault as a sentence, several as a list of them."""
+    lines = [at(where, fault.place, part, fault.sentence) for fault in found]
+    if len(lines) == 1:
+        return lines[0]
+    return "\n  ".join([at(where, None, part, f"{len(lines)} faults"), *lines])
 
 
 def own_line(model: type[Model], line: bytes) -> Model | None:

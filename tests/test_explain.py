@@ -12,7 +12,6 @@ import pytest
 
 from mutransfer_cli.check.measure import Check
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.explain import nearest_of
 from mutransfer_cli.fit.exponents import Exponents
 from mutransfer_cli.recipe.types import Recipe
 from mutransfer_cli.spec.protocol import DeclaredProtocol
@@ -116,41 +115,6 @@ def test_no_word_of_the_library_reaches_users(name: str) -> None:
     assert [sentence for sentence in refused if THEIRS.search(sentence)] == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        (
-            ", base_width: 32",
-            "",
-            "x line 4, column 1: parameterization.base_width is missing: the width at which your "
-            "values hold, such as 32",
-        ),
-        (
-            "name: mup",
-            "name: muP",
-            "x line 4, column 20: parameterization.name: unknown 'muP'; did you mean 'mup'? "
-            "(valid: standard, ntk, mup, mean_field)",
-        ),
-        (
-            "seeds: [0, 1]",
-            "seeds: 3",
-            "x line 10, column 3: sweep.seeds: expected a list, such as [0, 1], found 3",
-        ),
-        ("lr: {", "learning_rate: {", "unknown axis 'learning_rate'; did you mean 'lr'?"),
-        ("batch: 8", "batch_size: 8", "unknown key 'batch_size'; did you mean 'batch'?"),
-        ("depth: 2", "n_layers: 2", "unknown key 'n_layers'; did you mean 'depth'?"),
-        ("name: adamw", "name: AdamW", "unknown optimizer 'AdamW'; did you mean 'adamw'?"),
-        ("steps: 100", "steps: 0", "x line 6, column 9: train.steps: expected at least 1, found 0"),
-        ("[0.9, 0.95]", "[0.9]", "optimizer.betas: expected at least 2 values"),
-        ("source: markov", "source: text", "data: unknown key 'vocab'"),
-        ("{hidden: {alpha", "{hiden: {alpha", "alignment: unknown key 'hiden'; did you mean"),
-    ],
-)
-def test_likely_mistakes_are_explained(old: str, new: str, sentence: str) -> None:
-    assert old in SPEC
-    assert sentence in (sentence_for(SweepSpec, load_yaml(SPEC.replace(old, new), "x")) or "")
-
-
 @pytest.mark.parametrize("model", [Exponents, Recipe])
 def test_a_damaged_result_is_explained(model: type[Closed]) -> None:
     schema = f"mutransfer.{model.__name__.lower()}/1"
@@ -159,19 +123,6 @@ def test_a_damaged_result_is_explained(model: type[Closed]) -> None:
         found = sentence_for(model, data | {"schema": schema})
         assert found is not None
         assert not THEIRS.search(found), found
-
-
-@pytest.mark.parametrize(
-    ("word", "valid", "meant"),
-    [
-        ("MUP", ["standard", "mup"], "mup"),
-        ("learningrate", ["lr", "weight_decay"], "lr"),
-        ("wd", ["lr", "weight_decay"], "weight_decay"),
-        ("qqq", ["lr", "weight_decay"], None),
-    ],
-)
-def test_near_words(word: str, valid: list[str], meant: str | None) -> None:
-    assert nearest_of(word, valid) == meant
 
 
 def test_stdin_and_rows_have_lines_too(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ MAY_IMPORT = {
     "notebook": {"rules", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
     "cli": {"rules", "optim", "spec", "fit", "recipe", "check", "report", "train", "sweep"},
 }
-SHARED = {"docstrings", "errors", "explain", "located", "quiet", "strict", "torch_private", "words"}
+SHARED = {
+    *("docstrings", "errors", "explain", "keys", "located", "meant", "quiet", "strict"),
+    *("torch_private", "words"),
+}
 TORCH_FREE = {"rules", "spec", "fit", "check", "report"}
 
 DATA = ("docs", "report/templates", "spec/templates", "recipe/formats/templates")  # without code

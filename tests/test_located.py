@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from mutransfer_cli.located import LocatedMapping, place_of
+import yaml
+
+from mutransfer_cli.located import LocatedList, LocatedMapping, Place, at, place_of
 from mutransfer_cli.spec.yaml_io import dump_yaml, load_yaml
 
 TEXT = "a:\n  b: [1, {c: 2}]\n  d: &shared {e: 3}\nf: *shared\n"
@@ -32,6 +34,13 @@ def test_a_union_keeps_the_places_of_both() -> None:
     assert both.without("a") == {"b": 3}
 
 
-def test_what_was_read_can_be_written() -> None:
+def test_what_was_read_can_be_written_by_our_own_dumper_alone() -> None:
     data = load_yaml(TEXT, "x")
     assert load_yaml(dump_yaml(data), "x") == data
+    # other users of the library in one process keep its dumper as it is
+    assert not {LocatedMapping, LocatedList} & yaml.SafeDumper.yaml_representers.keys()
+
+
+def test_a_place_stands_between_file_and_sentence() -> None:
+    assert at("x", Place(3, 5), "row a", "is wrong") == "x line 3, column 5: row a: is wrong"
+    assert at("x", None, "", "is wrong") == "x: is wrong"

@@ -24,6 +24,8 @@ def test_what_is_not_a_number(written: Any) -> None:
 def test_counts() -> None:
     assert parse_count("1e5") == 100_000
     assert parse_count("2^16") == 65_536
+    assert parse_count("64k") == parse_count("64,000") == parse_count(" 0.064 M ") == 64_000
+    assert parse_count("1.1k") == 1_100
     assert parse_count(2**53 + 1) == 2**53 + 1
     with pytest.raises(ValueError, match=r"whole number, found 1\.5"):
         parse_count(1.5)

@@ -45,8 +45,8 @@ class Measure(Strict):
     tolerance: NonNegative
     """Half the width of the range about `expected` that passes."""
     verdict: Verdict
-    """Pass where low and high lie within expected +- tolerance, fail where both lie on one side
-    outside it, otherwise inconclusive."""
+    """Answer of the equivalence test: pass where low and high lie within expected +- tolerance,
+    fail where both lie on one side outside it, otherwise inconclusive."""
     sentence: str
     """The same in words, with what would decide an open verdict."""
 
@@ -57,8 +57,8 @@ class Gate(Strict):
     gate: GateName
     """Name of the gate."""
     verdict: Verdict
-    """Fail where a measure fails or there is a finding, pass where all measures pass, otherwise
-    inconclusive."""
+    """Answer of the gate: fail where a measure fails or there is a finding, pass where all measures
+    pass, otherwise inconclusive."""
     measures: tuple[Measure, ...] = ()
     """The measured quantities."""
     findings: tuple[str, ...] = ()

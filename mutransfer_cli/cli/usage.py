@@ -12,7 +12,6 @@ from mutransfer_cli.errors import InputError
 from mutransfer_cli.words import listed
 
 MAX_WIDTH = 2**53  # as in the files; larger whole numbers are not exact as floats
-SHORT = {"k": 1_000, "K": 1_000, "M": 1_000_000}
 WIDTHS = "expected a whole number from 1 to 2^53, such as 4096, 12k or 2^12"
 REFUSED = re.compile(r"'?(?P<value>.*?)'? is not (?:a valid|one of|in the range)", re.DOTALL)
 EXTRA = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((?P<values>.*)\)", re.DOTALL)
@@ -34,10 +33,8 @@ def read_width(text: str) -> int | None:
     """Read 4096, 12k, 1_024, 12,000, 2^12 or 4096.0 as a width; None for anything else."""
     from mutransfer_cli.strict import parse_count
 
-    plain = text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text
-    short = re.fullmatch(r"(\d+|\d*\.\d+)\s*([kKM])", plain)
     try:
-        width = parse_count(round(float(short[1]) * SHORT[short[2]], 6) if short else plain)
+        width = parse_count(text)
     except (ValueError, OverflowError):
         return None
     return int(width) if 1 <= width <= MAX_WIDTH else None

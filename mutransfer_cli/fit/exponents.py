@@ -56,7 +56,7 @@ class Line(Strict):
     """
 
     width: Positive
-    """Features; the optimum at another width is value * (other / width)^exponent."""
+    """Width of `value`, in features; the optimum at another is value * (other / width)^exponent."""
     value: Positive
     """The optimum, in the hyperparameter's own units."""
     low: Positive
@@ -103,17 +103,17 @@ class Axis(Strict):
     """The fit of one hyperparameter."""
 
     status: Literal["ok", "insufficient", "ridge"]
-    """Ok; insufficient: fewer than three widths have a usable optimum; or ridge: lr and weight
-    decay cannot be told apart."""
+    """How the fit ended: ok; insufficient, as fewer than three widths have a usable optimum; or
+    ridge, as lr and weight decay cannot be told apart."""
     sentence: str
     """The status in words."""
     exponent: Interval | None
     """The slope d log(optimum) / d log(width), null when refused; its interval is the wider of the
     next two."""
     law_interval: Interval | None
-    """For widths like these, scatter between them included."""
+    """Interval for widths like these, scatter between them included."""
     measurement_interval: Interval | None
-    """For exactly these widths, if there were no scatter."""
+    """Interval for exactly these widths, if there were no scatter."""
     form_spread: Number | None
     """The exponent minus that of the same bowls in narrower windows; null for joint fits and given
     optima."""
@@ -246,7 +246,7 @@ class Horizon(Strict):
     value: NonNegative
     """The sum, dimensionless."""
     at_most: bool
-    """True where no schedule was declared: the rate counts as constant."""
+    """Whether the rate counts as constant, as no schedule was declared."""
 
 
 class Decay(Strict):
@@ -256,11 +256,11 @@ class Decay(Strict):
     """The decay per step: lr * weight_decay when decay is lr_coupled, weight_decay itself when it
     is independent. A ridge of that direction identifies it too; null where lr is held."""
     ridge: RidgeShape | None
-    """Null where lr and weight decay can be told apart."""
+    """Direction in which lr and weight decay act as one; null where they can be told apart."""
     without_decay: dict[Count, WithoutDecay]
     """Best runs with weight decay 0, by width; 0 has no logarithm, so they are not fitted."""
     horizon: Horizon | None
-    """Null where the protocol is not known."""
+    """Sum of lr * weight decay over the steps; null where the protocol is not known."""
 
 
 class Group(Strict):

@@ -39,7 +39,7 @@ class Optimum(Strict):
     high: Positive | None
     """Upper end of its interval, sampling error only."""
     status: OptimumStatus
-    """Ok, or why the optimum is not used."""
+    """Whether the optimum is used: ok, or why not."""
     side: Side | None = None
     """Which end of the grid the optimum lies beyond when it is not_bracketed."""
     loss: Number | None = None
@@ -89,8 +89,8 @@ class LeftOut(Strict):
     """Runs that the bowl of their width cannot explain, which are not fitted."""
 
     reason: Literal["bad_run", "broken"]
-    """Bad_run: one run far off the bowl through all others; broken: the runs of a value above the
-    optimum that no bowl reaches, finite as they are."""
+    """Why they are not fitted: bad_run, one run far off the bowl through all others; or broken, the
+    runs of a value above the optimum that no bowl reaches, finite as they are."""
     width: Count
     """The width, in features."""
     value: Positive

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BelowOne = Annotated[NonNegative, Field(lt=1)]
-Betas = tuple[BelowOne, BelowOne]
+Betas = Annotated[tuple[BelowOne, BelowOne], Field(examples=[[0.9, 0.95]])]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class RuleChoices(Sparse):
     alignment: AlignmentChoice
     """How updates align with what they multiply: full, none, or exponents by role."""
     lr_rule: LrRule
-    """Rates by role, or one for all."""
+    """How many rates there are: one by role, or one for all."""
     weight_decay: DecayRuleText
     """How the base weight decay scales with width."""
     decay_convention: DecayConvention

@@ -20,7 +20,7 @@ class Quantity(Sparse):
     value: Number
     """The number to use, in the units of its key."""
     status: NumberStatus
-    """Derived from the rule, fitted with interval, or assumed."""
+    """How it was found: derived from the rule, fitted with interval, or assumed."""
     low: Number | None = None
     """Lower end of the interval of a fitted number."""
     high: Number | None = None
@@ -75,6 +75,6 @@ class Betas(Strict):
     value: tuple[NonNegative, NonNegative]
     """Decay per step of the mean of the gradient, and of the mean of its square."""
     status: NumberStatus
-    """Derived from the rule, fitted, or assumed."""
+    """How they were found: derived from the rule, fitted, or assumed."""
     source: str
     """Where the numbers come from, in a few words."""

@@ -94,7 +94,7 @@ class ParameterPattern(Sparse):
     )
 
     pattern: str
-    """Python regex of the whole dotted name."""
+    """Regular expression of the whole dotted name, in Python's syntax."""
     init_std: Quantity | None = None
     """Standard deviation of the values at init, which a kept draw has at the base width."""
     init_mean: Number = 0.0
@@ -134,7 +134,7 @@ class RoleRecipe(OwnValues):
     optimizer: OptimizerName
     """The optimizer of the role; under muon, every role but hidden is updated by adamw."""
     betas: Betas | None
-    """Null where this optimizer has none."""
+    """Decay per step of Adam's means; null where this optimizer has none."""
     parameters: tuple[ParameterPattern, ...]
     """Patterns of the role's parameters; empty for a model that is not known."""
 
@@ -218,7 +218,7 @@ class AttentionScaleValue(Sparse):
     value: Positive
     """The factor."""
     status: NumberStatus
-    """Derived from the rule, fitted, or assumed."""
+    """How it was found: derived from the rule, fitted, or assumed."""
     folded: bool = False
     """Whether the factor over 1/sqrt(d_head) is moved into the query matrices, so that the model
     keeps 1/sqrt(d_head)."""
@@ -301,14 +301,14 @@ class Recipe(Sparse):
     width: Count
     """Width of the target, in features."""
     scope: Literal["per_role", "global"]
-    """`per_role`; `global` where no protocol was declared, so that `base_lr` and
-    `base_weight_decay` are for all parameters and nothing else is known."""
+    """What the values are for: `per_role`; or `global` where no protocol was declared, so that
+    `base_lr` and `base_weight_decay` are for all parameters and nothing else is known."""
     base_width: Count | None
     """The width at which every parameterization is the plain model."""
     parameterization: ParameterizationName | None
     """The rule of init std and multiplier."""
     values: Literal["absolute"]
-    """Absolute: to be used as they are, with no further scaling."""
+    """How the values are to be used: absolute, as they are, with no further scaling."""
     rule: RuleChoices | None = None
     """Null for scope `global`, and in recipes of older versions."""
     optimizer: dict[str, Any] | None

@@ -33,7 +33,7 @@ class TextData(_Evaluated):
 
     source: Literal["text"]
     """The kind of data: text."""
-    path: str
+    path: str = Field(examples=["corpus.txt"])
     """File, folder or pattern; a relative path counts from the spec."""
     tokenizer: str | None = None
     """A tokenizer.json; without it the text is read as bytes."""
@@ -52,10 +52,9 @@ class TokenData(_Evaluated):
 
     source: Literal["tokens"]
     """The kind of data: tokens."""
-    path: str
-    """A file, a folder of shards, or a pattern such as train_*.bin; a relative path counts from the
-    spec."""
-    vocab: Count
+    path: str = Field(examples=["train_*.bin"])
+    """A file, a folder of shards, or a pattern; a relative path counts from the spec."""
+    vocab: Count = Field(examples=[50304])
     """Vocabulary size of the model. No token file states it, and the largest token would change
     with every shard."""
     dtype: DtypeName | None = None

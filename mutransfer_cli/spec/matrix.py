@@ -8,16 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from mutransfer_cli.errors import InputError
-from mutransfer_cli.located import LocatedMapping
+from mutransfer_cli.explain import shown
+from mutransfer_cli.located import LocatedMapping, at, place_of
 
 ROWS = "rows"
 VARIANTS = "variants"
 
 
-def rows_of(document: Any, where: str) -> dict[str, Any]:
+def rows_of(document: Any, where: str, path: str = ROWS) -> dict[str, Any]:
     """Return every row as a whole spec, by name; a file that is one spec has none.
 
     A row may hold rows itself: it is then no spec, only what they share.
+
+    Args:
+        path: the key of the rows, such as `rows.group.rows`.
 
     Raises:
         InputError: rows that are not mappings of sections, or two of the same name.
@@ -25,17 +29,21 @@ def rows_of(document: Any, where: str) -> dict[str, Any]:
     if not isinstance(document, dict) or ROWS not in document:
         return {}
     found: dict[str, Any] = {}
-    for name, row in _named_sections(document, ROWS, where).items():
+    for name, row in _named_sections(document, ROWS, where, path).items():
         spec = _changed(_without(document, ROWS), row)
-        specs = rows_of(spec, f"{where}: rows.{name}") if ROWS in row else {name: spec}
+        specs = rows_of(spec, where, f"{path}.{name}.{ROWS}") if ROWS in row else {name: spec}
         if repeated := found.keys() & specs.keys():
-            raise InputError(f"{where}: row {min(repeated)!r} is written twice")
+            place = place_of(document, [ROWS, name, ROWS, min(repeated)])
+            raise InputError(at(where, place, path, f"row {min(repeated)!r} is written twice"))
         found |= specs
     return found
 
 
-def variants_of(document: Any, where: str) -> dict[str | None, Any]:
+def variants_of(document: Any, where: str, part: str = "") -> dict[str | None, Any]:
     """Return every variant as a whole spec, by name, and under None the spec without one.
+
+    Args:
+        part: the part of the file that the document is, such as `row small`.
 
     Raises:
         InputError: variants that are not mappings of sections.
@@ -43,19 +51,23 @@ def variants_of(document: Any, where: str) -> dict[str | None, Any]:
     if not isinstance(document, dict) or VARIANTS not in document:
         return {None: document}
     plain = _without(document, VARIANTS)
-    variants = _named_sections(document, VARIANTS, where)
+    path = f"{part}: {VARIANTS}" if part else VARIANTS
+    variants = _named_sections(document, VARIANTS, where, path)
     return {None: plain} | {name: _changed(plain, part) for name, part in variants.items()}
 
 
-def _named_sections(document: dict[Any, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
+def _named_sections(
+    document: dict[Any, Any], key: str, where: str, path: str
+) -> dict[str, dict[str, Any]]:
     named = document[key]
     if not isinstance(named, dict):
-        raise InputError(f"{where}: {key}: expected names with sections, found {named!r}")
+        expected = f"expected names with sections, found {shown(named)}"
+        raise InputError(at(where, place_of(document, [key]), path, expected))
     for name, sections in named.items():
         if not isinstance(sections, dict):
-            raise InputError(
-                f"{where}: {key}.{name}: expected sections of a spec, found {sections!r}"
-            )
+            expected = f"expected sections of a spec, found {shown(sections)}"
+            place = place_of(document, [key, name])
+            raise InputError(at(where, place, f"{path}.{name}", expected))
     return {str(name): sections for name, sections in named.items()}
 
 

@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import unknown
 from mutransfer_cli.rules.choices import Role
 from mutransfer_cli.spec.decoder import AttentionScale, ModelProtocol, TransformerSpec
 from mutransfer_cli.spec.own_factors import factors_of, neutral_values
-from mutransfer_cli.spec.yaml_io import Unquoted, read_text
-from mutransfer_cli.strict import Count, Natural, Number, Sparse, Strict, nearest, parse_number
+from mutransfer_cli.spec.yaml_io import read_text
+from mutransfer_cli.spec.yaml_loader import Unquoted
+from mutransfer_cli.strict import Count, Natural, Number, Sparse, Strict, parse_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 FAMILIES = ("transformer", "mlp")
@@ -120,8 +122,8 @@ FactoryName = Annotated[str, AfterValidator(_refuse_other_names)]
 class FunctionSpec(Strict):
     """A function of the user's."""
 
-    factory: FactoryName
-    """`package.module:function`; its import runs the user's code."""
+    factory: FactoryName = Field(examples=["my_code:build"])
+    """The function, `package.module:function`; its import runs the user's code."""
     args: Annotated[dict[str, JsonValue], BeforeValidator(_with_numbers)] = Field(
         default_factory=dict
     )
@@ -177,7 +179,7 @@ class HfSpec(HfSizes):
 
     OPTIONAL: ClassVar[frozenset[str]] = HfSizes.OPTIONAL | {"own_multipliers"}
 
-    hf: str
+    hf: str = Field(examples=["config.json"])
     """Path of the config.json; a relative path counts from the spec."""
     untie: bool = False
     """Whether to give a tied config separate weights for embedding and readout."""
@@ -285,8 +287,7 @@ def _kind_of(model: Any) -> str:
 
 def _known_family(model: Any) -> Any:
     if isinstance(model, dict) and model.get("family", "transformer") not in FAMILIES:
-        family = str(model["family"])
-        raise ValueError(f"family: unknown {family!r}{nearest(family, FAMILIES)}")
+        raise ValueError(f"family: {unknown(model['family'], FAMILIES)}")
     return model
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from mutransfer_cli.explain import shown
+from mutransfer_cli.explain import shown, unknown
 from mutransfer_cli.optim.listed import OPTIMIZERS, section_of
 from mutransfer_cli.optim.section import OptimizerSection
-from mutransfer_cli.strict import Strict, nearest
+from mutransfer_cli.strict import Strict
 
 
 def _name(section: Any) -> Any:
@@ -22,9 +22,7 @@ def _known(section: Any) -> Any:
     if isinstance(section, dict):
         name = _name(section)
         if name not in tuple(OPTIMIZERS):
-            raise ValueError(
-                f"name: unknown optimizer {shown(name)}{nearest(str(name), OPTIMIZERS)}"
-            )
+            raise ValueError(f"name: {unknown(name, OPTIMIZERS, 'optimizer')}")
     elif not isinstance(section, Strict):
         raise ValueError(f"expected a mapping of keys, found {shown(section)}")
     return section

@@ -48,12 +48,12 @@ from mutransfer_cli.strict import MAX_WIDTH, Count, Number, Sparse, Strict
 class LayerAlignment(Strict):
     """Measured alignment exponents of a role."""
 
-    alpha: Number
-    """|dW z| ~ n^alpha |dW| |z|: change of the weights, features at init."""
-    omega: Number
-    """|W dz| ~ n^omega |W| |dz|: weights at init, change of the features."""
-    u: Number
-    """|dW dz| ~ n^u |dW| |dz|: both changes."""
+    alpha: Number = Field(examples=[1])
+    """Change of the weights, features at init: |dW z| ~ n^alpha |dW| |z|."""
+    omega: Number = Field(examples=[0.5])
+    """Weights at init, change of the features: |W dz| ~ n^omega |W| |dz|."""
+    u: Number = Field(examples=[1])
+    """Both changes: |dW dz| ~ n^u |dW| |dz|."""
 
     def exact(self) -> RuleLayerAlignment:
         """The exponents as fractions."""
@@ -114,9 +114,9 @@ class ParameterizationSpec(Sparse):
     name: ParameterizationName
     """Exponents of width in the init std and multiplier of each role: standard, ntk, mup (Yang et
     al. 2022, arXiv 2203.03466) or mean_field."""
-    base_width: Annotated[Count, Field(le=MAX_WIDTH)]
-    """The width at which your values hold, and every parameterization is the plain model; powers
-    are of width / base_width."""
+    base_width: Annotated[Count, Field(le=MAX_WIDTH, examples=[32])]
+    """The width at which your values hold: every parameterization is the plain model there, and
+    powers are of width / base_width."""
     alignment: AlignmentChoice = "full"
     """Determines the exponents c of the rates, lr_role = lr * (width / base_width)^-c: full, none,
     or measured exponents by role (Everett et al. 2024, arXiv 2407.05872)."""

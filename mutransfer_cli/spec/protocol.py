@@ -74,9 +74,9 @@ class DeclaredTrain(Sparse):
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset({"decay_fraction"})
 
-    batch: Count
+    batch: Count = Field(examples=[8])
     """Sequences per step."""
-    steps: Count
+    steps: Count = Field(examples=[150])
     """Optimizer steps."""
     context: Count | None = None
     """Tokens per sequence; 1 for samples."""
@@ -100,19 +100,24 @@ class DeclaredProtocol(Sparse):
     """How runs were scaled with width and trained, as a table of results does not hold it."""
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset({"weight_decay_values"})
+    ELSEWHERE: ClassVar[dict[str, str]] = {
+        "lr": "the column lr of the table",
+        "widths": "the column width of the table",
+        "seeds": "the column seed of the table",
+    }
 
     schema_: Literal["mutransfer.protocol/1"] = Field(alias="schema")
     """Format and version of this file."""
-    parameterization: ParameterizationSpec
+    parameterization: ParameterizationSpec = Field(examples=[{"name": "mup", "base_width": 32}])
     """The rule that the runs followed; lr of the table is its value at `base_width`. A rule of
     weight decay counts only with `weight_decay_values`."""
     weight_decay_values: Literal["base", "applied"] | None = None
     """Weight decays of the table: base, values at `base_width`, or applied, what the optimizer got
     for hidden matrices at the row's width. Without it, weight decay is not scaled with width."""
-    optimizer: OptimizerSpec
+    optimizer: OptimizerSpec = Field(examples=[{"name": "adamw"}])
     """Optimizer and its values at the base width; weight_decay applies if the table has no such
     column."""
-    train: DeclaredTrain
+    train: DeclaredTrain = Field(examples=[{"steps": 150, "batch": 8}])
     """How the runs were trained."""
     model: DeclaredModel = DeclaredModel()
     """What is known of the model."""

@@ -19,6 +19,7 @@ from mutransfer_cli.spec.records import TRIAL_SCHEMA
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA
 from mutransfer_cli.strict import Closed
 
+LEFT_OUT = ("title", "discriminator", "examples")
 DRAFT_7 = {
     "$defs": "definitions",
     "prefixItems": "items",
@@ -67,14 +68,14 @@ class _Described(GenerateJsonSchema):
 
 
 def _draft_7(schema: Any) -> Any:
-    """Translate to draft 7, without titles made from names and defaults that are whole sections."""
+    """Translate to draft 7, without names as titles, examples, and defaults that are sections."""
     if isinstance(schema, list):
         return [_draft_7(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     found: dict[str, Any] = {}
     for key, value in dict[str, Any](schema).items():
-        if key in ("title", "discriminator") or (key == "default" and isinstance(value, dict)):
+        if key in LEFT_OUT or (key == "default" and isinstance(value, dict)):
             continue
         word = DRAFT_7.get(key, key)
         if word in NAMED:

@@ -99,7 +99,7 @@ def spec_of(document: Any, where: str, variant: str | None = None, part: str = "
         InputError: there is no such variant, or it is not a valid spec.
     """
     whole = f"{where}: {part}" if part else where
-    variants = variants_of(document, whole)
+    variants = variants_of(document, where, part)
     if variant not in variants:
         names = [known for known in variants if known is not None]
         hint = nearest(str(variant), names) if names else "; the spec has none"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mutransfer_cli.explain import shown
+from mutransfer_cli.explain import UnknownKey, shown
 from mutransfer_cli.optim.adamw import AdamSpec, AdamWSpec
 from mutransfer_cli.rules.plan import AXES, MULT_AXES, AxisName
 from mutransfer_cli.rules.rule import refuse_tied
@@ -27,7 +27,6 @@ from mutransfer_cli.strict import (
     Share,
     Sparse,
     Strict,
-    nearest,
 )
 
 SWEEP_SCHEMA = "mutransfer.sweep/1"
@@ -68,7 +67,7 @@ class TrainSpec(Sparse):
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset({"decay_fraction", "z_loss"})
 
-    steps: Count
+    steps: Count = Field(examples=[150])
     """Optimizer steps."""
     batch: Count = 8
     """Sequences per step, or samples per step."""
@@ -99,9 +98,9 @@ class TrainSpec(Sparse):
 class Range(Strict):
     """A geometric grid: from, from * 2^(1/per_octave), ..., up to `to`."""
 
-    start: Positive = Field(alias="from")
+    start: Positive = Field(alias="from", examples=["2^-9"])
     """The first value."""
-    to: Positive
+    to: Positive = Field(examples=["2^-3"])
     """Upper bound of the values."""
     per_octave: Positive = 1.0
     """Values per doubling."""
@@ -125,7 +124,7 @@ def _known_axes(axes: Any) -> Any:
     if isinstance(axes, dict):
         for name in axes:
             if name not in AXES:
-                raise ValueError(f"unknown axis {str(name)!r}{nearest(str(name), AXES)}")
+                raise UnknownKey(name, AXES, "axis")
         if "lr" not in axes:
             raise ValueError("lr is missing; give its values (a list of one keeps it fixed)")
     return axes
@@ -171,20 +170,27 @@ Axes = Annotated[
     dict[AxisName, AxisValues],
     BeforeValidator(_known_axes),
     AfterValidator(_check_axes),
-    Field(json_schema_extra={"required": ["lr"]}),
+    Field(
+        json_schema_extra={"required": ["lr"]},
+        examples=[{"lr": {"from": "2^-9", "to": "2^-3"}}],
+    ),
 ]
 
 
 class SweepGrid(Strict):
     """The trials to run: every width with every combination of axis values and every seed."""
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
+    widths: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = Field(
+        examples=[[32, 64, 128]]
+    )
     """Model widths, in features."""
     axes: Axes
     """Values at the base width by hyperparameter, a list or {from, to, per_octave}: lr, the peak
     rate per step; weight_decay, in the convention of `parameterization.decay_convention`;
     lr_mult.ROLE, the factor on the rate of a role."""
-    seeds: Annotated[tuple[Natural, ...], Field(min_length=1), Distinct] = (0,)
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1), Distinct] = Field(
+        (0,), examples=[[0, 1]]
+    )
     """Seeds of init and of the order of the data."""
 
     @property
@@ -200,15 +206,17 @@ class SweepSpec(Strict):
     """Format and version of this file."""
     model: ModelSpec = TransformerSpec()
     """Model to train: the built-in decoder or perceptron, a function, or a Hugging Face config."""
-    data: DataSpec
+    data: DataSpec = Field(examples=[{"source": "stdlib"}])
     """Data for training and evaluation."""
-    parameterization: ParameterizationSpec
+    parameterization: ParameterizationSpec = Field(examples=[{"name": "mup", "base_width": 32}])
     """How init, multipliers, learning rate, weight decay and eps scale with width."""
-    optimizer: OptimizerSpec = AdamWSpec()
+    optimizer: OptimizerSpec = Field(AdamWSpec(), examples=[{"name": "adamw"}])
     """Optimizer and its values at the base width."""
-    train: TrainSpec
+    train: TrainSpec = Field(examples=[{"steps": 150}])
     """One training run."""
-    sweep: SweepGrid
+    sweep: SweepGrid = Field(
+        examples=[{"widths": [32, 64, 128], "axes": {"lr": {"from": "2^-9", "to": "2^-3"}}}]
+    )
     """The grid of trials."""
     loss: FunctionSpec | None = None
     """The user's own loss of the samples of data.factory, a function of the model's outputs and the

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,21 +14,9 @@ from typing import Any
 import yaml
 
 from mutransfer_cli.errors import InputError, MutransferError, StorageError
-from mutransfer_cli.located import LocatedList, LocatedMapping, Place
+from mutransfer_cli.located import LocatedList, LocatedMapping, at
+from mutransfer_cli.spec.yaml_loader import Loader, Unquoted, refusal
 from mutransfer_cli.strict import Model, Strict, own_line
-
-# what the parser says, and what that means to the person who wrote the file
-SYNTAX = {
-    "found character '\\t'": "a tab stands where blanks belong; indent with blanks",
-    "expected ',' or ']'": "this [ is not closed, or a comma is missing behind it",
-    "expected ',' or '}'": "this { is not closed, or a comma is missing behind it",
-    "found unexpected end of stream": "this quote is not closed",
-    "mapping values are not allowed": "no key stands before this colon: a blank is missing after "
-    "an earlier colon, the line is indented too far, or the text needs quotes",
-    "cannot start any token": "no text begins with this character; put the text in quotes",
-    "expected <block end>": "this line is indented unlike those it belongs to, or a bracket is "
-    "closed twice",
-}
 
 
 def read_text(source: Path | None) -> str:
@@ -61,72 +48,10 @@ def load_yaml(text: str, where: str) -> Any:
     if not text.strip():
         raise InputError(f"{where}: is empty; nothing reached it")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}{_syntax_error(error)}") from error
-
-
-def _syntax_error(error: Exception) -> str:
-    """The place and the meaning of an error of the parser; what is not closed is where it opens."""
-    problem = str(getattr(error, "problem", None) or error)
-    meaning = next((words for said, words in SYNTAX.items() if said in problem), None)
-    opened = getattr(error, "context_mark", None) if meaning and "not closed" in meaning else None
-    mark = opened or getattr(error, "problem_mark", None)
-    place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    if meaning is None:
-        return f"{place}: not YAML ({problem}); fix the syntax there"
-    return f"{place}: not YAML: {meaning}"
-
-
-class Unquoted(str):
-    """A text such as 3e-4 or 2^-9 without quotes: a number to people, text to YAML 1.1.
-
-    It stays text, because only its key decides what it is: a hash may look like a number.
-    """
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key written twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-    def located_mapping(self, node: yaml.MappingNode) -> Iterator[LocatedMapping]:
-        found = LocatedMapping()
-        found.places = {
-            key.value: _place(key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)
-        }
-        yield found
-        found.update(self.construct_mapping(node))
-
-    def located_list(self, node: yaml.SequenceNode) -> Iterator[LocatedList]:
-        found = LocatedList()
-        found.places = [_place(item) for item in node.value]
-        yield found
-        found.extend(self.construct_sequence(node))
-
-
-def _place(node: yaml.Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.located_mapping)
-_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.located_list)
-
-
-_UNQUOTED = "!unquoted"
-_Loader.add_implicit_resolver(
-    _UNQUOTED,
-    re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+|\^[+-]?(\d+\.?\d*|\.\d+))$"),
-    list("+-.0123456789"),
-)
-_Loader.add_constructor(_UNQUOTED, lambda _, node: Unquoted(node.value))
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        place, sentence = refusal(error, text)
+        raise InputError(at(where, place, "", sentence)) from error
 
 
 # libyaml writes large files many times faster, but some installations of PyYAML lack it
@@ -144,9 +69,6 @@ _Dumper.add_representer(Unquoted, lambda dumper, text: dumper.represent_str(str(
 _Dumper.add_representer(list, _sequence)
 _Dumper.add_representer(LocatedList, _sequence)
 _Dumper.add_representer(LocatedMapping, yaml.SafeDumper.represent_dict)
-# what was read is written as before by any dumper of plain data
-yaml.SafeDumper.add_representer(LocatedList, yaml.SafeDumper.represent_list)
-yaml.SafeDumper.add_representer(LocatedMapping, yaml.SafeDumper.represent_dict)
 _Dumper.add_representer(tuple, _sequence)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mutransfer_cli.spec.yaml_io import load_yaml
+from mutransfer_cli.spec.yaml_io import dump_yaml, load_yaml
 from tests.conftest import Result
 
 Run = Callable[..., Result]
@@ -313,7 +313,7 @@ def test_exponents_changed_by_hand_are_refused_with_the_key(
 ) -> None:
     document = load_yaml(run("fit-exponents", csv).stdout, "fit")
     harm(document["axes"]["lr"])
-    result = run("transfer", "--width", 1024, stdin=yaml.safe_dump(document))
+    result = run("transfer", "--width", 1024, stdin=dump_yaml(document))
     assert result.exit_code == 2
     assert "axes.lr" in result.stderr
     assert sentence in result.stderr

@@ -137,8 +137,8 @@ def test_a_dry_run_counts_what_is_recorded(
     ("change", "sentence"),
     [
         ({"train": {"stepz": 3}}, ": train: unknown key 'stepz'; did you mean 'steps'?"),
-        ({"sweep": {"axes": {"lr": [-1]}, "widths": [16]}}, "sweep.axes: lr: "),
-        ({"sweep": {"axes": {"lr": [0]}, "widths": [16]}}, "sweep.axes: lr: "),
+        ({"sweep": {"axes": {"lr": [-1]}, "widths": [16]}}, "sweep.axes.lr: "),
+        ({"sweep": {"axes": {"lr": [0]}, "widths": [16]}}, "sweep.axes.lr: "),
         ({"sweep": {"axes": {"lr": [1]}, "widths": [20]}}, "8 does not divide; use 16 or 24"),
         ({"data": {"source": "text", "path": "gone.txt"}}, "gone.txt does not exist"),
         ({"train": {"steps": 10, "batch": 4000}}, "the train part has "),
@@ -169,8 +169,11 @@ def test_a_bad_spec_is_one_sentence_and_exit_code_2(
     ("text", "sentence"),
     [
         ("a: [1", "spec.yaml line 1, column 4: not YAML: this [ is not closed"),
-        ("a: 2020-13-45", "spec.yaml: not YAML"),
-        ("a: 1\nb: 2\na: 3", "not YAML (key 'a' is written twice)"),
+        (
+            "a: 2020-13-45",
+            "spec.yaml line 1, column 4: not YAML: 2020-13-45 looks like a date and is none",
+        ),
+        ("a: 1\nb: 2\na: 3", "spec.yaml line 3, column 1: not YAML: key 'a' is written twice"),
         ("- 1\n- 2", "spec.yaml: expected a mapping of keys, found [1, 2]"),
         ("", "spec.yaml: is empty"),
         ("schema: mutransfer.recipe/1", "spec.yaml: is a recipe; give a sweep spec in YAML"),

@@ -41,7 +41,7 @@ WIDTH = "sweep.widths: found 24, "
         ({"kv_group": 2}, WIDTH + "whose 3 heads model.kv_group 2 does not divide; use 16 or 32"),
         ({"kv_heads": 3}, "base_width: found 16, whose 2 heads model.kv_heads 3 .*; use 24"),
         ({"kv_heads": 1, "kv_group": 2}, "model: kv_heads 1 and kv_group 2: the first is a fixed"),
-        ({"heads": 4, "kv_group": 3}, "model: kv_group: found 3, which does not divide heads 4"),
+        ({"heads": 4, "kv_group": 3}, "model.kv_group: found 3, which does not divide heads 4"),
         (
             {"mlp_ratio": "8/3"},
             r"found 16, of which model.mlp_ratio 8/3 is not a whole size \(42.6667\); use 24",
@@ -49,10 +49,10 @@ WIDTH = "sweep.widths: found 24, "
         ({"mlp_ratio": 0}, "model.mlp_ratio: expected a ratio such as 4, 3.5 or 8/3, found 0"),
         ({"mlp_ratio": "1e400"}, "model.mlp_ratio: expected a ratio such as .* found '1e400'"),
         ({"mlp_ratio": "big"}, "model.mlp_ratio: expected a ratio such as .* found 'big'"),
-        ({"query_init": "zero", "qk_norm": True}, "model: query_init zero: qk_norm brings queries"),
+        ({"query_init": "zero", "qk_norm": True}, "model.query_init zero: qk_norm brings queries"),
         (
             {"tied_embeddings": True, "readout_init": "zero"},
-            "model: readout_init zero: tied_embeddings make the readout's weight that of",
+            "model.readout_init zero: tied_embeddings make the readout's weight that of",
         ),
         ({"norm": "batch"}, "model.norm: unknown 'batch' .valid: rms, layer"),
         ({"preset": "lama"}, "model.preset: unknown 'lama'; did you mean 'llama'"),

@@ -63,8 +63,11 @@ def test_a_file_of_one_spec_has_no_rows(tiny: dict[str, Any]) -> None:
     [
         ([1], r"^file: rows: expected names with sections, found \[1\]"),
         ({"a": 3}, r"^file: rows\.a: expected sections of a spec, found 3"),
-        ({"a": {"rows": {"b": None}}}, r"^file: rows\.a: rows\.b: expected sections of a spec"),
-        ({"a": {}, "b": {"rows": {"a": {}}}}, r"^file: row 'a' is written twice"),
+        (
+            {"a": {"rows": {"b": None}}},
+            r"^file: rows\.a\.rows\.b: expected sections of a spec, found nothing",
+        ),
+        ({"a": {}, "b": {"rows": {"a": {}}}}, r"^file: rows: row 'a' is written twice"),
     ],
 )
 def test_rows_that_are_no_sections_are_refused(rows: Any, message: str) -> None:

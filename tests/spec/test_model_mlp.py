@@ -59,7 +59,7 @@ def test_a_protocol_is_read_back_and_its_hash_stays(tiny_mlp: dict[str, Any]) ->
         ),
         ("model.norm", "layer", r"model.norm: unknown 'layer' .valid: none, rms"),
         ("model.head_size", 16, r"model: unknown key 'head_size'"),
-        ("model.family", "mpl", r"model: family: unknown 'mpl'; did you mean 'mlp'\?"),
+        ("model.family", "mpl", r"model.family: unknown 'mpl'; did you mean 'mlp'\?"),
         ("model", "mlp", r"model: expected a mapping of keys, found 'mlp'"),
         ("model", {}, r"linear_teacher has samples, and the model reads tokens; give model"),
         ("model", {"factory": "a:b"}, r"linear_teacher has samples, and the model reads tokens"),

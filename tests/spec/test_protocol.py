@@ -133,7 +133,7 @@ def test_two_conventions_contradict_each_other(write_spec: WriteSpec) -> None:
 @pytest.mark.parametrize(
     ("train", "sentence"),
     [
-        ({"warmup": 100}, "train: warmup must be below steps, found 100 of 100"),
+        ({"warmup": 100}, "train.warmup must be below steps, found 100 of 100"),
         ({"schedule": "linear", "decay_fraction": 0.1}, "decay_fraction: belongs to schedule wsd"),
         ({"schedule": "wsd", "warmup": 90}, "its 20 steps and a warmup of 90 do not fit into 100"),
     ],

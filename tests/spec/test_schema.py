@@ -133,6 +133,8 @@ WRITTEN: list[Change] = [
     (TINY, ("sweep", "axes", "lr_mult.hidden"), [0.5, 1, 2]),
     (TINY, ("train", "steps"), "1e3"),
     (TINY, ("train", "steps"), 1e3),
+    (TINY, ("train", "steps"), "1.5k"),
+    (TINY, ("sweep", "widths"), ["64k", "12,000", " 2 M"]),
     (TINY, ("train", "clip"), None),
     (TINY, ("train", "schedule"), "wsd"),
     (TINY, ("diagnostics",), "off"),

@@ -64,8 +64,8 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
     [
         ("train.stepz", 5, r"train: unknown key 'stepz'; did you mean 'steps'\?"),
         ("widths", [1], r"unknown key 'widths'"),
-        ("sweep.axes.lr", [0.1, -0.1], r"sweep.axes: lr: expected positive values, found -0.1"),
-        ("sweep.axes.lr", [0], r"sweep.axes: lr: expected positive values, found 0"),
+        ("sweep.axes.lr", [0.1, -0.1], r"sweep.axes.lr: expected positive values, found -0.1"),
+        ("sweep.axes.lr", [0], r"sweep.axes.lr: expected positive values, found 0"),
         ("sweep.axes.lr", [], r"sweep.axes.lr: expected at least 1 value, found"),
         ("sweep.axes.lr", ["nan"], r"sweep.axes.lr.0: .*finite"),
         ("sweep.axes.lr", [0.1, 0.1], r"sweep.axes.lr: 0.1 is listed twice"),
@@ -84,10 +84,10 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
             r"parameterization.name: unknown 'muP'; did you mean 'mup'",
         ),
         ("model.head_size", 7, r"model.head_size: must be even"),
-        ("data.source", "tex", r"data: source: unknown 'tex'; did you mean 'text'"),
+        ("data.source", "tex", r"data.source: unknown 'tex'; did you mean 'text'"),
         ("data.source", "stdlib", r"data: unknown key 'path'"),
-        ("train.warmup", 10, r"train: warmup must be below steps, found 10 of 10"),
-        ("train.decay_fraction", 0.5, r"train: decay_fraction: belongs to schedule wsd; leave"),
+        ("train.warmup", 10, r"train.warmup must be below steps, found 10 of 10"),
+        ("train.decay_fraction", 0.5, r"train.decay_fraction: belongs to schedule wsd; leave"),
         (
             "train",
             {"steps": 9, "schedule": "wsd", "decay_fraction": 1},
@@ -107,7 +107,7 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
         ("train.z_loss", -1, r"train.z_loss: expected at least 0, found -1"),
         ("train.steps", "ten", r"train.steps: expected a whole number such as .*found 'ten'"),
         ("optimizer.betas", [0.9, 1], r"optimizer.betas.1: expected a number below 1"),
-        ("optimizer.name", "adan", r"optimizer: name: unknown optimizer 'adan'; .*'adam'"),
+        ("optimizer.name", "adan", r"optimizer.name: unknown optimizer 'adan'; .*'adam'"),
         ("optimizer", "adamw", r"optimizer: expected a mapping of keys, found 'adamw'"),
         ("optimizer", {"name": "adam_atan2", "eps": 1e-8}, r"optimizer: unknown key 'eps'"),
         ("optimizer", {"name": "adam", "weight_decay": 0.1}, r"adam has none; use name: adamw"),
@@ -128,8 +128,12 @@ def test_clipping_can_be_off(tiny: dict[str, Any]) -> None:
             {"hidden": {"alpha": 1}},
             r"alignment.hidden.omega is missing",
         ),
-        ("parameterization.epsilon", "none", r"spec.yaml: epsilon none: adamw divides by sqrt"),
-        ("sweep.axes", {"lr_mult.hidden": [1, 2]}, r"sweep.axes: lr is missing"),
+        (
+            "parameterization.epsilon",
+            "none",
+            r"spec.yaml: parameterization.epsilon none: adamw divides by sqrt",
+        ),
+        ("sweep.axes", {"lr_mult.hidden": [1, 2]}, r"sweep.axes.lr is missing"),
         ("sweep.axes", {"lr": [1], "lr_mult.hiden": [1]}, r"did you mean 'lr_mult.hidden'"),
         ("sweep.axes", {"lr": [1], "lr_mult.vector": [1]}, r"unknown axis 'lr_mult.vector'"),
         ("schema", "mutransfer.sweep/9", r"expected `schema: mutransfer.sweep/1`, found .*/9"),
@@ -142,6 +146,16 @@ def test_a_wrong_value_is_named(tiny: dict[str, Any], path: str, value: Any, sen
         node = node.setdefault(parent, {})
     node[last] = value
     with pytest.raises(InputError, match=sentence):
+        load(tiny)
+
+
+def test_counts_may_be_short(tiny: dict[str, Any]) -> None:
+    tiny["sweep"]["widths"] = ["1k", 64]
+    tiny["train"]["eval_batches"] = "2k"
+    assert load(tiny).sweep.widths == (1_000, 64)
+    assert load(tiny).train.eval_batches == 2_000
+    tiny["sweep"]["axes"]["lr"] = ["1k"]
+    with pytest.raises(InputError, match=r"sweep.axes.lr.0: expected a number such as 0.001"):
         load(tiny)
 
 

@@ -10,7 +10,6 @@ import pytest
 from mutransfer_cli.errors import InputError, StorageError
 from mutransfer_cli.spec.measurements import CurveRecord
 from mutransfer_cli.spec.yaml_io import (
-    Unquoted,
     append_text,
     content_hash,
     dump_yaml,
@@ -21,37 +20,6 @@ from mutransfer_cli.spec.yaml_io import (
     schema_file,
     write_result,
 )
-
-
-def test_only_unquoted_powers_are_marked_as_possible_numbers() -> None:
-    found = load_yaml("[2^-9, 3e-4, '3e-4', 1.5, 2 ^ 3]", "x")
-    assert found == ["2^-9", "3e-4", "3e-4", 1.5, "2 ^ 3"]
-    assert [isinstance(value, Unquoted) for value in found] == [True, True, False, False, False]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        (" \n", "x: is empty; nothing reached it"),
-        ("a: 1\nb: [1\nc: 2\n", r"x line 2, column 4: not YAML: this \[ is not closed"),
-        ("a: {b: 1\nc: 2\n", "x line 1, column 4: not YAML: this { is not closed"),
-        ("a:\n\tb: 1\n", "x line 2, column 1: not YAML: a tab stands where blanks belong"),
-        ("a: 'b\nc: 2\n", "x line 1, column 4: not YAML: this quote is not closed"),
-        ("a:1\nb: 2\n", "x line 2, column 2: not YAML: no key stands before this colon"),
-        ("a: 1\n  b: 2\n", "x line 2, column 4: not YAML: no key .* indented too far"),
-        ("a: @b\n", "x line 1, column 4: not YAML: no text begins with this character"),
-        ("a: [1]]\n", "x line 1, column 7: not YAML: this line .* bracket is closed twice"),
-        ("a: 1\nb: {c: 1, c: 2}\n", "x line 2, column 4: not YAML .key 'c' is written twice"),
-        (
-            "a: !!python/object:os.system {}",
-            "x line 1, column .: not YAML .could not determine a constructor",
-        ),
-        ("a: 2001-99-99", "x: not YAML .month must be in 1..12"),
-    ],
-)
-def test_what_is_not_yaml_is_named_with_its_line(text: str, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        load_yaml(text, "x")
 
 
 def test_lists_of_plain_values_are_written_on_one_line_in_the_given_order() -> None:

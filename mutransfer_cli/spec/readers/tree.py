@@ -230,10 +230,9 @@ def read_yaml_file(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
         raise InputError(
-            f"{path}{line}: not plain YAML ({problem}); log numbers and texts as hyperparameters, "
-            "or give a table of the runs as CSV"
+            f"{path}{line}: not plain YAML, or an object of Python; log numbers and texts as "
+            "hyperparameters, or give a table of the runs as CSV"
         ) from error
     return found if isinstance(found, dict) else {}
 

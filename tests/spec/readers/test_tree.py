@@ -74,7 +74,10 @@ def test_the_nearest_settings_count(tmp_path: Path) -> None:
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     write(tmp_path, "hparams.yaml", "lr: 0.1\nmodel: !!python/object:os.system [echo]\n")
-    with pytest.raises(InputError, match=r"hparams.yaml line 2: not plain YAML .*give a table"):
+    with pytest.raises(
+        InputError,
+        match=r"line 2: not plain YAML, or an object of Python; .*give a table",
+    ):
         read_yaml_file(tmp_path / "hparams.yaml")
     write(tmp_path, "params.json", "{")
     with pytest.raises(InputError, match=r"params.json: not JSON"):
