@@ -13,7 +13,7 @@ from mutransfer_cli.train.loop import Progress
 from tests.made_up import record
 
 STEPS, EVAL_BATCHES, TENSORS = 150, 8, 14
-# a quickstart of depth 2 on one core of an idle machine: work and seconds of a trial's step, by width
+# a quickstart of depth 2 on one idle core: work and seconds of a step of a trial, by width
 WORK = {16: 4.99e7, 32: 1.054e8, 48: 1.78e8, 64: 2.68e8, 96: 5.0e8, 128: 8.01e8}
 SECONDS = {16: 0.0020, 32: 0.0033, 48: 0.0043, 64: 0.0060, 96: 0.0099, 128: 0.0163}
 
