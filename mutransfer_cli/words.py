@@ -32,7 +32,7 @@ def words_of(axis: str) -> str:
     return WORDS.get(axis, f"factor {axis}")
 
 
-def words_of_status(status: str, side: str = "") -> str:
+def words_of_status(status: str, side: str | None = None) -> str:
     """The status of an optimum or of a fit: `not_bracketed` is beyond the highest, or lowest.
 
     Args:

@@ -23,8 +23,14 @@ FITTED = "it is fitted already; run `mutransfer transfer {} --width WIDTH`"
 OWN_PROTOCOL = "it holds its protocol itself; run `mutransfer fit-exponents {}`"
 TRAINED = "give the spec that it was trained from; this one is for `mutransfer fit-exponents {}`"
 CHECKED = "it holds no runs; run `mutransfer check {}`, or add runs with --records"
-SCHEMA_OF: Mapping[Kind, str] = {"sweep": "trial", "records": "trial", "spec": "sweep"} | {
-    kind: kind for kind in ("protocol", "exponents", "recipe", "check")
+SCHEMA_OF: Mapping[Kind, str] = {
+    "sweep": "trial",
+    "records": "trial",
+    "spec": "sweep",
+    "protocol": "protocol",
+    "exponents": "exponents",
+    "recipe": "recipe",
+    "check": "check",
 }
 
 # what each kind is for; {} is the file as a shell writes it
