@@ -190,7 +190,7 @@ def test_specs_that_are_missing_or_unreadable(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "no such spec" in result.stderr
     assert "did you mean quickstart, quickstart-standard or " in result.stderr
-    assert "is not a file" in run("sweep-proxy", tmp_path).stderr
+    assert "is a folder; give a sweep spec in YAML" in run("sweep-proxy", tmp_path).stderr
     assert run("sweep-proxy", "x" * 5000).exit_code == 2
     assert run("sweep-proxy", "quickstart", "-o", "-").exit_code == 2
     (tmp_path / "binary.yaml").write_bytes(b"a: \xff\n")
