@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +183,8 @@ def accepted(source: Path | None, place: str) -> Kind:
     Raises:
         InputError: the source is of another kind, or cannot be read.
     """
+    import shlex
+
     from mutransfer_cli.spec.kinds import NAMES, kind_of
     from mutransfer_cli.spec.sources import find_spec
 
