@@ -19,6 +19,7 @@ from mutransfer_cli.words import (
     words_of,
 )
 
+BOTH = "lr * weight_decay"
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
 
@@ -58,6 +59,9 @@ def forecasts(run: Run, asked: Mapping[str, Axis], width: int | None = None) -> 
     near = {name: axis for name, axis in fitted.items() if _within(axis.at(target))}
     advice = [_advice(name, axis, target) for name, axis in near.items()]
     missing = [words_of(name) for name in asked if name not in near]
+    if BOTH in near:  # on a ridge neither has a best value of its own
+        advice.append("Any learning rate of the sweep will do, with the weight decay to match.")
+        missing = []
     if missing:
         advice.append(f"For width {target} there is no best {listed(missing)} yet.")
     rows = [_row(name, axis, target, run.unit) for name, axis in fitted.items()]
