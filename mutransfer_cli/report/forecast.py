@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import FAR, MOST_OCTAVES, Axis, LineAt
 from mutransfer_cli.fit.sentences import what_to_use
 from mutransfer_cli.report.run import Run
@@ -19,7 +20,7 @@ from mutransfer_cli.words import (
     words_of,
 )
 
-BOTH = "lr * weight_decay"
+_, BOTH = PRODUCTS["lr_coupled"]
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
 
@@ -60,7 +61,7 @@ def forecasts(run: Run, asked: Mapping[str, Axis], width: int | None = None) -> 
     advice = [_advice(name, axis, target) for name, axis in near.items()]
     missing = [words_of(name) for name in asked if name not in near]
     if BOTH in near:  # on a ridge neither has a best value of its own
-        advice.append("Any learning rate of the sweep will do, with the weight decay to match.")
+        advice.append("Any swept lr will do, with the weight_decay that gives this product.")
         missing = []
     if missing:
         advice.append(f"For width {target} there is no best {listed(missing)} yet.")

@@ -133,8 +133,8 @@ def test_slopes_that_were_checked(run_of: RunOf, name: str) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "labels"),
     [
-        (2.05, 3.4, ["2.00", "2.50", "3.00"]),  # hardly a power of two
-        (0.3, 9.0, ["0.500", "1.00", "2.00", "4.00", "8.00"]),
+        (2.5, 3.3, ["2.50", "3.00", "3.50"]),  # hardly a power of two
+        (0.4, 9.0, ["0.500", "1.00", "2.00", "4.00", "8.00"]),
         (2.0**-9, 2.0**-7, ["2⁻⁹", "2⁻⁸", "2⁻⁷"]),
     ],
 )
