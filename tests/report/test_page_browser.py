@@ -119,7 +119,7 @@ def test_a_reader_sees_everything(
 def test_a_reader_of_a_comparison_sees_everything(
     seen: Callable[[str, int], dict[str, Any]], tmp_path: Path, wide: int
 ) -> None:
-    """Of three sweeps, one of them with far larger rates and one in which runs diverge."""
+    """Three sweeps, one of them with far larger rates and one in which runs diverge."""
     options: tuple[dict[str, Any], ...] = (
         {"widths": [16, 24, 32, 48, 64, 96]},
         {"loss": diverges},
