@@ -132,7 +132,7 @@ def elsewhere(sentence: str, data: Any, model: type[BaseModel]) -> Fault:
     """
     word = re.split(r"[: ]", sentence, maxsplit=1)[0]
     paths = [path for path in homes_of(model).get(word, ()) if _holds_path(data, path)]
-    if len(paths) != 1 or holds(data, word):
+    if len(paths) != 1 or holds(data, word) or not OF_ONE_KEY.match(sentence):
         return Fault(place_of(data, word.split(".")), sentence)
     return Fault(place_of(data, paths[0].split(".")), paths[0] + sentence.removeprefix(word))
 

@@ -22,7 +22,7 @@ from mutransfer_cli.strict import Closed, validated
 THEIRS = re.compile(
     r"Input should|Field required|valid (tuple|dict|list|string|integer)|Extra inputs|[Uu]nion|"
     r"Value error|Assertion|_parsing|_type\b|\bdict\b|NoneType|\bNone\b|\btuple\b|pydantic|"
-    r"validation|another value|discriminator|expected tags"
+    r"validation|another value|discriminator|expected tags|\{['\d}]"
 )
 SPEC = """schema: mutransfer.sweep/1
 model: {depth: 2, head_size: 16, mlp_ratio: 4}

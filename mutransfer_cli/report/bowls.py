@@ -50,9 +50,10 @@ def curve(at: Optimum, bowl: Mapping[float, float]) -> tuple[Array, Array] | Non
     if at.loss is None or at.curvature is None:
         return None
     _, middle, _ = at.octaves
+    finite = [x for x, mean in bowl.items() if math.isfinite(mean)]
     spacing = np.array(np.median(np.diff(sorted(bowl))) if len(bowl) > 1 else 1.0)
     reach = float(reach_of(spacing))
-    low, high = max(min(bowl), middle - reach), min(max(bowl), middle + reach)
+    low, high = max(min(finite), middle - reach), min(max(finite), middle + reach)
     x = np.unique([*np.linspace(low, high, PLACES), middle])
     excess = [at.expected_excess(place - middle, 0.0) or 0.0 for place in x.tolist()]
     return x, at.loss + np.array(excess)
@@ -93,7 +94,8 @@ def figure(
             if width in usable:
                 look = OPTIMUM | {"color": colour, "markeredgecolor": colours.ink}
                 _optimum(axes, f"width {width}, best {name}", usable[width], look)
-        name_ends(axes, lines, [str(width) for width in bowls], "width", either_side=True)
+        names = [str(width) for width in bowls]
+        name_ends(axes, lines, names, "width", either_side=view is None)  # views shared stay alike
 
     caption = _caption(run, name, bowls, usable)
     title = f"Loss against {words_of(name)} by width"

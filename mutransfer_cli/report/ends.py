@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE, LETTER = 1.25, 0.62  # height of a line of text and width of a letter, in its size
 LEADER = 9.0  # points from the view to its names
+FINE = 100  # places of a line from one of its points to the next
 BEFORE = 0.008  # between a leader and its name, as a share of the view
 
 
@@ -27,7 +28,7 @@ def name_ends(
     title: str = "",
     either_side: bool = False,
 ) -> None:
-    """Write the names of lines in a column beside their ends, for which the view is widened.
+    """Write the names of lines in a column beside what is drawn, for which the view is widened.
 
     Names move apart where ends are close, and short lines lead to them. There are as many as fit,
     evenly spread. The limits of the axes must be set.
@@ -53,17 +54,17 @@ def name_ends(
     ends, heights = sides[left], places[left]
     room = (max(map(len, [*names, title])) * LETTER * size + LEADER) / across
     _widen(axes, room, left)
+    start = _last_drawn(axes, left)
     ends[:, 0] = ends[:, 0] * (1 - room) + (room if left else 0)  # in shares of the widened view
     side = -1 if left else 1
-    start = (room if left else 1 - room) + side * LEADER / across
+    start += side * LEADER / across
     look: Look = {"ha": "right" if left else "left", "transform": axes.transAxes}
     for (x, y), height, line, name in zip(ends, heights, lines, names, strict=True):
         leader: Look = {"color": line.get_color(), "linewidth": 0.6, "alpha": 0.7}
         axes.plot([x, start], [y, height], clip_on=False, transform=axes.transAxes, **leader)
         axes.text(start + side * BEFORE, height, name, va="center", **look)
     if title:
-        top = max(1.0, max(heights) + gap / 2)
-        axes.text(start + side * BEFORE, top, title, va="bottom", **look)
+        axes.text(start + side * BEFORE, max(heights) + gap / 2, title, va="bottom", **look)
 
 
 def _widen(axes: Axes, room: float, left: bool) -> None:
@@ -73,6 +74,13 @@ def _widen(axes: Axes, room: float, left: bool) -> None:
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.spines["bottom"].set_bounds(low, high)
     axes.set_xlim((low - wider, high) if left else (low, high + wider))
+
+
+def _last_drawn(axes: Axes, left: bool) -> float:
+    """Where all that is drawn ends at a side, in shares of the view, which it may leave."""
+    x = axes.dataLim.x0 if left else axes.dataLim.x1
+    at = axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[0])))
+    return float(np.clip(at[0], 0, 1))
 
 
 def apart(heights: Array, gap: float) -> Array:
@@ -96,11 +104,13 @@ def apart(heights: Array, gap: float) -> Array:
 
 
 def _ends(axes: Axes, lines: Sequence[Line2D], left: bool) -> Array:
-    """The last point of each line within the view, towards a side, in shares of it: [lines, 2]."""
+    """Where each line ends or leaves the view, towards a side, in shares of it: [lines, 2]."""
     found = []
     for line in lines:
         at = axes.transData.transform(np.column_stack(line.get_data()))
-        x_y = axes.transAxes.inverted().transform(at)
+        corners = axes.transAxes.inverted().transform(at)
+        index = np.linspace(0, len(corners) - 1, (len(corners) - 1) * FINE + 1)
+        x_y = np.column_stack([np.interp(index, range(len(corners)), one) for one in corners.T])
         seen = x_y[(np.isfinite(x_y) & (x_y >= -1e-6) & (x_y <= 1 + 1e-6)).all(axis=1)]
         edge = seen if len(seen) else np.clip(np.nan_to_num(x_y, nan=1.0), 0, 1)
         found.append(edge[edge[:, 0].argmin() if left else edge[:, 0].argmax()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mutransfer_cli.fit.decay import PRODUCTS
 from mutransfer_cli.fit.exponents import FAR, MOST_OCTAVES, Axis, LineAt
 from mutransfer_cli.fit.sentences import what_to_use
 from mutransfer_cli.report.run import Run
@@ -19,6 +20,7 @@ from mutransfer_cli.words import (
     words_of,
 )
 
+_, BOTH = PRODUCTS["lr_coupled"]
 REASONS = {"bad_run": "off the bowl of all others", "broken": "no bowl reaches it"}
 
 
@@ -58,6 +60,9 @@ def forecasts(run: Run, asked: Mapping[str, Axis], width: int | None = None) -> 
     near = {name: axis for name, axis in fitted.items() if _within(axis.at(target))}
     advice = [_advice(name, axis, target) for name, axis in near.items()]
     missing = [words_of(name) for name in asked if name not in near]
+    if BOTH in near:  # on a ridge neither has a best value of its own
+        advice.append("Any swept lr will do, with the weight_decay that gives this product.")
+        missing = []
     if missing:
         advice.append(f"For width {target} there is no best {listed(missing)} yet.")
     rows = [_row(name, axis, target, run.unit) for name, axis in fitted.items()]

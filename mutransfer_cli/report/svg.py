@@ -193,5 +193,7 @@ def _styled(style: str, colours: Mapping[str, str]) -> str:
 
 
 def _short(value: str) -> str:
-    """An attribute on one line, its numbers cut to hundredths of a unit."""
+    """An attribute on one line, its numbers cut to hundredths of a unit unless they scale."""
+    if "scale(" in value:
+        return value
     return " ".join(re.sub(r"(\.\d\d)\d+", r"\1", value).split())

@@ -230,15 +230,25 @@ def _against_width(
             axes.set_yscale("log", base=2)
             low, high = axes.get_ylim()
             axes.set_ylim(low / 1.15, high * 1.15)
-            small = low < SMALL
-            axes.yaxis.set_major_formatter(
-                lambda y, _: raised(math.log2(y)) if small else digits(y, 2)
-            )
+            _log_ticks(axes)
         axes.set_ylim(axes.get_ylim())
         axes.set_ylabel(label)
         name_ends(axes, drawn, [*lines])
 
     return [svg.figure(key, title, caption, draw, f"{'; '.join(values_by_width.values())}.")]
+
+
+def _log_ticks(axes: Axes) -> None:
+    """Label y at powers of two, or where there are not two in view at round values."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    powers = math.floor(math.log2(high)) - math.ceil(math.log2(low)) + 1
+    if powers < 2:
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    small = low < SMALL and powers > 1
+    axes.yaxis.set_major_formatter(lambda y, _: raised(math.log2(y)) if small else rate(y))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def activation_slopes(run: Run) -> dict[str, tuple[str, str]]:

@@ -79,7 +79,7 @@ class CustomAlignment(Strict):
 
 def _decay_rule(rule: Any) -> str:
     try:
-        return str(parse_decay_rule("nothing" if rule is None else str(rule)))
+        return str(parse_decay_rule(rule if isinstance(rule, str) else shown(rule)))
     except InputError as error:
         raise ValueError(str(error)) from error
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mutransfer_cli.errors import InputError, MutransferError, StorageError
+from mutransfer_cli.explain import shown
 from mutransfer_cli.located import LocatedList, LocatedMapping, at
 from mutransfer_cli.spec.yaml_loader import Loader, Unquoted, refusal
 from mutransfer_cli.strict import Model, Strict, own_line
@@ -170,7 +171,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
             f"{where}: not a JSON record ({error}); remove or correct the line"
         ) from error
     if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
+        raise InputError(f"{where}: expected a JSON object, found {shown(data)}")
     return data
 
 

@@ -117,7 +117,7 @@ def test_the_horizon_needs_the_steps(run: Run, csv: Path) -> None:
     [
         ({"train": {"batch": 32}}, "train.steps is missing: "),
         ({"optimizer": {"name": "adm"}}, "unknown optimizer 'adm'; did you mean 'adam'"),
-        ({"schema": "mutransfer.sweep/1"}, "expected `schema: mutransfer.protocol/1`"),
+        ({"schema": "mutransfer.sweep/1"}, "is a sweep spec; give a protocol"),
         ({"depth": 3}, "unknown key 'depth'"),
         (
             {"optimizer": {"name": "adamw", "weight_decay": 0.2}},

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mutransfer_cli.spec.kinds import TRIALS
+from mutransfer_cli.spec.sources import load_records
+from mutransfer_cli.sweep.store import Finished, RecordStore
 from tests.cli.test_next_command import PROTOCOL
 from tests.cli.test_own_table import write_table
 from tests.report.pages import Page
@@ -142,7 +142,6 @@ def test_a_check_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
     assert "check.yaml" in result.stderr
 
 
-@pytest.mark.processes
 def test_a_sweep_that_runs_is_watched_to_its_end(
     tiny_mlp: dict[str, Any],
     write_spec: WriteSpec,
@@ -150,33 +149,34 @@ def test_a_sweep_that_runs_is_watched_to_its_end(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Pages written meanwhile load themselves again; the last one, of all trials, does not."""
+    """Pages written meanwhile load themselves again; the last one, of all trials, does not.
+
+    The records are a real sweep's. They are written again, a width between two pages.
+    """
+    trained = run("sweep-proxy", write_spec(tiny_mlp), "-o", tmp_path / "trained")
+    assert trained.exit_code == 0, trained.stderr
+    records = load_records([tmp_path / "trained"], warn=lambda sentence: None)
     folder, page, pages = tmp_path / "run", tmp_path / "page.html", list[str]()
-    tiny_mlp["train"] |= {"steps": 400}
-    command = [sys.executable, "-m", "mutransfer_cli", "sweep-proxy", str(write_spec(tiny_mlp))]
-    sweep = subprocess.Popen(
-        [*command, "-o", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not (folder / TRIALS).exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        monkeypatch.setattr("mutransfer_cli.cli.report.PAUSE", 1)
+    store = RecordStore(folder, records.header)
+    widths = [24, 16, 32]
 
-        def write(html: str, target: Path) -> None:
-            pages.append(html)
-            target.write_text(html)
+    def pause(seconds: float) -> None:
+        if page.exists():
+            pages.append(page.read_text())
+        width = widths.pop(0)
+        store.append(Finished([trial for trial in records.trials if trial.width == width]))
+        if not widths:
+            store.__exit__()
 
-        monkeypatch.setattr("mutransfer_cli.cli.report._write", write)
-        result = run("report", folder, "--watch", "-o", page)
-    finally:
-        sweep.wait(timeout=120)
+    monkeypatch.setattr("mutransfer_cli.cli.report.time", SimpleNamespace(sleep=pause))
+    result = run("report", folder, "--watch", "-o", page)
     assert result.exit_code == 0, result.stderr
-    assert 'http-equiv="refresh"' not in page.read_text()
-    assert all('http-equiv="refresh"' in earlier for earlier in pages[:-1])
-    assert len(pages) > 1 or "no trial has ended yet" in result.stderr
+    assert result.stderr.startswith("report: no trial has ended yet\n")
+    assert ["7 ok so far" in pages[0], "14 ok so far" in pages[1]] == [True, True]
+    assert all('http-equiv="refresh"' in earlier for earlier in pages)
     assert "21 ok" in page.read_text()
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert "so far" not in page.read_text()
 
 
 def test_a_watched_page_needs_a_file_and_a_folder(run: Run, tmp_path: Path) -> None:

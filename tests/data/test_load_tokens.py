@@ -315,7 +315,7 @@ def test_a_vocabulary_is_asked_for(write_spec: Callable[[Any], Path], run: Run) 
     spec = TINY | {"data": {"source": "tokens", "path": "t.bin"}}
     found = run("sweep-proxy", write_spec(spec))
     assert found.exit_code == 2
-    assert "data: vocab is missing: no token file states it; give that of the" in found.stderr
+    assert "data.vocab is missing: no token file states it; give that of the" in found.stderr
 
 
 def test_too_few_tokens_are_counted_as_tokens(tmp_path: Path) -> None:

@@ -128,3 +128,12 @@ def test_widths_are_named_at_their_lines(run_of: RunOf) -> None:
     assert texts == [*map(str, WIDTHS), "width"]
     assert canvas.axes[0].get_legend() is None
     assert math.isfinite(sum(canvas.axes[0].get_xlim()))
+
+
+def test_a_curve_ends_where_runs_diverge(run_of: RunOf) -> None:
+    run = run_of(loss=lambda width, lr, *more: None if lr >= 2**-3 else bowl(width, lr, *more))
+    at, cells = run.document.axes["lr"].usable[64], bowls_of(run, "lr")[64]
+    assert np.isinf(cells[-3.0])
+    found = curve(at, cells)
+    assert found is not None
+    assert found[0][-1] == pytest.approx(-4)

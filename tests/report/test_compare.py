@@ -28,8 +28,10 @@ def page(run: Call, tmp_path: Path) -> Page:
 
 
 def test_the_answers_stand_side_by_side(page: Page) -> None:
-    assert "a.csv: At width 4000 use lr" in page.text
-    assert "b.csv: At width 4000 use lr" in page.text
+    assert "What to use at width 4000" in page.text
+    assert "a.csvAt width 4000 use lr" in page.text
+    assert "b.csvAt width 4000 use lr" in page.text
+    assert "No target was given" not in page.text
     (table,) = (rows for name, rows in page.tables.items() if name.startswith("Exponents"))
     _, first, second = table
     assert (first[0], first[5], second[0], second[5]) == ("a.csv", "pass", "b.csv", "fail")
@@ -37,6 +39,16 @@ def test_the_answers_stand_side_by_side(page: Page) -> None:
     assert page.unnamed == 0
     assert len(page.ids) == len(set(page.ids))
     assert "Nothing that the protocols say" in page.text
+
+
+def test_without_a_target_all_are_held_to_the_same_width(run: Call, tmp_path: Path) -> None:
+    near = write_table(tmp_path / "near.csv", widths=(16, 32, 64, 128))
+    far = write_table(tmp_path / "far.csv")
+    page = Page(run("report", near, far).stdout, tmp_path)
+    assert "What to use at width 4096No target was given (--width)" in page.text
+    assert "near.csvAt width 4096 use lr" in page.text
+    assert "Width 4096 is 32 times the largest fitted width" in page.text
+    assert "Width 4096 is 8 times the largest fitted width" in page.text
 
 
 def test_the_figures_share_their_axes(page: Page) -> None:

@@ -58,8 +58,10 @@ def test_names_stand_where_the_ends_are_apart() -> None:
 
 
 def test_a_line_that_leaves_the_view_is_named_where_it_leaves() -> None:
+    name, _ = named([[0.2, 0.5, 0.9]])
+    assert name.get_position()[1] == pytest.approx(0.9)
     name, _ = named([[0.2, 0.8, 7.0]])
-    assert name.get_position()[1] == pytest.approx(0.8)
+    assert 0.9 < name.get_position()[1] < 1
     name, _ = named([[3.0, 4.0, 7.0]])
     assert 0.9 < name.get_position()[1] < 1
 
@@ -72,3 +74,14 @@ def test_too_many_lines_are_named_evenly() -> None:
 
 def test_nothing_is_named_without_lines() -> None:
     assert named([]) == []
+
+
+def test_names_stand_beside_what_is_drawn_and_not_at_the_edge_of_a_wider_view() -> None:
+    axes = Canvas().subplots()
+    (line,) = axes.plot([0, 1], [0.2, 0.5])
+    axes.plot([2], [0.9], "x")
+    axes.set(xlim=(0, 8), ylim=(0, 1))
+    name_ends(axes, [line], ["line"])
+    (name,) = axes.texts
+    low, high = axes.get_xlim()
+    assert 2 < low + name.get_position()[0] * (high - low) < 3

@@ -150,6 +150,8 @@ def test_diverged_trials_are_marked_and_counted(page_of: PageOf) -> None:
 
 def test_a_ridge_is_drawn_and_said(page_of: PageOf) -> None:
     page = page_of(loss=product_only, decays=DECAYS, measured=False)
+    assert "Any swept lr will do, with the weight_decay that gives this product." in page.text
+    assert "there is no best" not in page.text
     (angle,) = re.findall(r"the direction across it lies ([0-9.]+) ± ", page.text)
     assert float(angle) == pytest.approx(45, abs=1)
     assert page.data["exponents"]["axes"]["lr"]["status"] == "ridge"

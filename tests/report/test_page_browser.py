@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from mutransfer_cli.cli.app import app
 from tests.report.pages import Page
+from tests.report.runs import write_run
 from tests.report.test_page import DECAYS, GATES, diverges, product_only
 
 pytestmark = pytest.mark.browser
@@ -110,6 +113,27 @@ def test_a_reader_sees_everything(
         assert found["figures"] == page.tags["svg"]
         assert found["loaded"] == [], "no request leaves"
         assert found["verdict"] < 400, "the answer is on the first screen"
+
+
+@pytest.mark.parametrize("wide", [380, 800])
+def test_a_reader_of_a_comparison_sees_everything(
+    seen: Callable[[str, int], dict[str, Any]], tmp_path: Path, wide: int
+) -> None:
+    """Three sweeps, one of them with far larger rates and one in which runs diverge."""
+    options: tuple[dict[str, Any], ...] = (
+        {"widths": [16, 24, 32, 48, 64, 96]},
+        {"loss": diverges},
+        {"rates": [2**-2, 2**-1, 1.0, 2.0]},
+    )
+    folders = [write_run(tmp_path / f"run-{i}", **one) for i, one in enumerate(options)]
+    result = CliRunner().invoke(app, ["report", *map(str, folders)])
+    assert result.exit_code == 0, result.stderr
+    found = seen(result.stdout, wide)
+    assert found["scrolls"] <= wide
+    assert found["out"] == found["cut"] == found["ticks"] == found["small"] == []
+    assert found["silent"] == 0
+    assert found["figures"] == 5
+    assert found["verdict"] < 400, "the first answer is on the first screen"
 
 
 def test_what_the_browser_must_find(seen: Callable[[str, int], dict[str, Any]]) -> None:

@@ -123,3 +123,14 @@ def test_values_appear_on_hover(tmp_path: Path) -> None:
         assert re.search(r"<g><title>a &lt; b</title>.*?<use .*?<circle ", drawing)
         assert re.search(r"<g><title>a line</title>.*?<path .*?<path [^>]*pointer-events", drawing)
         assert svg.HOVER not in drawing
+
+
+def test_letters_that_are_paths_keep_their_size() -> None:
+    """Matplotlib scales letters by 1/64 and a size; hundredths would shrink them by a third."""
+    one = svg.figure("a", "title", "caption", lambda axes, colours: axes.set_xlabel("letters"))
+    theirs, ours = (
+        set(re.findall(r"scale\([^)]*\)", drawing))
+        for drawing in (one._svg(PAPER, "path"), one.stand_alone())
+    )
+    assert "scale(0.015625)" in theirs
+    assert ours == theirs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mutransfer_cli.check.measure import gate, measure, unmeasured
@@ -127,3 +128,20 @@ def test_slopes_that_were_checked(run_of: RunOf, name: str) -> None:
     assert [one.words for one in figures] == ([flat.sentence] if name == "coordinates" else [])
     assert all("widths 64, 128; " in one.caption for one in figures)
     assert training.checked_slopes(None) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (2.5, 3.3, ["2.50", "3.00", "3.50"]),  # hardly a power of two
+        (0.4, 9.0, ["0.500", "1.00", "2.00", "4.00", "8.00"]),
+        (2.0**-9, 2.0**-7, ["2⁻⁹", "2⁻⁸", "2⁻⁷"]),
+    ],
+)
+def test_the_axis_of_a_measurement_has_digits(low: float, high: float, labels: list[str]) -> None:
+    lines = pd.DataFrame({"name": "hidden", "width": [16, 64], "value": [low, high]})
+    (drawn,) = training._against_width("key", "title", "label", "caption", lines)
+    (axes,) = drawn.canvas().axes
+    bottom, top = axes.get_ylim()
+    seen = [y for y in axes.get_yticks() if bottom <= y <= top]
+    assert [axes.yaxis.get_major_formatter()(y) for y in seen] == labels

@@ -102,7 +102,7 @@ def test_nothing_complete_is_no_records(header: SweepHeader) -> None:
     ("line", "sentence"),
     [
         (b"not json\n", r"x line 2: not a JSON record"),
-        (b"[1, 2]\n", r"x line 2: expected a JSON object, found list"),
+        (b"[1, 2]\n", r"x line 2: expected a JSON object, found \[1, 2\]"),
         (b'{"kind": "trial", "eval_loss": NaN}\n', r"x line 2: .*NaN is not JSON"),
         (b'{"kind": "trial", "trial": "a"}\n', r"x line 2: (.|\n)*width"),
         (b"\xff\xfe\n", r"x line 2: not a JSON record"),

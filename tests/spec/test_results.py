@@ -319,8 +319,8 @@ def test_a_missing_metric_is_named_as_such() -> None:
         (HEADER + f"16,1,{'3' * 200_000}\n", "t.csv line 2: not CSV .*limit"),
         ('{"width": 16}\n\n{"width": 16,\n', "t.csv line 3: not JSON .*write one object per line"),
         ("{\n", "t.csv line 1: not JSON"),
-        ("[1]", "t.csv row 1: expected a JSON object, found int; write one object"),
-        ('{"width": 16}\n[1]\n', "t.csv line 2: expected a JSON object, found list"),
+        ("[1]", "t.csv row 1: expected a JSON object, found 1; write one object"),
+        ('{"width": 16}\n[1]\n', r"t.csv line 2: expected a JSON object, found \[1\]"),
         ("w,lr,\u20ac\n16,1,3\n".encode("cp1252"), r"t.csv: is not UTF-8 text \(byte 5\)"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("line", "sentence"),
     [
         (b'{"loss": NaN}', "x: not a JSON record .NaN is not JSON; a diverged trial has null"),
-        (b"[1]", "x: expected a JSON object, found list"),
+        (b"[1]", r"x: expected a JSON object, found \[1\]"),
         (b"\xff", "x: not a JSON record"),
     ],
 )

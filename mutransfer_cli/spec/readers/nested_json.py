@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from mutransfer_cli.errors import InputError
+from mutransfer_cli.explain import shown
 from mutransfer_cli.spec.readers.table import Table, flat, frame_of, rows_table
 
 
@@ -40,7 +41,7 @@ def _rows(items: list[Any], where: str) -> list[dict[str, Any]]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
             raise InputError(
-                f"{where} row {number}: expected a JSON object, found {type(item).__name__}; "
+                f"{where} row {number}: expected a JSON object, found {shown(item)}; "
                 "write one object per run"
             )
         rows.append(_flat(item, f"{where} row {number}"))
@@ -107,7 +108,7 @@ def _lines(text: str, where: str) -> Table:
             ) from error
         if not isinstance(row, dict):
             raise InputError(
-                f"{where} line {number}: expected a JSON object, found {type(row).__name__}; "
+                f"{where} line {number}: expected a JSON object, found {shown(row)}; "
                 "write one object per line"
             )
         rows.append(_flat(row, f"{where} line {number}"))

@@ -45,7 +45,7 @@ def test_nested_keys_and_single_rows() -> None:
     ("text", "sentence"),
     [
         ("[\n {},\n {\n]", "t line 4: not JSON .*correct the list there"),
-        ('[{"lr": 1}, 2]', "t row 2: expected a JSON object, found int"),
+        ('[{"lr": 1}, 2]', "t row 2: expected a JSON object, found 2"),
         ('{"lr": 1}\n{"lr": \n', "t line 2: not JSON .*write one object per line, or one list"),
         ('{"lr": [1, 2], "width": [1]}', "t: columns differ in length .lr 2, width 1."),
         ("[" * 100_000, "t: not JSON"),
