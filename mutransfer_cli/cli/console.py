@@ -35,8 +35,8 @@ TargetName = Annotated[
     str | None,
     typer.Option(
         metavar="TARGET",
-        help="Model that the recipe is for: its config.json, package.module:function (runs that "
-        "code), or a YAML file with the model of a spec.",
+        help="Model that the recipe is for: its config.json, my_file.py:function or "
+        "package.module:function (runs that code), or a YAML file with the model of a spec.",
         show_default=False,
     ),
 ]

@@ -71,8 +71,9 @@ def init(
     if table is not None:
         _write_protocol(table, target)
         return
+    from mutransfer_cli.spec.sources import own_function
     from mutransfer_cli.spec.yaml_io import write_result
-    from mutransfer_cli.sweep.starter import OVERHEAD, own_function, starter
+    from mutransfer_cli.sweep.starter import OVERHEAD, starter
     from mutransfer_cli.words import duration
 
     own = None if model is None else own_function(model, "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -211,18 +212,46 @@ def shipped_recipes() -> dict[str, Path]:
     return found
 
 
+def own_function(name: str, setting: str) -> str:
+    """`package.module:function` for that, or for `package/module.py:function`.
+
+    Raises:
+        InputError: another form, or a file that cannot be imported from the current folder.
+    """
+    path, colon, function = name.rpartition(":")
+    if not path.endswith(".py"):
+        if is_factory(name):
+            return name
+        raise InputError(
+            f"{setting} {name}: expected my_file.py:function or package.module:function",
+            setting=setting,
+        )
+    if not Path(path).is_file():
+        raise InputError(f"{setting} {name}: there is no file {path}", setting=setting)
+    inner = Path(os.path.relpath(path))
+    found = ".".join(inner.with_suffix("").parts) + colon + function
+    if not is_factory(found):
+        raise InputError(
+            f"{setting} {name}: functions are imported from the current folder; change to the "
+            "folder of your code and name the file from there",
+            setting=setting,
+        )
+    return found
+
+
 def load_model(name: str) -> tuple[FactorySpec | HfSpec, Path]:
     """Load a model, with the folder that its paths count from.
 
     Args:
-        name: a config.json, `package.module:function`, or a YAML file with the `model` of a spec.
+        name: a config.json, a function as for `own_function`, or a YAML file with the `model` of a
+            spec.
 
     Raises:
         InputError: it is none of these.
     """
     path = Path(name)
-    if not path.exists() and is_factory(name):
-        return FactorySpec(factory=name), Path()
+    if not path.exists() and (is_factory(name) or ".py:" in name):
+        return FactorySpec(factory=own_function(name, "model")), Path()
     found = load_yaml(read_text(path), name)
     if isinstance(found, dict) and "model_type" in found:
         return HfSpec(hf=path.name), path.parent

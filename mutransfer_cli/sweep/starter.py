@@ -20,7 +20,7 @@ from mutransfer_cli.proxies.example import Example
 from mutransfer_cli.proxies.factory import for_real, message_of
 from mutransfer_cli.proxies.reading import Note, silent
 from mutransfer_cli.spec.data import OwnData
-from mutransfer_cli.spec.model import FactorySpec, HfProtocol, HfSpec, is_factory
+from mutransfer_cli.spec.model import FactorySpec, HfProtocol, HfSpec
 from mutransfer_cli.spec.protocol import model_protocol
 from mutransfer_cli.spec.sweep import SWEEP_SCHEMA, SweepSpec
 from mutransfer_cli.spec.template import render
@@ -76,33 +76,6 @@ class Widths:
     def base_width(self) -> int:
         """Twice the unit, which is among the widths."""
         return 2 * self.unit
-
-
-def own_function(name: str, setting: str) -> str:
-    """`package.module:function` for that, or for `package/module.py:function`.
-
-    Raises:
-        InputError: another form, or a file that cannot be imported from the current folder.
-    """
-    path, colon, function = name.rpartition(":")
-    if not path.endswith(".py"):
-        if is_factory(name):
-            return name
-        raise InputError(
-            f"{setting} {name}: expected my_file.py:function or package.module:function",
-            setting=setting,
-        )
-    if not Path(path).is_file():
-        raise InputError(f"{setting} {name}: there is no file {path}", setting=setting)
-    inner = Path(os.path.relpath(path))
-    found = ".".join(inner.with_suffix("").parts) + colon + function
-    if not is_factory(found):
-        raise InputError(
-            f"{setting} {name}: functions are imported from the current folder; change to the "
-            "folder of your code and name the file from there",
-            setting=setting,
-        )
-    return found
 
 
 def starter(

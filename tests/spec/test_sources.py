@@ -18,6 +18,7 @@ from mutransfer_cli.spec.sources import (
     load_model,
     load_records,
     load_spec,
+    own_function,
     run_name,
     shipped_files,
     shipped_recipes,
@@ -125,3 +126,51 @@ def test_records_are_recognised_by_their_beginning(header: SweepHeader, tmp_path
     assert holds_records(tmp_path)
     with pytest.raises(InputError, match=r"none: cannot be read \(No such file"):
         holds_records(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("my.py:build", "my:build"),
+        ("models/gpt.py:build", "models.gpt:build"),
+        ("models.gpt:build", "models.gpt:build"),
+    ],
+)
+def test_functions_are_named_by_file_or_module(
+    name: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for path in ("my.py", "models/gpt.py"):
+        (tmp_path / path).touch()
+    assert own_function(name, "model") == function
+    assert own_function(str(tmp_path / "my.py") + ":build", "model") == "my:build"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("build", "expected my_file.py:function or package.module:function"),
+        ("gone.py:build", "there is no file gone.py"),
+        ("../test_sources.py:build", "functions are imported from the current folder"),
+    ],
+)
+def test_another_name_is_refused(
+    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_sources.py").touch()
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(InputError, match=sentence) as caught:
+        own_function(name, "model")
+    assert caught.value.setting == "model"
+
+
+def test_a_models_function_may_be_named_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").touch()
+    assert load_model("my.py:build") == (FactorySpec(factory="my:build"), Path())
+    with pytest.raises(InputError, match=r"there is no file gone\.py"):
+        load_model("gone.py:build")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mutransfer_cli.errors import InputError
 from mutransfer_cli.spec.sources import load_spec
-from mutransfer_cli.sweep.starter import document_of, own_function, starter, suitable
+from mutransfer_cli.sweep.starter import document_of, starter, suitable
 
 HERE = "tests.sweep.test_starter"
 CONFIG = Path(__file__).parents[2] / "recipes" / "hf-llama-tiny" / "config.json"
@@ -86,44 +86,6 @@ def test_heads_are_alike_at_all_widths(function: str, widths: tuple[int, ...]) -
 def test_a_config_has_the_widths_that_its_heads_allow() -> None:
     found = suitable(document_of({"hf": str(CONFIG)}, None), Path())
     assert (found.base_width, found.widths[0]) == (32, 32)
-
-
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [
-        ("my.py:build", "my:build"),
-        ("models/gpt.py:build", "models.gpt:build"),
-        ("models.gpt:build", "models.gpt:build"),
-    ],
-)
-def test_functions_are_named_by_file_or_module(
-    name: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
-    for path in ("my.py", "models/gpt.py"):
-        (tmp_path / path).touch()
-    assert own_function(name, "model") == function
-    assert own_function(str(tmp_path / "my.py") + ":build", "model") == "my:build"
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("build", "expected my_file.py:function or package.module:function"),
-        ("gone.py:build", "there is no file gone.py"),
-        ("../test_starter.py:build", "functions are imported from the current folder"),
-    ],
-)
-def test_another_name_is_refused(
-    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "test_starter.py").touch()
-    (tmp_path / "inner").mkdir()
-    monkeypatch.chdir(tmp_path / "inner")
-    with pytest.raises(InputError, match=sentence) as caught:
-        own_function(name, "model")
-    assert caught.value.setting == "model"
 
 
 def test_a_spec_of_own_samples_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
