@@ -227,8 +227,8 @@ def test_what_is_no_target_is_refused(
     args: tuple[object, ...],
     message: str,
 ) -> None:
-    (tmp_path / "list.yaml").write_text("[1, 2]")
-    real = {"CONFIG": config("llama"), "SPEC": str(tmp_path / "list.yaml")}
+    (tmp_path / "mine.yaml").write_text("colour: blue")
+    real = {"CONFIG": config("llama"), "SPEC": str(tmp_path / "mine.yaml")}
     result = run("transfer", path, *(real.get(str(arg), arg) for arg in args))
     assert result.exit_code == 2, result.stderr
     assert message in result.stderr

@@ -98,7 +98,7 @@ def test_a_spec_of_own_samples_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert (spec.sweep.size, spec.sweep.widths) == (found.size.trials, found.size.widths)
     assert spec.train.steps == found.size.steps
     low, *_, high = spec.sweep.axes["lr"]
-    assert high / low == 64
+    assert high / low == 16
     raw = yaml.safe_load(found.text)
     assert raw["data"] == {"factory": f"{HERE}:images"}
     assert "context" not in raw["train"]
