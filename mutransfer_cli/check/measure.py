@@ -45,7 +45,7 @@ class Measure(Strict):
     tolerance: NonNegative
     """Half the width of the range about `expected` that passes."""
     verdict: Verdict
-    """Answer of the equivalence test: pass where low and high lie within expected +- tolerance,
+    """Answer of the equivalence test: pass where low and high lie within expected ± tolerance,
     fail where both lie on one side outside it, otherwise inconclusive."""
     sentence: str
     """The same in words, with what would decide an open verdict."""
@@ -94,7 +94,7 @@ def read_check(path: Path) -> Check | None:
 
 
 def verdict_of(low: float, high: float, expected: float, tolerance: float) -> Verdict:
-    """Pass if the interval lies within expected +- tolerance, fail if outside, otherwise
+    """Pass if the interval lies within expected ± tolerance, fail if outside, otherwise
     inconclusive."""
     if expected - tolerance <= low and high <= expected + tolerance:
         return "pass"

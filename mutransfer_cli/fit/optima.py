@@ -48,7 +48,7 @@ def fit_optima(
         for width, x in zip(widths, means, strict=True)
     }
     fit = axis_of(axis, optimum, law, Details(counts={}))
-    resolution = f"grid resolution only: each optimum known to +-{spacing / 2:g} octave"
+    resolution = f"grid resolution only: each optimum known to ±{spacing / 2:g} octave"
     return fit.model_copy(update={"sentence": f"{fit.sentence}; {resolution}"})
 
 

@@ -82,7 +82,7 @@ def advice(name: str, at: Optimum, cells: int) -> str:
 
 def ridge_sentence(ridge: RidgeShape, product: str) -> str:
     """Why the axes of a ridge have no exponent; `product` names the decay per step."""
-    direction = f"{ridge.angle:.1f} +- {ridge.angle_error:.1f} degrees from the lr axis"
+    direction = f"{ridge.angle:.1f} ± {ridge.angle_error:.1f} degrees from the lr axis"
     if ridge.product_only:
         return (
             f"lr and weight_decay lie on a ridge ({direction}): only {product} is identified, and "

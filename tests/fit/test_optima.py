@@ -19,7 +19,7 @@ def test_optima_on_a_line_have_its_exponent() -> None:
     fit = fit_optima(optima(-4, -5, -6, -7), "lr", 0.5)
     assert fit.exponent is not None
     assert fit.exponent.value == pytest.approx(-1)
-    assert fit.sentence.endswith("grid resolution only: each optimum known to +-0.25 octave")
+    assert fit.sentence.endswith("grid resolution only: each optimum known to ±0.25 octave")
     assert fit.optimum[64].octaves == pytest.approx((-5.25, -5, -4.75))
     assert fit.optimum[64].residual == pytest.approx(0, abs=1e-9)
     assert (fit.form_spread, fit.optimum[64].loss) == (None, None)

@@ -70,7 +70,7 @@ def test_every_fault_comes_with_advice(status: OptimumStatus, words: str) -> Non
 def test_a_ridge_as_a_sentence(only: bool, words: str) -> None:
     ridge = RidgeShape(angle=45.2, angle_error=0.3, product_only=only, exponent=EXPONENT)
     sentence = ridge_sentence(ridge, "lr * wd")
-    assert "(45.2 +- 0.3 degrees from the lr axis)" in sentence
+    assert "(45.2 ± 0.3 degrees from the lr axis)" in sentence
     assert words in sentence
 
 
