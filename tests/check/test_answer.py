@@ -52,8 +52,8 @@ def test_verdict_and_claim(
 def test_an_open_verdict_says_which_runs_would_decide_it(axis: Axis) -> None:
     assert answer.headline({"lr": with_exponent(axis, -0.11, 0.13)}, runs=7) == (
         "Inconclusive: the data do not yet show whether the learning rate transfers across width; "
-        "7 more runs at width 192 would decide it; so would 2 times the runs, because the optima "
-        "scatter no more than noise"
+        "7 more runs at width 192 would decide it; so would 2 times the runs: the optima scatter "
+        "no more than the noise"
     )
 
 
