@@ -64,7 +64,5 @@ def what_decides(axis: Axis, tolerance: float = TOLERANCE, runs: int | None = No
         clause = "four larger widths would not decide it; add seeds, and rates near the optima"
     again = runs_to_decide(half_width, room)
     if widths and again and axis.line is not None and axis.line.scatter < NO_SCATTER:
-        clause += (
-            f"; so would {again} times the runs, because the optima scatter no more than noise"
-        )
+        clause += f"; so would {again} times the runs: the optima scatter no more than the noise"
     return clause
