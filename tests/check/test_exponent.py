@@ -44,7 +44,7 @@ def test_runs_decide_too_where_no_scatter_is_seen() -> None:
         wide = {"low": -0.2, "value": 0.0, "high": 0.2, "level": 0.95}
         changed = Axis.model_validate(axis.model_dump() | {"line": line, "exponent": wide})
         (measure,) = exponent_gate(Group(axes={"lr": changed})).measures
-        assert ("or 4 times the runs" in measure.sentence) == more
+        assert ("so would 4 times the runs" in measure.sentence) == more
 
 
 @pytest.mark.parametrize(
