@@ -174,7 +174,7 @@ def test_a_bad_spec_is_one_sentence_and_exit_code_2(
             "spec.yaml line 1, column 4: not YAML: 2020-13-45 looks like a date and is none",
         ),
         ("a: 1\nb: 2\na: 3", "spec.yaml line 3, column 1: not YAML: key 'a' is written twice"),
-        ("- 1\n- 2", "spec.yaml: expected a mapping of keys, found [1, 2]"),
+        ("- 1\n- 2", "spec.yaml line 1, column 1: expected a mapping of keys, found [1, 2]"),
         ("", "spec.yaml: is empty"),
         ("schema: mutransfer.recipe/1", "spec.yaml: is a recipe; give a sweep spec in YAML"),
     ],

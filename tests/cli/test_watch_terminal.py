@@ -53,7 +53,7 @@ def test_nothing_is_cut_or_wrapped(spec: Path, tmp_path: Path, columns: int) -> 
     # the notes with the name and the folder may be longer than a line
     assert {line[:20] for line in sweep.terminal.wrapped} <= {
         NAME[:20],
-        f"records: {tmp_path}"[:20],
+        f"  {tmp_path}"[:20],
     }
     assert not [line for line in lines if "…" in line]
     shown = [line for line in lines if PROGRESS.match(line)]

@@ -143,6 +143,8 @@ def test_a_driver_that_ends_leaves_no_process_and_nothing_is_lost(
         assert process.stderr is not None
         while not process.stderr.readline().startswith("width "):
             assert process.poll() is None
+        while not list(folder.glob("checkpoint-*.pt")):
+            assert process.poll() is None
         assert len(of_session(process.pid)) >= 3, "a driver and two workers"
         send = os.killpg if number == signal.SIGINT else os.kill
         send(process.pid, number)
